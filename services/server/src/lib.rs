@@ -1,0 +1,1 @@
+//! The demo and test backend: identity, echo, delay, streams, WebSocket, injectable faults.
