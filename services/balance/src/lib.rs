@@ -1,1 +1,31 @@
-//! Core.
+//! The pure balancing core: which backend gets the next request, and which may get none.
+//!
+//! It does no I/O, reads no clock, draws no entropy and writes no log. Events and the current
+//! [`Time`] go into a [`Pool`]; [`Effect`]s and the next deadline come out. The same events give
+//! the same run, so whole days can be simulated in a test.
+//!
+//! Two halves meet in one published snapshot. The [`Pool`] belongs to one thread that hears of
+//! probes, discovery and operators. Each worker holds a [`Picker`], which answers from the
+//! snapshot it knows with one shared counter and no lock, and hands out a [`Ticket`] per attempt.
+
+mod admin;
+mod backend;
+mod budget;
+mod events;
+mod health;
+mod pick;
+mod pool;
+mod random;
+mod schedule;
+mod time;
+mod view;
+
+pub use admin::{Admin, Change, Refused, WEIGHT_MAX};
+pub use backend::{BackendId, Found, Member};
+pub use budget::RetryBudget;
+pub use events::{Effect, Event, EventKind, ProbeOrder};
+pub use health::{AttemptFailure, Health, ProbePlan, ProbeResult};
+pub use pick::{NoBackend, Picker, Ticket};
+pub use pool::Pool;
+pub use time::Time;
+pub use view::{BackendView, Effective, LastProbe, PoolView};

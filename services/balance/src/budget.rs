@@ -1,0 +1,103 @@
+//! How many retries the whole pool may spend.
+//!
+//! Retries help while few requests fail and harm when many do: with every request retried once, a
+//! pool in trouble gets double the load. So retries may be at most a share of the requests of the
+//! last seconds, and a small reserve lets a quiet pool retry at all. A retry is counted when it is
+//! decided, not when it is sent, so that those waiting cannot add up unseen (envoy#30205).
+//!
+//! Requests are not counted here: the shared pick counter already does that, so a request that
+//! needs no retry pays nothing. Only a retry takes the lock.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::time::Time;
+
+/// How far back requests count. Long enough to hold some in a quiet pool, short enough that the
+/// requests of a busy minute do not pay for the retries of a bad one.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// Retries allowed per window whatever the traffic, so that the share of a few requests does not
+/// round down to none: ten a second.
+const RESERVE: f64 = 100.0;
+
+/// A budget of retries.
+#[derive(Debug)]
+pub struct RetryBudget {
+    share: f64,
+    // A std mutex: two additions under it, no wait, and only on the way to a retry.
+    windows: Mutex<[Window; 2]>,
+}
+
+/// Half of [`WINDOW`]; the two halves together approximate a sliding window.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    start: Time,
+    requests_before: u64,
+    retries: u64,
+}
+
+impl RetryBudget {
+    /// A budget of `share` (0 to 1) of the requests.
+    #[must_use]
+    pub fn new(share: f64) -> Self {
+        let window = Window { start: Time::START, requests_before: 0, retries: 0 };
+        Self { share, windows: Mutex::new([window; 2]) }
+    }
+
+    /// Takes one retry from the budget, if there is one. `requests` counts all requests so far.
+    pub fn take(&self, requests: u64, now: Time) -> bool {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = now.since(windows[1].start);
+        if age >= WINDOW / 2 {
+            let fresh = Window { start: now, requests_before: requests, retries: 0 };
+            // After a long silence the older half is no longer of the last seconds.
+            let older = if age >= WINDOW { fresh } else { windows[1] };
+            *windows = [older, fresh];
+        }
+        let recent = requests.saturating_sub(windows[0].requests_before);
+        let spent = windows[0].retries + windows[1].retries;
+        let allowed = (spent as f64) < RESERVE + self.share * recent as f64;
+        if allowed {
+            windows[1].retries += 1;
+        }
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_every_request_fails_retries_stay_within_their_share() {
+        let budget = RetryBudget::new(0.2);
+        let mut granted = 0;
+        let requests = 60_000;
+        for request in 0..requests {
+            let now = Time::after_start(Duration::from_millis(request));
+            granted += u64::from(budget.take(request, now));
+        }
+        // A minute is six windows, so that the reserve may come in seven times.
+        let most = requests as f64 * 0.2 + 7.0 * RESERVE;
+        assert!(granted as f64 <= most, "{granted} of {requests}");
+        assert!(granted as f64 >= requests as f64 * 0.2, "{granted} of {requests}");
+    }
+
+    #[test]
+    fn a_quiet_pool_may_retry() {
+        let budget = RetryBudget::new(0.2);
+        assert!(budget.take(1, Time::after_start(Duration::from_secs(3_600))));
+    }
+
+    #[test]
+    fn an_empty_budget_fills_again_with_time() {
+        let budget = RetryBudget::new(0.0);
+        let now = Time::after_start(Duration::from_secs(60));
+        assert_eq!((0..200).filter(|_| budget.take(0, now)).count(), RESERVE as usize);
+        assert!(!budget.take(0, now));
+        assert!(budget.take(0, now + WINDOW));
+    }
+}

@@ -1,0 +1,148 @@
+//! The request path: which backend gets this attempt.
+//!
+//! The control thread publishes an immutable [`Snapshot`]; a worker keeps the one it knows and
+//! compares one version number per pick to see whether there is a newer one. So a pick costs a
+//! load and an addition on shared memory, and no lock; the lock is taken only to fetch a new
+//! snapshot. Members, order and version change together, so that no pick sees half of a change.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use crate::backend::Member;
+
+/// What picks are made from. Never changed after it is published.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) version: u64,
+    /// The backends that may get requests.
+    pub(crate) members: Vec<Arc<Member>>,
+    /// Indexes into `members`, in turn.
+    pub(crate) schedule: Vec<u32>,
+}
+
+/// The place where the control thread leaves snapshots for the workers.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    version: AtomicU64,
+    // A std mutex: held for an Arc's clone or swap.
+    snapshot: Mutex<Arc<Snapshot>>,
+    /// First attempts so far. One counter for all workers is what makes the turn exact.
+    picks: AtomicU64,
+    /// Attempts after the first walk the schedule with a counter of their own: they must not make
+    /// the turns of first attempts uneven.
+    retries: AtomicU64,
+}
+
+impl Published {
+    pub(crate) fn publish(&self, snapshot: Snapshot) {
+        let version = snapshot.version;
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        // Release: whoever reads this version finds that snapshot (or a newer one) in the mutex.
+        self.version.store(version, Ordering::Release);
+    }
+
+    pub(crate) fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// No backend may get this attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoBackend {
+    /// None of the pool.
+    NoneEligible,
+    /// None that this request has not tried yet.
+    AllTried,
+}
+
+/// The right to make one attempt on one backend. Given back by dropping it, which every way out
+/// of a request does exactly once: the response's end, an error, or the client's leaving.
+#[derive(Debug)]
+pub struct Ticket {
+    member: Arc<Member>,
+}
+
+impl Ticket {
+    /// The backend.
+    #[must_use]
+    pub fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.member.leave();
+    }
+}
+
+/// Picks backends for one worker.
+#[derive(Debug)]
+pub struct Picker {
+    published: Arc<Published>,
+    known: Arc<Snapshot>,
+}
+
+impl Picker {
+    pub(crate) fn new(published: Arc<Published>) -> Self {
+        let known = published.current();
+        Self { published, known }
+    }
+
+    /// The backend for a request's first attempt.
+    ///
+    /// # Errors
+    /// [`NoBackend::NoneEligible`].
+    pub fn pick(&mut self) -> Result<Ticket, NoBackend> {
+        self.refresh();
+        let turn = self.published.picks.fetch_add(1, Ordering::Relaxed);
+        self.take(turn).ok_or(NoBackend::NoneEligible)
+    }
+
+    /// A backend for a further attempt: one whose generation is not among `tried`.
+    ///
+    /// # Errors
+    /// [`NoBackend::AllTried`] if there are backends but no other one.
+    pub fn pick_other(&mut self, tried: &[u64]) -> Result<Ticket, NoBackend> {
+        self.refresh();
+        let start = self.published.retries.fetch_add(1, Ordering::Relaxed);
+        let length = self.known.schedule.len() as u64;
+        let untried = (0..length)
+            .map(|step| self.member(start + step))
+            .find(|member| !tried.contains(&member.generation()));
+        match untried {
+            Some(member) => Ok(ticket(member)),
+            None if length == 0 => Err(NoBackend::NoneEligible),
+            None => Err(NoBackend::AllTried),
+        }
+    }
+
+    /// First attempts of all workers so far.
+    #[must_use]
+    pub fn picks(&self) -> u64 {
+        self.published.picks.load(Ordering::Relaxed)
+    }
+
+    fn refresh(&mut self) {
+        if self.published.version.load(Ordering::Acquire) != self.known.version {
+            self.known = self.published.current();
+        }
+    }
+
+    fn take(&self, turn: u64) -> Option<Ticket> {
+        (!self.known.schedule.is_empty()).then(|| ticket(self.member(turn)))
+    }
+
+    /// The member whose turn it is. The schedule must not be empty.
+    fn member(&self, turn: u64) -> &Arc<Member> {
+        let place = turn % self.known.schedule.len() as u64;
+        &self.known.members[self.known.schedule[place as usize] as usize]
+    }
+}
+
+fn ticket(member: &Arc<Member>) -> Ticket {
+    member.enter();
+    Ticket { member: Arc::clone(member) }
+}

@@ -1,0 +1,500 @@
+//! The state machine of one pool: who is in it, how each is doing, and what operators want.
+//!
+//! Each public method takes an event and the time, changes the state, publishes a new snapshot if
+//! the set of eligible backends changed, and leaves effects to be fetched. Afterwards, in debug
+//! builds, the invariants are swept.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use crate::{
+    admin::{Admin, Change, Intent, Refused},
+    backend::{BackendId, Found, Member},
+    events::{Effect, Event, EventKind, ProbeOrder},
+    health::{AttemptFailure, Health, HealthState, ProbePlan, ProbeResult},
+    pick::{Picker, Published, Snapshot},
+    random::Random,
+    schedule::schedule,
+    time::Time,
+    view::{BackendView, Effective, LastProbe, PoolView},
+};
+
+/// How often a draining backend is looked at for its last request's end.
+const DRAIN_LOOK: Duration = Duration::from_millis(100);
+
+/// How long intent for a backend that left is kept: one that is restarted during its maintenance
+/// must not come back into traffic by itself.
+const INTENT_KEPT: Duration = Duration::from_secs(60 * 60);
+
+/// Between two early look-ups. A burst of failing requests asks for one.
+const EARLY_DISCOVERY: Duration = Duration::from_millis(250);
+
+/// One pool.
+#[derive(Debug)]
+pub struct Pool {
+    name: String,
+    plan: ProbePlan,
+    random: Random,
+    backends: BTreeMap<BackendId, Backend>,
+    /// Intent for backends that are gone, until the time given.
+    departed: BTreeMap<BackendId, (Intent, Time)>,
+    next_generation: u64,
+    discovered: Option<Time>,
+    discovery_error: Option<String>,
+    early_discovery: Option<Time>,
+    effects: Vec<Effect>,
+    published: Arc<Published>,
+}
+
+#[derive(Debug)]
+struct Backend {
+    found: Found,
+    member: Arc<Member>,
+    intent: Intent,
+    health: HealthState,
+    drained_told: bool,
+}
+
+impl Backend {
+    fn weight(&self) -> u32 {
+        self.intent.weight.unwrap_or(self.found.weight)
+    }
+
+    fn is_eligible(&self) -> bool {
+        self.intent.state == Admin::Ready
+            && self.health.health == Health::Up
+            && self.found.addresses.is_ok()
+            && self.weight() > 0
+    }
+
+    fn is_probed(&self) -> bool {
+        self.intent.state != Admin::Maint && self.found.addresses.is_ok()
+    }
+
+    fn effective(&self) -> Effective {
+        match (self.intent.state, self.health.health) {
+            (Admin::Maint, _) => Effective::Maint,
+            (Admin::Drain, _) if self.member.in_flight() > 0 => Effective::Draining,
+            (Admin::Drain, _) => Effective::Drained,
+            (Admin::Ready, _) if self.found.addresses.is_err() => Effective::Down,
+            (Admin::Ready, Health::Checking) => Effective::Checking,
+            (Admin::Ready, Health::Down) => Effective::Down,
+            (Admin::Ready, Health::Up) if self.weight() == 0 => Effective::Drained,
+            (Admin::Ready, Health::Up) => Effective::Serving,
+        }
+    }
+
+    fn reasons(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.intent.state != Admin::Ready {
+            let who = self.intent.actor.as_deref().map(|a| format!(" by {a}")).unwrap_or_default();
+            let why = self.intent.reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
+            reasons.push(format!("set to {}{who}{why}", self.intent.state.as_str()));
+        }
+        if let Err(error) = &self.found.addresses {
+            reasons.push(error.clone());
+        } else if self.intent.state != Admin::Maint && self.health.health != Health::Up {
+            reasons.push(format!("{}: {}", self.health.health.as_str(), self.health.reason));
+        }
+        if self.weight() == 0 {
+            reasons.push("its weight is 0".to_owned());
+        }
+        reasons
+    }
+}
+
+impl Pool {
+    /// An empty pool. `seed` decides the jitter of its probes.
+    #[must_use]
+    pub fn new(name: &str, plan: ProbePlan, seed: u64) -> Self {
+        Self {
+            name: name.to_owned(),
+            plan,
+            random: Random::new(seed),
+            backends: BTreeMap::new(),
+            departed: BTreeMap::new(),
+            next_generation: 1,
+            discovered: None,
+            discovery_error: None,
+            early_discovery: None,
+            effects: Vec::new(),
+            published: Arc::default(),
+        }
+    }
+
+    /// The backends as a look-up found them: exactly these are in the pool from now on.
+    ///
+    /// Health and intent of those that stay are kept. One whose addresses all changed is another
+    /// instance under the same name and starts anew. An empty answer is taken for trouble of the
+    /// look-up, like [`Self::discovery_failed`]: it must never empty a pool.
+    pub fn discovered(&mut self, found: Vec<Found>, now: Time) {
+        if found.is_empty() && !self.backends.is_empty() {
+            return self.discovery_failed("the look-up found no backends", now);
+        }
+        if self.discovery_error.take().is_some() {
+            self.tell(now, EventKind::Discovery, None, "backends are looked up again");
+        }
+        self.discovered = Some(now);
+        let mut before = std::mem::take(&mut self.backends);
+        // Those that stay first, so that those that arrive take slots that are really free.
+        let mut arriving = Vec::new();
+        for found in found {
+            match before.remove(&found.id) {
+                Some(known) if is_same_instance(&known, &found) => {
+                    self.backends.insert(found.id.clone(), updated(known, found));
+                }
+                Some(replaced) => {
+                    before.insert(found.id.clone(), replaced);
+                    arriving.push(found);
+                }
+                None => arriving.push(found),
+            }
+        }
+        for (id, backend) in before {
+            self.depart(id, backend, now);
+        }
+        for found in arriving {
+            self.arrive(found, now);
+        }
+        self.settle(now);
+    }
+
+    /// A look-up failed: the backends of the last good one stay.
+    pub fn discovery_failed(&mut self, why: &str, now: Time) {
+        if self.discovery_error.as_deref() != Some(why) {
+            let kept = self.backends.len();
+            self.tell(now, EventKind::Discovery, None, &format!("{why}; keeping {kept} backends"));
+            self.discovery_error = Some(why.to_owned());
+        }
+        self.settle(now);
+    }
+
+    /// A probe ended. Reports for an earlier generation, or that nobody waits for, change nothing.
+    pub fn probe_finished(
+        &mut self,
+        id: &BackendId,
+        generation: u64,
+        result: ProbeResult,
+        now: Time,
+    ) {
+        let Self { backends, plan, random, .. } = self;
+        if let Some(backend) = current(backends, id, generation)
+            && backend.is_probed()
+        {
+            let before = backend.health.health;
+            backend.health.probe_finished(result, plan, random, now);
+            self.tell_health(id, before, now);
+        }
+        self.settle(now);
+    }
+
+    /// An attempt failed in a way that says something of the backend's health.
+    pub fn attempt_failed(
+        &mut self,
+        id: &BackendId,
+        generation: u64,
+        failure: AttemptFailure,
+        now: Time,
+    ) {
+        let Self { backends, plan, .. } = self;
+        if let Some(backend) = current(backends, id, generation)
+            && backend.is_probed()
+        {
+            let before = backend.health.health;
+            backend.health.attempt_failed(failure, plan, now);
+            self.tell_health(id, before, now);
+        }
+        // The address may be stale: whoever was recreated has another one by now.
+        if self.early_discovery.is_none_or(|last| now.since(last) >= EARLY_DISCOVERY) {
+            self.early_discovery = Some(now);
+            self.effects.push(Effect::Discover);
+        }
+        self.settle(now);
+    }
+
+    /// An operator changes a backend.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing has changed then.
+    pub fn change(&mut self, id: &BackendId, change: &Change, now: Time) -> Result<(), Refused> {
+        let total = self.backends.len();
+        let others =
+            self.backends.values().filter(|b| b.is_eligible() && b.found.id != *id).count();
+        let backend = self.backends.get_mut(id).ok_or(Refused::Unknown)?;
+        let intent = backend.intent.changed(change, now);
+        let stays = intent.state == Admin::Ready && intent.weight != Some(0);
+        if backend.is_eligible() && !stays && others == 0 && !change.force {
+            return Err(Refused::LastUsable { total });
+        }
+        let text = describe(&backend.intent, &intent);
+        self.set_intent(id, intent, now);
+        self.tell_by(now, id, &text, change.actor.clone());
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Does what is due: starts probes, gives up on lost ones, lets intent expire.
+    /// To be called when [`Self::deadline`] is reached; calling it more often does no harm.
+    pub fn advance(&mut self, now: Time) {
+        self.expire_intents(now);
+        let lost: Vec<(BackendId, u64)> = self
+            .backends
+            .values()
+            .filter(|b| b.is_probed() && b.health.is_lost(&self.plan, now))
+            .map(|b| (b.found.id.clone(), b.member.generation()))
+            .collect();
+        for (id, generation) in lost {
+            let detail = "the probe was never answered".to_owned();
+            let result = ProbeResult { passed: false, detail, duration: self.plan.give_up };
+            self.probe_finished(&id, generation, result, now);
+        }
+        for backend in self.backends.values_mut().filter(|backend| backend.is_probed()) {
+            if backend.health.start_probe(&self.plan, now) {
+                self.effects.push(Effect::Probe(ProbeOrder {
+                    id: backend.found.id.clone(),
+                    generation: backend.member.generation(),
+                    addresses: backend.member.addresses(),
+                }));
+            }
+        }
+        self.departed.retain(|_, (_, until)| *until > now);
+        self.tell_drained(now);
+        self.settle(now);
+    }
+
+    /// When [`Self::advance`] is due next. Any other call may bring it forward.
+    #[must_use]
+    pub fn deadline(&self, now: Time) -> Option<Time> {
+        let of_backends = self.backends.values().flat_map(|backend| {
+            let probe = backend.health.deadline(&self.plan).filter(|_| backend.is_probed());
+            let drained = (backend.intent.state == Admin::Drain && !backend.drained_told)
+                .then(|| now + DRAIN_LOOK);
+            [probe, drained, backend.intent.expires]
+        });
+        let of_departed = self.departed.values().map(|(_, until)| Some(*until));
+        of_backends.chain(of_departed).flatten().min()
+    }
+
+    /// The effects since the last call, in order.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// A handle for one worker to pick with.
+    #[must_use]
+    pub fn picker(&self) -> Picker {
+        Picker::new(Arc::clone(&self.published))
+    }
+
+    /// The pool as people see it.
+    #[must_use]
+    pub fn view(&self) -> PoolView {
+        PoolView {
+            name: self.name.clone(),
+            discovered: self.discovered,
+            discovery_error: self.discovery_error.clone(),
+            backends: self.backends.values().map(view).collect(),
+        }
+    }
+
+    fn arrive(&mut self, found: Found, now: Time) {
+        let generation = self.next_generation;
+        self.next_generation += 1;
+        let id = found.id.clone();
+        let addresses = found.addresses.clone().unwrap_or_default();
+        let member = Arc::new(Member::new(id.clone(), generation, self.free_slot(), addresses));
+        let kept = self.departed.remove(&id).map(|(intent, _)| intent);
+        let intent = kept.unwrap_or_else(|| Intent { since: now, ..Intent::default() });
+        match &found.addresses {
+            Ok(_) => self.tell(now, EventKind::Discovery, Some(&id), "joined the pool"),
+            Err(error) => self.tell(now, EventKind::Discovery, Some(&id), error),
+        }
+        let health = HealthState::new(&self.plan, now);
+        let backend = Backend { found, member, intent, health, drained_told: false };
+        self.backends.insert(id, backend);
+    }
+
+    fn depart(&mut self, id: BackendId, backend: Backend, now: Time) {
+        self.tell(now, EventKind::Discovery, Some(&id), "left the pool");
+        if backend.intent.state != Admin::Ready || backend.intent.weight.is_some() {
+            self.departed.insert(id, (backend.intent, now + INTENT_KEPT));
+        }
+    }
+
+    /// The smallest number that no present backend has.
+    fn free_slot(&self) -> usize {
+        let mut taken: Vec<usize> = self.backends.values().map(|b| b.member.slot()).collect();
+        taken.sort_unstable();
+        (0..taken.len()).find(|slot| taken[*slot] != *slot).unwrap_or(taken.len())
+    }
+
+    fn expire_intents(&mut self, now: Time) {
+        let expired: Vec<BackendId> = self
+            .backends
+            .values()
+            .filter(|backend| backend.intent.expires.is_some_and(|expires| expires <= now))
+            .map(|backend| backend.found.id.clone())
+            .collect();
+        for id in expired {
+            self.set_intent(&id, Intent { since: now, ..Intent::default() }, now);
+            self.tell_by(now, &id, "back to ready: the time set for the change is over", None);
+        }
+    }
+
+    fn set_intent(&mut self, id: &BackendId, intent: Intent, now: Time) {
+        let Some(backend) = self.backends.get_mut(id) else { return };
+        if backend.intent.state == Admin::Maint && intent.state != Admin::Maint {
+            // Nobody probed it meanwhile: it has to pass anew.
+            backend.health = HealthState::new(&self.plan, now);
+        }
+        backend.drained_told = false;
+        backend.intent = intent;
+    }
+
+    fn tell_drained(&mut self, now: Time) {
+        let drained: Vec<BackendId> = self
+            .backends
+            .values_mut()
+            .filter(|b| b.effective() == Effective::Drained && !b.drained_told)
+            .map(|backend| {
+                backend.drained_told = true;
+                backend.found.id.clone()
+            })
+            .collect();
+        for id in drained {
+            self.tell(now, EventKind::Admin, Some(&id), "drained: no request is in flight");
+        }
+    }
+
+    fn tell_health(&mut self, id: &BackendId, before: Health, now: Time) {
+        let Some(backend) = self.backends.get(id) else { return };
+        let state = &backend.health;
+        if state.health != before {
+            let text =
+                format!("{} (was {}): {}", state.health.as_str(), before.as_str(), state.reason);
+            self.tell(now, EventKind::Health, Some(id), &text);
+        }
+    }
+
+    fn tell(&mut self, at: Time, kind: EventKind, backend: Option<&BackendId>, message: &str) {
+        let (backend, message) = (backend.cloned(), message.to_owned());
+        self.effects.push(Effect::Event(Event { at, kind, backend, message, actor: None }));
+    }
+
+    fn tell_by(&mut self, at: Time, id: &BackendId, message: &str, actor: Option<String>) {
+        let (backend, message) = (Some(id.clone()), message.to_owned());
+        let kind = EventKind::Admin;
+        self.effects.push(Effect::Event(Event { at, kind, backend, message, actor }));
+    }
+
+    /// Publishes the eligible backends if they or their weights changed, and sweeps the
+    /// invariants.
+    fn settle(&mut self, now: Time) {
+        let eligible = || self.backends.values().filter(|backend| backend.is_eligible());
+        let members: Vec<Arc<Member>> = eligible().map(|b| Arc::clone(&b.member)).collect();
+        let schedule = schedule(&eligible().map(Backend::weight).collect::<Vec<u32>>());
+        let current = self.published.current();
+        let same = current.schedule == schedule
+            && current.members.len() == members.len()
+            && current.members.iter().zip(&members).all(|(a, b)| Arc::ptr_eq(a, b));
+        if !same {
+            let version = current.version + 1;
+            self.published.publish(Snapshot { version, members, schedule });
+        }
+        if cfg!(debug_assertions) {
+            self.check_invariants(now);
+        }
+    }
+
+    fn check_invariants(&self, now: Time) {
+        let snapshot = self.published.current();
+        for member in &snapshot.members {
+            let backend = self.backends.get(member.id()).expect("published backends are present");
+            assert!(Arc::ptr_eq(&backend.member, member), "{} is stale", member.id());
+            assert!(backend.is_eligible(), "{} is published and not eligible", member.id());
+        }
+        let eligible = self.backends.values().filter(|backend| backend.is_eligible()).count();
+        assert_eq!(eligible, snapshot.members.len(), "an eligible backend is not published");
+        let mut slots: Vec<usize> = self.backends.values().map(|b| b.member.slot()).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        assert_eq!(slots.len(), self.backends.len(), "two backends share a slot");
+        if let Some(deadline) = self.deadline(now) {
+            let probes = self.backends.values().filter(|backend| backend.is_probed());
+            let earliest = probes.filter_map(|b| b.health.deadline(&self.plan)).min();
+            assert!(earliest.is_none_or(|time| deadline <= time), "a probe would be late");
+        }
+    }
+}
+
+fn current<'a>(
+    backends: &'a mut BTreeMap<BackendId, Backend>,
+    id: &BackendId,
+    generation: u64,
+) -> Option<&'a mut Backend> {
+    backends.get_mut(id).filter(|backend| backend.member.generation() == generation)
+}
+
+/// Whether a look-up's finding is the backend that we know: its name is, and at least one address,
+/// unless one of the two look-ups told none.
+fn is_same_instance(known: &Backend, found: &Found) -> bool {
+    match (&known.found.addresses, &found.addresses) {
+        (Ok(before), Ok(now)) => now.iter().any(|address| before.contains(address)),
+        (Err(_), _) | (_, Err(_)) => true,
+    }
+}
+
+/// A backend that stays. If its name stopped resolving, the last good addresses stay too.
+fn updated(mut known: Backend, found: Found) -> Backend {
+    match (&found.addresses, &known.found.addresses) {
+        (Err(_), Ok(_)) => known.found.weight = found.weight,
+        (addresses, _) => {
+            known.member.set_addresses(addresses.clone().unwrap_or_default());
+            known.found = found;
+        }
+    }
+    known
+}
+
+fn describe(before: &Intent, after: &Intent) -> String {
+    let mut parts = Vec::new();
+    if before.state != after.state {
+        parts.push(format!("{} (was {})", after.state.as_str(), before.state.as_str()));
+    }
+    if before.weight != after.weight {
+        parts.extend(after.weight.map(|weight| format!("weight {weight}")));
+    }
+    if parts.is_empty() {
+        parts.push(format!("still {}", after.state.as_str()));
+    }
+    let reason = after.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("{}{reason}", parts.join(", "))
+}
+
+fn view(backend: &Backend) -> BackendView {
+    let Backend { found, member, intent, health, .. } = backend;
+    BackendView {
+        id: found.id.clone(),
+        member: Arc::clone(member),
+        addresses: member.addresses(),
+        weight: backend.weight(),
+        admin: intent.state,
+        admin_since: intent.since,
+        admin_reason: intent.reason.clone(),
+        admin_actor: intent.actor.clone(),
+        admin_expires: intent.expires,
+        health: if found.addresses.is_ok() { health.health } else { Health::Down },
+        health_since: health.since,
+        health_reason: match &found.addresses {
+            Ok(_) => health.reason.clone(),
+            Err(error) => error.clone(),
+        },
+        effective: backend.effective(),
+        eligible: backend.is_eligible(),
+        reasons: backend.reasons(),
+        last_probe: health.last.as_ref().map(|(at, result)| LastProbe {
+            at: *at,
+            result: result.clone(),
+            streak: health.passes.max(health.failures),
+        }),
+    }
+}

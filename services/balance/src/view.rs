@@ -1,0 +1,111 @@
+//! A pool as people see it: everything that is known, and why a backend gets no traffic.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use crate::{
+    admin::Admin,
+    backend::{BackendId, Member},
+    health::{Health, ProbeResult},
+    time::Time,
+};
+
+/// A pool at one moment.
+#[derive(Clone, Debug)]
+pub struct PoolView {
+    /// Its name.
+    pub name: String,
+    /// When the last look-up succeeded.
+    pub discovered: Option<Time>,
+    /// Why the latest look-up failed, if it did; the backends are then those of the last good one.
+    pub discovery_error: Option<String>,
+    /// Its backends, by name.
+    pub backends: Vec<BackendView>,
+}
+
+impl PoolView {
+    /// Backends that may get requests.
+    #[must_use]
+    pub fn eligible(&self) -> usize {
+        self.backends.iter().filter(|backend| backend.eligible).count()
+    }
+}
+
+/// A backend at one moment.
+#[derive(Clone, Debug)]
+pub struct BackendView {
+    /// Its name.
+    pub id: BackendId,
+    /// What workers share of it: generation, requests in flight.
+    pub member: Arc<Member>,
+    /// Where to connect.
+    pub addresses: Vec<SocketAddr>,
+    /// The weight in force.
+    pub weight: u32,
+    /// The operator's intent.
+    pub admin: Admin,
+    /// Since when.
+    pub admin_since: Time,
+    /// Why, in the operator's words.
+    pub admin_reason: Option<String>,
+    /// Who, as far as we know.
+    pub admin_actor: Option<String>,
+    /// When the intent reverts by itself.
+    pub admin_expires: Option<Time>,
+    /// The observed health.
+    pub health: Health,
+    /// Since when.
+    pub health_since: Time,
+    /// Why, in words.
+    pub health_reason: String,
+    /// What comes of the two.
+    pub effective: Effective,
+    /// Whether it may get requests.
+    pub eligible: bool,
+    /// Why it gets no requests, in words; empty if it does.
+    pub reasons: Vec<String>,
+    /// The latest probe.
+    pub last_probe: Option<LastProbe>,
+}
+
+/// The latest probe of a backend.
+#[derive(Clone, Debug)]
+pub struct LastProbe {
+    /// When it ended.
+    pub at: Time,
+    /// What it found.
+    pub result: ProbeResult,
+    /// Results like this one in a row.
+    pub streak: u32,
+}
+
+/// What comes of intent and health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effective {
+    /// Gets its share of the requests.
+    Serving,
+    /// Waits for its first passing probe.
+    Checking,
+    /// Fails its probes.
+    Down,
+    /// Gets no new requests, still has some in flight.
+    Draining,
+    /// Gets no new requests, has none in flight.
+    Drained,
+    /// Out of service.
+    Maint,
+}
+
+impl Effective {
+    /// The name in JSON and on the page.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Checking => "checking",
+            Self::Down => "down",
+            Self::Draining => "draining",
+            Self::Drained => "drained",
+            Self::Maint => "maint",
+        }
+    }
+}

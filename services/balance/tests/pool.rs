@@ -1,0 +1,354 @@
+//! The pool as its shell uses it: events in, effects and picks out.
+
+#![allow(clippy::unwrap_used)] // A helper that fails should panic at the line that was wrong.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use balance::{
+    Admin, AttemptFailure, BackendId, Change, Effect, Effective, Found, NoBackend, Pool, ProbePlan,
+    ProbeResult, Refused, Time,
+};
+use evenkeel_balance as balance;
+
+fn plan() -> ProbePlan {
+    ProbePlan {
+        enabled: true,
+        interval: Duration::from_secs(2),
+        transition_interval: Duration::from_millis(500),
+        give_up: Duration::from_secs(3),
+        fall: 3,
+        rise: 2,
+    }
+}
+
+/// A pool with a clock, and a world in which some backends pass their probes.
+struct World {
+    pool: Pool,
+    now: Time,
+    events: Vec<String>,
+    discoveries: usize,
+}
+
+impl World {
+    fn with(names: &[&str]) -> Self {
+        let mut world = Self {
+            pool: Pool::new("default", plan(), 42),
+            now: Time::START,
+            events: Vec::new(),
+            discoveries: 0,
+        };
+        world.discover(names);
+        world
+    }
+
+    fn discover(&mut self, names: &[&str]) {
+        self.pool.discovered(names.iter().map(|name| found(name)).collect(), self.now);
+    }
+
+    /// Lets time pass; probes of `passing` backends pass at once, the others fail.
+    fn run(&mut self, duration: Duration, passing: &[&str]) {
+        let end = self.now + duration;
+        loop {
+            self.pool.advance(self.now);
+            for effect in self.pool.take_effects() {
+                match effect {
+                    Effect::Probe(order) => {
+                        let passed = passing.contains(&order.id.as_str());
+                        let detail = "seen".to_owned();
+                        let result = ProbeResult { passed, detail, duration: Duration::ZERO };
+                        self.pool.probe_finished(&order.id, order.generation, result, self.now);
+                    }
+                    Effect::Event(event) => self.events.push(event.message),
+                    Effect::Discover => self.discoveries += 1,
+                }
+            }
+            match self.pool.deadline(self.now) {
+                Some(deadline) if deadline <= end => self.now = deadline.max(self.now),
+                _ => break,
+            }
+        }
+        self.now = end;
+    }
+
+    fn picks(&self, count: usize) -> BTreeMap<String, usize> {
+        let mut picker = self.pool.picker();
+        let mut counts = BTreeMap::new();
+        for _ in 0..count {
+            let ticket = picker.pick().unwrap();
+            *counts.entry(ticket.member().id().to_string()).or_default() += 1;
+        }
+        counts
+    }
+
+    fn set(&mut self, name: &str, state: Admin) -> Result<(), Refused> {
+        let change = Change { state: Some(state), ..Change::default() };
+        self.pool.change(&BackendId::new(name), &change, self.now)
+    }
+
+    fn effective(&self, name: &str) -> Effective {
+        let view = self.pool.view();
+        view.backends.iter().find(|backend| backend.id.as_str() == name).unwrap().effective
+    }
+
+    fn generation(&self, name: &str) -> u64 {
+        let view = self.pool.view();
+        view.backends.iter().find(|b| b.id.as_str() == name).unwrap().member.generation()
+    }
+}
+
+/// A backend whose address follows from its name.
+fn found(name: &str) -> Found {
+    let last = name.bytes().last().unwrap();
+    let address = ([10, 0, 0, last], 80).into();
+    Found { id: BackendId::new(name), addresses: Ok(vec![address]), weight: 1 }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn counts(pairs: &[(&str, usize)]) -> BTreeMap<String, usize> {
+    pairs.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+}
+
+#[test]
+fn a_new_backend_gets_nothing_before_its_first_passing_probe() {
+    let mut world = World::with(&["a"]);
+    assert_eq!(world.pool.picker().pick().unwrap_err(), NoBackend::NoneEligible);
+    world.run(SECOND, &["a"]);
+    world.discover(&["a", "b"]);
+    assert_eq!(world.picks(10), counts(&[("a", 10)]));
+    world.run(SECOND, &["a", "b"]);
+    assert_eq!(world.picks(10), counts(&[("a", 5), ("b", 5)]));
+}
+
+#[test]
+fn turns_are_exact_over_threads_while_the_set_stands() {
+    let mut world = World::with(&["a", "b", "c"]);
+    world.run(SECOND, &["a", "b", "c"]);
+    let handles: Vec<_> = (0..8)
+        .map(|_| {
+            let mut picker = world.pool.picker();
+            std::thread::spawn(move || {
+                (0..3_000).map(|_| picker.pick().unwrap().member().slot()).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let mut per_slot = [0; 3];
+    for handle in handles {
+        handle.join().unwrap().into_iter().for_each(|slot| per_slot[slot] += 1);
+    }
+    assert_eq!(per_slot, [8_000; 3]);
+}
+
+#[test]
+fn weights_share_out_the_turns_and_can_be_changed() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    let change = Change { weight: Some(3), ..Change::default() };
+    world.pool.change(&BackendId::new("a"), &change, world.now).unwrap();
+    assert_eq!(world.picks(400), counts(&[("a", 300), ("b", 100)]));
+}
+
+#[test]
+fn a_failing_backend_leaves_and_comes_back_by_itself() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    world.run(SECOND * 5, &["b"]);
+    assert_eq!(world.effective("a"), Effective::Down);
+    assert_eq!(world.picks(10), counts(&[("b", 10)]));
+    world.run(SECOND * 5, &["a", "b"]);
+    assert_eq!(world.effective("a"), Effective::Serving);
+    assert_eq!(world.picks(10), counts(&[("a", 5), ("b", 5)]));
+}
+
+#[test]
+fn refused_requests_take_a_backend_out_and_ask_for_one_early_look_up() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    let (id, generation) = (BackendId::new("a"), world.generation("a"));
+    for _ in 0..3 {
+        world.pool.attempt_failed(&id, generation, AttemptFailure::Refused, world.now);
+    }
+    assert_eq!(world.effective("a"), Effective::Down);
+    world.run(Duration::ZERO, &["b"]);
+    assert_eq!(world.discoveries, 1);
+}
+
+#[test]
+fn drain_and_maint_end_the_picks_at_once_and_ready_brings_them_back() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    let mut picker = world.pool.picker();
+    let held: Vec<_> = (0..2).map(|_| picker.pick().unwrap()).collect();
+
+    world.set("a", Admin::Drain).unwrap();
+    assert_eq!(world.effective("a"), Effective::Draining);
+    assert!((0..9).all(|_| picker.pick().unwrap().member().id().as_str() == "b"));
+    drop(held);
+    world.run(SECOND, &["a", "b"]);
+    assert_eq!(world.effective("a"), Effective::Drained);
+    assert_eq!(world.events.iter().filter(|event| event.starts_with("drained")).count(), 1);
+
+    world.set("a", Admin::Ready).unwrap();
+    assert_eq!(world.picks(10), counts(&[("a", 5), ("b", 5)]), "probes went on while draining");
+
+    world.set("a", Admin::Maint).unwrap();
+    assert_eq!(world.picks(10), counts(&[("b", 10)]));
+    world.run(SECOND * 60, &["b"]);
+    world.set("a", Admin::Ready).unwrap();
+    assert_eq!(world.effective("a"), Effective::Checking, "it was not probed meanwhile");
+    world.run(SECOND, &["a", "b"]);
+    assert_eq!(world.effective("a"), Effective::Serving);
+}
+
+#[test]
+fn the_last_usable_backend_is_not_taken_out_unless_forced() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    world.set("a", Admin::Maint).unwrap();
+    assert_eq!(world.set("b", Admin::Drain), Err(Refused::LastUsable { total: 2 }));
+    let zero = Change { weight: Some(0), ..Change::default() };
+    let refused = world.pool.change(&BackendId::new("b"), &zero, world.now);
+    assert_eq!(refused, Err(Refused::LastUsable { total: 2 }));
+    assert_eq!(world.effective("b"), Effective::Serving);
+
+    let change = Change { state: Some(Admin::Drain), force: true, ..Change::default() };
+    world.pool.change(&BackendId::new("b"), &change, world.now).unwrap();
+    assert_eq!(world.pool.view().eligible(), 0);
+}
+
+#[test]
+fn a_backend_that_is_down_can_be_taken_out_without_force() {
+    let mut world = World::with(&["a"]);
+    world.run(SECOND * 5, &[]);
+    assert_eq!(world.set("a", Admin::Maint), Ok(()));
+}
+
+#[test]
+fn an_unknown_backend_is_refused() {
+    let mut world = World::with(&["a"]);
+    assert_eq!(world.set("z", Admin::Drain), Err(Refused::Unknown));
+}
+
+#[test]
+fn a_change_with_a_time_limit_reverts_by_itself() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    let ttl = Some(SECOND * 60);
+    let change = Change { state: Some(Admin::Maint), ttl, ..Change::default() };
+    world.pool.change(&BackendId::new("a"), &change, world.now).unwrap();
+    world.run(SECOND * 59, &["a", "b"]);
+    assert_eq!(world.effective("a"), Effective::Maint);
+    world.run(SECOND * 2, &["a", "b"]);
+    assert_eq!(world.effective("a"), Effective::Serving);
+}
+
+#[test]
+fn health_survives_a_new_look_up_and_the_last_good_set_survives_a_failed_one() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    world.discover(&["a", "b"]);
+    assert_eq!(world.pool.view().eligible(), 2);
+    world.pool.discovery_failed("the name does not resolve", world.now);
+    assert_eq!(world.pool.view().eligible(), 2);
+    world.discover(&[]);
+    assert_eq!(world.pool.view().eligible(), 2, "an empty answer is trouble, not an order");
+    assert!(world.pool.view().discovery_error.is_some());
+    world.discover(&["a", "b"]);
+    assert_eq!(world.pool.view().discovery_error, None);
+}
+
+#[test]
+fn a_backend_that_left_gets_nothing_and_its_late_probe_changes_nothing() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    let old = world.generation("a");
+    world.discover(&["b"]);
+    assert_eq!(world.picks(10), counts(&[("b", 10)]));
+    world.discover(&["a", "b"]);
+    let result = ProbeResult { passed: true, detail: "late".to_owned(), duration: Duration::ZERO };
+    world.pool.probe_finished(&BackendId::new("a"), old, result, world.now);
+    assert_eq!(world.effective("a"), Effective::Checking, "the new one has to pass itself");
+}
+
+#[test]
+fn intent_survives_a_restart_of_the_backend() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    world.set("a", Admin::Maint).unwrap();
+    world.discover(&["b"]);
+    world.run(SECOND * 60, &["b"]);
+    world.discover(&["a", "b"]);
+    world.run(SECOND * 5, &["a", "b"]);
+    assert_eq!(world.effective("a"), Effective::Maint);
+}
+
+#[test]
+fn an_instance_at_another_address_under_the_same_name_starts_anew() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    let before = world.generation("a");
+    let moved = Found { addresses: Ok(vec![([10, 9, 9, 9], 80).into()]), ..found("a") };
+    world.pool.discovered(vec![moved, found("b")], world.now);
+    assert_ne!(world.generation("a"), before);
+    assert_eq!(world.effective("a"), Effective::Checking);
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_down_with_the_reason_until_it_does() {
+    let mut world = World::with(&["b"]);
+    let error = "the name a does not resolve".to_owned();
+    let unresolved = Found { addresses: Err(error.clone()), ..found("a") };
+    world.pool.discovered(vec![unresolved, found("b")], world.now);
+    world.run(SECOND * 5, &["a", "b"]);
+    assert_eq!(world.effective("a"), Effective::Down);
+    assert_eq!(world.pool.view().backends[0].reasons, [error]);
+    world.discover(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    assert_eq!(world.effective("a"), Effective::Serving);
+}
+
+#[test]
+fn a_further_attempt_goes_to_a_backend_that_was_not_tried() {
+    let mut world = World::with(&["a", "b", "c"]);
+    world.run(SECOND, &["a", "b", "c"]);
+    let mut picker = world.pool.picker();
+    let mut tried = vec![picker.pick().unwrap().member().generation()];
+    for _ in 0..2 {
+        let next = picker.pick_other(&tried).unwrap().member().generation();
+        assert!(!tried.contains(&next));
+        tried.push(next);
+    }
+    assert_eq!(picker.pick_other(&tried).unwrap_err(), NoBackend::AllTried);
+}
+
+#[test]
+fn every_ticket_is_given_back_when_it_is_dropped() {
+    let mut world = World::with(&["a"]);
+    world.run(SECOND, &["a"]);
+    let mut picker = world.pool.picker();
+    let tickets: Vec<_> = (0..5).map(|_| picker.pick().unwrap()).collect();
+    let member = std::sync::Arc::clone(tickets[0].member());
+    assert_eq!(member.in_flight(), 5);
+    drop(tickets);
+    assert_eq!(member.in_flight(), 0);
+}
+
+#[test]
+fn a_probe_that_is_never_answered_counts_as_failed() {
+    let mut world = World::with(&["a"]);
+    world.run(SECOND, &["a"]);
+    for _ in 0..20 {
+        world.now = world.pool.deadline(world.now).unwrap();
+        world.pool.advance(world.now);
+        world.pool.take_effects();
+    }
+    assert_eq!(world.effective("a"), Effective::Down);
+}
+
+#[test]
+fn with_probes_off_backends_serve_from_the_start() {
+    let mut pool = Pool::new("default", ProbePlan { enabled: false, ..plan() }, 1);
+    pool.discovered(vec![found("a")], Time::START);
+    assert!(pool.picker().pick().is_ok());
+    assert_eq!(pool.deadline(Time::START), None);
+}
