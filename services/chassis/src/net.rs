@@ -75,6 +75,16 @@ pub fn reachable(address: IpAddr, port: u16) -> SocketAddr {
     }
 }
 
+/// This machine's host name, which in a container or pod is its own name.
+#[must_use]
+pub fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -41,7 +41,7 @@ pub async fn serve(
     });
     let quiet = {
         let shutdown = shutdown.clone();
-        async move { shutdown.quiet(plan, &activity).await }
+        async move { shutdown.quiet(plan, || activity.count()).await }
     };
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, service).with_graceful_shutdown(quiet);

@@ -70,6 +70,21 @@ impl Trigger {
         });
     }
 
+    /// Listens for signals on a thread of its own, for services that have no runtime yet or must
+    /// not depend on one that is busy.
+    ///
+    /// # Errors
+    /// The thread could not be started.
+    pub fn on_signals_in_background(self) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let listen = move || {
+            if let Err(error) = runtime.block_on(self.on_signals()) {
+                tracing::error!(%error, "signals are not heard: only a kill can stop this process");
+            }
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(listen).map(drop)
+    }
+
     /// Waits for SIGTERM or SIGINT and triggers; a second signal ends the process at once, for
     /// whoever does not want to wait.
     ///
@@ -109,18 +124,20 @@ impl Shutdown {
     }
 
     /// Waits until a stop is asked for and the quiet phase is over: the moment to stop accepting.
-    pub async fn quiet(&self, plan: StopPlan, activity: &Activity) {
+    ///
+    /// `requests` counts the requests so far.
+    pub async fn quiet(&self, plan: StopPlan, requests: impl Fn() -> u64) {
         if self.requested().await == Stop::Prompt {
             return;
         }
         // Ten looks per quiet phase end it at most a tenth late.
         let tick = (plan.quiet / 10).max(Duration::from_millis(1));
         let end = Instant::now() + plan.max;
-        let mut seen = activity.count();
+        let mut seen = requests();
         let mut since = Instant::now();
         while since.elapsed() < plan.quiet && Instant::now() < end {
             tokio::time::sleep(tick).await;
-            let count = activity.count();
+            let count = requests();
             if count != seen {
                 (seen, since) = (count, Instant::now());
             }
@@ -165,7 +182,7 @@ mod tests {
         });
         trigger.stop(stop);
         let start = Instant::now();
-        shutdown.quiet(PLAN, &activity).await;
+        shutdown.quiet(PLAN, || activity.count()).await;
         traffic.abort();
         start.elapsed()
     }
