@@ -1,6 +1,6 @@
 //! The frame of each binary's `main`: read settings, do the small tasks, set up logging.
 
-use std::{ffi::OsString, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 use crate::{
     settings::{self, Refusal, Settings, Task},
@@ -52,13 +52,16 @@ pub fn settings<S: Settings>() -> Result<S, ExitCode> {
             println!("{}: the settings are good", S::PROGRAM);
             Err(ExitCode::SUCCESS)
         }
-        Task::Healthcheck => Err(match ask_ready(loaded.settings.health_address()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(why) => {
-                eprintln!("{}: not ready: {why}", S::PROGRAM);
-                ExitCode::FAILURE
-            }
-        }),
+        Task::Healthcheck(url) => {
+            let own = || format!("http://{}/readyz", loaded.settings.health_address());
+            Err(match ask(&url.map_or_else(own, Into::into)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(why) => {
+                    eprintln!("{}: not ready: {why}", S::PROGRAM);
+                    ExitCode::FAILURE
+                }
+            })
+        }
     }
 }
 
@@ -78,7 +81,8 @@ fn lossy(text: &OsString) -> String {
     text.to_string_lossy().into_owned()
 }
 
-fn ask_ready(address: SocketAddr) -> Result<(), String> {
+/// Whether `url` answers with success.
+fn ask(url: &str) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -89,12 +93,56 @@ fn ask_ready(address: SocketAddr) -> Result<(), String> {
             .timeout(HEALTHCHECK_TIMEOUT)
             .build()
             .map_err(|error| error.to_string())?;
-        let answer = client.get(format!("http://{address}/readyz")).send().await;
-        let answer = answer.map_err(|_| format!("no answer from {address}"))?;
+        let answer = client.get(url).send().await;
+        let answer = answer.map_err(|_| format!("no answer from {url}"))?;
         if answer.status().is_success() {
             return Ok(());
         }
         let status = answer.status();
         Err(format!("{status}: {}", answer.text().await.unwrap_or_default().trim()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// What [`ask`] makes of a server that gives this answer, or of none.
+    fn asked(answer: Option<&'static str>) -> Result<(), String> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/readyz", listener.local_addr().unwrap());
+        let server = answer.map(|answer| {
+            let listener = listener.try_clone().unwrap();
+            std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                // The end of the request's head, so that nothing unread resets the connection.
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    head.extend(byte);
+                }
+                stream.write_all(answer.as_bytes()).unwrap();
+            })
+        });
+        drop(listener);
+        let result = ask(&url);
+        if let Some(thread) = server {
+            thread.join().unwrap();
+        }
+        result
+    }
+
+    #[test]
+    fn a_healthcheck_passes_on_success_only_and_says_why_it_failed() {
+        assert_eq!(asked(Some("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")), Ok(()));
+        let stopping = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9\r\n\r\nstopping\n";
+        assert!(asked(Some(stopping)).unwrap_err().contains("stopping"));
+        assert!(asked(None).unwrap_err().contains("no answer"));
+    }
 }

@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, ffi::OsString, fmt};
 
 use clap::parser::ValueSource;
 use serde::de::DeserializeOwned;
+use url::Url;
 
 use crate::telemetry::LogSettings;
 
@@ -87,14 +88,15 @@ impl Mistakes {
 }
 
 /// What the command line asks for beside the settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
     /// Run the service.
     Run,
     /// Validate the settings and leave.
     Check,
-    /// Ask the running service whether it is ready, and leave.
-    Healthcheck,
+    /// Ask the running service whether it is ready, or another URL whether it answers with
+    /// success, and leave.
+    Healthcheck(Option<Url>),
 }
 
 /// Settings that were read, and what was odd about them.
@@ -136,8 +138,22 @@ pub fn command<S: Settings>() -> clap::Command {
     )
     .subcommand(
         clap::Command::new("healthcheck")
-            .about("Ask the running service's /readyz; exit 0 if it is ready, 1 if not"),
+            .about("Ask the running service's /readyz; exit 0 if it is ready, 1 if not")
+            .arg(
+                clap::Arg::new("url")
+                    .long("url")
+                    .value_name("URL")
+                    .value_parser(plain_url)
+                    .help("Ask this instead; for checks from another container"),
+            ),
     )
+}
+
+fn plain_url(text: &str) -> Result<Url, String> {
+    Url::parse(text)
+        .ok()
+        .filter(|url| url.scheme() == "http" && url.has_host())
+        .ok_or_else(|| "expected a URL such as http://localhost:8080/path".to_owned())
 }
 
 fn flag<S: Settings>(id: &str) -> String {
@@ -186,8 +202,8 @@ pub fn load<S: Settings>(
         .map_err(|error| mistakes.note("settings", "", error.to_string()))
         .ok();
     let settings = raw.and_then(|raw| S::parse(raw, &mut mistakes));
-    let task = match (matches.subcommand_name(), matches.get_flag("check")) {
-        (Some(_), _) => Task::Healthcheck,
+    let task = match (matches.subcommand(), matches.get_flag("check")) {
+        (Some((_, options)), _) => Task::Healthcheck(options.get_one("url").cloned()),
         (None, true) => Task::Check,
         (None, false) => Task::Run,
     };
@@ -325,6 +341,17 @@ mod tests {
     fn check_and_healthcheck_are_told_apart_from_a_run() {
         assert_eq!(read(&[], &[]).unwrap().task, Task::Run);
         assert_eq!(read(&["--check"], &[]).unwrap().task, Task::Check);
-        assert_eq!(read(&["healthcheck"], &[]).unwrap().task, Task::Healthcheck);
+        assert_eq!(read(&["healthcheck"], &[]).unwrap().task, Task::Healthcheck(None));
+    }
+
+    #[test]
+    fn a_healthcheck_can_ask_another_url_but_only_one_that_it_could_open() {
+        let there = "http://elsewhere:8080/path";
+        let task = read(&["healthcheck", "--url", there], &[]).unwrap().task;
+        assert_eq!(task, Task::Healthcheck(Some(there.parse().unwrap())));
+        for url in ["elsewhere:8080", "https://elsewhere/", "/path"] {
+            let refusal = read(&["healthcheck", "--url", url], &[]).unwrap_err();
+            assert!(matches!(refusal, Refusal::CommandLine(_)), "{url}");
+        }
     }
 }
