@@ -1,0 +1,48 @@
+{{/*
+The environment of each component. `settings` of the values comes last, so that it wins.
+Short host names: the pod's first search domain completes them, which is one look-up. A name with
+dots would be tried in each search domain first (ndots:5), once a second.
+*/}}
+{{- define "evenkeel.settings" -}}
+{{- $full := include "evenkeel.fullname" .root -}}
+{{- $own := dict -}}
+{{- $upper := upper .component -}}
+{{- $_ := set $own (printf "%s_STOP_QUIET" $upper) (printf "%ds" (int .values.stopQuietSeconds)) -}}
+{{- $_ := set $own (printf "%s_STOP_MAX" $upper) (printf "%ds" (int .values.stopMaxSeconds)) -}}
+{{- $_ := set $own (printf "%s_LOG" $upper) .root.Values.log.level -}}
+{{- $_ := set $own (printf "%s_LOG_FORMAT" $upper) .root.Values.log.format -}}
+{{- if eq .component "proxy" -}}
+  {{- $backends := .values.backends -}}
+  {{- if not $backends -}}
+    {{- if not .root.Values.server.enabled -}}
+      {{- fail "proxy.backends must say what to balance (such as dns://my-app-headless:8080) when server.enabled is false" -}}
+    {{- end -}}
+    {{- $backends = printf "dns://%s-server:8081" $full -}}
+  {{- end -}}
+  {{- $_ := set $own "PROXY_BACKENDS" $backends -}}
+  {{- $_ := set $own "PROXY_POLICY" .values.policy -}}
+  {{- $_ := set $own "PROXY_PROBE" (.values.probe | default "off") -}}
+  {{- $_ := set $own "PROXY_PROBE_PATH" .values.probePath -}}
+  {{- $_ := set $own "PROXY_ADMIN_TOKEN_FILE" "/etc/evenkeel/admin/token" -}}
+{{- else if eq .component "dashboard" -}}
+  {{- $_ := set $own "LOAD_BALANCER_URL" (printf "http://%s-proxy:%d" $full (int .root.Values.proxy.service.port)) -}}
+  {{- $_ := set $own "LOAD_BALANCER_ADMIN_URL" (printf "http://%s-proxy-admin:9901" $full) -}}
+  {{- $_ := set $own "LOAD_BALANCER_ADMIN_TOKEN_FILE" "/etc/evenkeel/admin/token" -}}
+{{- end -}}
+{{- range $name, $value := merge (dict) .values.settings $own }}
+{{ $name }}: {{ $value | toString | quote }}
+{{- end }}
+{{- end -}}
+
+{{/*
+The time a pod gets to end: what the binary takes at most (STOP_MAX and 3 s for requests in
+flight) and a little for the runtime. A shorter one would cut requests, so it is refused.
+*/}}
+{{- define "evenkeel.gracePeriod" -}}
+{{- $least := add .values.stopMaxSeconds 5 -}}
+{{- $given := .values.terminationGracePeriodSeconds -}}
+{{- if and (not (kindIs "invalid" $given)) (lt (int $given) (int $least)) -}}
+  {{- fail (printf "%s.terminationGracePeriodSeconds is %d, but %s.stopMaxSeconds (%d) needs at least %d: requests in flight would be cut" .component (int $given) .component (int .values.stopMaxSeconds) (int $least)) -}}
+{{- end -}}
+{{- default $least $given -}}
+{{- end -}}
