@@ -140,7 +140,7 @@ impl settings::Settings for Settings {
     }
 }
 
-/// The defaults of [`Raw`], for whoever starts a server without a command line.
+/// The defaults of the command line, for whoever starts a server without one.
 impl Default for Settings {
     fn default() -> Self {
         match settings::load::<Self>(["evenkeel-server".into()], []) {
@@ -164,11 +164,9 @@ fn header_text(text: &str) -> Result<String, String> {
     }
 }
 
-/// The host name; in a container that is its id, in Kubernetes the pod's name.
+/// The host name, where a header can carry it.
 fn host_name() -> String {
-    let system = rustix::system::uname();
-    let name = system.nodename().to_str().unwrap_or_default();
-    header_text(name).unwrap_or_else(|_| "server".to_owned())
+    header_text(&net::host_name()).unwrap_or_else(|_| "server".to_owned())
 }
 
 #[cfg(test)]
