@@ -188,7 +188,7 @@ fn connections_are_kept_or_not_as_asked_and_as_the_server_says() {
 fn a_connection_closed_while_idle_is_replaced_and_counted_apart() {
     let server = Misbehaving::start();
     // At this rate the close has long arrived when the next request is due.
-    let (code, report) = server.load("/stale", "--requests 5 --concurrency 1 --rate 20");
+    let (code, report) = server.load("/stale", "--requests 5 --concurrency 1 --rate 10");
     assert_eq!(code, 0, "{report}");
     assert_eq!((&report["ok"], &report["stale_reconnects"]), (&json!(5), &json!(4)));
     assert_eq!(server.seen("/stale"), 5);
