@@ -1,1 +1,229 @@
-//! The load balancer: listeners, workers, forwarding, discovery, probes, admin API.
+//! The load balancer: the I/O shell around the pure core of `balance`.
+//!
+//! [`run`] starts the parts and is the place to begin reading; [`forward`] is the life of one
+//! request. Workers serve traffic; the calling thread serves the admin port and owns discovery,
+//! probes and the pool.
+
+mod accept;
+mod admin;
+mod body;
+mod client;
+mod clock;
+mod control;
+mod discovery;
+mod error;
+mod events;
+mod exchange;
+mod forward;
+mod headers;
+mod metrics;
+mod probe;
+pub mod settings;
+mod stats;
+mod traffic;
+mod tunnel;
+mod upstream;
+mod worker;
+
+use std::{net::TcpListener, sync::Arc, thread::JoinHandle, time::Duration};
+
+use balance::{Picker, Pool, ProbePlan, RetryBudget};
+use chassis::{
+    net::{self, BindError},
+    observe, serve,
+    shutdown::{Shutdown, StopPlan},
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    admin::Admin,
+    clock::Clock,
+    control::{Control, Inbox},
+    metrics::ProxyCollector,
+    probe::ProbeCounts,
+    settings::{ProbeKind, Settings},
+    stats::Stats,
+    traffic::Sampler,
+    worker::{Accepted, Shared, Stage, Worker},
+};
+
+/// Between probes of a backend whose health is changing: three failures are then seen within
+/// 1.5 s, while a settled backend is left in peace.
+const TRANSITION_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The sockets that a proxy serves.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For clients.
+    pub traffic: TcpListener,
+    /// For operators, probes and Prometheus.
+    pub admin: TcpListener,
+}
+
+impl Listeners {
+    /// Opens the ports that the settings name.
+    ///
+    /// # Errors
+    /// A port that cannot be opened, with its setting's name.
+    pub fn bind(settings: &Settings) -> Result<Self, BindError> {
+        Ok(Self {
+            traffic: net::bind("PROXY_PORT", settings.bind, settings.port)?,
+            admin: net::bind("PROXY_ADMIN_PORT", settings.admin_bind, settings.admin_port)?,
+        })
+    }
+}
+
+/// Runs a proxy until a stop is asked for and done. It takes this thread for the admin side and
+/// starts one per worker and one that accepts.
+///
+/// # Errors
+/// The system refused a thread, a runtime or the use of a listener.
+pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std::io::Result<()> {
+    let settings = Arc::new(settings);
+    let clock = Clock::start();
+    let pool = Pool::new("default", probe_plan(&settings), fastrand::u64(..));
+    let pickers: Vec<Picker> = (0..settings.workers).map(|_| pool.picker()).collect();
+    let (control, failures, inbox) = Control::new(pool, clock);
+    let stats = Arc::new(Stats::new(settings.workers));
+    let (stage, stage_receiver) = watch::channel(Stage::Serving);
+    let (time_is_up, time_is_up_receiver) = watch::channel(false);
+    let budget = Arc::new(RetryBudget::new(settings.retry_budget.get()));
+    let shared = Shared {
+        settings: Arc::clone(&settings),
+        stats: Arc::clone(&stats),
+        budget,
+        clock,
+        failures,
+        stage: stage_receiver.clone(),
+    };
+    let mut senders = Vec::new();
+    let mut threads = Vec::new();
+    for (index, picker) in pickers.into_iter().enumerate() {
+        let (sender, accepted) = mpsc::unbounded_channel();
+        senders.push(sender);
+        threads.push(start_worker(
+            index,
+            picker,
+            shared.clone(),
+            accepted,
+            time_is_up_receiver.clone(),
+        )?);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let Listeners { traffic, admin } = listeners;
+    let accept_stats = Arc::clone(&stats);
+    let accept = move || accept::run(&traffic, &senders, &accept_stats, &stage_receiver);
+    threads.push(std::thread::Builder::new().name("accept".to_owned()).spawn(accept)?);
+    let result = runtime.block_on(async {
+        start_control(&control, &stats, &settings, admin, &shutdown, inbox)?;
+        tracing::info!(port = settings.port, admin_port = settings.admin_port, "proxy started");
+        let picks = control.read(Pool::picker);
+        stop(&shutdown, settings.stop, &picks, &stage, &time_is_up, threads).await
+    });
+    // Look-ups that hang in the system's resolver must not hold up the end.
+    runtime.shutdown_background();
+    tracing::info!("proxy stopped");
+    result
+}
+
+fn start_worker(
+    index: usize,
+    picker: Picker,
+    shared: Shared,
+    accepted: mpsc::UnboundedReceiver<Accepted>,
+    time_is_up: watch::Receiver<bool>,
+) -> std::io::Result<JoinHandle<std::io::Result<()>>> {
+    let work = move || {
+        let worker = move || Worker::new(index, picker, shared);
+        worker::run(worker, accepted, time_is_up)
+    };
+    std::thread::Builder::new().name(format!("worker-{index}")).spawn(work)
+}
+
+/// Starts discovery, probes, sampling and the admin port on the current runtime.
+fn start_control(
+    control: &Arc<Control>,
+    stats: &Arc<Stats>,
+    settings: &Arc<Settings>,
+    listener: TcpListener,
+    shutdown: &Shutdown,
+    inbox: Inbox,
+) -> std::io::Result<()> {
+    let sampler = Arc::new(Sampler::default());
+    let probes = Arc::new(ProbeCounts::default());
+    let registry = chassis::metrics::registry("proxy");
+    let collector = ProxyCollector {
+        control: Arc::clone(control),
+        stats: Arc::clone(stats),
+        probes: Arc::clone(&probes),
+    };
+    registry.register(Box::new(collector)).map_err(std::io::Error::other)?;
+    let admin = Admin {
+        control: Arc::clone(control),
+        sampler: Arc::clone(&sampler),
+        settings: Arc::clone(settings),
+        shutdown: shutdown.clone(),
+    };
+    let ready = admin.clone();
+    let observed = observe::routes(registry, shutdown.clone(), Arc::new(move || ready.not_ready()));
+    let router = admin::routes(admin).merge(observed);
+    let inbox_control = Arc::clone(control);
+    tokio::spawn(control::drive(inbox_control, inbox.failures));
+    tokio::spawn(probe::run(Arc::clone(control), settings.probe.clone(), probes, inbox.probes));
+    tokio::spawn(discovery::run(Arc::clone(control), settings.source.clone()));
+    tokio::spawn(traffic::run(sampler, Arc::clone(stats), Arc::clone(control)));
+    // The admin port outlives the workers: it ends with the process.
+    let (_, never) = chassis::shutdown::channel();
+    let plan = settings.stop;
+    tokio::spawn(async move {
+        if let Err(error) = serve::serve(listener, router, never, plan).await {
+            tracing::error!(%error, "the admin port is gone");
+        }
+    });
+    Ok(())
+}
+
+/// Waits for a stop and goes through its steps.
+async fn stop(
+    shutdown: &Shutdown,
+    plan: StopPlan,
+    requests: &Picker,
+    stage: &watch::Sender<Stage>,
+    time_is_up: &watch::Sender<bool>,
+    threads: Vec<JoinHandle<std::io::Result<()>>>,
+) -> std::io::Result<()> {
+    shutdown.requested().await;
+    let deadline = tokio::time::Instant::now() + plan.max + StopPlan::FINISH;
+    stage.send_replace(Stage::Draining);
+    shutdown.quiet(plan, || requests.picks()).await;
+    stage.send_replace(Stage::Finishing);
+    tracing::info!("no longer accepting connections; finishing what is in flight");
+    let ended = tokio::task::spawn_blocking(move || {
+        threads.into_iter().map(JoinHandle::join).collect::<Vec<_>>()
+    });
+    let mut ended = std::pin::pin!(ended);
+    let results = match tokio::time::timeout_at(deadline, &mut ended).await {
+        Ok(results) => results,
+        Err(_) => {
+            time_is_up.send_replace(true);
+            ended.await
+        }
+    };
+    for result in results.map_err(std::io::Error::other)? {
+        result.map_err(|_| std::io::Error::other("a thread ended by a panic"))??;
+    }
+    Ok(())
+}
+
+fn probe_plan(settings: &Settings) -> ProbePlan {
+    let probe = &settings.probe;
+    ProbePlan {
+        enabled: probe.kind != ProbeKind::Off,
+        interval: probe.interval,
+        transition_interval: TRANSITION_INTERVAL.min(probe.interval),
+        // Twice what a probe may take, and more than a busy admin thread is ever late.
+        give_up: probe.timeout * 2 + Duration::from_secs(1),
+        fall: probe.fall,
+        rise: probe.rise,
+    }
+}

@@ -1,0 +1,213 @@
+//! The JSON of the admin API.
+
+use balance::{BackendView, PoolView, Time};
+use serde::Serialize;
+
+use super::Admin;
+use crate::{
+    settings::{ProbeKind, Source},
+    traffic::{Latest, Traffic},
+};
+
+/// `GET /v1/pools`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Everything {
+    proxy: Proxy,
+    pools: Vec<Pool>,
+}
+
+#[derive(Debug, Serialize)]
+struct Proxy {
+    name: String,
+    version: &'static str,
+    started_at: String,
+    uptime_seconds: f64,
+    ready: bool,
+    not_ready_reasons: Vec<String>,
+    stopping: bool,
+    workers: usize,
+}
+
+/// A pool.
+#[derive(Debug, Serialize)]
+pub(crate) struct Pool {
+    name: String,
+    policy: &'static str,
+    source: SourceView,
+    probe: ProbeView,
+    counts: Counts,
+    traffic: Traffic,
+    backends: Vec<Backend>,
+}
+
+/// `GET /v1/pools/{pool}/backends`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Backends {
+    backends: Vec<Backend>,
+}
+
+#[derive(Debug, Serialize)]
+struct SourceView {
+    kind: &'static str,
+    text: String,
+    last_success_at: Option<String>,
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ProbeView {
+    kind: &'static str,
+    path: Option<String>,
+    interval_ms: u128,
+    timeout_ms: u128,
+    fall: u32,
+    rise: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Counts {
+    total: usize,
+    eligible: usize,
+}
+
+/// A backend.
+#[derive(Debug, Serialize)]
+pub(crate) struct Backend {
+    id: String,
+    url: String,
+    addresses: Vec<String>,
+    generation: u64,
+    weight: u32,
+    admin: &'static str,
+    admin_since: String,
+    admin_reason: Option<String>,
+    admin_actor: Option<String>,
+    admin_expires_at: Option<String>,
+    health: &'static str,
+    health_since: String,
+    health_reason: String,
+    effective: &'static str,
+    eligible: bool,
+    reasons: Vec<String>,
+    last_probe: Option<LastProbe>,
+    in_flight: u32,
+    traffic: Traffic,
+}
+
+#[derive(Debug, Serialize)]
+struct LastProbe {
+    at: String,
+    passed: bool,
+    detail: String,
+    duration_ms: f64,
+    streak: u32,
+}
+
+impl Pool {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn into_backends(self) -> Backends {
+        Backends { backends: self.backends }
+    }
+
+    pub(super) fn into_backend(self, id: &str) -> Option<Backend> {
+        self.backends.into_iter().find(|backend| backend.id == id)
+    }
+}
+
+/// Everything that is known.
+pub(super) fn everything(admin: &Admin) -> Everything {
+    let clock = admin.control.clock;
+    let mut not_ready_reasons = admin.not_ready();
+    let stopping = admin.shutdown.is_requested();
+    if stopping {
+        not_ready_reasons.insert(0, "stopping".to_owned());
+    }
+    let proxy = Proxy {
+        name: admin.settings.name.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        started_at: clock.text(Time::START),
+        uptime_seconds: clock.now().since_start().as_secs_f64(),
+        ready: not_ready_reasons.is_empty(),
+        not_ready_reasons,
+        stopping,
+        workers: admin.settings.workers,
+    };
+    Everything { proxy, pools: vec![pool(admin)] }
+}
+
+/// The only pool so far.
+pub(super) fn pool(admin: &Admin) -> Pool {
+    let view = admin.control.read(|pool| pool.view());
+    let latest = admin.sampler.latest();
+    let counts = Counts { total: view.backends.len(), eligible: view.eligible() };
+    let backends = view.backends.iter().map(|view| backend(admin, view, &latest)).collect();
+    Pool {
+        name: view.name.clone(),
+        policy: "round_robin",
+        source: source(admin, &view),
+        probe: probe(admin),
+        counts,
+        traffic: latest.pool,
+        backends,
+    }
+}
+
+fn source(admin: &Admin, view: &PoolView) -> SourceView {
+    let (kind, text) = match &admin.settings.source {
+        Source::Static(backends) => ("static", format!("a list of {}", backends.len())),
+        Source::Dns { name, port } => ("dns", format!("dns://{name}:{port}")),
+    };
+    let last_success_at = view.discovered.map(|time| admin.control.clock.text(time));
+    SourceView { kind, text, last_success_at, error: view.discovery_error.clone() }
+}
+
+fn probe(admin: &Admin) -> ProbeView {
+    let probe = &admin.settings.probe;
+    let (kind, path) = match &probe.kind {
+        ProbeKind::Tcp => ("tcp", None),
+        ProbeKind::Http(path) => ("http", Some(path.clone())),
+        ProbeKind::Off => ("off", None),
+    };
+    ProbeView {
+        kind,
+        path,
+        interval_ms: probe.interval.as_millis(),
+        timeout_ms: probe.timeout.as_millis(),
+        fall: probe.fall,
+        rise: probe.rise,
+    }
+}
+
+fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Backend {
+    let clock = admin.control.clock;
+    Backend {
+        id: view.id.to_string(),
+        url: format!("http://{}", view.id),
+        addresses: view.addresses.iter().map(ToString::to_string).collect(),
+        generation: view.member.generation(),
+        weight: view.weight,
+        admin: view.admin.as_str(),
+        admin_since: clock.text(view.admin_since),
+        admin_reason: view.admin_reason.clone(),
+        admin_actor: view.admin_actor.clone(),
+        admin_expires_at: view.admin_expires.map(|time| clock.text(time)),
+        health: view.health.as_str(),
+        health_since: clock.text(view.health_since),
+        health_reason: view.health_reason.clone(),
+        effective: view.effective.as_str(),
+        eligible: view.eligible,
+        reasons: view.reasons.clone(),
+        last_probe: view.last_probe.as_ref().map(|last| LastProbe {
+            at: clock.text(last.at),
+            passed: last.result.passed,
+            detail: last.result.detail.clone(),
+            duration_ms: last.result.duration.as_secs_f64() * 1e3,
+            streak: last.streak,
+        }),
+        in_flight: view.member.in_flight(),
+        traffic: latest.backends.get(view.id.as_str()).cloned().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,224 @@
+//! Bodies on their way through, frame by frame, with what has to happen when they end.
+
+use std::{
+    cell::Cell,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use crate::{error::Reason, exchange::Exchange, upstream::Connection};
+
+/// How far the client's body has come, for whoever waits for the response.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    moved: Cell<Instant>,
+    state: Cell<UploadState>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UploadState {
+    /// Nothing was read of it: the whole body could still go to another backend.
+    Untouched,
+    /// Part of it is gone to the backend.
+    Moving,
+    /// All of it is.
+    Done,
+    /// The client broke it off, or it was not valid.
+    Failed(Reason),
+}
+
+impl Upload {
+    fn new() -> Rc<Self> {
+        Rc::new(Self { moved: Cell::new(Instant::now()), state: Cell::new(UploadState::Untouched) })
+    }
+
+    /// When a part of it last went on.
+    pub(crate) fn moved(&self) -> Instant {
+        self.moved.get()
+    }
+
+    pub(crate) fn state(&self) -> UploadState {
+        self.state.get()
+    }
+}
+
+/// The body of a request to a backend.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    /// None; such a request can be sent again.
+    Empty,
+    /// The client's, as it arrives.
+    Client(Incoming, Rc<Upload>),
+}
+
+impl RequestBody {
+    pub(crate) fn new(incoming: Incoming) -> Self {
+        if incoming.is_end_stream() { Self::Empty } else { Self::Client(incoming, Upload::new()) }
+    }
+
+    pub(crate) fn upload(&self) -> Option<Rc<Upload>> {
+        match self {
+            Self::Empty => None,
+            Self::Client(_, upload) => Some(Rc::clone(upload)),
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Self::Client(incoming, upload) = self.get_mut() else { return Poll::Ready(None) };
+        let frame = Pin::new(&mut *incoming).poll_frame(context);
+        match &frame {
+            Poll::Pending => return frame,
+            Poll::Ready(Some(Ok(_))) if incoming.is_end_stream() => {
+                upload.state.set(UploadState::Done);
+            }
+            Poll::Ready(Some(Ok(_))) => upload.state.set(UploadState::Moving),
+            Poll::Ready(None) => upload.state.set(UploadState::Done),
+            Poll::Ready(Some(Err(error))) => {
+                let invalid = error.is_parse() || error.is_user();
+                let reason = if invalid { Reason::BadRequest } else { Reason::ClientGone };
+                upload.state.set(UploadState::Failed(reason));
+            }
+        }
+        upload.moved.set(Instant::now());
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(incoming, _) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client(incoming, _) => incoming.size_hint(),
+        }
+    }
+}
+
+/// The body of a response to a client.
+#[derive(Debug)]
+pub(crate) enum ResponseBody {
+    /// Our own, or none.
+    Own(Option<Bytes>),
+    /// A backend's, as it arrives.
+    Backend(Box<BackendBody>),
+}
+
+/// A backend's body with what hangs on its end.
+#[derive(Debug)]
+pub(crate) struct BackendBody {
+    incoming: Incoming,
+    read_timeout: Duration,
+    /// Armed while we wait; most bodies arrive with the head and never need it.
+    waiting: Option<Pin<Box<Sleep>>>,
+    /// Gone once the end was recorded. Dropped earlier, it records that the client left.
+    exchange: Option<(Exchange, Connection)>,
+}
+
+/// Why a response was cut.
+#[derive(Debug, thiserror::Error)]
+#[error("the response was cut: {}", .0.token())]
+pub(crate) struct Cut(Reason);
+
+impl ResponseBody {
+    /// A backend's body. What hangs on its end happens now if it has none.
+    pub(crate) fn backend(
+        incoming: Incoming,
+        exchange: Exchange,
+        connection: Connection,
+        read_timeout: Duration,
+    ) -> Self {
+        if incoming.is_end_stream() {
+            exchange.complete(connection);
+            return Self::Own(None);
+        }
+        let exchange = Some((exchange, connection));
+        Self::Backend(Box::new(BackendBody { incoming, read_timeout, waiting: None, exchange }))
+    }
+}
+
+impl BackendBody {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match Pin::new(&mut self.incoming).poll_frame(context) {
+            Poll::Ready(frame) => {
+                self.waiting = None;
+                match &frame {
+                    Some(Ok(_)) if !self.incoming.is_end_stream() => {}
+                    Some(Ok(_)) | None => self.complete(),
+                    Some(Err(error)) if error.is_parse() => self.fail(Reason::ProtocolError),
+                    Some(Err(_)) => self.fail(Reason::ResetMidBody),
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(|_| Cut(Reason::ResetMidBody))))
+            }
+            Poll::Pending => {
+                let timeout = self.read_timeout;
+                let waiting =
+                    self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+                if waiting.as_mut().poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                self.fail(Reason::ReadTimeout);
+                Poll::Ready(Some(Err(Cut(Reason::ReadTimeout))))
+            }
+        }
+    }
+
+    fn complete(&mut self) {
+        if let Some((exchange, connection)) = self.exchange.take() {
+            exchange.complete(connection);
+        }
+    }
+
+    fn fail(&mut self, reason: Reason) {
+        if let Some((exchange, _)) = self.exchange.take() {
+            exchange.fail(reason);
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match self.get_mut() {
+            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Backend(body) => body.poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(bytes) => bytes.is_none(),
+            Self::Backend(body) => body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Backend(body) => body.incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A client's connection: requests one after the other, with limits on how long it may take.
+//!
+//! hyper's own limit for reading a head also runs while a kept connection is idle, and costs an
+//! allocation per request. Here one timer per connection looks now and then at what the
+//! connection is doing and since when.
+
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::{
+    rt::{Read, ReadBufCursor, Write},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
+
+use crate::{
+    forward::forward,
+    headers::Client,
+    settings::Timeouts,
+    worker::{Stage, Worker},
+};
+
+/// The answer to a head that did not come in time. hyper holds no request to answer here.
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
+    content-length: 0\r\nproxy-status: evenkeel; error=http_request_error; \
+    details=\"request_timeout\"\r\n\r\n";
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    /// Waiting for the first byte of a request.
+    Idle,
+    /// Receiving a request's head.
+    Head,
+    /// Serving a request.
+    Busy,
+}
+
+/// What a connection is doing, and since when. Atomics only because an upgraded connection's I/O
+/// must be `Send`; all use is on one thread.
+#[derive(Debug)]
+struct Activity {
+    start: Instant,
+    phase: AtomicU8,
+    /// Milliseconds after `start`.
+    since: AtomicU64,
+}
+
+impl Activity {
+    fn new() -> Arc<Self> {
+        let phase = AtomicU8::new(Phase::Idle as u8);
+        Arc::new(Self { start: Instant::now(), phase, since: AtomicU64::new(0) })
+    }
+
+    fn enter(&self, phase: Phase) {
+        let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.since.store(since, Ordering::Relaxed);
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    fn is(&self, phase: Phase) -> bool {
+        self.phase.load(Ordering::Relaxed) == phase as u8
+    }
+
+    fn since(&self) -> Instant {
+        self.start + Duration::from_millis(self.since.load(Ordering::Relaxed))
+    }
+
+    /// Until when what it is doing may take.
+    fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        if self.is(Phase::Idle) {
+            Some(self.since() + timeouts.idle)
+        } else {
+            self.is(Phase::Head).then(|| self.since() + timeouts.header)
+        }
+    }
+}
+
+/// Marks a connection as serving a request until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Activity>);
+
+impl Busy {
+    fn new(activity: &Arc<Activity>) -> Self {
+        activity.enter(Phase::Busy);
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.enter(Phase::Idle);
+    }
+}
+
+/// Serves a client's connection to its end.
+pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: Client) {
+    let client = Rc::new(client);
+    let activity = Activity::new();
+    let service = {
+        let (worker, activity) = (Rc::clone(&worker), Arc::clone(&activity));
+        service_fn(move |request| {
+            let (worker, client) = (Rc::clone(&worker), Rc::clone(&client));
+            let busy = Busy::new(&activity);
+            async move {
+                Ok::<_, std::convert::Infallible>(forward(worker, client, busy, request).await)
+            }
+        })
+    };
+    let io = ClientIo { stream: TokioIo::new(stream), activity: Arc::clone(&activity) };
+    let mut connection = http1::Builder::new()
+        // Ours; see the head of this file.
+        .header_read_timeout(None)
+        .serve_connection(io, service)
+        .with_upgrades();
+    let mut finishing = worker.stage.clone();
+    let mut finishing = std::pin::pin!(finishing.wait_for(|stage| *stage == Stage::Finishing));
+    let mut is_finishing = false;
+    let timeouts = &worker.settings.timeouts;
+    // The shorter of the two limits: no phase can end sooner.
+    let look = timeouts.header.min(timeouts.idle);
+    let mut timer = std::pin::pin!(tokio::time::sleep(look));
+    loop {
+        tokio::select! {
+            biased;
+            // A broken connection concerns only its client; requests have recorded their ends.
+            _ = &mut connection => return,
+            () = timer.as_mut() => {
+                let now = Instant::now();
+                match activity.deadline(timeouts) {
+                    Some(deadline) if deadline <= now => break,
+                    deadline => {
+                        let next = deadline.unwrap_or(now + look).min(now + look);
+                        timer.as_mut().reset(next);
+                    }
+                }
+            }
+            _ = finishing.as_mut(), if !is_finishing => {
+                is_finishing = true;
+                // Closes once the request that is being served has ended.
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    }
+    if activity.is(Phase::Head)
+        && let Some(parts) = connection.into_parts()
+    {
+        let mut stream = parts.io.stream.into_inner();
+        // The client may be gone; then it needs no answer.
+        let _ = stream.write_all(TOO_SLOW).await;
+        let _ = stream.shutdown().await;
+    }
+}
+
+/// A client's socket that notes when a request begins to arrive.
+#[derive(Debug)]
+struct ClientIo {
+    stream: TokioIo<TcpStream>,
+    activity: Arc<Activity>,
+}
+
+impl Read for ClientIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_read(context, buffer);
+        if result.is_ready() && this.activity.is(Phase::Idle) {
+            this.activity.enter(Phase::Head);
+        }
+        result
+    }
+}
+
+impl Write for ClientIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,111 @@
+//! The control side: owns the pool, drives its deadlines, and carries out its effects.
+//!
+//! All of it lives on the admin thread. Workers never touch the pool: they pick from published
+//! snapshots and send the rare failure that says something of a backend's health over a channel.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use balance::{AttemptFailure, BackendId, Effect, Pool, ProbeOrder, Time};
+use tokio::sync::{Notify, mpsc};
+
+use crate::{clock::Clock, events::Events};
+
+/// Failures that may wait to be told to the pool. When more come at once they are dropped: the
+/// first few of a burst say all there is to say.
+const FAILURES_WAITING: usize = 1024;
+
+/// A failed attempt, as a worker reports it.
+#[derive(Debug)]
+pub(crate) struct FailureReport {
+    pub(crate) id: BackendId,
+    pub(crate) generation: u64,
+    pub(crate) failure: AttemptFailure,
+}
+
+/// The pool with its clock and what happens around it.
+#[derive(Debug)]
+pub(crate) struct Control {
+    // A std mutex: the pool does no I/O and never waits. Only the admin thread takes it.
+    pool: Mutex<Pool>,
+    pub(crate) clock: Clock,
+    pub(crate) events: Events,
+    deadline_changed: Notify,
+    /// Asks discovery for a look-up now.
+    pub(crate) discover: Notify,
+    probes: mpsc::UnboundedSender<ProbeOrder>,
+}
+
+/// The receiving ends that [`drive`] and the prober work from.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pub(crate) failures: mpsc::Receiver<FailureReport>,
+    /// Unbounded, because the pool orders at most one probe per backend at a time.
+    pub(crate) probes: mpsc::UnboundedReceiver<ProbeOrder>,
+}
+
+impl Control {
+    pub(crate) fn new(pool: Pool, clock: Clock) -> (Arc<Self>, mpsc::Sender<FailureReport>, Inbox) {
+        let (failure_sender, failures) = mpsc::channel(FAILURES_WAITING);
+        let (probe_sender, probes) = mpsc::unbounded_channel();
+        let control = Arc::new(Self {
+            pool: Mutex::new(pool),
+            clock,
+            events: Events::new(clock),
+            deadline_changed: Notify::new(),
+            discover: Notify::new(),
+            probes: probe_sender,
+        });
+        (control, failure_sender, Inbox { failures, probes })
+    }
+
+    /// Applies an event to the pool, and its effects to the world.
+    pub(crate) fn apply<T>(&self, event: impl FnOnce(&mut Pool, Time) -> T) -> T {
+        let answer = self.step(event);
+        self.deadline_changed.notify_one();
+        answer
+    }
+
+    /// Reads the pool.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&Pool) -> T) -> T {
+        look(&self.pool.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn step<T>(&self, event: impl FnOnce(&mut Pool, Time) -> T) -> T {
+        let (answer, effects) = {
+            let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+            let answer = event(&mut pool, self.clock.now());
+            (answer, pool.take_effects())
+        };
+        for effect in effects {
+            match effect {
+                // Fails only when the prober has ended, at the end of the process.
+                Effect::Probe(order) => drop(self.probes.send(order)),
+                Effect::Discover => self.discover.notify_one(),
+                Effect::Event(event) => self.events.add("default", event),
+            }
+        }
+        answer
+    }
+}
+
+/// Runs the pool's deadlines and takes in failures, until the process ends.
+pub(crate) async fn drive(control: Arc<Control>, mut failures: mpsc::Receiver<FailureReport>) {
+    loop {
+        control.step(|pool, now| pool.advance(now));
+        let deadline = control.read(|pool| pool.deadline(control.clock.now()));
+        let due = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(control.clock.instant(deadline)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = due => {}
+            () = control.deadline_changed.notified() => {}
+            Some(report) = failures.recv() => {
+                let FailureReport { id, generation, failure } = report;
+                control.step(|pool, now| pool.attempt_failed(&id, generation, failure, now));
+            }
+        }
+    }
+}

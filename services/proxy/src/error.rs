@@ -1,0 +1,195 @@
+//! What can go wrong with a request: who is at fault, what the client is told, whether to retry.
+//!
+//! This is the one place that makes status codes. The text of the underlying error goes to the
+//! log, never to a client.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+
+/// Why a request failed. The names are the reason tokens of logs, metrics and `Proxy-Status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Reason {
+    /// The client's message is not valid.
+    BadRequest,
+    /// A method or protocol that we do not forward.
+    NotSupported,
+    /// The client stalled while it sent its request.
+    RequestTimeout,
+    /// The client left, or broke off its request.
+    ClientGone,
+    /// No backend is up and ready.
+    NoBackend,
+    /// Nobody listens at the backend's address.
+    ConnectRefused,
+    /// The backend did not take the connection in time.
+    ConnectTimeout,
+    /// The connection failed otherwise, such as without a route.
+    ConnectFailed,
+    /// The connection broke after something was sent and before a response.
+    ResetBeforeHeaders,
+    /// The connection broke within the response.
+    ResetMidBody,
+    /// No response in time.
+    ResponseTimeout,
+    /// The response stalled.
+    ReadTimeout,
+    /// The backend's response is not valid HTTP.
+    ProtocolError,
+}
+
+/// Who is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Whoever sent the request.
+    Client,
+    /// Whoever should have answered it.
+    Backend,
+    /// We, for want of a backend.
+    Proxy,
+}
+
+impl Reason {
+    pub(crate) fn token(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::NotSupported => "not_supported",
+            Self::RequestTimeout => "request_timeout",
+            Self::ClientGone => "client_gone",
+            Self::NoBackend => "no_backend",
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ConnectFailed => "connect_failed",
+            Self::ResetBeforeHeaders => "reset_before_headers",
+            Self::ResetMidBody => "reset_mid_body",
+            Self::ResponseTimeout => "response_timeout",
+            Self::ReadTimeout => "read_timeout",
+            Self::ProtocolError => "protocol_error",
+        }
+    }
+
+    pub(crate) fn source(self) -> Source {
+        match self {
+            Self::BadRequest | Self::NotSupported | Self::RequestTimeout | Self::ClientGone => {
+                Source::Client
+            }
+            Self::NoBackend => Source::Proxy,
+            _ => Source::Backend,
+        }
+    }
+
+    /// The status for the client; for one that left, what is recorded.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::NotSupported => StatusCode::NOT_IMPLEMENTED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::ClientGone => client_closed_request(),
+            Self::NoBackend => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::ReadTimeout => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+            Self::ConnectRefused
+            | Self::ConnectFailed
+            | Self::ResetBeforeHeaders
+            | Self::ResetMidBody
+            | Self::ProtocolError => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// The error type of RFC 9209 §2.3 that comes nearest.
+    fn proxy_status_type(self) -> &'static str {
+        match self {
+            Self::BadRequest | Self::NotSupported | Self::RequestTimeout | Self::ClientGone => {
+                "http_request_error"
+            }
+            Self::NoBackend => "destination_unavailable",
+            Self::ConnectRefused => "connection_refused",
+            Self::ConnectTimeout => "connection_timeout",
+            Self::ConnectFailed => "destination_ip_unroutable",
+            Self::ResetBeforeHeaders => "connection_terminated",
+            Self::ResetMidBody => "http_response_incomplete",
+            Self::ResponseTimeout => "http_response_timeout",
+            Self::ReadTimeout => "connection_read_timeout",
+            Self::ProtocolError => "http_protocol_error",
+        }
+    }
+
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::BadRequest => "The request is not valid HTTP.",
+            Self::NotSupported => "This proxy does not forward such requests.",
+            Self::RequestTimeout => "The request did not arrive in time.",
+            Self::ClientGone => "The request was broken off.",
+            Self::NoBackend => "No backend can take the request right now. Try again shortly.",
+            Self::ConnectRefused | Self::ConnectFailed => "The backend cannot be reached.",
+            Self::ConnectTimeout => "The backend did not take the connection in time.",
+            Self::ResetBeforeHeaders | Self::ResetMidBody => {
+                "The backend broke off the connection."
+            }
+            Self::ResponseTimeout | Self::ReadTimeout => "The backend did not answer in time.",
+            Self::ProtocolError => "The backend's answer is not valid HTTP.",
+        }
+    }
+}
+
+/// nginx's code for a client that left, which logs and metrics have adopted; no client sees it.
+fn client_closed_request() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+/// Seconds after which trying again makes sense when no backend is up: two probes of a backend
+/// that recovers, at the transition interval.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// Our own answer to a request that failed.
+pub(crate) fn response(reason: Reason) -> Response<Bytes> {
+    let status = reason.status();
+    let text = format!("{status}\n{} ({})\n", reason.sentence(), reason.token());
+    let mut response = Response::new(Bytes::from(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let proxy_status =
+        format!("evenkeel; error={}; details=\"{}\"", reason.proxy_status_type(), reason.token());
+    if let Ok(value) = HeaderValue::try_from(proxy_status) {
+        headers.insert("proxy-status", value);
+    }
+    match reason {
+        Reason::NoBackend => drop(headers.insert(header::RETRY_AFTER, RETRY_AFTER)),
+        // After a message that we did not understand, the next one cannot be found for sure.
+        Reason::BadRequest | Reason::RequestTimeout => {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        _ => {}
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_its_status_and_token() {
+        let cases = [
+            (Reason::NoBackend, 503, "no_backend"),
+            (Reason::ConnectRefused, 502, "connect_refused"),
+            (Reason::ConnectTimeout, 504, "connect_timeout"),
+            (Reason::ResponseTimeout, 504, "response_timeout"),
+            (Reason::ProtocolError, 502, "protocol_error"),
+            (Reason::BadRequest, 400, "bad_request"),
+        ];
+        for (reason, status, token) in cases {
+            let response = response(reason);
+            assert_eq!(response.status().as_u16(), status);
+            let value = response.headers()["proxy-status"].to_str().unwrap();
+            assert!(value.contains(&format!("details=\"{token}\"")), "{value}");
+        }
+    }
+
+    #[test]
+    fn without_a_backend_the_client_is_told_when_to_come_back() {
+        assert_eq!(response(Reason::NoBackend).headers()[header::RETRY_AFTER], "1");
+    }
+}

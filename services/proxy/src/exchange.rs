@@ -1,0 +1,141 @@
+//! One request from its arrival to the end of its response: what has to be recorded, once.
+
+use std::{rc::Rc, sync::atomic::Ordering, time::Duration};
+
+use balance::Ticket;
+use http::{HeaderValue, Method, Response, header};
+use tokio::time::Instant;
+
+use crate::{
+    body::ResponseBody,
+    client::Busy,
+    error::{self, Reason},
+    stats::Outcome,
+    upstream::{Connection, Upstream},
+    worker::Worker,
+};
+
+/// A request under way. Every way out ends in a record: [`Self::complete`], [`Self::fail`],
+/// [`Self::refuse`], or being dropped because the client left.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    worker: Rc<Worker>,
+    started: Instant,
+    method: &'static str,
+    /// The status that the client gets.
+    code: u16,
+    attempt: Option<Attempt>,
+    first_byte: Option<Duration>,
+    is_recorded: bool,
+    _busy: Busy,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    ticket: Ticket,
+    upstream: Rc<Upstream>,
+    started: Instant,
+}
+
+impl Exchange {
+    pub(crate) fn begin(worker: &Rc<Worker>, method: &Method, busy: Busy) -> Self {
+        worker.gauges.client_active.fetch_add(1, Ordering::Relaxed);
+        Self {
+            worker: Rc::clone(worker),
+            started: Instant::now(),
+            method: chassis::metrics::method_label(method),
+            code: 0,
+            attempt: None,
+            first_byte: None,
+            is_recorded: false,
+            _busy: busy,
+        }
+    }
+
+    /// Notes the backend that is tried now. The ticket of the one before is given back.
+    pub(crate) fn attempt(&mut self, ticket: Ticket, upstream: Rc<Upstream>) {
+        let started = if self.attempt.is_none() { self.started } else { Instant::now() };
+        self.attempt = Some(Attempt { ticket, upstream, started });
+    }
+
+    /// Notes the head of the response.
+    pub(crate) fn answered(&mut self, code: u16) {
+        self.code = code;
+        self.first_byte = self.attempt.as_ref().map(|attempt| attempt.started.elapsed());
+    }
+
+    /// The response was passed on to its end; the connection may serve the next request.
+    pub(crate) fn complete(mut self, connection: Connection) {
+        if let Some(attempt) = &self.attempt {
+            let most = self.worker.settings.upstream_idle_max;
+            attempt.upstream.put_idle(connection, most, &self.worker.gauges);
+        }
+        self.record(self.code, None);
+    }
+
+    /// The connection was upgraded. What remains in flight is the ticket.
+    pub(crate) fn upgraded(mut self) -> Option<Ticket> {
+        self.record(self.code, None);
+        self.attempt.take().map(|attempt| attempt.ticket)
+    }
+
+    /// The response was cut after its head.
+    pub(crate) fn fail(mut self, reason: Reason) {
+        self.record(self.code, Some(reason));
+    }
+
+    /// Answers with an error of our own.
+    pub(crate) fn refuse(mut self, reason: Reason) -> Response<ResponseBody> {
+        let response = error::response(reason);
+        self.record(response.status().as_u16(), Some(reason));
+        let mut response = response.map(|text| ResponseBody::Own(Some(text)));
+        self.worker.close_if_draining(&mut response);
+        response
+    }
+
+    fn record(&mut self, code: u16, failure: Option<Reason>) {
+        self.is_recorded = true;
+        let outcome = Outcome {
+            method: self.method,
+            code,
+            duration: self.started.elapsed(),
+            first_byte: self.first_byte,
+            failure,
+        };
+        match &self.attempt {
+            Some(attempt) => attempt.upstream.shard.record(&outcome),
+            None => self.worker.no_backend.record(&outcome),
+        }
+        if let Some(reason) = failure {
+            let backend =
+                self.attempt.as_ref().map(|attempt| attempt.ticket.member().id().as_str());
+            tracing::debug!(
+                reason = reason.token(),
+                source = ?reason.source(),
+                backend = backend.unwrap_or("-"),
+                method = self.method,
+                code,
+                "a request failed"
+            );
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.is_recorded {
+            let reason = Reason::ClientGone;
+            self.record(reason.status().as_u16(), Some(reason));
+        }
+        self.worker.gauges.client_active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Worker {
+    /// While stopping, asks the client to take its next request elsewhere.
+    pub(crate) fn close_if_draining(&self, response: &mut Response<ResponseBody>) {
+        if self.is_draining.get() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The life of a request: admit, pick, attempt, perhaps retry, respond, record.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use balance::{AttemptFailure, Member, NoBackend, Ticket};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use tokio::time::Instant;
+
+use crate::{
+    body::{RequestBody, ResponseBody, Upload, UploadState},
+    client::Busy,
+    error::Reason,
+    exchange::Exchange,
+    headers::{self, Client},
+    tunnel,
+    upstream::{self, Connection, Upstream},
+    worker::Worker,
+};
+
+/// Attempts of one request that may end without a connection, each on another backend. No backend
+/// sees these, so they cost no retry; but a client must not wait for a whole pool to time out.
+const CONNECT_ATTEMPTS_MAX: usize = 4;
+
+/// Serves one request. This is the path to read first.
+pub(crate) async fn forward(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    busy: Busy,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let mut exchange = Exchange::begin(&worker, request.method(), busy);
+    let Admitted { mut request, replay, request_id, upgrade } =
+        match admit(&worker, &client, request) {
+            Ok(admitted) => admitted,
+            Err(reason) => return exchange.refuse(reason),
+        };
+    let mut tried = Tried::default();
+    loop {
+        let ticket = match tried.pick(&worker) {
+            Ok(ticket) => ticket,
+            Err(reason) => return exchange.refuse(reason),
+        };
+        let member = Arc::clone(ticket.member());
+        let upstream = worker.upstreams.borrow_mut().of(&member);
+        exchange.attempt(ticket, Rc::clone(&upstream));
+        match attempt(&worker, &upstream, &member, request).await {
+            Ok((response, connection)) => {
+                return respond(&worker, exchange, response, connection, &request_id, upgrade);
+            }
+            Err(failed) => {
+                tell_pool(&worker, &member, failed.reason);
+                match tried.retry(&worker, &member, failed, replay.as_ref()) {
+                    Ok((again, reason)) => {
+                        upstream.shard.record_retry(reason);
+                        request = again;
+                    }
+                    Err(reason) => return exchange.refuse(reason),
+                }
+            }
+        }
+    }
+}
+
+/// A request that may go to a backend.
+struct Admitted {
+    request: Request<RequestBody>,
+    /// The head once more, if the request may be sent a second time.
+    replay: Option<Head>,
+    request_id: HeaderValue,
+    upgrade: Option<OnUpgrade>,
+}
+
+#[derive(Clone)]
+struct Head {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Head {
+    fn request(self, body: RequestBody) -> Request<RequestBody> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}
+
+fn admit(
+    worker: &Worker,
+    client: &Client,
+    mut request: Request<Incoming>,
+) -> Result<Admitted, Reason> {
+    if request.method() == Method::CONNECT {
+        return Err(Reason::NotSupported);
+    }
+    let on_upgrade = hyper::upgrade::on(&mut request);
+    let (parts, incoming) = request.into_parts();
+    let mut headers = parts.headers;
+    let upgrade = headers::prepare_request(
+        &mut headers,
+        &parts.uri,
+        parts.version,
+        client,
+        worker.request_ids.next(),
+    )?;
+    let body = RequestBody::new(incoming);
+    if http_body::Body::size_hint(&body).exact().is_none() {
+        // A body of unknown length needs a framing; hyper would leave it out for GET.
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    let request_id = headers[headers::X_REQUEST_ID].clone();
+    let head = Head { method: parts.method, uri: origin_form(parts.uri), headers };
+    let is_replayable = head.method.is_idempotent()
+        && matches!(body, RequestBody::Empty)
+        && upgrade.is_none()
+        && worker.settings.retries > 0;
+    let replay = is_replayable.then(|| head.clone());
+    let upgrade = upgrade.map(|_| on_upgrade);
+    Ok(Admitted { request: head.request(body), replay, request_id, upgrade })
+}
+
+/// The target as a backend wants it: path and query, or `*` (RFC 9112 §3.2).
+fn origin_form(uri: Uri) -> Uri {
+    if uri.authority().is_none() {
+        return uri;
+    }
+    let path = uri.path_and_query().cloned();
+    path.map_or_else(|| Uri::from_static("/"), Uri::from)
+}
+
+/// What this request has tried so far.
+#[derive(Default)]
+struct Tried {
+    generations: Vec<u64>,
+    without_connection: usize,
+    retries: u32,
+    last: Option<Reason>,
+}
+
+impl Tried {
+    fn pick(&self, worker: &Worker) -> Result<Ticket, Reason> {
+        let mut picker = worker.picker.borrow_mut();
+        if self.generations.is_empty() {
+            return picker.pick().map_err(|_| Reason::NoBackend);
+        }
+        picker.pick_other(&self.generations).map_err(|none| match none {
+            NoBackend::NoneEligible => Reason::NoBackend,
+            // What went wrong with the last one says more than that there is no other.
+            NoBackend::AllTried => self.last.unwrap_or(Reason::NoBackend),
+        })
+    }
+
+    /// Decides whether a failed attempt is followed by another one, and gives the request for it.
+    /// Safe are only two cases: nothing was sent, or the request may be sent twice.
+    fn retry(
+        &mut self,
+        worker: &Worker,
+        member: &Member,
+        failed: Failed,
+        replay: Option<&Head>,
+    ) -> Result<(Request<RequestBody>, Reason), Reason> {
+        let reason = failed.reason;
+        self.generations.push(member.generation());
+        self.last = Some(reason);
+        if let Some(request) = failed.unsent {
+            self.without_connection += 1;
+            let may = self.without_connection < CONNECT_ATTEMPTS_MAX;
+            return if may { Ok((*request, reason)) } else { Err(reason) };
+        }
+        let head = match replay {
+            Some(head) if reason == Reason::ResetBeforeHeaders => head,
+            _ => return Err(reason),
+        };
+        if self.retries == worker.settings.retries || !worker.take_retry() {
+            return Err(reason);
+        }
+        self.retries += 1;
+        Ok((head.clone().request(RequestBody::Empty), reason))
+    }
+}
+
+/// An attempt that brought no response.
+struct Failed {
+    reason: Reason,
+    /// The request, if nothing of it was sent.
+    unsent: Option<Box<Request<RequestBody>>>,
+}
+
+/// Tries one backend, on a connection that is idle or a new one.
+async fn attempt(
+    worker: &Worker,
+    upstream: &Upstream,
+    member: &Member,
+    mut request: Request<RequestBody>,
+) -> Result<(Response<Incoming>, Connection), Failed> {
+    let upload = request.body().upload();
+    if !request.headers().contains_key(header::HOST)
+        && let Ok(host) = HeaderValue::from_str(member.id().as_str())
+    {
+        // Only HTTP/1.0 comes without; HTTP/1.1 to the backend needs one.
+        request.headers_mut().insert(header::HOST, host);
+    }
+    loop {
+        let (mut connection, is_new) =
+            match upstream.take_idle(worker.settings.timeouts.upstream_idle) {
+                Some(connection) => (connection, false),
+                None => match open(worker, upstream, member).await {
+                    Ok(connection) => (connection, true),
+                    Err(reason) => return Err(Failed { reason, unsent: Some(Box::new(request)) }),
+                },
+            };
+        // An idle connection that the backend closed meanwhile: take the next.
+        if connection.ready().await.is_err() && !is_new {
+            continue;
+        }
+        let timeout = worker.settings.timeouts.response;
+        let sent = connection.try_send_request(request);
+        match within(timeout, upload.as_deref(), sent).await {
+            Ok(Ok(response)) => return Ok((response, connection)),
+            Ok(Err(mut error)) => match error.take_message() {
+                // hyper gives the request back only if it wrote nothing of it.
+                Some(unsent) if !is_new => request = unsent,
+                Some(unsent) => {
+                    let reason = Reason::ResetBeforeHeaders;
+                    return Err(Failed { reason, unsent: Some(Box::new(unsent)) });
+                }
+                None => {
+                    let reason = reason_of(error.error(), upload.as_deref());
+                    return Err(Failed { reason, unsent: None });
+                }
+            },
+            Err(reason) => return Err(Failed { reason, unsent: None }),
+        }
+    }
+}
+
+async fn open(worker: &Worker, upstream: &Upstream, member: &Member) -> Result<Connection, Reason> {
+    let start = Instant::now();
+    let timeout = worker.settings.timeouts.connect;
+    let connection = upstream::connect(member, timeout, &worker.gauges).await?;
+    upstream.shard.record_connect(start.elapsed());
+    Ok(connection)
+}
+
+/// Waits for a response's head for as long as `timeout` after the last part of the request went
+/// out: a long upload that makes progress is no slow backend.
+async fn within<T>(
+    timeout: Duration,
+    upload: Option<&Upload>,
+    response: impl Future<Output = T>,
+) -> Result<T, Reason> {
+    let mut response = std::pin::pin!(response);
+    let mut since = Instant::now();
+    loop {
+        if let Ok(response) = tokio::time::timeout_at(since + timeout, &mut response).await {
+            return Ok(response);
+        }
+        match upload {
+            Some(upload) if upload.moved() > since => since = upload.moved(),
+            Some(upload) if upload.state() != UploadState::Done => {
+                return Err(Reason::RequestTimeout);
+            }
+            _ => return Err(Reason::ResponseTimeout),
+        }
+    }
+}
+
+fn reason_of(error: &hyper::Error, upload: Option<&Upload>) -> Reason {
+    match upload.map(Upload::state) {
+        Some(UploadState::Failed(reason)) => reason,
+        _ if error.is_parse() => Reason::ProtocolError,
+        _ => Reason::ResetBeforeHeaders,
+    }
+}
+
+/// Tells the pool of failures that say something of the backend's health.
+fn tell_pool(worker: &Worker, member: &Member, reason: Reason) {
+    let failure = match reason {
+        Reason::ConnectRefused => AttemptFailure::Refused,
+        Reason::ConnectTimeout | Reason::ConnectFailed | Reason::ResetBeforeHeaders => {
+            AttemptFailure::Unreachable
+        }
+        _ => return,
+    };
+    worker.report(member, failure);
+}
+
+fn respond(
+    worker: &Worker,
+    mut exchange: Exchange,
+    mut response: Response<Incoming>,
+    connection: Connection,
+    request_id: &HeaderValue,
+    upgrade: Option<OnUpgrade>,
+) -> Response<ResponseBody> {
+    exchange.answered(response.status().as_u16());
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let Some(client) = upgrade else {
+            // A protocol that nobody asked for.
+            return exchange.refuse(Reason::ProtocolError);
+        };
+        let backend = hyper::upgrade::on(&mut response);
+        tunnel::start(worker, client, backend, exchange.upgraded());
+        let mut response = response.map(|_| ResponseBody::Own(None));
+        headers::prepare_switching(response.headers_mut());
+        return response;
+    }
+    *response.version_mut() = Version::HTTP_11;
+    headers::prepare_response(response.headers_mut(), Some(request_id));
+    let read_timeout = worker.settings.timeouts.read;
+    let mut response = response
+        .map(|incoming| ResponseBody::backend(incoming, exchange, connection, read_timeout));
+    worker.close_if_draining(&mut response);
+    response
+}

@@ -1,0 +1,322 @@
+//! What a proxy does to headers on the way: RFC 9110 §7.6, and who the client was.
+
+use std::net::IpAddr;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Version,
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA},
+    uri::Uri,
+};
+use ipnet::IpNet;
+
+use crate::error::Reason;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Fields that concern one connection only (RFC 9110 §7.6.1), beside those that `Connection`
+/// names. `Proxy-Connection` is no standard but sent by old clients.
+const HOP_BY_HOP: [HeaderName; 4] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TRANSFER_ENCODING,
+    CONNECTION,
+];
+
+/// What is the same for all requests of a client's connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    address: HeaderValue,
+    is_trusted: bool,
+}
+
+impl Client {
+    pub(crate) fn new(peer: IpAddr, trusted: &[IpNet]) -> Self {
+        let peer = peer.to_canonical();
+        let address = HeaderValue::try_from(peer.to_string())
+            .expect("an address is written in visible ASCII");
+        let is_trusted = trusted.iter().any(|network| network.contains(&peer));
+        Self { address, is_trusted }
+    }
+}
+
+/// An upgrade that the client asked for: the value of `Upgrade`.
+pub(crate) type WantedUpgrade = Option<HeaderValue>;
+
+/// Checks the parts of a request that hyper leaves to us and rewrites its headers for a backend.
+///
+/// # Errors
+/// [`Reason::BadRequest`] if the message is ambiguous.
+pub(crate) fn prepare_request(
+    headers: &mut HeaderMap,
+    uri: &Uri,
+    version: Version,
+    client: &Client,
+    request_id: HeaderValue,
+) -> Result<WantedUpgrade, Reason> {
+    check_host(headers, uri, version)?;
+    let upgrade = wanted_upgrade(headers);
+    let wants_trailers = headers.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
+    strip_hop_by_hop(headers);
+    headers.remove(TE);
+    // hyper answers 100 Continue itself as soon as we read the body.
+    headers.remove(EXPECT);
+    if wants_trailers {
+        // The only TE member that a proxy may pass on without understanding it (§10.1.4).
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if let Some(protocol) = &upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol.clone());
+    } else {
+        headers.remove(UPGRADE);
+    }
+    forward_identity(headers, uri, version, client);
+    if !(client.is_trusted && headers.contains_key(X_REQUEST_ID)) {
+        headers.insert(X_REQUEST_ID, request_id);
+    }
+    Ok(upgrade)
+}
+
+/// Exactly one `Host` (RFC 9112 §3.2), none only in HTTP/1.0. An absolute target's authority
+/// replaces it (§3.2.2).
+fn check_host(headers: &mut HeaderMap, uri: &Uri, version: Version) -> Result<(), Reason> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let has_host = hosts.next().is_some();
+    if hosts.next().is_some() || (!has_host && version == Version::HTTP_11) {
+        return Err(Reason::BadRequest);
+    }
+    if let Some(authority) = uri.authority() {
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::BadRequest)?;
+        headers.insert(HOST, host);
+    }
+    Ok(())
+}
+
+fn wanted_upgrade(headers: &HeaderMap) -> WantedUpgrade {
+    let asks = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    // h2c by upgrade is withdrawn (RFC 9113 §3.1), and its HTTP2-Settings belong to one hop.
+    headers
+        .get(UPGRADE)
+        .filter(|protocol| asks && !protocol.as_bytes().starts_with(b"h2c"))
+        .cloned()
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').map(str::trim))
+}
+
+/// Removes what concerns one connection only.
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+            .filter_map(|token| HeaderName::try_from(token).ok())
+            // Naming these would let a client take from the request what frames or routes it.
+            .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+            .collect();
+        named.iter().for_each(|name| drop(headers.remove(name)));
+    }
+    HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
+}
+
+/// Says who the client is. What it says of itself is believed only of a trusted proxy: anybody
+/// could send these headers.
+fn forward_identity(headers: &mut HeaderMap, uri: &Uri, version: Version, client: &Client) {
+    if client.is_trusted {
+        let forwarded = match headers.get(X_FORWARDED_FOR) {
+            Some(before) => append(before, &client.address),
+            None => client.address.clone(),
+        };
+        headers.insert(X_FORWARDED_FOR, forwarded);
+    } else {
+        for spoofable in [FORWARDED, X_REAL_IP, X_FORWARDED_PROTO, X_FORWARDED_HOST] {
+            headers.remove(spoofable);
+        }
+        headers.insert(X_FORWARDED_FOR, client.address.clone());
+    }
+    if !headers.contains_key(X_FORWARDED_PROTO) {
+        let scheme =
+            uri.scheme_str().filter(|scheme| *scheme == "https").map_or("http", |_| "https");
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    }
+    if !headers.contains_key(X_FORWARDED_HOST)
+        && let Some(host) = headers.get(HOST).cloned()
+    {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+    let via = HeaderValue::from_static(match version {
+        Version::HTTP_2 => "2.0 evenkeel",
+        Version::HTTP_10 => "1.0 evenkeel",
+        _ => "1.1 evenkeel",
+    });
+    headers.append(VIA, via);
+}
+
+fn append(before: &HeaderValue, address: &HeaderValue) -> HeaderValue {
+    let joined = [before.as_bytes(), b", ", address.as_bytes()].concat();
+    HeaderValue::from_bytes(&joined).unwrap_or_else(|_| address.clone())
+}
+
+/// Rewrites a response's headers for the client.
+pub(crate) fn prepare_response(headers: &mut HeaderMap, request_id: Option<&HeaderValue>) {
+    strip_hop_by_hop(headers);
+    headers.remove(UPGRADE);
+    if let Some(id) = request_id {
+        headers.entry(X_REQUEST_ID).or_insert_with(|| id.clone());
+    }
+}
+
+/// Rewrites the headers of a 101, which keep what names the protocol.
+pub(crate) fn prepare_switching(headers: &mut HeaderMap) {
+    let protocol = headers.get(UPGRADE).cloned();
+    strip_hop_by_hop(headers);
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Some(protocol) = protocol {
+        headers.insert(UPGRADE, protocol);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Pairs<'a> = &'a [(&'static str, &'a str)];
+
+    fn map(pairs: Pairs<'_>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn prepare(pairs: Pairs<'_>, uri: &str, trusted: &str) -> Result<HeaderMap, Reason> {
+        let mut headers = map(pairs);
+        let trusted = chassis::units::networks(trusted).unwrap();
+        let client = Client::new(IpAddr::from([10, 1, 2, 3]), &trusted);
+        let id = HeaderValue::from_static("ours");
+        prepare_request(&mut headers, &uri.parse().unwrap(), Version::HTTP_11, &client, id)?;
+        Ok(headers)
+    }
+
+    fn all(headers: &HeaderMap, name: &str) -> Vec<String> {
+        headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+    }
+
+    /// RFC 9110 §7.6.1.
+    #[test]
+    fn fields_of_one_connection_are_not_forwarded() {
+        let headers = prepare(
+            &[
+                ("host", "a"),
+                ("connection", "close, X-Mine"),
+                ("x-mine", "1"),
+                ("keep-alive", "timeout=5"),
+                ("proxy-connection", "keep-alive"),
+                ("transfer-encoding", "chunked"),
+                ("te", "gzip"),
+                ("upgrade", "websocket"),
+                ("accept", "*/*"),
+            ],
+            "/",
+            "",
+        )
+        .unwrap();
+        for gone in ["connection", "x-mine", "keep-alive", "proxy-connection", "te", "upgrade"] {
+            assert!(!headers.contains_key(gone), "{gone}");
+        }
+        assert_eq!(headers["accept"], "*/*");
+    }
+
+    #[test]
+    fn connection_cannot_name_away_what_routes_or_frames_a_message() {
+        let pairs =
+            [("host", "a"), ("connection", "host, content-length"), ("content-length", "3")];
+        let headers = prepare(&pairs, "/", "").unwrap();
+        assert_eq!(
+            (all(&headers, "host"), all(&headers, "content-length")),
+            (vec!["a".into()], vec!["3".into()])
+        );
+    }
+
+    #[test]
+    fn an_upgrade_that_was_asked_for_is_forwarded() {
+        let pairs =
+            [("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
+        let headers = prepare(&pairs, "/", "").unwrap();
+        assert_eq!(
+            (&headers["connection"], &headers["upgrade"]),
+            (&HeaderValue::from_static("upgrade"), &HeaderValue::from_static("websocket"))
+        );
+    }
+
+    #[test]
+    fn a_strangers_forwarded_headers_are_replaced() {
+        let pairs = [
+            ("host", "shop.example"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "evil.example"),
+            ("forwarded", "for=1.1.1.1"),
+            ("x-real-ip", "1.1.1.1"),
+            ("x-request-id", "theirs"),
+        ];
+        let headers = prepare(&pairs, "/", "").unwrap();
+        assert_eq!(all(&headers, "x-forwarded-for"), ["10.1.2.3"]);
+        assert_eq!(all(&headers, "x-forwarded-proto"), ["http"]);
+        assert_eq!(all(&headers, "x-forwarded-host"), ["shop.example"]);
+        assert_eq!(all(&headers, "x-request-id"), ["ours"]);
+        assert!(!headers.contains_key("forwarded") && !headers.contains_key("x-real-ip"));
+    }
+
+    #[test]
+    fn a_trusted_proxys_forwarded_headers_are_kept_and_extended() {
+        let pairs = [
+            ("host", "shop.example"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-request-id", "theirs"),
+            ("via", "1.1 front"),
+        ];
+        let headers = prepare(&pairs, "/", "10.0.0.0/8").unwrap();
+        assert_eq!(all(&headers, "x-forwarded-for"), ["1.1.1.1, 10.1.2.3"]);
+        assert_eq!(all(&headers, "x-forwarded-proto"), ["https"]);
+        assert_eq!(all(&headers, "x-request-id"), ["theirs"]);
+        assert_eq!(all(&headers, "via"), ["1.1 front", "1.1 evenkeel"]);
+    }
+
+    /// RFC 9112 §3.2.
+    #[test]
+    fn a_request_without_exactly_one_host_is_refused() {
+        assert_eq!(prepare(&[], "/", "").unwrap_err(), Reason::BadRequest);
+        let two = [("host", "a"), ("host", "b")];
+        assert_eq!(prepare(&two, "/", "").unwrap_err(), Reason::BadRequest);
+    }
+
+    /// RFC 9112 §3.2.2.
+    #[test]
+    fn the_authority_of_an_absolute_target_replaces_host() {
+        let headers = prepare(&[("host", "a")], "http://b:81/x", "").unwrap();
+        assert_eq!(all(&headers, "host"), ["b:81"]);
+    }
+
+    #[test]
+    fn a_response_loses_what_concerns_one_connection_and_gains_the_request_id() {
+        let mut headers =
+            map(&[("connection", "close"), ("keep-alive", "timeout=5"), ("etag", "x")]);
+        prepare_response(&mut headers, Some(&HeaderValue::from_static("id")));
+        assert_eq!(headers.len(), 2);
+        assert_eq!(
+            (&headers["etag"], &headers["x-request-id"]),
+            (&HeaderValue::from_static("x"), &HeaderValue::from_static("id"))
+        );
+    }
+}

@@ -1,0 +1,262 @@
+//! The proxy's Prometheus metrics, put together when somebody scrapes.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use balance::{Admin, Health};
+use chassis::metrics::DURATION_BUCKETS;
+use prometheus::{
+    core::{Collector, Desc},
+    proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
+};
+
+use crate::{
+    control::Control,
+    probe::ProbeCounts,
+    stats::{Durations, Gauges, Numbers, Stats},
+};
+
+const POOL: &str = "default";
+
+/// Collects everything that the workers and the pool know.
+pub(crate) struct ProxyCollector {
+    pub(crate) control: Arc<Control>,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) probes: Arc<ProbeCounts>,
+}
+
+impl Collector for ProxyCollector {
+    /// None: the names below are told apart by being in one place.
+    fn desc(&self) -> Vec<&Desc> {
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let numbers: Vec<(String, Numbers)> = self.stats.numbers().into_iter().collect();
+        let mut families = traffic_families(&numbers);
+        families.extend(self.pool_families());
+        families.extend(self.process_families());
+        // A family without a series would be left out with an error by the encoder.
+        families.retain(|family| !family.get_metric().is_empty());
+        families
+    }
+}
+
+fn traffic_families(numbers: &[(String, Numbers)]) -> Vec<MetricFamily> {
+    let requests = numbers.iter().flat_map(|(backend, numbers)| {
+        numbers.requests.iter().map(|((method, code), count)| {
+            let code = code.to_string();
+            let labels =
+                [("pool", POOL), ("backend", backend), ("method", method), ("code", &code)];
+            counter(&labels, *count)
+        })
+    });
+    let failures = numbers.iter().flat_map(|(backend, numbers)| {
+        numbers.failures.iter().map(|(reason, count)| {
+            counter(&[("pool", POOL), ("backend", backend), ("reason", reason.token())], *count)
+        })
+    });
+    let retries = numbers.iter().flat_map(|(backend, numbers)| {
+        numbers.retries.iter().map(|(reason, count)| {
+            counter(&[("pool", POOL), ("backend", backend), ("reason", reason.token())], *count)
+        })
+    });
+    let durations = |durations: fn(&Numbers) -> &Durations| {
+        numbers.iter().map(move |(backend, numbers)| histogram(backend, durations(numbers)))
+    };
+    vec![
+        family(
+            "evenkeel_requests_total",
+            "Requests by the backend that served them last, method and status.",
+            MetricType::COUNTER,
+            requests,
+        ),
+        family(
+            "evenkeel_failures_total",
+            "Attempts that failed, by reason, those that another attempt made good included.",
+            MetricType::COUNTER,
+            failures,
+        ),
+        family(
+            "evenkeel_retries_total",
+            "Failed attempts that were followed by one on another backend, by reason.",
+            MetricType::COUNTER,
+            retries,
+        ),
+        family(
+            "evenkeel_request_duration_seconds",
+            "From a request's head to the end of its response.",
+            MetricType::HISTOGRAM,
+            durations(|numbers| &numbers.request_durations),
+        ),
+        family(
+            "evenkeel_upstream_duration_seconds",
+            "From the start of an attempt to the head of the backend's response.",
+            MetricType::HISTOGRAM,
+            durations(|numbers| &numbers.upstream_durations),
+        ),
+        family(
+            "evenkeel_connect_duration_seconds",
+            "For making a connection to a backend.",
+            MetricType::HISTOGRAM,
+            durations(|numbers| &numbers.connect_durations),
+        ),
+    ]
+}
+
+impl ProxyCollector {
+    fn pool_families(&self) -> Vec<MetricFamily> {
+        let backends = self.control.read(|pool| pool.view()).backends;
+        let labels = |backend: &str| [("pool", POOL), ("backend", backend)].map(own);
+        let up = backends.iter().map(|backend| {
+            gauge(labels(backend.id.as_str()), f64::from(u8::from(backend.health == Health::Up)))
+        });
+        let in_flight = backends.iter().map(|backend| {
+            gauge(labels(backend.id.as_str()), f64::from(backend.member.in_flight()))
+        });
+        let weight = backends
+            .iter()
+            .map(|backend| gauge(labels(backend.id.as_str()), f64::from(backend.weight)));
+        let admin = backends.iter().flat_map(|backend| {
+            [Admin::Ready, Admin::Drain, Admin::Maint].map(|state| {
+                let mut labels = labels(backend.id.as_str()).to_vec();
+                labels.push(own(("state", state.as_str())));
+                gauge(labels, f64::from(u8::from(backend.admin == state)))
+            })
+        });
+        vec![
+            family(
+                "evenkeel_backend_up",
+                "1 if the backend passes its probes.",
+                MetricType::GAUGE,
+                up,
+            ),
+            family(
+                "evenkeel_backend_admin_state",
+                "1 for the state that an operator wants of the backend.",
+                MetricType::GAUGE,
+                admin,
+            ),
+            family(
+                "evenkeel_backend_weight",
+                "The backend's share of the traffic relative to the others.",
+                MetricType::GAUGE,
+                weight,
+            ),
+            family(
+                "evenkeel_in_flight",
+                "Requests that the backend is serving.",
+                MetricType::GAUGE,
+                in_flight,
+            ),
+        ]
+    }
+
+    fn process_families(&self) -> Vec<MetricFamily> {
+        let sum = |gauge: fn(&Gauges) -> i64| -> i64 {
+            self.stats.gauges.iter().map(|gauges| gauge(gauges)).sum()
+        };
+        let open = sum(|gauges| gauges.client_open.load(Ordering::Relaxed));
+        let active = sum(|gauges| gauges.client_active.load(Ordering::Relaxed));
+        let backend_open = sum(|gauges| gauges.backend_open.load(Ordering::Relaxed));
+        let backend_idle = sum(|gauges| gauges.backend_idle.load(Ordering::Relaxed));
+        let connection = |side, state, count: i64| {
+            gauge([("side", side), ("state", state)].map(own), count.max(0) as f64)
+        };
+        let exhausted: u64 = self
+            .stats
+            .gauges
+            .iter()
+            .map(|gauges| gauges.budget_exhausted.load(Ordering::Relaxed))
+            .sum();
+        let probes = |result, count: u64| counter(&[("pool", POOL), ("result", result)], count);
+        vec![
+            family(
+                "evenkeel_connections",
+                "Open connections, by side, and whether a request is on them.",
+                MetricType::GAUGE,
+                [
+                    connection("client", "active", active),
+                    connection("client", "idle", open - active),
+                    connection("backend", "active", backend_open - backend_idle),
+                    connection("backend", "idle", backend_idle),
+                ],
+            ),
+            family(
+                "evenkeel_retry_budget_exhausted_total",
+                "Retries that were not made because the budget was spent.",
+                MetricType::COUNTER,
+                [counter(&[("pool", POOL)], exhausted)],
+            ),
+            family(
+                "evenkeel_accept_errors_total",
+                "Connections that could not be accepted, such as for want of file descriptors.",
+                MetricType::COUNTER,
+                [counter(&[], self.stats.accept_errors.load(Ordering::Relaxed))],
+            ),
+            family(
+                "evenkeel_probes_total",
+                "Health probes by result.",
+                MetricType::COUNTER,
+                [
+                    probes("pass", self.probes.passed.load(Ordering::Relaxed)),
+                    probes("fail", self.probes.failed.load(Ordering::Relaxed)),
+                ],
+            ),
+        ]
+    }
+}
+
+fn family(
+    name: &str,
+    help: &str,
+    kind: MetricType,
+    metrics: impl IntoIterator<Item = Metric>,
+) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(metrics.into_iter().collect());
+    family
+}
+
+fn own((name, value): (&str, &str)) -> LabelPair {
+    let mut label = LabelPair::default();
+    label.set_name(name.to_owned());
+    label.set_value(value.to_owned());
+    label
+}
+
+fn counter(labels: &[(&str, &str)], value: u64) -> Metric {
+    let mut counter = Counter::default();
+    counter.set_value(value as f64);
+    let mut metric = Metric::from_label(labels.iter().copied().map(own).collect());
+    metric.set_counter(counter);
+    metric
+}
+
+fn gauge(labels: impl Into<Vec<LabelPair>>, value: f64) -> Metric {
+    let mut gauge = Gauge::default();
+    gauge.set_value(value);
+    let mut metric = Metric::from_label(labels.into());
+    metric.set_gauge(gauge);
+    metric
+}
+
+fn histogram(backend: &str, durations: &Durations) -> Metric {
+    let mut cumulative = 0;
+    let buckets = DURATION_BUCKETS.iter().zip(durations.buckets).map(|(bound, count)| {
+        cumulative += count;
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(*bound);
+        bucket.set_cumulative_count(cumulative);
+        bucket
+    });
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(durations.count);
+    histogram.set_sample_sum(durations.sum);
+    let mut metric = Metric::from_label([("pool", POOL), ("backend", backend)].map(own).into());
+    metric.set_histogram(histogram);
+    metric
+}

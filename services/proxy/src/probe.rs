@@ -1,0 +1,210 @@
+//! Active health checks: the probes that the pool orders, over real sockets.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use balance::{ProbeOrder, ProbeResult};
+use http::{StatusCode, header};
+use tokio::{net::TcpStream, sync::mpsc, time::Instant};
+
+use crate::{
+    control::Control,
+    settings::{Probe, ProbeKind},
+};
+
+/// Probes so far, for the metrics.
+#[derive(Debug, Default)]
+pub(crate) struct ProbeCounts {
+    pub(crate) passed: AtomicU64,
+    pub(crate) failed: AtomicU64,
+}
+
+/// Makes probes as they are ordered, each in a task of its own, until the process ends.
+pub(crate) async fn run(
+    control: Arc<Control>,
+    settings: Probe,
+    counts: Arc<ProbeCounts>,
+    mut orders: mpsc::UnboundedReceiver<ProbeOrder>,
+) {
+    let client = match http_client(&settings) {
+        Ok(client) => client,
+        Err(error) => return tracing::error!(%error, "probes cannot be made"),
+    };
+    let settings = Arc::new(settings);
+    while let Some(order) = orders.recv().await {
+        let (control, settings) = (Arc::clone(&control), Arc::clone(&settings));
+        let (client, counts) = (client.clone(), Arc::clone(&counts));
+        tokio::spawn(async move {
+            let result = probe(&settings, &client, &order).await;
+            let count = if result.passed { &counts.passed } else { &counts.failed };
+            count.fetch_add(1, Ordering::Relaxed);
+            control.apply(|pool, now| {
+                pool.probe_finished(&order.id, order.generation, result, now);
+            });
+        });
+    }
+}
+
+/// A client that opens a connection for each probe: a kept one would say nothing about whether the
+/// backend still accepts. It follows no redirect, which would probe somebody else.
+fn http_client(settings: &Probe) -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(settings.timeout)
+        .user_agent(concat!("evenkeel-probe/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+async fn probe(settings: &Probe, client: &reqwest::Client, order: &ProbeOrder) -> ProbeResult {
+    let start = Instant::now();
+    let result = match &settings.kind {
+        ProbeKind::Http(path) => http(client, order, path, settings.timeout).await,
+        ProbeKind::Tcp | ProbeKind::Off => tcp(&order.addresses, settings.timeout).await,
+    };
+    let duration = start.elapsed();
+    let (passed, detail) = match result {
+        Ok(seen) => (true, format!("{seen} in {:.1} ms", duration.as_secs_f64() * 1e3)),
+        Err(why) => (false, why),
+    };
+    ProbeResult { passed, detail, duration }
+}
+
+async fn tcp(addresses: &[SocketAddr], timeout: Duration) -> Result<String, String> {
+    match tokio::time::timeout(timeout, TcpStream::connect(addresses)).await {
+        Ok(Ok(_)) => Ok("connected".to_owned()),
+        Ok(Err(error)) => Err(reason(&error)),
+        Err(_) => Err(format!("no connection within {timeout:?}")),
+    }
+}
+
+async fn http(
+    client: &reqwest::Client,
+    order: &ProbeOrder,
+    path: &str,
+    timeout: Duration,
+) -> Result<String, String> {
+    let mut last = "no address".to_owned();
+    // A configured name may have several addresses of which one works: `localhost` is both
+    // 127.0.0.1 and ::1.
+    for address in &order.addresses {
+        let request =
+            client.get(format!("http://{address}{path}")).header(header::HOST, order.id.as_str());
+        last = match request.send().await {
+            Ok(answer) => return judge(answer.status()),
+            Err(error) if error.is_timeout() => format!("no answer within {timeout:?}"),
+            Err(error) => source_reason(&error),
+        };
+    }
+    Err(last)
+}
+
+fn judge(status: StatusCode) -> Result<String, String> {
+    if status.is_success() || status.is_redirection() {
+        Ok(format!("answered {}", status.as_u16()))
+    } else {
+        Err(format!("answered {}", status.as_u16()))
+    }
+}
+
+/// The system's reason at the root of a client error, or the error's own text.
+fn source_reason(error: &reqwest::Error) -> String {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(error) = inner.downcast_ref::<io::Error>() {
+            return reason(error);
+        }
+        source = inner.source();
+    }
+    "the answer was no HTTP response".to_owned()
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
+        io::ErrorKind::HostUnreachable => "host unreachable".to_owned(),
+        io::ErrorKind::NetworkUnreachable => "network unreachable".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use balance::BackendId;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::settings::Settings;
+
+    async fn run_probe(kind: &str, address: SocketAddr) -> ProbeResult {
+        let variables = [("PROXY_PROBE", kind), ("PROXY_PROBE_TIMEOUT", "200ms")];
+        let settings = Settings::from_variables(&variables).probe;
+        let id = BackendId::new(&address.to_string());
+        let order = ProbeOrder { id, generation: 1, addresses: vec![address] };
+        probe(&settings, &http_client(&settings).unwrap(), &order).await
+    }
+
+    /// A server that answers each connection with `answer` and closes it.
+    async fn server(answer: &'static str) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 1024]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        address
+    }
+
+    fn closed_port() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_tcp_probe_passes_when_a_connection_opens() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let result = run_probe("tcp", listener.local_addr().unwrap()).await;
+        assert!(result.passed && result.detail.starts_with("connected in"), "{result:?}");
+        let result = run_probe("tcp", closed_port()).await;
+        assert_eq!((result.passed, result.detail.as_str()), (false, "connection refused"));
+    }
+
+    #[tokio::test]
+    async fn an_http_probe_passes_by_the_status() {
+        let cases = [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", true, "answered 200"),
+            (
+                "HTTP/1.1 302 Found\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n",
+                true,
+                "answered 302",
+            ),
+            ("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n", false, "answered 503"),
+            ("garbage\r\n\r\n", false, "the answer was no HTTP response"),
+        ];
+        for (answer, passed, detail) in cases {
+            let result = run_probe("http", server(answer).await).await;
+            assert_eq!(result.passed, passed, "{answer}: {result:?}");
+            assert!(result.detail.starts_with(detail), "{answer}: {result:?}");
+        }
+        assert_eq!(run_probe("http", closed_port()).await.detail, "connection refused");
+    }
+
+    #[tokio::test]
+    async fn an_http_probe_of_a_silent_server_fails_in_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let result = run_probe("http", listener.local_addr().unwrap()).await;
+        assert_eq!((result.passed, result.detail.as_str()), (false, "no answer within 200ms"));
+    }
+}

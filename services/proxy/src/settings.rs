@@ -1,0 +1,544 @@
+//! The proxy's settings: the raw text of variables and flags, and the valid type it becomes.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use balance::{BackendId, WEIGHT_MAX};
+use chassis::{
+    secret::Secret,
+    settings::{Mistakes, Settings as _},
+    shutdown::StopPlan,
+    telemetry::LogSettings,
+    units::{self, Share},
+};
+use ipnet::IpNet;
+use url::{Host, Url};
+
+/// Everything the proxy can be told. See `evenkeel-proxy --help` for what each is for.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Traffic port.
+    pub port: u16,
+    /// Address of the traffic port.
+    pub bind: IpAddr,
+    /// Admin port.
+    pub admin_port: u16,
+    /// Address of the admin port.
+    pub admin_bind: IpAddr,
+    /// How this proxy is called on the page.
+    pub name: String,
+    /// Worker threads.
+    pub workers: usize,
+    /// Where the backends come from.
+    pub source: Source,
+    /// How backends are probed.
+    pub probe: Probe,
+    /// The time limits of the request path.
+    pub timeouts: Timeouts,
+    /// Idle connections kept per backend and worker.
+    pub upstream_idle_max: usize,
+    /// Retries per request after something was sent.
+    pub retries: u32,
+    /// Retries as a share of the requests.
+    pub retry_budget: Share,
+    /// Networks whose forwarded headers and request ids are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How to stop.
+    pub stop: StopPlan,
+    /// Needed for changes over the admin API.
+    pub admin_token: Option<Secret>,
+    /// Needed for reading over the admin API.
+    pub admin_read_token: Option<Secret>,
+    /// How to log.
+    pub log: LogSettings,
+}
+
+/// Time limits of the request path.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// To a connection to a backend.
+    pub connect: Duration,
+    /// From the last byte sent to the response's head.
+    pub response: Duration,
+    /// Between two reads of a response's body.
+    pub read: Duration,
+    /// From the first byte of a request's head to its last.
+    pub header: Duration,
+    /// Of a client's connection between two requests.
+    pub idle: Duration,
+    /// Of a backend's connection between two requests.
+    pub upstream_idle: Duration,
+}
+
+/// Where backends come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A list.
+    Static(Vec<StaticBackend>),
+    /// Every address of a name.
+    Dns {
+        /// The name.
+        name: String,
+        /// The port on each address.
+        port: u16,
+    },
+}
+
+/// A backend of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticBackend {
+    /// Its name in the API: `host:port`.
+    pub id: BackendId,
+    /// Host name or address to look up.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Its share of the traffic relative to the others.
+    pub weight: u32,
+}
+
+/// How backends are probed.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// What a probe does.
+    pub kind: ProbeKind,
+    /// Between probes.
+    pub interval: Duration,
+    /// Of one probe.
+    pub timeout: Duration,
+    /// Failures in a row that take a backend down.
+    pub fall: u32,
+    /// Passes in a row that bring it back.
+    pub rise: u32,
+}
+
+/// What a probe does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// Opens a connection.
+    Tcp,
+    /// Asks for this path and wants a 2xx or 3xx.
+    Http(String),
+    /// Nothing: every backend counts as up.
+    Off,
+}
+
+/// The raw text. Field names are the variables' names in lower case.
+#[derive(Debug, clap::Args, serde::Deserialize)]
+pub struct Raw {
+    /// Port for traffic; every path on it goes to the backends
+    #[arg(long, value_name = "PORT", default_value = "8080")]
+    proxy_port: String,
+    /// Address to listen on for traffic; :: is every address, IPv4 too
+    #[arg(long, value_name = "IP", default_value = "::")]
+    proxy_bind: String,
+    /// Port for the admin API, /healthz, /readyz and /metrics
+    #[arg(long, value_name = "PORT", default_value = "9901")]
+    proxy_admin_port: String,
+    /// Address to listen on for the admin API
+    #[arg(long, value_name = "IP", default_value = "::")]
+    proxy_admin_bind: String,
+    /// Name of this proxy on the page [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    proxy_name: Option<String>,
+    /// Worker threads; 0 is one per CPU that this process may use
+    #[arg(long, value_name = "N", default_value = "0")]
+    proxy_workers: String,
+    /// Backends: URLs separated by commas (http://host:port, ;weight=3 allowed), or
+    /// dns://name:port for every address of a name
+    #[arg(
+        long,
+        value_name = "LIST",
+        default_value = "http://localhost:8081,http://localhost:8082,http://localhost:8083"
+    )]
+    proxy_backends: String,
+    /// Balancing policy: round_robin
+    #[arg(long, value_name = "NAME", default_value = "round_robin")]
+    proxy_policy: String,
+    /// Health probe: tcp (a connection opens), http (a path answers 2xx or 3xx) or off
+    #[arg(long, value_name = "KIND", default_value = "tcp")]
+    proxy_probe: String,
+    /// Path that an HTTP probe asks for
+    #[arg(long, value_name = "PATH", default_value = "/readyz")]
+    proxy_probe_path: String,
+    /// Time between two probes of a backend, give or take 10 %; 500ms while its health changes
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    proxy_probe_interval: String,
+    /// Time limit of one probe
+    #[arg(long, value_name = "DURATION", default_value = "1s")]
+    proxy_probe_timeout: String,
+    /// Failed probes in a row that take a backend down
+    #[arg(long, value_name = "N", default_value = "3")]
+    proxy_probe_fall: String,
+    /// Passed probes in a row that bring a backend back
+    #[arg(long, value_name = "N", default_value = "2")]
+    proxy_probe_rise: String,
+    /// Time limit for connecting to a backend; then another one is tried
+    #[arg(long, value_name = "DURATION", default_value = "1s")]
+    proxy_connect_timeout: String,
+    /// Time limit from the last byte of a request to the response's head
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    proxy_response_timeout: String,
+    /// Time limit between two reads of a response's body
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
+    proxy_read_timeout: String,
+    /// Time limit for a client to send a whole request head
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    proxy_header_timeout: String,
+    /// How long a client's connection may be idle between two requests
+    #[arg(long, value_name = "DURATION", default_value = "75s")]
+    proxy_idle_timeout: String,
+    /// How long a backend's connection may be idle; keep it below the backend's own limit
+    #[arg(long, value_name = "DURATION", default_value = "4s")]
+    proxy_upstream_idle_timeout: String,
+    /// Idle connections kept for each backend, per worker
+    #[arg(long, value_name = "N", default_value = "512")]
+    proxy_upstream_idle_max: String,
+    /// Retries of a request that had been sent and got no answer (idempotent, without body)
+    #[arg(long, value_name = "N", default_value = "1")]
+    proxy_retries: String,
+    /// Such retries of all requests together, as a share of the requests
+    #[arg(long, value_name = "SHARE", default_value = "20%")]
+    proxy_retry_budget: String,
+    /// Networks of proxies in front whose X-Forwarded-* and X-Request-Id are believed
+    #[arg(long, value_name = "CIDRS", default_value = "")]
+    proxy_trusted_proxies: String,
+    /// At a stop, accept requests until none has come for this long
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    proxy_stop_quiet: String,
+    /// At a stop, accept requests for at most this long
+    #[arg(long, value_name = "DURATION", default_value = "25s")]
+    proxy_stop_max: String,
+    /// Token that changes over the admin API need; without one only this machine may change
+    #[arg(long, value_name = "TOKEN")]
+    proxy_admin_token: Option<String>,
+    /// File with the admin token
+    #[arg(long, value_name = "PATH")]
+    proxy_admin_token_file: Option<String>,
+    /// Make the admin token file with a random token if it does not exist
+    #[arg(long, value_name = "BOOL", default_value = "false")]
+    proxy_admin_token_create: String,
+    /// Token that reading over the admin API needs; without one everybody may read
+    #[arg(long, value_name = "TOKEN")]
+    proxy_admin_read_token: Option<String>,
+    /// File with the token for reading
+    #[arg(long, value_name = "PATH")]
+    proxy_admin_read_token_file: Option<String>,
+    /// What to log: error, warn, info, debug, trace, or directives such as info,hyper=debug
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    proxy_log: String,
+    /// Shape of log lines: text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    proxy_log_format: String,
+}
+
+impl chassis::settings::Settings for Settings {
+    const PROGRAM: &'static str = "evenkeel-proxy";
+    const ABOUT: &'static str = "Spreads HTTP requests over backends, watches their health and \
+                                 routes around failures.";
+    const PREFIXES: &'static [&'static str] = &["proxy_"];
+    type Raw = Raw;
+
+    fn parse(raw: Raw, mistakes: &mut Mistakes) -> Option<Self> {
+        let port = mistakes.parse("proxy_port", &raw.proxy_port, units::port);
+        let bind = mistakes.parse("proxy_bind", &raw.proxy_bind, units::address);
+        let admin_port = mistakes.parse("proxy_admin_port", &raw.proxy_admin_port, units::port);
+        let admin_bind = mistakes.parse("proxy_admin_bind", &raw.proxy_admin_bind, units::address);
+        let workers = mistakes.parse("proxy_workers", &raw.proxy_workers, workers);
+        let source = mistakes.parse("proxy_backends", &raw.proxy_backends, source);
+        mistakes.parse("proxy_policy", &raw.proxy_policy, policy);
+        let upstream_idle_max =
+            mistakes.parse("proxy_upstream_idle_max", &raw.proxy_upstream_idle_max, |text| {
+                units::whole(text, 0, 100_000)
+            });
+        let retries =
+            mistakes.parse("proxy_retries", &raw.proxy_retries, |text| units::whole(text, 0, 10));
+        let retry_budget =
+            mistakes.parse("proxy_retry_budget", &raw.proxy_retry_budget, units::share);
+        let trusted_proxies =
+            mistakes.parse("proxy_trusted_proxies", &raw.proxy_trusted_proxies, units::networks);
+        let quiet = mistakes.parse("proxy_stop_quiet", &raw.proxy_stop_quiet, units::duration);
+        let max = mistakes.parse("proxy_stop_max", &raw.proxy_stop_max, units::duration);
+        let probe = probe(&raw, mistakes);
+        let timeouts = timeouts(&raw, mistakes);
+        create_token(&raw, mistakes);
+        let admin_token = Secret::parse(
+            "proxy_admin_token",
+            raw.proxy_admin_token.as_deref(),
+            raw.proxy_admin_token_file.as_deref(),
+            mistakes,
+        );
+        let admin_read_token = Secret::parse(
+            "proxy_admin_read_token",
+            raw.proxy_admin_read_token.as_deref(),
+            raw.proxy_admin_read_token_file.as_deref(),
+            mistakes,
+        );
+        let log = LogSettings::parse("proxy_", &raw.proxy_log, &raw.proxy_log_format, mistakes);
+        Some(Self {
+            port: port?,
+            bind: bind?,
+            admin_port: admin_port?,
+            admin_bind: admin_bind?,
+            name: raw.proxy_name.unwrap_or_else(chassis::net::host_name),
+            workers: workers?,
+            source: source?,
+            probe: probe?,
+            timeouts: timeouts?,
+            upstream_idle_max: upstream_idle_max? as usize,
+            retries: retries?,
+            retry_budget: retry_budget?,
+            trusted_proxies: trusted_proxies?,
+            stop: StopPlan { quiet: quiet?, max: max? },
+            admin_token,
+            admin_read_token,
+            log: log?,
+        })
+    }
+
+    fn health_address(&self) -> SocketAddr {
+        chassis::net::reachable(self.admin_bind, self.admin_port)
+    }
+
+    fn log(&self) -> &LogSettings {
+        &self.log
+    }
+}
+
+impl Settings {
+    /// The settings that the given variables make, without the process's own environment: for
+    /// tests and for programs that contain a proxy.
+    ///
+    /// # Panics
+    /// If a variable is wrong.
+    #[must_use]
+    pub fn from_variables(variables: &[(&str, &str)]) -> Self {
+        let variables =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        match chassis::settings::load::<Self>([Self::PROGRAM.into()], variables) {
+            Ok(loaded) => loaded.settings,
+            Err(refusal) => panic!("these settings are wrong: {refusal:?}"),
+        }
+    }
+}
+
+fn workers(text: &str) -> Result<usize, String> {
+    match units::whole(text, 0, 256)? {
+        0 => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+        number => Ok(number as usize),
+    }
+}
+
+fn policy(text: &str) -> Result<(), String> {
+    match text {
+        "round_robin" | "roundrobin" | "wrr" => Ok(()),
+        _ => Err("round_robin".to_owned()),
+    }
+}
+
+fn probe(raw: &Raw, mistakes: &mut Mistakes) -> Option<Probe> {
+    let path = mistakes.parse("proxy_probe_path", &raw.proxy_probe_path, probe_path);
+    let kind = mistakes.parse("proxy_probe", &raw.proxy_probe, |text| match text {
+        "tcp" => Ok(ProbeKind::Tcp),
+        "http" => Ok(ProbeKind::Http(path.clone().unwrap_or_default())),
+        "off" => Ok(ProbeKind::Off),
+        _ => Err("tcp, http or off".to_owned()),
+    });
+    let interval =
+        mistakes.parse("proxy_probe_interval", &raw.proxy_probe_interval, units::positive_duration);
+    let timeout =
+        mistakes.parse("proxy_probe_timeout", &raw.proxy_probe_timeout, units::positive_duration);
+    let streak = |text: &str| units::whole(text, 1, 100);
+    let fall = mistakes.parse("proxy_probe_fall", &raw.proxy_probe_fall, streak);
+    let rise = mistakes.parse("proxy_probe_rise", &raw.proxy_probe_rise, streak);
+    Some(Probe { kind: kind?, interval: interval?, timeout: timeout?, fall: fall?, rise: rise? })
+}
+
+fn probe_path(text: &str) -> Result<String, String> {
+    let valid = text.starts_with('/') && text.parse::<http::uri::PathAndQuery>().is_ok();
+    valid.then(|| text.to_owned()).ok_or_else(|| "a path such as /readyz".to_owned())
+}
+
+fn timeouts(raw: &Raw, mistakes: &mut Mistakes) -> Option<Timeouts> {
+    let mut read = |name, text: &str| mistakes.parse(name, text, units::positive_duration);
+    let connect = read("proxy_connect_timeout", &raw.proxy_connect_timeout);
+    let response = read("proxy_response_timeout", &raw.proxy_response_timeout);
+    let body = read("proxy_read_timeout", &raw.proxy_read_timeout);
+    let header = read("proxy_header_timeout", &raw.proxy_header_timeout);
+    let idle = read("proxy_idle_timeout", &raw.proxy_idle_timeout);
+    let upstream_idle = read("proxy_upstream_idle_timeout", &raw.proxy_upstream_idle_timeout);
+    Some(Timeouts {
+        connect: connect?,
+        response: response?,
+        read: body?,
+        header: header?,
+        idle: idle?,
+        upstream_idle: upstream_idle?,
+    })
+}
+
+fn create_token(raw: &Raw, mistakes: &mut Mistakes) {
+    let create =
+        mistakes.parse("proxy_admin_token_create", &raw.proxy_admin_token_create, units::switch);
+    match (create, raw.proxy_admin_token_file.as_deref()) {
+        (Some(true), Some(path)) => {
+            if let Err(expected) = Secret::make_file(path) {
+                mistakes.note("proxy_admin_token_file", path, expected);
+            }
+        }
+        (Some(true), None) => {
+            mistakes.note("proxy_admin_token_create", "true", "PROXY_ADMIN_TOKEN_FILE beside it");
+        }
+        _ => {}
+    }
+}
+
+/// Parses `PROXY_BACKENDS`.
+fn source(text: &str) -> Result<Source, String> {
+    let parts: Vec<&str> = units::list(text).collect();
+    if let [one] = parts[..]
+        && let Some(rest) = one.strip_prefix("dns://")
+    {
+        return dns(rest);
+    }
+    let mut backends: Vec<StaticBackend> = Vec::new();
+    for part in parts {
+        let backend = static_backend(part)?;
+        if backends.iter().any(|other| other.id == backend.id) {
+            return Err(format!("each backend once; {} is there twice", backend.id));
+        }
+        backends.push(backend);
+    }
+    if backends.is_empty() {
+        return Err("at least one URL such as http://host:8081, or dns://name:port".to_owned());
+    }
+    Ok(Source::Static(backends))
+}
+
+fn dns(rest: &str) -> Result<Source, String> {
+    let expected = || "dns://name:port, alone, such as dns://server:8081".to_owned();
+    let url = Url::parse(&format!("http://{rest}")).map_err(|_| expected())?;
+    let port = url.port().or_else(|| rest.ends_with(":80").then_some(80)).ok_or_else(expected)?;
+    match url.host() {
+        Some(Host::Domain(name)) if url.path() == "/" && url.query().is_none() => {
+            Ok(Source::Dns { name: name.to_owned(), port })
+        }
+        _ => Err(expected()),
+    }
+}
+
+fn static_backend(text: &str) -> Result<StaticBackend, String> {
+    let mut parts = text.split(';').map(str::trim);
+    let address = parts.next().unwrap_or_default();
+    let url = units::http_url(address).map_err(|_| match address.split_once("://") {
+        Some(("dns", _)) => "one dns://name:port alone, or only http:// URLs".to_owned(),
+        Some((scheme @ ("https" | "kubernetes"), _)) => {
+            format!("http:// URLs or one dns://name:port; {scheme}:// is not supported")
+        }
+        _ => format!("URLs such as http://host:8081, where {address:?} is none"),
+    })?;
+    let mut weight = 1;
+    for option in parts {
+        weight = option
+            .strip_prefix("weight=")
+            .and_then(|number| units::whole(number, 0, WEIGHT_MAX).ok())
+            .ok_or_else(|| {
+                format!(";weight= with a whole number from 0 to {WEIGHT_MAX}, not {option:?}")
+            })?;
+    }
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port_or_known_default().unwrap_or(80);
+    Ok(StaticBackend {
+        id: BackendId::new(&format!("{host}:{port}")),
+        host: host.trim_matches(['[', ']']).to_owned(),
+        port,
+        weight,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use chassis::settings::{Refusal, load};
+
+    use super::*;
+
+    fn mistakes(variables: &[(&str, &str)]) -> Vec<String> {
+        let variables =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        match load::<Settings>(["evenkeel-proxy".into()], variables) {
+            Err(Refusal::Mistakes(mistakes)) => {
+                mistakes.into_iter().map(|mistake| mistake.to_string()).collect()
+            }
+            other => panic!("expected mistakes, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let settings = Settings::from_variables(&[]);
+        assert_eq!((settings.port, settings.admin_port), (8080, 9901));
+        let Source::Static(backends) = &settings.source else { panic!("not a list") };
+        let ids: Vec<&str> = backends.iter().map(|backend| backend.id.as_str()).collect();
+        assert_eq!(ids, ["localhost:8081", "localhost:8082", "localhost:8083"]);
+        assert_eq!(settings.timeouts.upstream_idle, Duration::from_secs(4));
+        assert_eq!(settings.probe.kind, ProbeKind::Tcp);
+    }
+
+    #[test]
+    fn backends_are_read_in_each_form() {
+        let list = source("http://a:1;weight=3, http://[::1]:2").unwrap();
+        let Source::Static(backends) = list else { panic!("not a list") };
+        assert_eq!((backends[0].host.as_str(), backends[0].weight), ("a", 3));
+        assert_eq!((backends[1].host.as_str(), backends[1].id.as_str()), ("::1", "[::1]:2"));
+        let dns = Source::Dns { name: "server".to_owned(), port: 8081 };
+        assert_eq!(source("dns://server:8081"), Ok(dns));
+        assert_eq!(source("dns://x:80"), Ok(Source::Dns { name: "x".to_owned(), port: 80 }));
+    }
+
+    #[test]
+    fn bad_backends_are_refused_with_the_reason() {
+        let cases = [
+            ("", "at least one"),
+            ("localhost:8081", "none"),
+            ("https://a:1", "https:// is not supported"),
+            ("kubernetes://a.b:1", "kubernetes:// is not supported"),
+            ("http://a:1,http://a:1", "twice"),
+            ("http://a:1;weight=1000", "0 to 256"),
+            ("http://a:1;size=2", "weight="),
+            ("dns://server", "dns://name:port"),
+            ("dns://a:1,dns://b:1", "alone"),
+        ];
+        for (text, expected) in cases {
+            let error = source(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once_each_with_its_name() {
+        let found = mistakes(&[
+            ("PROXY_PORT", "x"),
+            ("PROXY_BACKENDS", "x"),
+            ("PROXY_PROBE_INTERVAL", "0s"),
+            ("PROXY_RETRY_BUDGET", "2"),
+            ("PROXY_POLICY", "magic"),
+            ("PROXY_ADMIN_TOKEN", "x"),
+            ("PROXY_ADMIN_TOKEN_CREATE", "true"),
+        ]);
+        let names: Vec<&str> = found.iter().filter_map(|text| text.split('=').next()).collect();
+        assert_eq!(
+            names,
+            [
+                "PROXY_PORT",
+                "PROXY_BACKENDS",
+                "PROXY_POLICY",
+                "PROXY_RETRY_BUDGET",
+                "PROXY_PROBE_INTERVAL",
+                "PROXY_ADMIN_TOKEN_CREATE",
+                "PROXY_ADMIN_TOKEN",
+            ]
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! The last seconds of each backend, for people: rates, error shares and percentiles.
+//!
+//! A sampler takes what the workers recorded once a second and keeps ten seconds of it. Percentiles
+//! come from histograms that are added up, over workers and over backends; percentiles themselves
+//! cannot be averaged.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use balance::BackendId;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::{
+    control::Control,
+    stats::{NO_BACKEND, Recent, Stats},
+};
+
+/// How far back error shares and percentiles look: long enough for a p99 of a hundred requests a
+/// second to mean something, short enough that a recovery shows.
+const WINDOW: usize = 10;
+
+/// How far back rates look: an operator who takes a backend out wants to see it at once.
+const RATE_WINDOW: usize = 2;
+
+/// Between samples.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The last seconds of a backend or a pool.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Traffic {
+    requests_total: u64,
+    failures_total: u64,
+    requests_per_second: f64,
+    /// 0 to 1.
+    error_share: f64,
+    p50_ms: Option<f64>,
+    p95_ms: Option<f64>,
+    p99_ms: Option<f64>,
+    window_seconds: usize,
+}
+
+/// The latest [`Traffic`] of each backend and of all.
+#[derive(Debug, Default)]
+pub(crate) struct Sampler {
+    history: Mutex<BTreeMap<String, VecDeque<Recent>>>,
+    latest: Mutex<Latest>,
+}
+
+/// Traffic by backend, and in total.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Latest {
+    pub(crate) backends: BTreeMap<String, Traffic>,
+    pub(crate) pool: Traffic,
+}
+
+impl Sampler {
+    /// The latest sample.
+    pub(crate) fn latest(&self) -> Latest {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes a sample.
+    pub(crate) fn sample(&self, stats: &Stats) {
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = stats.take_recent();
+        history.retain(|id, _| recent.contains_key(id));
+        for (id, sample) in recent {
+            let samples = history.entry(id).or_default();
+            samples.push_back(sample);
+            // One more than the window: rates are differences.
+            if samples.len() > WINDOW + 1 {
+                samples.pop_front();
+            }
+        }
+        let backends: BTreeMap<String, Traffic> =
+            history.iter().map(|(id, samples)| (id.clone(), traffic(&[samples]))).collect();
+        let pool = traffic(&history.values().collect::<Vec<_>>());
+        let backends = backends.into_iter().filter(|(id, _)| id != NO_BACKEND).collect();
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Latest { backends, pool };
+    }
+}
+
+/// Samples once a second until the process ends.
+pub(crate) async fn run(sampler: Arc<Sampler>, stats: Arc<Stats>, control: Arc<Control>) {
+    let mut every = tokio::time::interval(EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let present: Vec<BackendId> = control
+            .read(|pool| pool.view().backends.into_iter().map(|backend| backend.id).collect());
+        stats.forget(&present, control.clock.now());
+        sampler.sample(&stats);
+    }
+}
+
+/// What several series of samples add up to.
+fn traffic(series: &[&VecDeque<Recent>]) -> Traffic {
+    let total = |count: fn(&Recent) -> u64| -> u64 {
+        series.iter().filter_map(|samples| samples.back()).map(count).sum()
+    };
+    let grown = |count: fn(&Recent) -> u64, seconds: usize| -> u64 {
+        series
+            .iter()
+            .filter_map(|samples| {
+                let before = samples.len().saturating_sub(seconds + 1);
+                Some(count(samples.back()?) - count(samples.get(before)?))
+            })
+            .sum()
+    };
+    let (requests, errors) =
+        (grown(|r| r.requests_total, WINDOW), grown(|r| r.errors_total, WINDOW));
+    let mut durations = Histogram::<u32>::new(2).expect("two significant digits are within 0 to 5");
+    for sample in series.iter().flat_map(|samples| samples.iter().rev().take(WINDOW)) {
+        // Fails only if the target had a fixed range.
+        let _ = durations.add(&sample.durations);
+    }
+    let percentile = |quantile| {
+        (!durations.is_empty()).then(|| durations.value_at_quantile(quantile) as f64 / 1e3)
+    };
+    let seconds = series.iter().map(|samples| samples.len()).max().unwrap_or(0).saturating_sub(1);
+    let rate_seconds = seconds.clamp(1, RATE_WINDOW);
+    Traffic {
+        requests_total: total(|recent| recent.requests_total),
+        failures_total: total(|recent| recent.errors_total),
+        requests_per_second: grown(|r| r.requests_total, RATE_WINDOW) as f64 / rate_seconds as f64,
+        error_share: if requests == 0 { 0.0 } else { errors as f64 / requests as f64 },
+        p50_ms: percentile(0.50),
+        p95_ms: percentile(0.95),
+        p99_ms: percentile(0.99),
+        window_seconds: WINDOW,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Outcome;
+
+    fn record(stats: &Stats, backend: &str, count: usize, code: u16, millis: u64) {
+        let duration = Duration::from_millis(millis);
+        let outcome = Outcome { method: "GET", code, duration, first_byte: None, failure: None };
+        let shard = stats.shard(backend, 0);
+        (0..count).for_each(|_| shard.record(&outcome));
+    }
+
+    #[test]
+    fn percentiles_of_the_pool_come_from_all_durations_not_from_percentiles() {
+        let (stats, sampler) = (Stats::new(1), Sampler::default());
+        record(&stats, "fast", 980, 200, 1);
+        record(&stats, "slow", 20, 200, 100);
+        sampler.sample(&stats);
+        let latest = sampler.latest();
+        assert!((latest.backends["slow"].p50_ms.unwrap() - 100.0).abs() < 1.0);
+        assert!((latest.pool.p50_ms.unwrap() - 1.0).abs() < 0.02);
+        assert!((latest.pool.p99_ms.unwrap() - 100.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn rates_and_shares_follow_the_last_seconds() {
+        let (stats, sampler) = (Stats::new(1), Sampler::default());
+        stats.shard("a", 0);
+        sampler.sample(&stats);
+        for _ in 0..4 {
+            record(&stats, "a", 90, 200, 1);
+            record(&stats, "a", 10, 502, 1);
+            sampler.sample(&stats);
+        }
+        let traffic = &sampler.latest().backends["a"];
+        assert_eq!(traffic.requests_per_second, 100.0);
+        assert_eq!(traffic.error_share, 0.1);
+        for _ in 0..WINDOW + 1 {
+            sampler.sample(&stats);
+        }
+        let traffic = &sampler.latest().backends["a"];
+        assert_eq!((traffic.requests_per_second, traffic.error_share), (0.0, 0.0));
+        assert_eq!((traffic.p50_ms, traffic.requests_total), (None, 400));
+    }
+}

