@@ -1,1 +1,196 @@
 //! The operator's page: every backend live, and the controls to take one out and bring it back.
+//!
+//! One task asks the proxy's admin API and publishes what it saw as a [`poll::View`]; everything
+//! a visitor gets is rendered from the newest view. The page is whole without JavaScript; the
+//! script only swaps what changed, and asks "sure?" in a dialog.
+
+use std::{net::SocketAddr, net::TcpListener, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{ConnectInfo, DefaultBodyLimit, Query, Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use chassis::{observe, problem::Problem, serve, shutdown::Shutdown};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::Semaphore;
+use url::Url;
+
+pub use settings::{Settings, TokenSource};
+
+mod admin;
+mod assets;
+mod change;
+mod charts;
+mod events;
+mod flash;
+mod frame;
+mod gateway;
+mod hash;
+mod headline;
+mod history;
+mod icons;
+mod live;
+mod metrics;
+mod model;
+mod page;
+mod permit;
+mod poll;
+mod session;
+mod settings;
+mod sign_in;
+mod table;
+mod words;
+
+/// A form of this page is a few hundred bytes.
+const FORM_MOST: usize = 16 * 1024;
+
+/// Only our own files, nothing inline, nowhere to send a form but here, in nobody's frame.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     connect-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; \
+     base-uri 'none'";
+
+/// What the handlers share.
+#[derive(Clone)]
+struct App {
+    url: Arc<str>,
+    api: admin::AdminApi,
+    gate: Arc<permit::Gate>,
+    views: poll::Views,
+    flashes: Arc<flash::Flashes>,
+    metrics: metrics::Metrics,
+    live_permits: Arc<Semaphore>,
+    shutdown: Shutdown,
+}
+
+/// Serves the dashboard until a stop.
+///
+/// # Errors
+/// The listener could not be used, or no HTTP client could be made.
+pub async fn run(
+    listener: TcpListener,
+    settings: Settings,
+    shutdown: Shutdown,
+) -> std::io::Result<()> {
+    let registry = chassis::metrics::registry("dashboard");
+    let metrics = metrics::Metrics::new(&registry);
+    let api = admin::AdminApi::new(settings.admin_url.clone()).map_err(std::io::Error::other)?;
+    let views = poll::start(
+        api.clone(),
+        settings.token.clone(),
+        settings.interval,
+        metrics.clone(),
+        shutdown.clone(),
+    );
+    let app = App {
+        url: shown(&settings.load_balancer_url).into(),
+        api,
+        gate: Arc::new(permit::Gate::new(settings.token.clone(), trusted(&settings))),
+        views,
+        flashes: Arc::default(),
+        metrics,
+        live_permits: Arc::new(Semaphore::new(live::CLIENTS_MOST)),
+        shutdown: shutdown.clone(),
+    };
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, admin_api = %settings.admin_url, "the dashboard is up");
+    }
+    // Ready means that the page is served. That the proxy is away is something the page must
+    // show, so it must not take the page away.
+    let ready = Arc::new(Vec::new);
+    let router = router(app).merge(observe::routes(registry, shutdown.clone(), ready));
+    let router = router.layer(middleware::from_fn(protect));
+    serve::serve(listener, router, shutdown, settings.stop).await
+}
+
+fn trusted(settings: &Settings) -> Vec<IpNet> {
+    let mut networks = settings.trusted_clients.clone();
+    if settings.trust_gateway {
+        let gateways = gateway::addresses();
+        if gateways.is_empty() {
+            tracing::warn!("DASHBOARD_TRUSTED_CLIENTS: there is no default gateway to trust");
+        }
+        networks
+            .extend(gateways.into_iter().map(|address| IpNet::from(std::net::IpAddr::V4(address))));
+    }
+    networks
+}
+
+/// A URL without the slash that nobody types.
+fn shown(url: &Url) -> String {
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
+fn router(app: App) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/live", get(live::feed))
+        .route("/api/state", get(state))
+        .route("/login", get(sign_in::show).post(sign_in::sign_in))
+        .route("/logout", post(sign_in::sign_out))
+        .route("/backends/{pool}/{id}", post(change::change))
+        .route("/backends/{pool}/{id}/change", get(change::ask))
+        .route("/assets/{name}", get(assets::serve))
+        .fallback(|| async { page::sorry(StatusCode::NOT_FOUND, "There is no such page.") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take this method")
+        })
+        .layer(DefaultBodyLimit::max(FORM_MOST))
+        .with_state(app)
+}
+
+#[derive(Deserialize)]
+struct IndexQuery {
+    result: Option<String>,
+}
+
+async fn index(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Query(query): Query<IndexQuery>,
+    headers: HeaderMap,
+) -> Response {
+    let visitor = page::Visitor {
+        may_change: app.gate.standing(peer.ip(), &headers).is_ok(),
+        signed_in: app.gate.is_signed_in(&headers),
+    };
+    let frame = page::frame(&app.views.newest(), &app.url, visitor.may_change);
+    let flash = query.result.and_then(|id| app.flashes.find(&id));
+    page::main_page(&frame, visitor, flash.as_ref()).into_response()
+}
+
+/// What the page shows, for scripts.
+async fn state(State(app): State<App>) -> Response {
+    let view = app.views.newest();
+    let events: Vec<&model::Event> = view.events.iter().map(|(_, event)| event).collect();
+    Json(json!({
+        "answering": view.picture.is_some() && view.error.is_none(),
+        "error": view.error,
+        "age_seconds": view.picture.as_ref().map(|_| view.age().as_secs_f64()),
+        "picture": view.picture.as_ref().map(|picture| &picture.answer),
+        "events": events,
+    }))
+    .into_response()
+}
+
+/// Headers that keep other sites and other people's caches out.
+async fn protect(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    let fixed = [
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        // Not no-referrer: with it browsers send `Origin: null` with our own forms.
+        (header::REFERRER_POLICY, "same-origin"),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}

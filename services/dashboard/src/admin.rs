@@ -1,0 +1,224 @@
+//! The client of the proxy's admin API.
+
+use std::{error::Error, io, time::Duration};
+
+use chassis::secret::Secret;
+use http::{StatusCode, header};
+use reqwest::{Client, RequestBuilder, Response};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use url::Url;
+
+use crate::model::{Answer, EventsAnswer};
+
+/// An admin API on the same network answers within milliseconds; a second is a dead host.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// For the whole answer.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// More than ten times the answer for 500 backends; a wrong address may stream without end.
+const BODY_MOST: usize = 16 * 1024 * 1024;
+
+/// Why the admin API gave no usable answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// No connection.
+    Unreachable(String),
+    /// No answer in time.
+    Timeout,
+    /// An answer that the admin API would not give.
+    NotAdminApi(String),
+    /// The admin API wants a token for reading.
+    ReadRefused,
+}
+
+impl Fault {
+    /// The label in metrics.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Timeout => "timeout",
+            Self::NotAdminApi(_) => "not_admin_api",
+            Self::ReadRefused => "refused",
+        }
+    }
+
+    /// What happened and what to do, in sentences.
+    pub(crate) fn explain(&self, url: &Url) -> String {
+        let url = url.as_str().trim_end_matches('/');
+        match self {
+            Self::Unreachable(why) => format!(
+                "Nothing answers at {url} ({why}). Is the proxy running? The address comes from \
+                 LOAD_BALANCER_URL with port 9901; set LOAD_BALANCER_ADMIN_URL if the admin API \
+                 is elsewhere."
+            ),
+            Self::Timeout => format!(
+                "{url} did not answer within {} s. The proxy may be overloaded or unreachable.",
+                TIMEOUT.as_secs()
+            ),
+            Self::NotAdminApi(what) => format!(
+                "What answers at {url} does not look like Evenkeel's admin API ({what}). Set \
+                 LOAD_BALANCER_ADMIN_URL to the address of the proxy's admin port, such as \
+                 http://localhost:9901."
+            ),
+            Self::ReadRefused => format!(
+                "{url} wants a token for reading. Set LOAD_BALANCER_ADMIN_TOKEN or \
+                 LOAD_BALANCER_ADMIN_TOKEN_FILE."
+            ),
+        }
+    }
+}
+
+impl From<reqwest::Error> for Fault {
+    fn from(error: reqwest::Error) -> Self {
+        if error.is_timeout() {
+            return Self::Timeout;
+        }
+        let mut cause: &dyn Error = &error;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionRefused) => {
+                Self::Unreachable("connection refused".to_owned())
+            }
+            Some(_) => Self::Unreachable(cause.to_string()),
+            None if error.is_connect() => Self::Unreachable(cause.to_string()),
+            // hyper's own errors: something answered, but no HTTP that could be read.
+            None => Self::NotAdminApi(cause.to_string()),
+        }
+    }
+}
+
+/// A change of one backend, as the admin API takes it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Change {
+    pub(crate) state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) force: bool,
+}
+
+/// What the proxy said to a change.
+pub(crate) enum Verdict {
+    /// Done.
+    Done,
+    /// Refused, with its status and sentence.
+    Refused(StatusCode, String),
+}
+
+/// The admin API at one address.
+#[derive(Clone, Debug)]
+pub(crate) struct AdminApi {
+    client: Client,
+    url: Url,
+}
+
+impl AdminApi {
+    /// A client for the API at `url`.
+    pub(crate) fn new(url: Url) -> Result<Self, reqwest::Error> {
+        let client = Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT)
+            .build()?;
+        Ok(Self { client, url })
+    }
+
+    /// Where it is.
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Everything about pools and backends.
+    pub(crate) async fn pools(&self, token: Option<&Secret>) -> Result<Answer, Fault> {
+        self.read(self.at(&["v1", "pools"]), token).await
+    }
+
+    /// Events after `id`.
+    pub(crate) async fn events(
+        &self,
+        id: u64,
+        token: Option<&Secret>,
+    ) -> Result<EventsAnswer, Fault> {
+        let mut url = self.at(&["v1", "events"]);
+        url.query_pairs_mut().append_pair("after", &id.to_string());
+        self.read(url, token).await
+    }
+
+    /// Changes a backend on behalf of `actor`.
+    pub(crate) async fn change(
+        &self,
+        (pool, id): (&str, &str),
+        change: &Change,
+        token: Option<&Secret>,
+        actor: &str,
+    ) -> Result<Verdict, Fault> {
+        let url = self.at(&["v1", "pools", pool, "backends", id]);
+        let request = self.client.patch(url).header("x-evenkeel-actor", actor).json(change);
+        let response = with_token(request, token).send().await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(Verdict::Done);
+        }
+        let sentence = serde_json::from_slice::<ProblemDetail>(&body(response).await?)
+            .map_err(|_| Fault::NotAdminApi(format!("it answered {status} to a change")))?;
+        Ok(Verdict::Refused(status, sentence.detail))
+    }
+
+    async fn read<T: DeserializeOwned>(
+        &self,
+        url: Url,
+        token: Option<&Secret>,
+    ) -> Result<T, Fault> {
+        let request = self.client.get(url).header(header::ACCEPT, "application/json");
+        let response = with_token(request, token).send().await?;
+        let status = response.status();
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(Fault::ReadRefused);
+        }
+        if !status.is_success() {
+            return Err(Fault::NotAdminApi(format!("it answered {status}")));
+        }
+        let html = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+        if html {
+            return Err(Fault::NotAdminApi("it answered with a web page".to_owned()));
+        }
+        serde_json::from_slice(&body(response).await?)
+            .map_err(|error| Fault::NotAdminApi(format!("its answer cannot be read: {error}")))
+    }
+
+    fn at(&self, segments: &[&str]) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.clear().extend(segments);
+        }
+        url
+    }
+}
+
+#[derive(Deserialize)]
+struct ProblemDetail {
+    detail: String,
+}
+
+fn with_token(request: RequestBuilder, token: Option<&Secret>) -> RequestBuilder {
+    match token {
+        Some(token) => request.bearer_auth(token.expose()),
+        None => request,
+    }
+}
+
+async fn body(mut response: Response) -> Result<Vec<u8>, Fault> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > BODY_MOST {
+            return Err(Fault::NotAdminApi("its answer does not end".to_owned()));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}

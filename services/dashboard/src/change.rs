@@ -1,0 +1,215 @@
+//! Changing a backend: the question "sure?", the form, and what the proxy said.
+
+use std::net::SocketAddr;
+
+use axum::{
+    Form, Json,
+    extract::{ConnectInfo, Path, Query, State, rejection::FormRejection},
+    response::{IntoResponse, Redirect, Response},
+};
+use chassis::problem::Problem;
+use http::{HeaderMap, StatusCode, header};
+use maud::html;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    App,
+    admin::{Change, Verdict},
+    headline::capital,
+    model::Admin,
+    page::{Flash, explain, reason_field, small_page, sorry},
+    permit::Right,
+    table,
+};
+
+/// Characters of a reason: a sentence that fits below the controls, not a report.
+pub(crate) const REASON_MOST: usize = 200;
+
+/// What the form says.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct ChangeForm {
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    force: bool,
+}
+
+/// `GET /backends/{pool}/{id}/change?state=drain`: the question, where JavaScript is off.
+pub(crate) async fn ask(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    Path((pool, id)): Path<(String, String)>,
+    Query(form): Query<ChangeForm>,
+) -> Response {
+    let question = app
+        .gate
+        .standing(peer.ip(), &headers)
+        .and_then(|_| known(&app, &pool, &id))
+        .and_then(|()| wanted(&form));
+    match question {
+        Ok(state) => question_page(StatusCode::OK, (&pool, &id), state, &form.reason, None),
+        Err(problem) => sorry(problem.status(), &capital(problem.detail())),
+    }
+}
+
+/// `POST /backends/{pool}/{id}`: does it and answers with JSON for the script, with a redirect
+/// for a plain form.
+pub(crate) async fn change(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    Path((pool, id)): Path<(String, String)>,
+    form: Result<Form<ChangeForm>, FormRejection>,
+) -> Response {
+    let json_wanted = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("application/json"));
+    let result = match app.gate.check(peer.ip(), &headers) {
+        Ok(right) => carry_out(&app, right, peer, (&pool, &id), &form).await,
+        Err(problem) => Err(("forbidden", problem)),
+    };
+    let label = result.as_ref().map_or_else(|(label, _)| *label, |_| "done");
+    app.metrics.changes.with_label_values(&[label]).inc();
+    match result {
+        Ok(message) if json_wanted => Json(json!({ "message": message })).into_response(),
+        Ok(message) => {
+            Redirect::to(&app.flashes.keep(Flash { good: true, message })).into_response()
+        }
+        Err((_, problem)) if json_wanted => problem.into_response(),
+        Err((label, problem)) => without_script(&app, label, &problem, (&pool, &id), form),
+    }
+}
+
+async fn carry_out(
+    app: &App,
+    right: Right,
+    peer: SocketAddr,
+    (pool, id): (&str, &str),
+    form: &Result<Form<ChangeForm>, FormRejection>,
+) -> Result<String, (&'static str, Problem)> {
+    let malformed = |problem| ("malformed", problem);
+    let form = form
+        .as_ref()
+        .map_err(|rejection| malformed(Problem::new(rejection.status(), rejection.body_text())))?;
+    let state = wanted(form).map_err(malformed)?;
+    known(app, pool, id).map_err(malformed)?;
+    let reason = form.reason.trim();
+    if reason.chars().count() > REASON_MOST {
+        let detail = format!("a reason has at most {REASON_MOST} characters");
+        return Err(malformed(Problem::new(StatusCode::BAD_REQUEST, detail)));
+    }
+    let change = Change {
+        state: state.key(),
+        reason: (!reason.is_empty()).then(|| reason.to_owned()),
+        force: form.force,
+    };
+    let token = app.gate.token();
+    let shown = token.as_ref().ok().and_then(Option::as_ref);
+    let actor = format!("dashboard ({right}, {})", peer.ip().to_canonical());
+    match app.api.change((pool, id), &change, shown, &actor).await {
+        Ok(Verdict::Done) => {
+            tracing::info!(pool, backend = id, state = state.key(), %actor, "changed");
+            app.views.hurry();
+            Ok(format!("{id} is set to {}.", state.word().to_lowercase()))
+        }
+        Ok(Verdict::Refused(status, sentence)) => {
+            let hint = match (&token, status) {
+                (_, StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) => "",
+                (Err(why), _) => &format!(" The dashboard could not show its token: {why}."),
+                (Ok(None), _) => {
+                    " The dashboard has no admin token: set LOAD_BALANCER_ADMIN_TOKEN or \
+                     LOAD_BALANCER_ADMIN_TOKEN_FILE to the proxy's."
+                }
+                (Ok(Some(_)), StatusCode::UNAUTHORIZED) => {
+                    " The dashboard's LOAD_BALANCER_ADMIN_TOKEN is not the proxy's."
+                }
+                _ => "",
+            };
+            // The proxy's refusal of *our* token is not the visitor's fault: 401 would send
+            // them to a sign-in that cannot help.
+            let status = match status {
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => StatusCode::BAD_GATEWAY,
+                status => status,
+            };
+            let sentence = capital(&sentence);
+            let stop = if sentence.ends_with('.') { "" } else { "." };
+            Err(("refused", Problem::new(status, format!("{sentence}{stop}{hint}"))))
+        }
+        Err(fault) => {
+            let detail = format!("Nothing was changed. {}", fault.explain(app.api.url()));
+            Err((fault.label(), Problem::new(StatusCode::BAD_GATEWAY, detail)))
+        }
+    }
+}
+
+fn without_script(
+    app: &App,
+    label: &str,
+    problem: &Problem,
+    (pool, id): (&str, &str),
+    form: Result<Form<ChangeForm>, FormRejection>,
+) -> Response {
+    let form = form.map(|Form(form)| form).unwrap_or_default();
+    match (wanted(&form), problem.status(), label) {
+        (Ok(state), status @ StatusCode::CONFLICT, _) => {
+            question_page(status, (pool, id), state, &form.reason, Some(problem.detail()))
+        }
+        (_, status, "forbidden" | "malformed") => sorry(status, &capital(problem.detail())),
+        _ => {
+            let flash = Flash { good: false, message: capital(problem.detail()) };
+            Redirect::to(&app.flashes.keep(flash)).into_response()
+        }
+    }
+}
+
+fn question_page(
+    status: StatusCode,
+    (pool, id): (&str, &str),
+    state: Admin,
+    reason: &str,
+    objection: Option<&str>,
+) -> Response {
+    let title = format!("Set {id} to {}?", state.word().to_lowercase());
+    let body = html! {
+        p { (explain(state)) }
+        @if let Some(objection) = objection { p.banner.bad role="alert" { (objection) } }
+        form method="post" action=(table::path(pool, id, None)) {
+            input type="hidden" name="state" value=(state.key());
+            @if objection.is_some() {
+                input type="hidden" name="reason" value=(reason);
+            } @else {
+                (reason_field())
+            }
+            div.actions {
+                a.button href="/" { "Cancel" }
+                @if objection.is_some() {
+                    button.danger type="submit" name="force" value="true" { "Do it anyway" }
+                } @else {
+                    button.primary type="submit" { "Set to " (state.word().to_lowercase()) }
+                }
+            }
+        }
+    };
+    small_page(status, &title, body)
+}
+
+fn wanted(form: &ChangeForm) -> Result<Admin, Problem> {
+    Admin::parse(&form.state).ok_or_else(|| {
+        Problem::new(StatusCode::BAD_REQUEST, "state must be one of ready, drain, maint")
+    })
+}
+
+/// Only backends that the page shows: nothing else is passed on to the proxy.
+fn known(app: &App, pool: &str, id: &str) -> Result<(), Problem> {
+    let view = app.views.newest();
+    let picture = view.picture.as_ref();
+    picture.and_then(|picture| picture.answer.backend(pool, id)).map(|_| ()).ok_or_else(|| {
+        let detail = format!("there is no backend '{id}' in the pool '{pool}' (any more)");
+        Problem::new(StatusCode::NOT_FOUND, detail)
+    })
+}

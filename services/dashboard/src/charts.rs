@@ -1,0 +1,179 @@
+//! Charts as SVG, drawn on the server: nothing to load, and they work without JavaScript.
+//!
+//! One slot is one unit wide, so paths stay short. Colours, also those of text, come from the
+//! style sheet's classes and follow the theme.
+
+use std::fmt::Write;
+
+use maud::{Markup, html};
+
+use crate::history::{SECONDS, SPARK_SECONDS};
+
+/// Room for the labels of the vertical axis.
+const LEFT: f64 = 46.0;
+const TOP: f64 = 10.0;
+const HEIGHT: f64 = 92.0;
+
+/// One line of a chart.
+pub(crate) struct Line {
+    /// The class with its colour and dashes.
+    pub(crate) class: &'static str,
+    /// One value per second, oldest first.
+    pub(crate) values: Vec<Option<f64>>,
+}
+
+/// A chart of the last five minutes.
+///
+/// `least_top` keeps noise near zero from filling the height; `label` writes the axis; `summary`
+/// is what a screen reader says.
+pub(crate) fn chart(
+    lines: &[Line],
+    least_top: f64,
+    label: impl Fn(f64) -> String,
+    summary: &str,
+) -> Markup {
+    let highest = lines.iter().flat_map(|line| line.values.iter().flatten()).copied();
+    let top = nice(highest.fold(least_top, f64::max));
+    let width = SECONDS as f64;
+    let right = LEFT + width;
+    let scale = Scale { left: LEFT, bottom: TOP + HEIGHT, height: HEIGHT, top, width };
+    html! {
+        svg.plot viewBox="0 0 356 124" role="img" aria-label=(summary) {
+            @for step in [0.0, 0.5, 1.0] {
+                @let y = TOP + HEIGHT * (1.0 - step);
+                line.grid x1=(LEFT) x2=(right) y1=(y) y2=(y) {}
+                text.axis x=(LEFT - 6.0) y=(y + 3.5) text-anchor="end" { (label(top * step)) }
+            }
+            @for (index, minutes) in ["−5 min", "−4", "−3", "−2", "−1", "now"].iter().enumerate() {
+                @let x = LEFT + width * index as f64 / 5.0;
+                text.axis x=(x) y="119" text-anchor=(anchor(index)) { (minutes) }
+            }
+            @if lines.len() == 1 {
+                path.area.(lines[0].class) d=(scale.area(&lines[0].values)) {}
+            }
+            @for line in lines {
+                path.line.(line.class) d=(scale.path(&line.values)) {}
+            }
+        }
+    }
+}
+
+fn anchor(index: usize) -> &'static str {
+    match index {
+        0 => "start",
+        5 => "end",
+        _ => "middle",
+    }
+}
+
+/// A line without axes, for a row of the table. Decoration: the number is beside it.
+pub(crate) fn sparkline(values: &[Option<f64>]) -> Markup {
+    let highest = values.iter().flatten().copied().fold(1.0, f64::max);
+    let width = SPARK_SECONDS as f64;
+    let scale = Scale { left: 0.0, bottom: 20.0, height: 18.0, top: highest, width };
+    html! {
+        svg.spark viewBox="0 0 60 22" preserveAspectRatio="none" aria-hidden="true" {
+            path.area.rate d=(scale.area(values)) {}
+            path.line.rate d=(scale.path(values)) {}
+        }
+    }
+}
+
+/// A bar for a share from 0 to 1. Decoration: the number is beside it.
+pub(crate) fn bar(share: f64) -> Markup {
+    html! {
+        svg.bar viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true" {
+            rect.track width="100" height="6" {}
+            rect.fill width=(format!("{:.1}", share.clamp(0.0, 1.0) * 100.0)) height="6" {}
+        }
+    }
+}
+
+/// The next number with one round digit, whose half is round enough for the middle label.
+fn nice(value: f64) -> f64 {
+    let magnitude = 10_f64.powf(value.max(1e-6).log10().floor());
+    let steps = [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0].map(|step| step * magnitude);
+    // A little tolerance: 0.01 * 100 is more than 1 in floating point.
+    steps.into_iter().find(|step| value <= step * 1.000_001).unwrap_or(value)
+}
+
+struct Scale {
+    left: f64,
+    bottom: f64,
+    height: f64,
+    top: f64,
+    width: f64,
+}
+
+impl Scale {
+    /// The points of each stretch without a hole; the newest value is at the right edge.
+    fn stretches(&self, values: &[Option<f64>]) -> Vec<Vec<(f64, f64)>> {
+        let first = self.left + self.width - values.len() as f64;
+        let mut stretches: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
+        for (index, value) in values.iter().enumerate() {
+            match value {
+                Some(value) => {
+                    let y = self.bottom - self.height * (value / self.top).clamp(0.0, 1.0);
+                    if let Some(stretch) = stretches.last_mut() {
+                        stretch.push((first + index as f64 + 1.0, y));
+                    }
+                }
+                None => stretches.push(Vec::new()),
+            }
+        }
+        stretches.retain(|stretch| !stretch.is_empty());
+        stretches
+    }
+
+    fn path(&self, values: &[Option<f64>]) -> String {
+        let mut path = String::new();
+        for stretch in self.stretches(values) {
+            for (index, (x, y)) in stretch.iter().enumerate() {
+                // Writing to a string cannot fail.
+                let _ = write!(path, "{}{x} {y:.1}", if index == 0 { 'M' } else { 'L' });
+            }
+            if stretch.len() == 1 {
+                // A point alone is drawn only as a line of no length with round ends.
+                path.push_str("h.1");
+            }
+        }
+        path
+    }
+
+    fn area(&self, values: &[Option<f64>]) -> String {
+        let mut path = String::new();
+        for stretch in self.stretches(values) {
+            let (Some((first, _)), Some((last, _))) = (stretch.first(), stretch.last()) else {
+                continue;
+            };
+            let _ = write!(path, "M{first} {}", self.bottom);
+            for (x, y) in &stretch {
+                let _ = write!(path, "L{x} {y:.1}");
+            }
+            let _ = write!(path, "L{last} {}Z", self.bottom);
+        }
+        path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_axis_ends_at_a_round_number_above_the_highest_value() {
+        for (value, top) in
+            [(1.0, 1.0), (1.2, 1.5), (38.0, 40.0), (501.0, 600.0), (810.0, 1_000.0), (0.01, 0.01)]
+        {
+            assert!((nice(value) - top).abs() < top * 1e-6, "{value}: {}", nice(value));
+        }
+    }
+
+    #[test]
+    fn a_hole_in_the_series_is_a_hole_in_the_line() {
+        let scale = Scale { left: 0.0, bottom: 10.0, height: 10.0, top: 1.0, width: 4.0 };
+        let values = [Some(0.0), Some(1.0), None, Some(0.5)];
+        assert_eq!(scale.path(&values), "M1 10.0L2 0.0M4 5.0h.1");
+        assert_eq!(scale.path(&[]), "");
+    }
+}

@@ -1,0 +1,238 @@
+//! The page's first line: is it well?
+
+use maud::{Markup, html};
+
+use crate::{
+    icons::icon,
+    model::{Answer, Backend, Effective},
+    poll::View,
+    words::{Tone, count, percent, plain, predicate, span},
+};
+
+/// From this share of failures the first line is no longer "all well": one in a hundred is what
+/// users notice, and far above the noise of clients that hang up.
+const ERRORS_WORTH_TELLING: f64 = 0.01;
+/// Backends named before "and N more".
+const NAMED: usize = 2;
+
+/// The answer in one sentence.
+pub(crate) struct Headline {
+    pub(crate) tone: Tone,
+    pub(crate) sentence: String,
+}
+
+impl Headline {
+    /// What to say about `view`.
+    pub(crate) fn of(view: &View) -> Self {
+        match (&view.picture, &view.error) {
+            (_, Some(_)) => say(Tone::Bad, "The proxy does not answer"),
+            (None, None) => say(Tone::Busy, "Asking the proxy …"),
+            (Some(picture), None) => about(&picture.answer),
+        }
+    }
+
+    /// The element, announced by screen readers whenever the sentence changes.
+    pub(crate) fn html(&self, view: &View) -> Markup {
+        let shape = match self.tone {
+            Tone::Good => "check",
+            Tone::Busy => "warn",
+            Tone::Idle => "pause",
+            Tone::Bad => "cross",
+        };
+        html! {
+            h1 id="headline" class=(self.tone.class()) data-title=(title(view)) {
+                span.badge { (icon(shape)) }
+                span { (self.sentence) }
+            }
+        }
+    }
+}
+
+fn say(tone: Tone, sentence: impl Into<String>) -> Headline {
+    Headline { tone, sentence: sentence.into() }
+}
+
+fn about(answer: &Answer) -> Headline {
+    let backends: Vec<&Backend> = answer.pools.iter().flat_map(|pool| &pool.backends).collect();
+    let serving = answer.pools.iter().map(|pool| pool.serving()).sum::<usize>();
+    let total = backends.len();
+    if answer.proxy.stopping {
+        return say(Tone::Busy, "The proxy is stopping");
+    }
+    if total == 0 {
+        return say(Tone::Busy, "There are no backends yet");
+    }
+    if serving == 0 {
+        let only = (total == 1).then(|| format!(": {}", naming(&backends)));
+        return say(Tone::Bad, format!("No backend serves{}", only.unwrap_or_default()));
+    }
+    let errors = answer.traffic().error_share;
+    let failing = (errors >= ERRORS_WORTH_TELLING)
+        .then(|| format!(", but {} of requests fail", percent(errors)));
+    if serving == total {
+        let who = match total {
+            1 => "The only backend serves".to_owned(),
+            2 => "Both backends serve".to_owned(),
+            _ => format!("All {total} backends serve"),
+        };
+        return match failing {
+            Some(failing) => say(Tone::Bad, who + &failing),
+            None if !answer.proxy.ready => say(Tone::Busy, who + ", but the proxy is not ready"),
+            None => say(Tone::Good, who),
+        };
+    }
+    let missing: Vec<&Backend> =
+        backends.into_iter().filter(|backend| backend.effective != Effective::Serving).collect();
+    // What an operator took out is no trouble; what failed is.
+    let broken = missing
+        .iter()
+        .any(|backend| matches!(backend.effective, Effective::Down | Effective::Ejected));
+    let tone = if broken || failing.is_some() { Tone::Bad } else { Tone::Busy };
+    let sentence = format!(
+        "{serving} of {total} serve: {}{}",
+        naming(&missing),
+        failing.map(|failing| failing.replacen(", but", "; ", 1)).unwrap_or_default()
+    );
+    say(tone, sentence)
+}
+
+/// The first few with what is wrong with them. Failures come before an operator's doing.
+fn naming(missing: &[&Backend]) -> String {
+    let mut missing = missing.to_vec();
+    missing
+        .sort_by_key(|backend| !matches!(backend.effective, Effective::Down | Effective::Ejected));
+    let named: Vec<String> = missing
+        .iter()
+        .take(NAMED)
+        .map(|backend| format!("{} {}", backend.id, predicate(backend)))
+        .collect();
+    match missing.len().saturating_sub(NAMED) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+/// The title of the window or tab: the state first, because tabs are narrow.
+fn title(view: &View) -> String {
+    match (&view.picture, &view.error) {
+        (Some(picture), None) => {
+            let pools = &picture.answer.pools;
+            let total: usize = pools.iter().map(|pool| pool.backends.len()).sum();
+            let serving: usize = pools.iter().map(|pool| pool.serving()).sum();
+            format!("{serving}/{total} · Evenkeel")
+        }
+        (_, Some(_)) => "✕ · Evenkeel".to_owned(),
+        (None, None) => "Evenkeel".to_owned(),
+    }
+}
+
+/// The line below: what is in front of these backends. Not announced: it counts the uptime.
+pub(crate) fn subline(view: &View, url: &str) -> Markup {
+    let answer = view.picture.as_ref().map(|picture| &picture.answer);
+    html! {
+        p id="subline" {
+            @match answer {
+                None => { "Evenkeel proxy at " span.mono { (url) } }
+                Some(Answer { proxy, pools }) => {
+                    @if let [pool] = &pools[..] {
+                        span { (capital(&plain(&pool.policy))) " over " (count(pool.backends.len(), "backend")) }
+                    }
+                    span { "traffic on " span.mono { (url) } }
+                    span { "proxy " span.mono { (proxy.name) } @if !proxy.version.is_empty() { " " (proxy.version) } }
+                    @if view.error.is_none() {
+                        span { "up " (span(std::time::Duration::try_from_secs_f64(proxy.uptime_seconds).unwrap_or_default())) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The banners: what is wrong and what to do about it.
+pub(crate) fn notice(view: &View) -> Markup {
+    let proxy = view.picture.as_ref().map(|picture| &picture.answer.proxy);
+    html! {
+        div id="notice" {
+            @if let Some(error) = &view.error {
+                div.banner.bad role="alert" {
+                    (icon("warn"))
+                    div {
+                        p { (error) }
+                        p.quiet {
+                            @if view.picture.is_some() {
+                                "Below is the last picture, " strong { (span(view.age())) " old" }
+                                ". This page goes on by itself when the proxy answers again."
+                            } @else {
+                                "This page fills by itself when the proxy answers."
+                            }
+                        }
+                    }
+                }
+            } @else if let Some(proxy) = proxy.filter(|proxy| !proxy.ready && !proxy.stopping) {
+                div.banner.busy {
+                    (icon("warn"))
+                    p { "The proxy is not ready" @if !proxy.not_ready_reasons.is_empty() { ": " (proxy.not_ready_reasons.join("; ")) } "." }
+                }
+            }
+        }
+    }
+}
+
+/// The class of a share of failures that is more than nothing.
+pub(crate) fn error_tone(share: f64) -> &'static str {
+    if share >= ERRORS_WORTH_TELLING { Tone::Bad.class() } else { Tone::Busy.class() }
+}
+
+/// The first letter in upper case.
+pub(crate) fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headline(backends: &[(&str, &str)], error_share: f64) -> (Tone, String) {
+        let backends: Vec<serde_json::Value> = backends
+            .iter()
+            .map(|(id, effective)| {
+                serde_json::json!({"id": id, "admin": "ready", "health": "up", "effective": effective})
+            })
+            .collect();
+        let answer = serde_json::from_value(serde_json::json!({
+            "proxy": {"started_at": ""},
+            "pools": [{"name": "default", "backends": backends,
+                "traffic": {"requests_per_second": 10.0, "error_share": error_share}}],
+        }))
+        .unwrap();
+        let headline = about(&answer);
+        (headline.tone, headline.sentence)
+    }
+
+    #[test]
+    fn the_first_line_answers_whether_it_is_well() {
+        let (a, b, c) = (("a", "serving"), ("b", "serving"), ("c", "serving"));
+        let down = ("d", "down");
+        type Case<'a> = (&'a [(&'a str, &'a str)], f64, Tone, &'a str);
+        let cases: [Case<'_>; 9] = [
+            (&[], 0.0, Tone::Busy, "There are no backends yet"),
+            (&[a], 0.0, Tone::Good, "The only backend serves"),
+            (&[a, b], 0.0, Tone::Good, "Both backends serve"),
+            (&[a, b, c], 0.001, Tone::Good, "All 3 backends serve"),
+            (&[a, b, c], 0.2, Tone::Bad, "All 3 backends serve, but 20% of requests fail"),
+            (&[a, b, down], 0.0, Tone::Bad, "2 of 3 serve: d is down"),
+            (&[a, ("b", "maint")], 0.0, Tone::Busy, "1 of 2 serve: b is set not ready"),
+            (&[down], 0.0, Tone::Bad, "No backend serves: d is down"),
+            (
+                &[("p", "draining"), ("q", "drained"), ("r", "ejected"), a],
+                0.0,
+                Tone::Bad,
+                "1 of 4 serve: r is ejected, p is draining and 1 more",
+            ),
+        ];
+        for (backends, errors, tone, sentence) in cases {
+            assert_eq!(headline(backends, errors), (tone, sentence.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The live feed: server-sent events with the parts of the page that changed.
+//!
+//! Nothing is queued for a client: each time it can take more, it gets the difference between
+//! what it has and the newest view. A slow client sees fewer steps, not old ones.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    extract::{ConnectInfo, State},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use chassis::{problem::Problem, shutdown::Shutdown};
+use futures_util::stream;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use prometheus::IntGauge;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use crate::{App, frame::Frame, page, poll::View};
+
+/// Pages fed at the same time. A hidden tab disconnects, so these are pages that are looked at.
+pub(crate) const CLIENTS_MOST: usize = 100;
+/// Below the 60 s after which common proxies close a silent connection.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// `GET /live`
+pub(crate) async fn feed(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Response {
+    let busy = |detail: &str| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+            .with_header(header::RETRY_AFTER, HeaderValue::from_static("5"))
+            .into_response()
+    };
+    if app.shutdown.is_requested() {
+        return busy("the dashboard is stopping");
+    }
+    let Ok(permit) = Arc::clone(&app.live_permits).try_acquire_owned() else {
+        return busy("too many pages are fed live: close some, or reload later");
+    };
+    let client = Client {
+        may_change: app.gate.standing(peer.ip(), &headers).is_ok(),
+        url: app.url.to_string(),
+        views: app.views.subscribe(),
+        shutdown: app.shutdown.clone(),
+        has: None,
+        _counted: Counted::new(app.metrics.live_clients.clone(), permit),
+    };
+    let events = stream::unfold(client, |mut client| async move {
+        let event = client.next().await?;
+        Some((Ok::<_, Infallible>(event), client))
+    });
+    Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response()
+}
+
+/// One connected page.
+struct Client {
+    may_change: bool,
+    url: String,
+    views: watch::Receiver<Arc<View>>,
+    shutdown: Shutdown,
+    /// What the page shows.
+    has: Option<Arc<Frame>>,
+    _counted: Counted,
+}
+
+impl Client {
+    /// The next difference; the end of the feed at a stop.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            let view = Arc::clone(&self.views.borrow_and_update());
+            let frame = page::frame(&view, &self.url, self.may_change);
+            let event = frame
+                .patch_since(self.has.as_deref())
+                .and_then(|patch| Event::default().event("patch").json_data(patch).ok());
+            self.has = Some(frame);
+            if event.is_some() {
+                return event;
+            }
+            tokio::select! {
+                changed = self.views.changed() => changed.ok()?,
+                _ = self.shutdown.requested() => return None,
+            }
+        }
+    }
+}
+
+/// Holds a place among the clients until dropped.
+struct Counted {
+    gauge: IntGauge,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Counted {
+    fn new(gauge: IntGauge, permit: OwnedSemaphorePermit) -> Self {
+        gauge.inc();
+        Self { gauge, _permit: permit }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}

@@ -1,0 +1,320 @@
+//! The admin API's answers, as far as the page needs them.
+//!
+//! Reading is tolerant: a proxy that is a little older or newer leaves out a field or invents a
+//! state, and the page still shows the rest. Only what tells the admin API from any other server,
+//! `proxy` and `pools`, must be there.
+
+use serde::{Deserialize, Serialize};
+
+/// The answer of `GET /v1/pools`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Answer {
+    /// The proxy itself.
+    pub(crate) proxy: Proxy,
+    /// Its pools.
+    pub(crate) pools: Vec<Pool>,
+}
+
+/// The proxy itself.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Proxy {
+    /// Its host's name.
+    #[serde(default)]
+    pub(crate) name: String,
+    /// Its version.
+    #[serde(default)]
+    pub(crate) version: String,
+    /// When it started; another value means another process, whose counters begin at zero.
+    pub(crate) started_at: String,
+    /// How long it has run.
+    #[serde(default)]
+    pub(crate) uptime_seconds: f64,
+    /// Whether it takes traffic.
+    #[serde(default = "yes")]
+    pub(crate) ready: bool,
+    /// Why not.
+    #[serde(default)]
+    pub(crate) not_ready_reasons: Vec<String>,
+    /// Whether it is stopping.
+    #[serde(default)]
+    pub(crate) stopping: bool,
+    /// Worker threads.
+    #[serde(default)]
+    pub(crate) workers: u32,
+}
+
+/// A pool.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Pool {
+    /// Its name.
+    pub(crate) name: String,
+    /// How a backend is chosen.
+    #[serde(default)]
+    pub(crate) policy: String,
+    /// Where its backends come from.
+    #[serde(default)]
+    pub(crate) source: Source,
+    /// How they are probed.
+    #[serde(default)]
+    pub(crate) probe: ProbeRules,
+    /// Traffic of the whole pool.
+    #[serde(default)]
+    pub(crate) traffic: Traffic,
+    /// The backends, in the proxy's order.
+    pub(crate) backends: Vec<Backend>,
+}
+
+/// Where a pool's backends come from.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Source {
+    /// `static`, `dns`, …
+    pub(crate) kind: String,
+    /// As it was set.
+    pub(crate) text: String,
+    /// Why the last look-up failed.
+    pub(crate) error: Option<String>,
+}
+
+/// How backends are probed.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct ProbeRules {
+    /// `tcp`, `http` or `off`.
+    pub(crate) kind: String,
+    /// The path asked for by HTTP probes.
+    pub(crate) path: Option<String>,
+    /// Time between probes.
+    pub(crate) interval_ms: f64,
+    /// Time a probe may take.
+    pub(crate) timeout_ms: f64,
+    /// Failures in a row until down.
+    pub(crate) fall: u32,
+    /// Passes in a row until up.
+    pub(crate) rise: u32,
+}
+
+/// What went through, mostly over the last seconds.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Traffic {
+    /// Requests since the proxy started.
+    pub(crate) requests_total: u64,
+    /// Failures since the proxy started.
+    pub(crate) failures_total: u64,
+    /// Requests per second.
+    pub(crate) requests_per_second: f64,
+    /// Share of failures, 0 to 1.
+    pub(crate) error_share: f64,
+    /// Median time to answer.
+    pub(crate) p50_ms: Option<f64>,
+    /// Nineteen of twenty are faster.
+    pub(crate) p95_ms: Option<f64>,
+    /// Ninety-nine of a hundred are faster.
+    pub(crate) p99_ms: Option<f64>,
+}
+
+/// One server instance.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Backend {
+    /// Its id within the pool.
+    pub(crate) id: String,
+    /// Its address.
+    #[serde(default)]
+    pub(crate) url: String,
+    /// Its weight.
+    #[serde(default)]
+    pub(crate) weight: u32,
+    /// The operator's intent.
+    pub(crate) admin: Admin,
+    /// Since when.
+    #[serde(default)]
+    pub(crate) admin_since: Option<String>,
+    /// Why, in the operator's words.
+    #[serde(default)]
+    pub(crate) admin_reason: Option<String>,
+    /// Who said so.
+    #[serde(default)]
+    pub(crate) admin_actor: Option<String>,
+    /// When the intent ends by itself.
+    #[serde(default)]
+    pub(crate) admin_expires_at: Option<String>,
+    /// What the proxy observed.
+    pub(crate) health: Health,
+    /// Since when.
+    #[serde(default)]
+    pub(crate) health_since: Option<String>,
+    /// Why.
+    #[serde(default)]
+    pub(crate) health_reason: String,
+    /// What follows from both.
+    pub(crate) effective: Effective,
+    /// Why, in sentences.
+    #[serde(default)]
+    pub(crate) reasons: Vec<String>,
+    /// The last probe.
+    #[serde(default)]
+    pub(crate) last_probe: Option<Probe>,
+    /// Requests that are being answered.
+    #[serde(default)]
+    pub(crate) in_flight: u64,
+    /// Its traffic.
+    #[serde(default)]
+    pub(crate) traffic: Traffic,
+}
+
+/// The outcome of one probe.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Probe {
+    /// When.
+    #[serde(default)]
+    pub(crate) at: Option<String>,
+    /// Whether it passed.
+    pub(crate) passed: bool,
+    /// In words.
+    #[serde(default)]
+    pub(crate) detail: String,
+    /// How many in a row had this outcome.
+    #[serde(default)]
+    pub(crate) streak: u64,
+}
+
+/// The operator's intent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Admin {
+    /// Takes traffic if healthy.
+    Ready,
+    /// No new requests; those in flight end.
+    Drain,
+    /// Out of service; "not ready" on the page.
+    Maint,
+    /// A word of a newer proxy.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What the proxy observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Health {
+    /// Not probed often enough yet.
+    Checking,
+    /// Passes its probes.
+    Up,
+    /// Passes, but fails some.
+    Degraded,
+    /// Fails its probes.
+    Down,
+    /// Taken out for bad answers.
+    Ejected,
+    /// A word of a newer proxy.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Whether a backend takes traffic, from admin state and health together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Effective {
+    /// Takes traffic.
+    Serving,
+    /// Waits for its first probes.
+    Checking,
+    /// Failed.
+    Down,
+    /// Finishes what is in flight.
+    Draining,
+    /// Drained and idle.
+    Drained,
+    /// Out of service by an operator.
+    Maint,
+    /// Taken out for bad answers.
+    Ejected,
+    /// A word of a newer proxy.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The answer of `GET /v1/events`.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct EventsAnswer {
+    /// Those after the id that was asked for.
+    pub(crate) events: Vec<Event>,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub(crate) struct Event {
+    /// Counts from 1 in each run of the proxy.
+    pub(crate) id: u64,
+    /// When.
+    #[serde(default)]
+    pub(crate) at: String,
+    /// `health`, `admin`, `discovery`, `proxy` or a newer word.
+    #[serde(default)]
+    pub(crate) kind: String,
+    /// Which backend it concerns.
+    #[serde(default)]
+    pub(crate) backend: Option<String>,
+    /// A sentence.
+    #[serde(default)]
+    pub(crate) message: String,
+    /// Who did it.
+    #[serde(default)]
+    pub(crate) actor: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Pool {
+    /// Requests that are being answered by its backends.
+    #[must_use]
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.backends.iter().map(|backend| backend.in_flight).sum()
+    }
+
+    /// How many backends take traffic.
+    #[must_use]
+    pub(crate) fn serving(&self) -> usize {
+        self.backends.iter().filter(|backend| backend.effective == Effective::Serving).count()
+    }
+}
+
+impl Answer {
+    /// A backend by its pool's name and its id.
+    #[must_use]
+    pub(crate) fn backend(&self, pool: &str, id: &str) -> Option<&Backend> {
+        let pool = self.pools.iter().find(|candidate| candidate.name == pool)?;
+        pool.backends.iter().find(|backend| backend.id == id)
+    }
+
+    /// Traffic of all pools together. Percentiles cannot be added up: the worst pool's count.
+    #[must_use]
+    pub(crate) fn traffic(&self) -> Traffic {
+        let mut sum = Traffic::default();
+        let mut failures_per_second = 0.0;
+        for Pool { traffic, .. } in &self.pools {
+            sum.requests_total += traffic.requests_total;
+            sum.failures_total += traffic.failures_total;
+            sum.requests_per_second += traffic.requests_per_second;
+            failures_per_second += traffic.error_share * traffic.requests_per_second;
+            sum.p50_ms = worst(sum.p50_ms, traffic.p50_ms);
+            sum.p95_ms = worst(sum.p95_ms, traffic.p95_ms);
+            sum.p99_ms = worst(sum.p99_ms, traffic.p99_ms);
+        }
+        if sum.requests_per_second > 0.0 {
+            sum.error_share = failures_per_second / sum.requests_per_second;
+        }
+        sum
+    }
+}
+
+fn worst(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.max(b)),
+        (a, b) => a.or(b),
+    }
+}

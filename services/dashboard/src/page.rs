@@ -1,0 +1,301 @@
+//! The page: its frame, and the small pages around it.
+
+use std::sync::Arc;
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use maud::{DOCTYPE, Markup, html};
+
+use crate::{
+    assets,
+    charts::{Line, chart},
+    events,
+    frame::Frame,
+    headline::{self, Headline},
+    history::{History, Sample},
+    icons::mark,
+    model::{Admin, Traffic},
+    poll::View,
+    table,
+    words::{millis, number, percent},
+};
+
+/// From this many backends a filter helps more than it costs room.
+pub(crate) const FILTER_FROM: usize = 9;
+/// How often the page reloads where JavaScript is off.
+const RELOAD_SECONDS: u32 = 5;
+
+/// Who looks at the page, as far as the page shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Visitor {
+    /// Controls are shown as usable.
+    pub(crate) may_change: bool,
+    /// There is a session to sign out of.
+    pub(crate) signed_in: bool,
+}
+
+/// The moving parts of `view`, made once for all visitors of the same kind.
+pub(crate) fn frame(view: &View, url: &str, may_change: bool) -> Arc<Frame> {
+    let slot = &view.frames[usize::from(may_change)];
+    Arc::clone(slot.get_or_init(|| Arc::new(make_frame(view, url, may_change))))
+}
+
+fn make_frame(view: &View, url: &str, may_change: bool) -> Frame {
+    let answer = view.picture.as_ref().map(|picture| &picture.answer);
+    let traffic = answer.map(|answer| answer.traffic()).unwrap_or_default();
+    let pools = answer.map(|answer| &answer.pools[..]).unwrap_or_default();
+    let in_flight: u64 = pools.iter().map(|pool| pool.in_flight()).sum();
+    let total: usize = pools.iter().map(|pool| pool.backends.len()).sum();
+    let serving: usize = pools.iter().map(|pool| pool.serving()).sum();
+    let stale = view.error.is_some();
+    let part = |id, markup: Markup| (id, markup.into_string());
+    let several = pools.len() > 1;
+    Frame {
+        parts: vec![
+            part("headline", Headline::of(view).html(view)),
+            part("subline", headline::subline(view, url)),
+            part("notice", headline::notice(view)),
+            part(
+                "freshness",
+                html! { div id="freshness" hidden data-stale=(stale) data-total=(total) {} },
+            ),
+            part("panel-rate", rate_panel(&traffic, &view.history)),
+            part("panel-errors", error_panel(&traffic, &view.history)),
+            part("panel-latency", latency_panel(&traffic, &view.history)),
+            part("panel-flight", flight_panel(in_flight, &view.history)),
+            part("counts", table::counts(total, serving)),
+            part("events", events::list(view)),
+        ],
+        pools: pools
+            .iter()
+            .map(|pool| table::pool(pool, &view.history, view.now(), may_change, several))
+            .collect(),
+    }
+}
+
+fn rate_panel(traffic: &Traffic, history: &History) -> Markup {
+    let now = number(traffic.requests_per_second);
+    let lines = [line("rate", history, |sample| sample.rate)];
+    html! {
+        section.panel id="panel-rate" aria-label="Requests" {
+            h2 { "Requests" }
+            p.figure { b { (now) } " per second" }
+            (chart(&lines, 1.0, number, &format!("Requests per second over five minutes, now {now}")))
+        }
+    }
+}
+
+fn error_panel(traffic: &Traffic, history: &History) -> Markup {
+    let now = percent(traffic.error_share);
+    let lines = [line("errors", history, |sample| sample.error_share)];
+    let tone = match traffic.error_share {
+        share if share > 0.0 => headline::error_tone(share),
+        _ => "calm",
+    };
+    html! {
+        section.panel id="panel-errors" aria-label="Errors" {
+            h2 { "Errors" }
+            p.figure { b class=(tone) { (now) } " of requests" }
+            // One percent as the least height: a single failure should not look like an outage.
+            (chart(&lines, 0.01, percent, &format!("Share of failures over five minutes, now {now}")))
+        }
+    }
+}
+
+fn latency_panel(traffic: &Traffic, history: &History) -> Markup {
+    let lines = [
+        line("p50", history, |sample| sample.p50_ms),
+        line("p95", history, |sample| sample.p95_ms),
+        line("p99", history, |sample| sample.p99_ms),
+    ];
+    let values = [("p50", traffic.p50_ms), ("p95", traffic.p95_ms), ("p99", traffic.p99_ms)];
+    let summary = values.map(|(name, value)| format!("{name} {}", millis(value))).join(", ");
+    html! {
+        section.panel id="panel-latency" aria-label="Latency" {
+            h2 { "Latency" }
+            p.figure.three {
+                @for (name, value) in values {
+                    span {
+                        svg.key viewBox="0 0 16 4" aria-hidden="true" { path.line.(name) d="M1 2h14" {} }
+                        (name)
+                        b { (millis(value)) }
+                    }
+                }
+            }
+            (chart(&lines, 1.0, |value| millis(Some(value)), &format!("Latency over five minutes, now {summary}")))
+        }
+    }
+}
+
+fn flight_panel(in_flight: u64, history: &History) -> Markup {
+    let lines = [line("flight", history, |sample| sample.in_flight)];
+    html! {
+        section.panel id="panel-flight" aria-label="In flight" {
+            h2 { "In flight" }
+            p.figure { b { (in_flight) } " requests" }
+            (chart(&lines, 2.0, number, &format!("Requests in flight over five minutes, now {in_flight}")))
+        }
+    }
+}
+
+fn line(class: &'static str, history: &History, value: fn(&Sample) -> Option<f64>) -> Line {
+    Line { class, values: history.series(value) }
+}
+
+/// The main page.
+pub(crate) fn main_page(frame: &Frame, visitor: Visitor, flash: Option<&Flash>) -> Markup {
+    let head = html! {
+        noscript { meta http-equiv="refresh" content=(RELOAD_SECONDS); }
+    };
+    let body = html! {
+        main id="main" tabindex="-1" {
+            div.hero {
+                div role="status" aria-live="polite" { (frame.part("headline")) }
+                (frame.part("subline"))
+            }
+            (frame.part("notice"))
+            (frame.part("freshness"))
+            div.panels {
+                (frame.part("panel-rate"))
+                (frame.part("panel-errors"))
+                (frame.part("panel-latency"))
+                (frame.part("panel-flight"))
+            }
+            div.tools id="tools" hidden data-from=(FILTER_FROM) role="search" {
+                label for="filter" { "Filter" }
+                input id="filter" type="search" placeholder="id, state or reason" autocomplete="off";
+                label.check { input id="troubled" type="checkbox"; " only those that do not serve" }
+                (frame.part("counts"))
+            }
+            (frame.pools())
+            p.empty id="no-match" hidden { "No backend matches the filter." }
+            section.events aria-label="Events" {
+                header { h2 { "Events" } p.meta { span { "times in UTC" } } }
+                (frame.part("events"))
+            }
+        }
+        (dialog())
+    };
+    shell("Evenkeel", head, body, Some(visitor), flash)
+}
+
+/// The question "sure?" with JavaScript; filled in by the script.
+fn dialog() -> Markup {
+    html! {
+        dialog id="confirm" aria-labelledby="confirm-title" {
+            form method="post" {
+                h2 id="confirm-title" {}
+                @for state in [Admin::Ready, Admin::Drain, Admin::Maint] {
+                    p.explain data-state=(state.key()) hidden { (explain(state)) }
+                }
+                input type="hidden" name="state";
+                (reason_field())
+                p.banner.bad id="confirm-error" role="alert" hidden {}
+                div.actions {
+                    button type="button" id="confirm-cancel" { "Cancel" }
+                    button.primary type="submit" id="confirm-do" {}
+                    button.danger type="submit" id="confirm-force" name="force" value="true" hidden { "Do it anyway" }
+                }
+            }
+        }
+    }
+}
+
+pub(crate) fn reason_field() -> Markup {
+    html! {
+        label for="reason" { "Reason " span.quiet { "(optional, shown to others)" } }
+        input id="reason" name="reason" maxlength=(crate::change::REASON_MOST) autocomplete="off";
+    }
+}
+
+/// What a change will do.
+pub(crate) fn explain(state: Admin) -> &'static str {
+    match state {
+        Admin::Ready => "It takes new requests as soon as its probes pass.",
+        Admin::Drain => "It gets no new requests; those in flight end normally.",
+        _ => "It is taken out of service, and stays out until it is set ready again.",
+    }
+}
+
+/// A result that is shown once, after a form was sent without JavaScript.
+#[derive(Clone, Debug)]
+pub(crate) struct Flash {
+    pub(crate) good: bool,
+    pub(crate) message: String,
+}
+
+/// A small page with one thing on it.
+pub(crate) fn small_page(status: StatusCode, title: &str, body: Markup) -> Response {
+    let body = html! { main.small id="main" tabindex="-1" { h1 { (title) } (body) } };
+    (status, shell(title, html! {}, body, None, None)).into_response()
+}
+
+/// A page that says why something cannot be done, and offers a way on.
+pub(crate) fn sorry(status: StatusCode, sentence: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let sign_in = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    small_page(
+        status,
+        title,
+        html! {
+            p { (sentence) }
+            p.actions {
+                a.button href="/" { "Back to the backends" }
+                @if sign_in { a.button href="/login" { "Sign in" } }
+            }
+        },
+    )
+}
+
+fn shell(
+    title: &str,
+    head: Markup,
+    body: Markup,
+    visitor: Option<Visitor>,
+    flash: Option<&Flash>,
+) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                link rel="icon" type="image/svg+xml" href=(assets::FAVICON.url());
+                link rel="stylesheet" href=(assets::STYLE.url());
+                script src=(assets::SCRIPT.url()) defer {}
+                (head)
+            }
+            body {
+                a.skip href="#main" { "Skip to the content" }
+                header.top {
+                    a.brand href="/" { (mark()) "Evenkeel" }
+                    @if let Some(visitor) = visitor {
+                        span.live id="live" data-state="off" role="status" {
+                            noscript { "Reloads every " (RELOAD_SECONDS) " s" }
+                        }
+                        (account(visitor))
+                    }
+                }
+                div id="toasts" role="status" aria-live="polite" {
+                    @if let Some(flash) = flash {
+                        p class={ "toast " (if flash.good { "good" } else { "bad" }) } { (flash.message) }
+                    }
+                }
+                (body)
+                footer { "Evenkeel " (env!("CARGO_PKG_VERSION")) " · " a href="/api/state" { "this page as JSON" } " · " a href="/metrics" { "metrics" } }
+            }
+        }
+    }
+}
+
+fn account(visitor: Visitor) -> Markup {
+    html! {
+        @if visitor.signed_in {
+            form.account method="post" action="/logout" { button type="submit" { "Sign out" } }
+        } @else if !visitor.may_change {
+            span.account { span.quiet { "View only" } a.button href="/login" { "Sign in" } }
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Who may change something through this page.
+//!
+//! Somebody on this machine (or from a trusted network) who opened the page by address or as
+//! `localhost`; a script that shows the admin token; somebody who signed in with it. Never a page
+//! of another site: `chassis::access` tells the dangers. Because this server acts with its own
+//! token on behalf of whoever asks, it also wants proof that a browser made the request from this
+//! very page: without `Origin` or `Sec-Fetch-Site`, only a bearer token counts.
+
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use chassis::{access, problem::Problem, secret::Secret};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use ipnet::IpNet;
+use tokio::time::Instant;
+
+use crate::{
+    session::{Failures, Sessions},
+    settings::TokenSource,
+};
+
+/// The cookie of a session.
+pub(crate) const COOKIE: &str = "evenkeel_session";
+
+/// Where the token is, for everybody who is told to sign in.
+pub(crate) const WHERE_THE_TOKEN_IS: &str = "It is the proxy's PROXY_ADMIN_TOKEN, or in the file of PROXY_ADMIN_TOKEN_FILE; after an \
+     installation with Helm, 'helm status' says how to read it.";
+
+/// By what right somebody changes something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Right {
+    /// On this machine.
+    Local,
+    /// From a trusted network.
+    Trusted,
+    /// With the token.
+    Token,
+    /// Signed in.
+    Session,
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Local => "this machine",
+            Self::Trusted => "trusted client",
+            Self::Token => "token",
+            Self::Session => "signed in",
+        })
+    }
+}
+
+/// Decides who may change something.
+pub(crate) struct Gate {
+    token: TokenSource,
+    trusted: Vec<IpNet>,
+    // Plain mutexes: held for a look-up, never across an await.
+    sessions: Mutex<Sessions>,
+    failures: Mutex<Failures>,
+}
+
+impl Gate {
+    /// A gate with its own sessions.
+    pub(crate) fn new(token: TokenSource, trusted: Vec<IpNet>) -> Self {
+        Self { token, trusted, sessions: Mutex::default(), failures: Mutex::default() }
+    }
+
+    /// The admin token as it is now; a file is a few bytes, read where it is needed.
+    pub(crate) fn token(&self) -> Result<Option<Secret>, String> {
+        self.token.read()
+    }
+
+    /// Whether this visitor could change something from the page. A mere look at the page may
+    /// well come from a link on another site.
+    pub(crate) fn standing(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Right, Problem> {
+        let near = access::is_local(peer, &self.trusted);
+        if near && access::host_is_address(headers) {
+            let local = access::is_local(peer, &[]);
+            return Ok(if local { Right::Local } else { Right::Trusted });
+        }
+        if self.is_signed_in(headers) {
+            return Ok(Right::Session);
+        }
+        let detail = if near {
+            "this page was opened under a name that may belong to anybody: open it as \
+             http://localhost or by this machine's address, or sign in with the admin token"
+                .to_owned()
+        } else {
+            format!(
+                "changes from another machine need the admin token: sign in with it, or send it \
+                 as 'Authorization: Bearer TOKEN'. {WHERE_THE_TOKEN_IS}"
+            )
+        };
+        Err(Problem::new(StatusCode::FORBIDDEN, detail))
+    }
+
+    /// Whether this request may change something.
+    pub(crate) fn check(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Right, Problem> {
+        Self::check_site(headers)?;
+        if let Some(candidate) = access::bearer(headers) {
+            return self.check_token(peer, candidate).map(|_| Right::Token);
+        }
+        Self::check_browser(headers)?;
+        self.standing(peer, headers)
+    }
+
+    /// Opens a session for whoever shows the token on our own form.
+    pub(crate) fn sign_in(
+        &self,
+        peer: IpAddr,
+        headers: &HeaderMap,
+        candidate: &str,
+    ) -> Result<String, Problem> {
+        Self::check_site(headers)?;
+        Self::check_browser(headers)?;
+        let token = self.check_token(peer, candidate)?;
+        lock(&self.sessions).open(token, Instant::now()).map_err(|error| {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("no session: {error}"))
+        })
+    }
+
+    /// Ends the session of this browser.
+    pub(crate) fn sign_out(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        Self::check_site(headers)?;
+        session_ids(headers).for_each(|id| lock(&self.sessions).close(id));
+        Ok(())
+    }
+
+    /// Whether this browser has a session.
+    pub(crate) fn is_signed_in(&self, headers: &HeaderMap) -> bool {
+        let mut ids = session_ids(headers).peekable();
+        // Most visitors have no cookie: no need to read the token for them.
+        if ids.peek().is_none() {
+            return false;
+        }
+        let Ok(Some(token)) = self.token() else { return false };
+        let now = Instant::now();
+        ids.any(|id| lock(&self.sessions).is_open(id, &token, now))
+    }
+
+    fn check_site(headers: &HeaderMap) -> Result<(), Problem> {
+        if access::is_cross_site(headers) {
+            return Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "changes from other sites' pages are refused",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_browser(headers: &HeaderMap) -> Result<(), Problem> {
+        if headers.contains_key("sec-fetch-site") || headers.contains_key(header::ORIGIN) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "this request does not show that it comes from the page (neither Origin nor \
+             Sec-Fetch-Site): scripts send the admin token as 'Authorization: Bearer TOKEN', or \
+             use the proxy's admin API",
+        ))
+    }
+
+    fn check_token(&self, peer: IpAddr, candidate: &str) -> Result<Secret, Problem> {
+        let now = Instant::now();
+        if let Some(wait) = lock(&self.failures).wait(peer, now) {
+            return Err(too_many(wait));
+        }
+        let token = self.token().map_err(|why| Problem::new(StatusCode::FORBIDDEN, why))?;
+        let Some(token) = token else {
+            return Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "the dashboard has no admin token to compare with: set LOAD_BALANCER_ADMIN_TOKEN \
+                 or LOAD_BALANCER_ADMIN_TOKEN_FILE, or open the page on the machine it runs on",
+            ));
+        };
+        if token.matches(candidate.trim()) {
+            return Ok(token);
+        }
+        lock(&self.failures).note(peer, now);
+        tracing::warn!(%peer, "a wrong admin token was shown");
+        Err(Problem::new(StatusCode::UNAUTHORIZED, "this token is not the right one")
+            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
+    }
+}
+
+fn too_many(wait: Duration) -> Problem {
+    let seconds = wait.as_secs() + 1;
+    Problem::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        format!("too many wrong tokens from this address: try again in {seconds} s"),
+    )
+    .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+}
+
+/// What the browser sent under our cookie's name. Another service on the same host may have set
+/// one too, so all are tried.
+fn session_ids(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+}
+
+/// A panic while holding one of these locks cannot leave the tables half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn gate() -> Gate {
+        let token = TokenSource::Given(Secret::new("correct-horse").unwrap());
+        Gate::new(token, vec!["172.18.0.1/32".parse().unwrap()])
+    }
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn every_cell_of_who_may_change() {
+        let gate = gate();
+        let trusted = IpAddr::from([172, 18, 0, 1]);
+        let neighbour = IpAddr::from([172, 18, 0, 5]);
+        let mapped: IpAddr = "::ffff:127.0.0.1".parse().unwrap();
+        let host = ("host", "localhost:8090");
+        let named = ("host", "evil.example:8090");
+        let same = ("origin", "http://localhost:8090");
+        let named_same = ("origin", "http://evil.example:8090");
+        let fetched = ("sec-fetch-site", "same-origin");
+        let typed = ("sec-fetch-site", "none");
+        let foreign = ("origin", "http://evil.example");
+        let cross = ("sec-fetch-site", "cross-site");
+        let right = ("authorization", "Bearer correct-horse");
+        let wrong = ("authorization", "Bearer incorrect-horse");
+        let signed_in = gate.sign_in(neighbour, &headers(&[host, same]), "correct-horse").unwrap();
+        let cookie = format!("other=1; {COOKIE}={signed_in}");
+        let session = ("cookie", cookie.as_str());
+        let made_up = ("cookie", "evenkeel_session=0123456789abcdef");
+        type Case<'a> = (&'a str, IpAddr, &'a [(&'static str, &'a str)], Result<Right, u16>);
+        let cases: &[Case<'_>] = &[
+            ("this machine", HERE, &[host, same], Ok(Right::Local)),
+            ("this machine, fetched", HERE, &[host, fetched], Ok(Right::Local)),
+            ("this machine, typed", HERE, &[host, typed], Ok(Right::Local)),
+            ("this machine by a mapped address", mapped, &[host, same], Ok(Right::Local)),
+            ("this machine, no sign of a browser", HERE, &[host], Err(403)),
+            ("this machine, rebound name", HERE, &[named, named_same], Err(403)),
+            ("this machine, no host", HERE, &[fetched], Err(403)),
+            ("this machine, another site", HERE, &[host, foreign], Err(403)),
+            ("this machine, another site, fetched", HERE, &[host, same, cross], Err(403)),
+            ("trusted", trusted, &[host, same], Ok(Right::Trusted)),
+            ("trusted, rebound name", trusted, &[named, named_same], Err(403)),
+            ("trusted, another site", trusted, &[host, foreign], Err(403)),
+            ("neighbour", neighbour, &[host, same], Err(403)),
+            ("neighbour with the token", neighbour, &[named, right], Ok(Right::Token)),
+            (
+                "neighbour with the token, another site",
+                neighbour,
+                &[host, right, foreign],
+                Err(403),
+            ),
+            ("neighbour with a wrong token", neighbour, &[host, same, wrong], Err(401)),
+            ("this machine with a wrong token", HERE, &[host, same, wrong], Err(401)),
+            ("session", neighbour, &[named, named_same, session], Ok(Right::Session)),
+            ("session, another site", neighbour, &[host, foreign, session], Err(403)),
+            ("session, no sign of a browser", neighbour, &[host, session], Err(403)),
+            ("made up session", neighbour, &[host, same, made_up], Err(403)),
+        ];
+        for (name, peer, pairs, expected) in cases {
+            let result = gate.check(*peer, &headers(pairs));
+            let result = result.map_err(|problem| problem.status().as_u16());
+            assert_eq!(result, *expected, "{name}");
+        }
+        let out = headers(&[host, same, session]);
+        gate.sign_out(&out).unwrap();
+        assert!(gate.check(neighbour, &out).is_err(), "after signing out");
+    }
+
+    #[test]
+    fn guessing_is_slowed_down_and_the_right_token_must_wait_too() {
+        let gate = gate();
+        let peer = IpAddr::from([10, 0, 0, 1]);
+        let page = headers(&[("host", "10.0.0.9:8090"), ("origin", "http://10.0.0.9:8090")]);
+        let status = |token: &str| {
+            gate.sign_in(peer, &page, token).err().map(|problem| problem.status().as_u16())
+        };
+        for _ in 0..5 {
+            assert_eq!(status("wrong-token"), Some(401));
+        }
+        assert_eq!(status("correct-horse"), Some(429));
+    }
+
+    #[test]
+    fn without_a_token_only_this_machine_may_change_and_nobody_can_sign_in() {
+        let gate = Gate::new(TokenSource::None, Vec::new());
+        let page = headers(&[("host", "localhost:8090"), ("origin", "http://localhost:8090")]);
+        assert_eq!(gate.check(HERE, &page).unwrap(), Right::Local);
+        let problem = gate.sign_in(HERE, &page, "anything-at-all").unwrap_err();
+        assert!(problem.detail().contains("LOAD_BALANCER_ADMIN_TOKEN"));
+    }
+}

@@ -1,0 +1,268 @@
+//! The dashboard's settings.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use chassis::{
+    net,
+    secret::Secret,
+    settings::{Mistakes, Settings as ServiceSettings},
+    shutdown::StopPlan,
+    telemetry::LogSettings,
+    units,
+};
+use ipnet::IpNet;
+use url::Url;
+
+/// The port of the proxy's admin API, on the host of `LOAD_BALANCER_URL`.
+const ADMIN_PORT: u16 = 9901;
+
+/// The word in `DASHBOARD_TRUSTED_CLIENTS` that stands for the container's default gateway.
+const GATEWAY: &str = "gateway";
+
+/// Valid settings of the dashboard.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The port to listen on; 0 lets the system choose.
+    pub port: u16,
+    /// The address to listen on.
+    pub bind: IpAddr,
+    /// Where clients reach the proxy: shown on the page.
+    pub load_balancer_url: Url,
+    /// The proxy's admin API.
+    pub admin_url: Url,
+    /// Where the admin token comes from.
+    pub token: TokenSource,
+    /// How often the proxy is asked, and the shortest time between two live updates.
+    pub interval: Duration,
+    /// Networks whose clients may change things without signing in.
+    pub trusted_clients: Vec<IpNet>,
+    /// Whether the default gateway of this container is such a client too.
+    pub trust_gateway: bool,
+    /// How to stop.
+    pub stop: StopPlan,
+    /// How to log.
+    pub log: LogSettings,
+}
+
+/// Where the admin token comes from.
+#[derive(Clone, Debug)]
+pub enum TokenSource {
+    /// None: a proxy on the same machine accepts changes without one.
+    None,
+    /// It was given.
+    Given(Secret),
+    /// In a file that is read at each use: the proxy may make it after we started, or replace it.
+    File(PathBuf),
+}
+
+impl TokenSource {
+    /// The token as it is now.
+    ///
+    /// # Errors
+    /// A sentence for whoever set the dashboard up.
+    pub fn read(&self) -> Result<Option<Secret>, String> {
+        match self {
+            Self::None => Ok(None),
+            Self::Given(secret) => Ok(Some(secret.clone())),
+            Self::File(path) => {
+                let name = path.to_string_lossy();
+                Secret::from_file(&name).map(Some).map_err(|expected| {
+                    format!("LOAD_BALANCER_ADMIN_TOKEN_FILE={name}: expected {expected}")
+                })
+            }
+        }
+    }
+}
+
+/// The settings as text: one field per environment variable and flag.
+#[derive(Debug, clap::Args, serde::Deserialize)]
+pub struct Raw {
+    /// Port of the page
+    #[arg(long, value_name = "PORT", default_value = "8090")]
+    dashboard_port: String,
+    /// Address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value = "::")]
+    dashboard_bind: String,
+    /// Where clients reach the proxy
+    #[arg(long, value_name = "URL", default_value = "http://localhost:8080")]
+    load_balancer_url: String,
+    /// The proxy's admin API, if not on port 9901 of the same host
+    #[arg(long, value_name = "URL")]
+    load_balancer_admin_url: Option<String>,
+    /// Admin token of the proxy, for changes; also signs in on the page
+    #[arg(long, value_name = "TOKEN")]
+    load_balancer_admin_token: Option<String>,
+    /// File with the admin token; read at each use, so it may be made or replaced later
+    #[arg(long, value_name = "FILE")]
+    load_balancer_admin_token_file: Option<String>,
+    /// How often the proxy is asked
+    #[arg(long, value_name = "DURATION", default_value = "500ms")]
+    dashboard_interval: String,
+    /// Clients that may change things without signing in, besides this machine: networks such as
+    /// 10.0.0.0/8, and 'gateway' for this container's default gateway, from which connections to
+    /// a port published by Docker arrive; publish it on 127.0.0.1 only
+    #[arg(long, value_name = "NETWORKS")]
+    dashboard_trusted_clients: Option<String>,
+    /// When stopping: stop accepting after this long without a request
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    dashboard_stop_quiet: String,
+    /// When stopping: stop accepting after this long in any case
+    #[arg(long, value_name = "DURATION", default_value = "25s")]
+    dashboard_stop_max: String,
+    /// What is logged: error, warn, info, debug, trace or directives
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    dashboard_log: String,
+    /// Shape of log lines: text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    dashboard_log_format: String,
+}
+
+impl ServiceSettings for Settings {
+    const PROGRAM: &'static str = "evenkeel-dashboard";
+    const ABOUT: &'static str = "The operator's page: every backend live, and the controls to take one out and bring it \
+         back";
+    const PREFIXES: &'static [&'static str] = &["dashboard_", "load_balancer_"];
+    type Raw = Raw;
+
+    fn parse(raw: Raw, mistakes: &mut Mistakes) -> Option<Self> {
+        let port = mistakes.parse("dashboard_port", &raw.dashboard_port, units::port);
+        let bind = mistakes.parse("dashboard_bind", &raw.dashboard_bind, units::address);
+        let url = mistakes.parse("load_balancer_url", &raw.load_balancer_url, units::http_url);
+        let admin_url = match &raw.load_balancer_admin_url {
+            Some(text) => mistakes.parse("load_balancer_admin_url", text, units::http_url),
+            None => url.clone().map(at_admin_port),
+        };
+        let token = token(&raw, mistakes);
+        let interval = mistakes.parse("dashboard_interval", &raw.dashboard_interval, |text| {
+            // Faster than the eye is only load; slower than the history's slots leaves holes.
+            units::duration(text)
+                .ok()
+                .filter(|time| (Duration::from_millis(50)..=Duration::from_secs(60)).contains(time))
+                .ok_or_else(|| "a duration from 50ms to 60s".to_owned())
+        });
+        let trusted = mistakes.parse(
+            "dashboard_trusted_clients",
+            raw.dashboard_trusted_clients.as_deref().unwrap_or_default(),
+            trusted_clients,
+        );
+        let quiet =
+            mistakes.parse("dashboard_stop_quiet", &raw.dashboard_stop_quiet, units::duration);
+        let max = mistakes.parse("dashboard_stop_max", &raw.dashboard_stop_max, units::duration);
+        let log = LogSettings::parse(
+            "dashboard_",
+            &raw.dashboard_log,
+            &raw.dashboard_log_format,
+            mistakes,
+        );
+        let (trusted_clients, trust_gateway) = trusted?;
+        Some(Self {
+            port: port?,
+            bind: bind?,
+            load_balancer_url: url?,
+            admin_url: admin_url?,
+            token: token?,
+            interval: interval?,
+            trusted_clients,
+            trust_gateway,
+            stop: StopPlan { quiet: quiet?, max: max? },
+            log: log?,
+        })
+    }
+
+    fn health_address(&self) -> SocketAddr {
+        net::reachable(self.bind, self.port)
+    }
+
+    fn log(&self) -> &LogSettings {
+        &self.log
+    }
+}
+
+fn at_admin_port(mut url: Url) -> Url {
+    // Fails only for URLs without a host, which `units::http_url` does not give.
+    let _ = url.set_port(Some(ADMIN_PORT));
+    url
+}
+
+fn token(raw: &Raw, mistakes: &mut Mistakes) -> Option<TokenSource> {
+    let name = "load_balancer_admin_token";
+    match (&raw.load_balancer_admin_token, &raw.load_balancer_admin_token_file) {
+        (None, None) => Some(TokenSource::None),
+        (None, Some(file)) => Some(TokenSource::File(PathBuf::from(file))),
+        (value, file) => {
+            Secret::parse(name, value.as_deref(), file.as_deref(), mistakes).map(TokenSource::Given)
+        }
+    }
+}
+
+fn trusted_clients(text: &str) -> Result<(Vec<IpNet>, bool), String> {
+    let (gateway, networks): (Vec<&str>, Vec<&str>) =
+        units::list(text).partition(|part| *part == GATEWAY);
+    let networks = units::networks(&networks.join(","))
+        .map_err(|expected| format!("{expected}; or the word {GATEWAY}"))?;
+    Ok((networks, !gateway.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chassis::settings::{Refusal, load};
+
+    fn read(env: &[(&str, &str)]) -> Result<Settings, String> {
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        match load::<Settings>(["evenkeel-dashboard".into()], env) {
+            Ok(loaded) => Ok(loaded.settings),
+            Err(Refusal::CommandLine(error)) => Err(error.to_string()),
+            Err(Refusal::Mistakes(mistakes)) => {
+                Err(mistakes.iter().map(|mistake| format!("{mistake}\n")).collect())
+            }
+        }
+    }
+
+    #[test]
+    fn the_admin_api_is_found_from_the_load_balancers_url_alone() {
+        assert_eq!(read(&[]).unwrap().admin_url.as_str(), "http://localhost:9901/");
+        let elsewhere = read(&[("LOAD_BALANCER_URL", "http://[::1]:80")]).unwrap();
+        assert_eq!(elsewhere.admin_url.as_str(), "http://[::1]:9901/");
+        let told = read(&[("LOAD_BALANCER_ADMIN_URL", "http://proxy:7000")]).unwrap();
+        assert_eq!(told.admin_url.as_str(), "http://proxy:7000/");
+    }
+
+    #[test]
+    fn trusted_clients_are_networks_and_the_word_gateway() {
+        let settings = read(&[("DASHBOARD_TRUSTED_CLIENTS", "gateway, 10.0.0.0/8")]).unwrap();
+        assert!(settings.trust_gateway);
+        assert_eq!(settings.trusted_clients, ["10.0.0.0/8".parse().unwrap()]);
+        assert!(!read(&[]).unwrap().trust_gateway);
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let told = read(&[
+            ("DASHBOARD_PORT", "many"),
+            ("DASHBOARD_INTERVAL", "1ms"),
+            ("DASHBOARD_TRUSTED_CLIENTS", "everybody"),
+            ("LOAD_BALANCER_ADMIN_URL", "proxy:9901"),
+            ("LOAD_BALANCER_ADMIN_TOKEN", "short"),
+        ])
+        .unwrap_err();
+        assert_eq!(told.lines().count(), 5, "{told}");
+        assert!(!told.contains("short"), "a secret is not shown: {told}");
+        assert!(told.contains("the word gateway"));
+    }
+
+    #[test]
+    fn a_token_file_that_is_not_there_yet_is_no_mistake() {
+        let path = std::env::temp_dir().join(format!("evenkeel-late-{}", std::process::id()));
+        let name = path.to_str().unwrap();
+        let settings = read(&[("LOAD_BALANCER_ADMIN_TOKEN_FILE", name)]).unwrap();
+        assert!(settings.token.read().unwrap_err().contains(name));
+        std::fs::write(&path, "correct-horse\n").unwrap();
+        assert!(settings.token.read().unwrap().unwrap().matches("correct-horse"));
+        std::fs::remove_file(path).unwrap();
+    }
+}

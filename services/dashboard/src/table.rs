@@ -1,0 +1,288 @@
+//! The table of backends: one row each, cell by cell, with the controls.
+
+use std::time::SystemTime;
+
+use maud::{Markup, html};
+use url::Url;
+
+use crate::{
+    charts::{bar, sparkline},
+    frame::{PoolPart, Row},
+    hash::hash,
+    headline::error_tone,
+    history::History,
+    icons::icon,
+    model::{Admin, Backend, Pool},
+    words::{count, number, percent, since},
+};
+
+/// Heading, and the class of the column's cells.
+const COLUMNS: [(&str, &str); 12] = [
+    ("Backend", "name"),
+    ("State", "state"),
+    ("Health", "health"),
+    ("Last probe", "probe"),
+    ("Requests/s", "rate"),
+    ("Share", "share"),
+    ("In flight", "num"),
+    ("Errors", "num errors"),
+    ("p50", "num ms"),
+    ("p95", "num ms"),
+    ("p99", "num ms"),
+    ("Operator", "operator"),
+];
+
+/// The heading of a table.
+pub(crate) fn columns() -> Markup {
+    // The roles are implied by the elements until the style sheet turns rows into cards.
+    html! {
+        thead role="rowgroup" {
+            tr role="row" {
+                @for (name, class) in COLUMNS {
+                    th scope="col" role="columnheader" class=(class) { (name) }
+                }
+            }
+        }
+    }
+}
+
+/// A pool's section.
+pub(crate) fn pool(
+    pool: &Pool,
+    history: &History,
+    now: SystemTime,
+    may_change: bool,
+    several: bool,
+) -> PoolPart {
+    // Hashes, because a backend's id may hold what an element's may not.
+    let id = format!("p{}", hash(&[&pool.name]));
+    let rows = pool
+        .backends
+        .iter()
+        .map(|backend| Row {
+            id: format!("b{}", hash(&[&pool.name, &backend.id])),
+            cells: cells(pool, backend, history, now, may_change),
+        })
+        .collect();
+    let head_id = format!("{id}-head");
+    let head = head(pool, &head_id, several).into_string();
+    PoolPart { id, head: (head_id, head), rows }
+}
+
+fn head(pool: &Pool, id: &str, several: bool) -> Markup {
+    html! {
+        header id=(id) {
+            h2 { "Backends" @if several { " of " (pool.name) } }
+            p.meta {
+                span { (probing(pool)) }
+                @if !pool.source.text.is_empty() {
+                    span { "from " span.mono { (short(&pool.source.text)) } }
+                }
+            }
+            @if let Some(error) = &pool.source.error {
+                p.banner.busy { (icon("warn")) span { "Discovery: " (error) } }
+            }
+            @if pool.backends.is_empty() {
+                p.empty {
+                    "No backend was found"
+                    @if !pool.source.text.is_empty() { " in " span.mono { (pool.source.text) } }
+                    ". They appear here by themselves when the proxy finds them. "
+                    "Where it looks is set with PROXY_BACKENDS."
+                }
+            }
+        }
+    }
+}
+
+/// A static list may name 500 backends; the page lists them anyway.
+fn short(text: &str) -> String {
+    const MOST: usize = 80;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{} …", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn probing(pool: &Pool) -> String {
+    let probe = &pool.probe;
+    let seconds = number(probe.interval_ms / 1_000.0);
+    match (probe.kind.as_str(), &probe.path) {
+        ("tcp", _) => format!("TCP probe every {seconds} s"),
+        ("http", Some(path)) => format!("HTTP probe of {path} every {seconds} s"),
+        ("off" | "", _) => "no probes".to_owned(),
+        (other, _) => format!("{other} probe every {seconds} s"),
+    }
+}
+
+fn cells(
+    pool: &Pool,
+    backend: &Backend,
+    history: &History,
+    now: SystemTime,
+    may_change: bool,
+) -> Vec<(String, String)> {
+    let row = format!("b{}", hash(&[&pool.name, &backend.id]));
+    let traffic = &backend.traffic;
+    let all = pool.traffic.requests_per_second;
+    let share = if all > 0.0 { traffic.requests_per_second / all } else { 0.0 };
+    let idle = traffic.requests_per_second <= 0.0;
+    let contents = [
+        name(backend),
+        state(backend),
+        health(backend, now),
+        probe(backend, now),
+        html! {
+            span.value { (number(traffic.requests_per_second)) }
+            (sparkline(&history.backend(&pool.name, &backend.id)))
+        },
+        html! { span.value { (percent((share * 100.0).round() / 100.0)) } (bar(share)) },
+        html! { (backend.in_flight) },
+        html! {
+            @if idle { span.quiet { "–" } }
+            @else if traffic.error_share > 0.0 {
+                strong.(error_tone(traffic.error_share)) { (percent(traffic.error_share)) }
+            }
+            @else { "0%" }
+        },
+        milliseconds(traffic.p50_ms),
+        milliseconds(traffic.p95_ms),
+        milliseconds(traffic.p99_ms),
+        operator(pool, backend, now, may_change),
+    ];
+    contents
+        .into_iter()
+        .zip(COLUMNS)
+        .enumerate()
+        .map(|(index, (content, (column, class)))| {
+            let id = format!("{row}-{index}");
+            let html = html! {
+                @if index == 0 {
+                    th id=(id) scope="row" role="rowheader" class=(class) { (content) }
+                } @else {
+                    td id=(id) role="cell" class=(class) data-label=(column) { (content) }
+                }
+            };
+            (id, html.into_string())
+        })
+        .collect()
+}
+
+fn name(backend: &Backend) -> Markup {
+    html! {
+        span.mono title=(backend.url) { (backend.id) }
+        small { "weight " (backend.weight) }
+    }
+}
+
+fn state(backend: &Backend) -> Markup {
+    let (word, tone, shape) = backend.effective.show();
+    html! {
+        span.pill.(tone.class()) title=(backend.reasons.join("; ")) { (icon(shape)) (word) }
+    }
+}
+
+fn health(backend: &Backend, now: SystemTime) -> Markup {
+    let (word, tone) = backend.health.show();
+    let since = since(backend.health_since.as_deref(), now);
+    html! {
+        span {
+            strong.(tone.class()) { (word) }
+            @if let (Some(since), Some(at)) = (since, &backend.health_since) {
+                " " time.quiet datetime=(at) title=(at) { "for " (since) }
+            }
+        }
+        @if !backend.health_reason.is_empty() { small title=(backend.health_reason) { (backend.health_reason) } }
+    }
+}
+
+fn probe(backend: &Backend, now: SystemTime) -> Markup {
+    let Some(probe) = &backend.last_probe else {
+        return html! { span.quiet { "–" } };
+    };
+    let (word, tone, shape) =
+        if probe.passed { ("passed", "good", "check") } else { ("failed", "bad", "cross") };
+    html! {
+        span {
+            strong.(tone) { (icon(shape)) span.spoken { (word) } }
+            @if let (Some(since), Some(at)) = (since(probe.at.as_deref(), now), &probe.at) {
+                " " time.quiet datetime=(at) title={ (at) ", " (probe.streak) " in a row" } { (since) " ago" }
+            }
+        }
+        small title=(probe.detail) { (probe.detail) }
+    }
+}
+
+fn milliseconds(value: Option<f64>) -> Markup {
+    html! {
+        @match value {
+            Some(value) => { (number(value)) span.unit { " ms" } }
+            None => span.quiet { "–" }
+        }
+    }
+}
+
+/// The controls, which also show the operator's present intent. They are one small form that
+/// leads to the question "sure?": with JavaScript a dialog, without it a page.
+fn operator(pool: &Pool, backend: &Backend, now: SystemTime, may_change: bool) -> Markup {
+    let action = path(&pool.name, &backend.id, Some("change"));
+    html! {
+        form.controls method="get" action=(action) aria-label={ "Change " (backend.id) }
+            data-change data-id=(backend.id) data-action=(path(&pool.name, &backend.id, None)) {
+            @for state in [Admin::Ready, Admin::Drain, Admin::Maint] {
+                button name="state" value=(state.key()) disabled[!may_change]
+                    aria-pressed=(if backend.admin == state { "true" } else { "false" }) { (state.word()) }
+            }
+        }
+        small {
+            @if !may_change {
+                a href="/login" { "Sign in to change" }
+                @if backend.admin != Admin::Ready { " · " }
+            }
+            @if backend.admin != Admin::Ready { (intent(backend, now)) }
+        }
+    }
+}
+
+/// Who wanted it, since when, why, and until when.
+fn intent(backend: &Backend, now: SystemTime) -> Markup {
+    html! {
+        @if let (Some(since), Some(at)) = (since(backend.admin_since.as_deref(), now), &backend.admin_since) {
+            time datetime=(at) title=(at) { "since " (since) }
+        }
+        @if let Some(actor) = &backend.admin_actor { " by " (actor) }
+        @if let Some(reason) = &backend.admin_reason { ": " q { (reason) } }
+        @if let Some(until) = &backend.admin_expires_at {
+            " until " time datetime=(until) title=(until) { (crate::words::clock(until)) " UTC" }
+        }
+    }
+}
+
+/// The path of a backend on this page's server, with what ids may contain encoded.
+pub(crate) fn path(pool: &str, id: &str, last: Option<&str>) -> String {
+    let Ok(mut url) = Url::parse("http://x/backends") else { return String::new() };
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.push(pool).push(id).extend(last);
+    }
+    url.path().to_owned()
+}
+
+/// How many backends the filter offers to show: all, those that serve, the others.
+pub(crate) fn counts(total: usize, serving: usize) -> Markup {
+    html! {
+        p id="counts" { (count(total, "backend")) ", " (serving) " serving, " (total - serving) " not" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_holds_any_id_in_its_own_segment() {
+        assert_eq!(path("default", "127.0.0.1:8081", None), "/backends/default/127.0.0.1:8081");
+        assert_eq!(
+            path("default", "[::1]/a?b#c%d\"<", Some("change")),
+            "/backends/default/[::1]%2Fa%3Fb%23c%25d%22%3C/change"
+        );
+    }
+}
