@@ -93,7 +93,7 @@ impl World {
                 admin: if drained { "drain" } else { "ready" }.to_owned(),
                 admin_at: now - Duration::from_secs(200),
                 reason: drained.then(|| "kernel update".to_owned()),
-                actor: drained.then(|| "dashboard (this machine, 127.0.0.1)".to_owned()),
+                actor: drained.then(|| "dashboard, on this machine".to_owned()),
                 up: !(troubled && index % 17 == 2),
                 health_at: now - Duration::from_secs(1_250 - index as u64 % 900),
                 requests: 0.0,

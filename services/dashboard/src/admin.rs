@@ -41,6 +41,15 @@ impl Fault {
         }
     }
 
+    /// What happened, in a few words.
+    pub(crate) fn headline(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) | Self::Timeout => "The proxy does not answer",
+            Self::NotAdminApi(_) => "The proxy's admin API is not there",
+            Self::ReadRefused => "The proxy wants a token",
+        }
+    }
+
     /// What happened and what to do, in sentences.
     pub(crate) fn explain(&self, url: &Url) -> String {
         let url = url.as_str().trim_end_matches('/');

@@ -110,7 +110,7 @@ async fn carry_out(
     };
     let token = app.gate.token();
     let shown = token.as_ref().ok().and_then(Option::as_ref);
-    let actor = format!("dashboard ({right}, {})", peer.ip().to_canonical());
+    let actor = actor(right, peer);
     match app.api.change((pool, id), &change, shown, &actor).await {
         Ok(Verdict::Done) => {
             tracing::info!(pool, backend = id, state = state.key(), %actor, "changed");
@@ -144,6 +144,14 @@ async fn carry_out(
             let detail = format!("Nothing was changed. {}", fault.explain(app.api.url()));
             Err((fault.label(), Problem::new(StatusCode::BAD_GATEWAY, detail)))
         }
+    }
+}
+
+/// Who did it, for the proxy's record.
+fn actor(right: Right, peer: SocketAddr) -> String {
+    match right {
+        Right::Local => format!("dashboard, {right}"),
+        _ => format!("dashboard, {right}, {}", peer.ip().to_canonical()),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
 /// From this share of failures the first line is no longer "all well": one in a hundred is what
 /// users notice, and far above the noise of clients that hang up.
 const ERRORS_WORTH_TELLING: f64 = 0.01;
-/// Backends named before "and N more".
+/// Backends that are named; more are counted.
 const NAMED: usize = 2;
 
 /// The answer in one sentence.
@@ -24,8 +24,8 @@ pub(crate) struct Headline {
 impl Headline {
     /// What to say about `view`.
     pub(crate) fn of(view: &View) -> Self {
-        match (&view.picture, &view.error) {
-            (_, Some(_)) => say(Tone::Bad, "The proxy does not answer"),
+        match (&view.picture, &view.trouble) {
+            (_, Some(trouble)) => say(Tone::Bad, trouble.headline),
             (None, None) => say(Tone::Busy, "Asking the proxy …"),
             (Some(picture), None) => about(&picture.answer),
         }
@@ -63,8 +63,7 @@ fn about(answer: &Answer) -> Headline {
         return say(Tone::Busy, "There are no backends yet");
     }
     if serving == 0 {
-        let only = (total == 1).then(|| format!(": {}", naming(&backends)));
-        return say(Tone::Bad, format!("No backend serves{}", only.unwrap_or_default()));
+        return say(Tone::Bad, format!("No backend serves: {}", naming(&backends)));
     }
     let errors = answer.traffic().error_share;
     let failing = (errors >= ERRORS_WORTH_TELLING)
@@ -96,25 +95,32 @@ fn about(answer: &Answer) -> Headline {
     say(tone, sentence)
 }
 
-/// The first few with what is wrong with them. Failures come before an operator's doing.
+/// What is wrong: by name if there are few, else how many of each. Failures come before an
+/// operator's doing.
 fn naming(missing: &[&Backend]) -> String {
+    let rank =
+        |backend: &&Backend| !matches!(backend.effective, Effective::Down | Effective::Ejected);
     let mut missing = missing.to_vec();
-    missing
-        .sort_by_key(|backend| !matches!(backend.effective, Effective::Down | Effective::Ejected));
-    let named: Vec<String> = missing
-        .iter()
-        .take(NAMED)
-        .map(|backend| format!("{} {}", backend.id, predicate(backend)))
-        .collect();
-    match missing.len().saturating_sub(NAMED) {
-        0 => named.join(", "),
-        more => format!("{} and {more} more", named.join(", ")),
+    missing.sort_by_key(rank);
+    if missing.len() <= NAMED {
+        let named = missing.iter().map(|backend| format!("{} {}", backend.id, predicate(backend)));
+        return named.collect::<Vec<_>>().join(", ");
     }
+    let mut groups: Vec<(&str, usize)> = Vec::new();
+    for backend in missing {
+        let word = backend.effective.show().0;
+        match groups.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, count)) => *count += 1,
+            None => groups.push((word, 1)),
+        }
+    }
+    let groups = groups.iter().map(|(word, count)| format!("{count} {}", word.to_lowercase()));
+    groups.collect::<Vec<_>>().join(", ")
 }
 
 /// The title of the window or tab: the state first, because tabs are narrow.
 fn title(view: &View) -> String {
-    match (&view.picture, &view.error) {
+    match (&view.picture, &view.trouble) {
         (Some(picture), None) => {
             let pools = &picture.answer.pools;
             let total: usize = pools.iter().map(|pool| pool.backends.len()).sum();
@@ -139,7 +145,7 @@ pub(crate) fn subline(view: &View, url: &str) -> Markup {
                     }
                     span { "traffic on " span.mono { (url) } }
                     span { "proxy " span.mono { (proxy.name) } @if !proxy.version.is_empty() { " " (proxy.version) } }
-                    @if view.error.is_none() {
+                    @if view.trouble.is_none() {
                         span { "up " (span(std::time::Duration::try_from_secs_f64(proxy.uptime_seconds).unwrap_or_default())) }
                     }
                 }
@@ -153,11 +159,11 @@ pub(crate) fn notice(view: &View) -> Markup {
     let proxy = view.picture.as_ref().map(|picture| &picture.answer.proxy);
     html! {
         div id="notice" {
-            @if let Some(error) = &view.error {
+            @if let Some(trouble) = &view.trouble {
                 div.banner.bad role="alert" {
                     (icon("warn"))
                     div {
-                        p { (error) }
+                        p { (trouble.explanation) }
                         p.quiet {
                             @if view.picture.is_some() {
                                 "Below is the last picture, " strong { (span(view.age())) " old" }
@@ -228,7 +234,7 @@ mod tests {
                 &[("p", "draining"), ("q", "drained"), ("r", "ejected"), a],
                 0.0,
                 Tone::Bad,
-                "1 of 4 serve: r is ejected, p is draining and 1 more",
+                "1 of 4 serve: 1 ejected, 1 draining, 1 drained",
             ),
         ];
         for (backends, errors, tone, sentence) in cases {

@@ -169,8 +169,8 @@ async fn state(State(app): State<App>) -> Response {
     let view = app.views.newest();
     let events: Vec<&model::Event> = view.events.iter().map(|(_, event)| event).collect();
     Json(json!({
-        "answering": view.picture.is_some() && view.error.is_none(),
-        "error": view.error,
+        "answering": view.picture.is_some() && view.trouble.is_none(),
+        "error": view.trouble.as_ref().map(|trouble| &trouble.explanation),
         "age_seconds": view.picture.as_ref().map(|_| view.age().as_secs_f64()),
         "picture": view.picture.as_ref().map(|picture| &picture.answer),
         "events": events,

@@ -47,7 +47,7 @@ fn make_frame(view: &View, url: &str, may_change: bool) -> Frame {
     let in_flight: u64 = pools.iter().map(|pool| pool.in_flight()).sum();
     let total: usize = pools.iter().map(|pool| pool.backends.len()).sum();
     let serving: usize = pools.iter().map(|pool| pool.serving()).sum();
-    let stale = view.error.is_some();
+    let stale = view.trouble.is_some();
     let part = |id, markup: Markup| (id, markup.into_string());
     let several = pools.len() > 1;
     Frame {

@@ -46,9 +46,9 @@ pub(crate) enum Right {
 impl fmt::Display for Right {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::Local => "this machine",
+            Self::Local => "on this machine",
             Self::Trusted => "trusted client",
-            Self::Token => "token",
+            Self::Token => "with the token",
             Self::Session => "signed in",
         })
     }

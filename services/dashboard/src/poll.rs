@@ -31,8 +31,8 @@ const EVENTS_MOST: usize = 100;
 pub(crate) struct View {
     /// The last good answer.
     pub(crate) picture: Option<Arc<Picture>>,
-    /// Why the newest poll gave none, in sentences.
-    pub(crate) error: Option<String>,
+    /// Why the newest poll gave none.
+    pub(crate) trouble: Option<Trouble>,
     /// When this view was made.
     pub(crate) at: Instant,
     /// Newest first, with the number of the proxy's run as the page saw it.
@@ -43,6 +43,15 @@ pub(crate) struct View {
     pub(crate) history: Arc<History>,
     /// The page's parts for visitors with controls and without, made when first asked for.
     pub(crate) frames: [OnceLock<Arc<Frame>>; 2],
+}
+
+/// What went wrong with the newest poll.
+#[derive(Clone, Debug)]
+pub(crate) struct Trouble {
+    /// In a few words.
+    pub(crate) headline: &'static str,
+    /// In sentences that say what to do.
+    pub(crate) explanation: String,
 }
 
 /// A good answer and when it came.
@@ -56,7 +65,7 @@ impl View {
     fn new() -> Self {
         Self {
             picture: None,
-            error: None,
+            trouble: None,
             at: Instant::now(),
             events: Vec::new(),
             events_error: None,
@@ -171,14 +180,17 @@ impl Poller {
             .with_label_values(&[result.as_ref().err().map_or("ok", Fault::label)])
             .inc();
         self.view.at = Instant::now();
-        let error = result.err().map(|fault| fault.explain(self.api.url()));
-        match (&self.view.error, &error) {
-            (None, Some(error)) => tracing::warn!("{error}"),
+        let trouble = result.err().map(|fault| Trouble {
+            headline: fault.headline(),
+            explanation: fault.explain(self.api.url()),
+        });
+        match (&self.view.trouble, &trouble) {
+            (None, Some(trouble)) => tracing::warn!("{}", trouble.explanation),
             (Some(_), None) => tracing::info!("the proxy answers again"),
             _ => {}
         }
-        self.view.error = error;
-        let seen = self.view.picture.as_ref().filter(|_| self.view.error.is_none());
+        self.view.trouble = trouble;
+        let seen = self.view.picture.as_ref().filter(|_| self.view.trouble.is_none());
         let answer = seen.map(|picture| &picture.answer);
         Arc::make_mut(&mut self.view.history).record(self.start.elapsed().as_secs_f64(), answer);
     }
@@ -211,7 +223,7 @@ impl Poller {
     fn publish(&self) -> View {
         View {
             picture: self.view.picture.clone(),
-            error: self.view.error.clone(),
+            trouble: self.view.trouble.clone(),
             at: self.view.at,
             events: self.view.events.clone(),
             events_error: self.view.events_error.clone(),

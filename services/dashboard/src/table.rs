@@ -26,9 +26,9 @@ const COLUMNS: [(&str, &str); 12] = [
     ("Share", "share"),
     ("In flight", "num"),
     ("Errors", "num errors"),
-    ("p50", "num ms"),
-    ("p95", "num ms"),
-    ("p99", "num ms"),
+    ("p50 ms", "num"),
+    ("p95 ms", "num"),
+    ("p99 ms", "num"),
     ("Operator", "operator"),
 ];
 
@@ -167,9 +167,12 @@ fn cells(
         .collect()
 }
 
+/// Ids up to an IPv4 address with its port stay on one line; longer ones may break anywhere.
+const LONG: usize = "255.255.255.255:65535".len();
+
 fn name(backend: &Backend) -> Markup {
     html! {
-        span.mono title=(backend.url) { (backend.id) }
+        span.mono.long[backend.id.len() > LONG] title=(backend.url) { (backend.id) }
         small { "weight " (backend.weight) }
     }
 }
@@ -205,7 +208,7 @@ fn probe(backend: &Backend, now: SystemTime) -> Markup {
         span {
             strong.(tone) { (icon(shape)) span.spoken { (word) } }
             @if let (Some(since), Some(at)) = (since(probe.at.as_deref(), now), &probe.at) {
-                " " time.quiet datetime=(at) title={ (at) ", " (probe.streak) " in a row" } { (since) " ago" }
+                " " time.quiet datetime=(at) title={ (at) ", " (probe.streak) " in a row" } { (ago(&since)) }
             }
         }
         small title=(probe.detail) { (probe.detail) }
@@ -215,7 +218,7 @@ fn probe(backend: &Backend, now: SystemTime) -> Markup {
 fn milliseconds(value: Option<f64>) -> Markup {
     html! {
         @match value {
-            Some(value) => { (number(value)) span.unit { " ms" } }
+            Some(value) => { (number(value)) }
             None => span.quiet { "–" }
         }
     }
@@ -247,7 +250,7 @@ fn operator(pool: &Pool, backend: &Backend, now: SystemTime, may_change: bool) -
 fn intent(backend: &Backend, now: SystemTime) -> Markup {
     html! {
         @if let (Some(since), Some(at)) = (since(backend.admin_since.as_deref(), now), &backend.admin_since) {
-            time datetime=(at) title=(at) { "since " (since) }
+            time datetime=(at) title=(at) { (ago(&since)) }
         }
         @if let Some(actor) = &backend.admin_actor { " by " (actor) }
         @if let Some(reason) = &backend.admin_reason { ": " q { (reason) } }
@@ -255,6 +258,10 @@ fn intent(backend: &Backend, now: SystemTime) -> Markup {
             " until " time datetime=(until) title=(until) { (crate::words::clock(until)) " UTC" }
         }
     }
+}
+
+fn ago(since: &str) -> String {
+    if since == "0 s" { "just now".to_owned() } else { format!("{since} ago") }
 }
 
 /// The path of a backend on this page's server, with what ids may contain encoded.

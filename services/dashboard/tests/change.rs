@@ -1,0 +1,187 @@
+//! Who may change what, and what they are told.
+
+mod support;
+
+use support::{Dashboard, FakeAdmin, TOKEN, backend, pools};
+
+const JSON: (&str, &str) = ("accept", "application/json");
+const ELSEWHERE: (&str, &str) = ("host", "dashboard.example");
+const ITS_ORIGIN: (&str, &str) = ("origin", "http://dashboard.example");
+const FORM: [(&str, &str); 2] = [("state", "drain"), ("reason", "update")];
+const PATH: &str = "/backends/default/a:1";
+
+async fn started(settings: &[(&str, &str)]) -> (FakeAdmin, Dashboard) {
+    let admin = FakeAdmin::start(pools(&[backend("a:1"), backend("b:2")]));
+    let dashboard = Dashboard::start(&admin.url(), settings).ready().await;
+    (admin, dashboard)
+}
+
+#[tokio::test]
+async fn a_change_reaches_the_proxy_only_for_those_who_may() {
+    let (admin, dashboard) = started(&[("LOAD_BALANCER_ADMIN_TOKEN", TOKEN)]).await;
+    let bearer = format!("Bearer {TOKEN}");
+    type Case<'a> = (&'a str, &'a [(&'static str, &'a str)], u16);
+    let cases: &[Case<'_>] = &[
+        ("from the page on this machine", &[], 200),
+        ("under a name that may be rebound", &[ELSEWHERE, ITS_ORIGIN], 403),
+        ("from another site's page", &[("origin", "http://evil.example")], 403),
+        ("from another site, as fetched", &[("sec-fetch-site", "cross-site")], 403),
+        ("from a sandboxed page", &[("origin", "null")], 403),
+        ("without a sign of the page", &[("origin", "")], 403),
+        ("with the token", &[ELSEWHERE, ("origin", ""), ("authorization", &bearer)], 200),
+        ("with a wrong token", &[("origin", ""), ("authorization", "Bearer wrong-one")], 401),
+        ("with a made up session", &[ELSEWHERE, ITS_ORIGIN, ("cookie", "evenkeel_session=1")], 403),
+    ];
+    for (name, headers, status) in cases {
+        admin.with(|world| world.changes.clear());
+        let answer = dashboard.post(PATH, &FORM, &[headers, &[JSON][..]].concat()).await;
+        assert_eq!(answer.status(), *status, "{name}");
+        let changes = admin.with(|world| world.changes.clone());
+        assert_eq!(changes.len(), usize::from(*status == 200), "{name}");
+        if let [change] = &changes[..] {
+            assert_eq!((change.pool.as_str(), change.id.as_str()), ("default", "a:1"));
+            assert_eq!(change.body, serde_json::json!({"state": "drain", "reason": "update"}));
+            assert_eq!(change.token.as_deref(), Some(TOKEN));
+            assert!(change.actor.as_deref().unwrap().starts_with("dashboard"));
+        } else {
+            let problem: serde_json::Value = answer.json().await.unwrap();
+            assert!(problem["detail"].as_str().unwrap().len() > 20, "{name}: a sentence");
+        }
+    }
+}
+
+#[tokio::test]
+async fn signing_in_with_the_token_opens_the_controls_until_signing_out() {
+    let (admin, dashboard) = started(&[("LOAD_BALANCER_ADMIN_TOKEN", TOKEN)]).await;
+    let page = |cookie: String| {
+        let request = dashboard.client.get(dashboard.url("/")).header("host", ELSEWHERE.1);
+        async { request.header("cookie", cookie).send().await.unwrap().text().await.unwrap() }
+    };
+    let stranger = page(String::new()).await;
+    assert!(stranger.contains("Sign in to change") && stranger.contains("disabled"));
+
+    let wrong = dashboard.post("/login", &[("token", "wrong-token")], &[ELSEWHERE, ITS_ORIGIN]);
+    let wrong = wrong.await;
+    assert_eq!(wrong.status(), 401);
+    assert!(wrong.headers().get("set-cookie").is_none());
+    assert!(wrong.text().await.unwrap().contains("This token is not the right one"));
+
+    let right = dashboard.post("/login", &[("token", TOKEN)], &[ELSEWHERE, ITS_ORIGIN]).await;
+    assert_eq!(right.status(), 303);
+    let cookie = right.headers()["set-cookie"].to_str().unwrap().to_owned();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let signed_in = page(cookie.clone()).await;
+    assert!(signed_in.contains("Sign out") && !signed_in.contains("Sign in to change"));
+
+    let headers = [ELSEWHERE, ITS_ORIGIN, ("cookie", cookie.as_str()), JSON];
+    assert_eq!(dashboard.post(PATH, &FORM, &headers).await.status(), 200);
+    let foreign = [ELSEWHERE, ("origin", "http://evil.example"), ("cookie", cookie.as_str())];
+    assert_eq!(dashboard.post(PATH, &FORM, &foreign).await.status(), 403, "CSRF with a session");
+    assert_eq!(dashboard.post("/logout", &[], &foreign).await.status(), 403);
+    assert_eq!(dashboard.post("/logout", &[], &headers).await.status(), 303);
+    assert_eq!(dashboard.post(PATH, &FORM, &headers).await.status(), 403, "signed out");
+    assert_eq!(admin.with(|world| world.changes.len()), 1);
+}
+
+#[tokio::test]
+async fn the_sixth_wrong_token_within_a_minute_must_wait() {
+    let (_admin, dashboard) = started(&[("LOAD_BALANCER_ADMIN_TOKEN", TOKEN)]).await;
+    for _ in 0..5 {
+        let answer = dashboard.post("/login", &[("token", "wrong-token")], &[]).await;
+        assert_eq!(answer.status(), 401);
+    }
+    let answer = dashboard.post("/login", &[("token", TOKEN)], &[]).await;
+    assert_eq!(answer.status(), 429);
+    assert!(answer.headers().contains_key("retry-after"));
+    assert!(answer.headers()["content-type"].to_str().unwrap().starts_with("text/html"));
+}
+
+#[tokio::test]
+async fn without_javascript_forms_ask_do_and_show_the_result() {
+    let (admin, dashboard) = started(&[]).await;
+    let question = dashboard.text(&format!("{PATH}/change?state=drain")).await;
+    assert!(question.contains("Set a:1 to drain?"));
+    assert!(question.contains(&format!("action=\"{PATH}\"")), "{question}");
+    let done = dashboard.post(PATH, &FORM, &[]).await;
+    assert_eq!(done.status(), 303);
+    let back = done.headers()["location"].to_str().unwrap().to_owned();
+    assert!(dashboard.text(&back).await.contains("a:1 is set to drain."));
+    assert!(!dashboard.text("/?result=a%20lie").await.contains("a lie"), "no text by link");
+    assert_eq!(admin.with(|world| world.changes.len()), 1);
+}
+
+#[tokio::test]
+async fn the_last_usable_backend_is_taken_out_only_by_saying_so() {
+    let (admin, dashboard) = started(&[]).await;
+    let sentence = "only 1 of 2 backends would be left: <none>";
+    admin.with(|world| world.refusal = Some((409, sentence)));
+    let answer = dashboard.post(PATH, &FORM, &[JSON]).await;
+    assert_eq!(answer.status(), 409);
+    let problem: serde_json::Value = answer.json().await.unwrap();
+    assert!(problem["detail"].as_str().unwrap().contains("nly 1 of 2 backends would be left"));
+
+    let page = dashboard.post(PATH, &FORM, &[]).await;
+    assert_eq!(page.status(), 409);
+    let page = page.text().await.unwrap();
+    assert!(page.contains("would be left: &lt;none&gt;") && page.contains("Do it anyway"));
+    assert!(page.contains("value=\"update\""), "the reason is not lost");
+    let forced = [FORM[0], FORM[1], ("force", "true")];
+    assert_eq!(dashboard.post(PATH, &forced, &[]).await.status(), 303);
+    let last = admin.with(|world| world.changes.last().cloned()).unwrap();
+    assert_eq!(last.body["force"], true);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_and_never_reaches_the_proxy() {
+    let (admin, dashboard) = started(&[]).await;
+    let long = "x".repeat(201);
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], u16);
+    let cases: [Case<'_>; 6] = [
+        (PATH, &[("state", "off")], 400),
+        (PATH, &[], 400),
+        (PATH, &[("state", "drain"), ("force", "perhaps")], 422),
+        (PATH, &[("state", "drain"), ("reason", &long)], 400),
+        ("/backends/default/unknown", &[("state", "drain")], 404),
+        ("/backends/default/..%2F..", &[("state", "drain")], 404),
+    ];
+    for (path, form, status) in cases {
+        assert_eq!(dashboard.post(path, form, &[JSON]).await.status(), status, "{path} {form:?}");
+        assert_eq!(dashboard.post(path, form, &[]).await.status(), status, "{path} {form:?}");
+    }
+    let huge = "x".repeat(100_000);
+    assert_eq!(dashboard.post(PATH, &[("state", &huge)], &[JSON]).await.status(), 413);
+    let json = ("content-type", "application/json");
+    assert_eq!(dashboard.post(PATH, &FORM, &[JSON, json]).await.status(), 415);
+    assert_eq!(dashboard.get(PATH).await.status(), 405, "a link changes nothing");
+    assert_eq!(admin.with(|world| world.changes.len()), 0);
+}
+
+#[tokio::test]
+async fn a_refusal_for_want_of_a_token_says_what_to_set() {
+    let path = std::env::temp_dir().join(format!("evenkeel-dashboard-{}", std::process::id()));
+    let file = path.to_str().unwrap();
+    let (admin, dashboard) = started(&[("LOAD_BALANCER_ADMIN_TOKEN_FILE", file)]).await;
+    admin.with(|world| world.refusal = Some((401, "send the token")));
+    let answer = dashboard.post(PATH, &FORM, &[JSON]).await;
+    assert_eq!(answer.status(), 502, "it is not the visitor who lacks the token");
+    let told = answer.text().await.unwrap();
+    assert!(told.contains("Send the token") && told.contains(file), "{told}");
+
+    // The proxy makes the file later; no restart is needed.
+    std::fs::write(&path, TOKEN).unwrap();
+    admin.with(|world| world.refusal = None);
+    assert_eq!(dashboard.post(PATH, &FORM, &[JSON]).await.status(), 200);
+    let token = admin.with(|world| world.changes.last().unwrap().token.clone());
+    assert_eq!(token.as_deref(), Some(TOKEN));
+    std::fs::remove_file(path).unwrap();
+}
+
+#[tokio::test]
+async fn a_change_while_the_proxy_is_away_says_that_nothing_was_changed() {
+    let (mut admin, dashboard) = started(&[]).await;
+    admin.kill();
+    let answer = dashboard.post(PATH, &FORM, &[JSON]).await;
+    assert_eq!(answer.status(), 502);
+    assert!(answer.text().await.unwrap().contains("Nothing was changed"));
+}

@@ -1,0 +1,89 @@
+//! The live feed.
+
+mod support;
+
+use support::{Dashboard, FakeAdmin, backend, pools};
+
+#[tokio::test]
+async fn what_changes_at_the_proxy_reaches_a_live_page() {
+    let admin = FakeAdmin::start(pools(&[backend("a:1"), backend("b:2")]));
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let mut live = dashboard.live().await;
+    let first = live.next().await.unwrap();
+    assert!(first["html"]["headline"].as_str().unwrap().contains("Both backends serve"));
+
+    admin.with(|world| {
+        let changed = &mut world.pools["pools"][0]["backends"][1];
+        changed["effective"] = "down".into();
+        changed["health"] = "down".into();
+        changed["health_reason"] = "connection refused".into();
+    });
+    let patch = live.until("1 of 2 serve: b:2 is down").await;
+    let html = patch["html"].as_object().unwrap();
+    let cells: Vec<&str> = html
+        .iter()
+        .filter(|(id, _)| id.starts_with('b') && id.len() > 16)
+        .map(|(_, html)| html.as_str().unwrap())
+        .collect();
+    assert_eq!(cells.len(), 2, "state and health of one backend, nothing of the other: {html:?}");
+    assert!(cells.iter().any(|cell| cell.contains("connection refused")));
+    assert!(!html.contains_key("pools"), "the table is not sent again");
+}
+
+#[tokio::test]
+async fn an_update_comes_within_a_second_of_the_change() {
+    let admin = FakeAdmin::start(pools(&[backend("a:1")]));
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let mut live = dashboard.live().await;
+    live.next().await.unwrap();
+    let start = std::time::Instant::now();
+    admin.with(|world| world.pools["pools"][0]["backends"][0]["in_flight"] = 77.into());
+    live.until(">77<").await;
+    assert!(start.elapsed().as_secs_f64() < 1.0, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_backend_that_joins_is_sent_as_one_new_row() {
+    let admin = FakeAdmin::start(pools(&[backend("a:1")]));
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let mut live = dashboard.live().await;
+    live.next().await.unwrap();
+    admin.with(|world| world.pools = pools(&[backend("new:9"), backend("a:1")]));
+    let patch = live.until("new:9").await;
+    let rows = &patch["rows"][0];
+    assert_eq!(rows["order"].as_array().unwrap().len(), 2);
+    let added = rows["added"].as_object().unwrap();
+    assert_eq!(added.len(), 1);
+    assert!(added.values().next().unwrap().as_str().unwrap().contains("new:9"));
+}
+
+#[tokio::test]
+async fn the_feed_ends_at_a_stop_and_the_service_with_it() {
+    let admin = FakeAdmin::start(pools(&[backend("a:1")]));
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let mut live = dashboard.live().await;
+    live.next().await.unwrap();
+    dashboard.stop();
+    while live.next().await.is_some() {}
+    let ended = tokio::time::timeout(support::PATIENCE, dashboard.task).await;
+    ended.expect("it stops").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn live_pages_are_bounded_and_counted() {
+    let admin = FakeAdmin::start(pools(&[backend("a:1")]));
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let mut open = Vec::new();
+    for _ in 0..100 {
+        open.push(dashboard.live().await);
+    }
+    let refused = dashboard.get("/live").await;
+    assert_eq!(refused.status(), 503);
+    assert!(refused.headers().contains_key("retry-after"));
+    let metrics = dashboard.text("/metrics").await;
+    assert!(metrics.contains("evenkeel_dashboard_live_clients 100"), "{metrics}");
+    drop(open);
+    dashboard
+        .text_with("/metrics", |text| text.contains("evenkeel_dashboard_live_clients 0"))
+        .await;
+}

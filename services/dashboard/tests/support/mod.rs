@@ -1,0 +1,347 @@
+//! A fake admin API, a real dashboard, and a client, on ports that the system chooses.
+#![allow(dead_code, unreachable_pub, missing_docs)] // Each test binary uses a part of it.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{Path, Query, State},
+    response::{Html, IntoResponse, Response},
+    routing::{get, patch},
+};
+use chassis::{
+    settings::load,
+    shutdown::{self, Stop, Trigger},
+};
+use evenkeel_dashboard::Settings;
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+/// Long enough for a loaded machine; reached only by a test that fails.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub const TOKEN: &str = "correct-horse-battery";
+
+/// What the fake admin API answers, and what it was told.
+#[derive(Default)]
+pub struct World {
+    pub pools: Value,
+    pub events: Vec<Value>,
+    /// Status and detail for changes, if they are to be refused without force.
+    pub refusal: Option<(u16, &'static str)>,
+    /// The token that reads and changes need.
+    pub read_token: Option<&'static str>,
+    pub changes: Vec<Change>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub pool: String,
+    pub id: String,
+    pub body: Value,
+    pub token: Option<String>,
+    pub actor: Option<String>,
+}
+
+pub struct FakeAdmin {
+    pub address: SocketAddr,
+    pub world: Arc<Mutex<World>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl FakeAdmin {
+    pub fn start(pools: Value) -> Self {
+        let world = Arc::new(Mutex::new(World { pools, ..World::default() }));
+        let router = Router::new()
+            .route("/v1/pools", get(pools_answer))
+            .route("/v1/events", get(events_answer))
+            .route("/v1/pools/{pool}/backends/{id}", patch(change))
+            .with_state(Arc::clone(&world));
+        Self::serve(bind(0), router, world)
+    }
+
+    /// Some other server.
+    pub fn other(router: Router) -> Self {
+        Self::serve(bind(0), router, Arc::default())
+    }
+
+    fn serve(listener: TcpListener, router: Router, world: Arc<Mutex<World>>) -> Self {
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        // A runtime of its own: dropping it cuts kept-alive connections too, as a crash does.
+        let thread = thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                tokio::select! {
+                    result = axum::serve(listener, router) => result.unwrap(),
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { address, world, stop: Some(stop), thread: Some(thread) }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn with<T>(&self, act: impl FnOnce(&mut World) -> T) -> T {
+        act(&mut self.world.lock().unwrap())
+    }
+
+    /// Goes away like a process that is killed.
+    pub fn kill(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+
+    /// Comes back on the same port.
+    pub fn come_back(&mut self) {
+        let router = Router::new()
+            .route("/v1/pools", get(pools_answer))
+            .route("/v1/events", get(events_answer))
+            .with_state(Arc::clone(&self.world));
+        *self = Self::serve(bind(self.address.port()), router, Arc::clone(&self.world));
+    }
+}
+
+impl Drop for FakeAdmin {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+pub fn bind(port: u16) -> TcpListener {
+    chassis::net::bind("TEST_PORT", [127, 0, 0, 1].into(), port).unwrap()
+}
+
+async fn pools_answer(State(world): State<Arc<Mutex<World>>>, headers: HeaderMap) -> Response {
+    let world = world.lock().unwrap();
+    if let Some(token) = world.read_token
+        && token_of(&headers).as_deref() != Some(token)
+    {
+        return problem(401, "send the token");
+    }
+    Json(world.pools.clone()).into_response()
+}
+
+async fn events_answer(
+    State(world): State<Arc<Mutex<World>>>,
+    Query(query): Query<std::collections::HashMap<String, u64>>,
+) -> Json<Value> {
+    let events = &world.lock().unwrap().events;
+    let after = query["after"];
+    let events: Vec<&Value> =
+        events.iter().filter(|event| event["id"].as_u64().unwrap() > after).collect();
+    Json(json!({"events": events, "last_id": after}))
+}
+
+async fn change(
+    State(world): State<Arc<Mutex<World>>>,
+    Path((pool, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let mut world = world.lock().unwrap();
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    let actor = headers.get("x-evenkeel-actor").map(|actor| actor.to_str().unwrap().to_owned());
+    let token = token_of(&headers);
+    world.changes.push(Change { pool, id, body: body.clone(), token, actor });
+    match world.refusal {
+        Some((status, detail)) if body["force"] != true => problem(status, detail),
+        _ => Json(json!({})).into_response(),
+    }
+}
+
+fn token_of(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("authorization")?.to_str().unwrap();
+    Some(value.strip_prefix("Bearer ").unwrap().to_owned())
+}
+
+fn problem(status: u16, detail: &str) -> Response {
+    let body = json!({"type": "about:blank", "title": "x", "status": status, "detail": detail});
+    (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
+}
+
+pub async fn web_page() -> Html<&'static str> {
+    Html("<!doctype html><title>Something else</title>")
+}
+
+/// An answer of `GET /v1/pools`.
+pub fn pools(backends: &[Value]) -> Value {
+    json!({
+        "proxy": {"name": "edge-1", "version": "0.1.0", "started_at": "2026-11-23T15:00:00.000Z",
+            "uptime_seconds": 12.3, "ready": true, "not_ready_reasons": [], "stopping": false,
+            "workers": 2},
+        "pools": [{"name": "default", "policy": "round_robin",
+            "source": {"kind": "static", "text": "http://127.0.0.1:8081", "error": null},
+            "probe": {"kind": "tcp", "path": null, "interval_ms": 2000, "timeout_ms": 1000,
+                "fall": 3, "rise": 2},
+            "traffic": traffic(), "backends": backends}],
+    })
+}
+
+pub fn traffic() -> Value {
+    json!({"requests_total": 1_000, "failures_total": 1, "requests_per_second": 12.3,
+        "error_share": 0.0, "p50_ms": 1.2, "p95_ms": 3.4, "p99_ms": null, "window_seconds": 10})
+}
+
+pub fn backend(id: &str) -> Value {
+    json!({
+        "id": id, "url": format!("http://{id}"), "addresses": [], "generation": 1, "weight": 1,
+        "admin": "ready", "admin_since": "2026-11-23T15:00:00.000Z", "admin_reason": null,
+        "admin_actor": null, "admin_expires_at": null,
+        "health": "up", "health_since": "2026-11-23T15:00:01.000Z", "health_reason": "it connects",
+        "effective": "serving", "eligible": true, "reasons": [],
+        "last_probe": {"at": "2026-11-23T15:00:11.000Z", "passed": true,
+            "detail": "connected in 0.3 ms", "duration_ms": 0.31, "streak": 5},
+        "in_flight": 3, "traffic": traffic(),
+    })
+}
+
+pub fn event(id: u64, message: &str) -> Value {
+    json!({"id": id, "at": "2026-11-23T15:00:01.000Z", "kind": "health", "pool": "default",
+        "backend": null, "message": message, "actor": null})
+}
+
+pub struct Dashboard {
+    pub address: SocketAddr,
+    pub client: reqwest::Client,
+    pub trigger: Trigger,
+    pub task: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Dashboard {
+    /// A dashboard that asks `admin` every 50 ms, with more settings.
+    pub fn start(admin: &str, more: &[(&str, &str)]) -> Self {
+        let mut env = vec![
+            ("LOAD_BALANCER_ADMIN_URL", admin),
+            ("DASHBOARD_INTERVAL", "50ms"),
+            ("DASHBOARD_STOP_QUIET", "50ms"),
+        ];
+        env.extend_from_slice(more);
+        let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let settings = load::<Settings>(["evenkeel-dashboard".into()], env).unwrap().settings;
+        let listener = bind(0);
+        let address = listener.local_addr().unwrap();
+        let (trigger, shutdown) = shutdown::channel();
+        let task = tokio::spawn(evenkeel_dashboard::run(listener, settings, shutdown));
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .unwrap();
+        Self { address, client, trigger, task }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub async fn get(&self, path: &str) -> reqwest::Response {
+        self.client.get(self.url(path)).send().await.unwrap()
+    }
+
+    pub async fn text(&self, path: &str) -> String {
+        self.get(path).await.text().await.unwrap()
+    }
+
+    /// Reads `path` until it fits; panics with the last text.
+    pub async fn text_with(&self, path: &str, fits: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let text = self.text(path).await;
+            if fits(&text) {
+                return text;
+            }
+            assert!(Instant::now() < end, "it never fitted: {text}");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The page once it has seen the proxy.
+    pub async fn ready(self) -> Self {
+        self.text_with("/api/state", |text| text.contains("\"answering\":true")).await;
+        self
+    }
+
+    /// A form as a browser sends it from the page itself, changed by `more` headers.
+    pub async fn post(
+        &self,
+        path: &str,
+        form: &[(&str, &str)],
+        more: &[(&'static str, &str)],
+    ) -> reqwest::Response {
+        let mut headers = HeaderMap::new();
+        let origin = format!("http://{}", self.address);
+        headers.insert("origin", origin.parse().unwrap());
+        headers.insert("content-type", "application/x-www-form-urlencoded".parse().unwrap());
+        for (name, value) in more {
+            if value.is_empty() {
+                headers.remove(*name);
+            } else {
+                headers.insert(*name, value.parse().unwrap());
+            }
+        }
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        self.client.post(self.url(path)).headers(headers).body(body).send().await.unwrap()
+    }
+
+    pub async fn live(&self) -> Live {
+        let response = self.get("/live").await;
+        assert_eq!(response.status(), 200);
+        Live { response, buffer: String::new() }
+    }
+
+    pub fn stop(&self) {
+        self.trigger.stop(Stop::Graceful);
+    }
+}
+
+/// A live connection.
+pub struct Live {
+    response: reqwest::Response,
+    buffer: String,
+}
+
+impl Live {
+    /// The next patch; nothing at the end of the feed.
+    pub async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some((event, rest)) = self.buffer.split_once("\n\n") {
+                let data = event.lines().find_map(|line| line.strip_prefix("data: "));
+                let patch = data.map(|data| serde_json::from_str(data).unwrap());
+                self.buffer = rest.to_owned();
+                if patch.is_some() {
+                    return patch;
+                }
+                continue;
+            }
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk());
+            let chunk = chunk.await.expect("the feed is silent").unwrap()?;
+            self.buffer.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    }
+
+    /// The first patch from now on that contains `text`.
+    pub async fn until(&mut self, text: &str) -> Value {
+        loop {
+            let patch = self.next().await.expect("the feed ended");
+            if patch.to_string().contains(text) {
+                return patch;
+            }
+        }
+    }
+}
