@@ -1,24 +1,25 @@
 //! The binary: settings, the port, signals, and then [`evenkeel_dashboard::run`].
 
-use std::process::ExitCode;
+use std::{error::Error, process::ExitCode};
 
-use chassis::{command, net, shutdown};
-use evenkeel_dashboard::Settings;
+use chassis::{command, net, settings::Settings as _, shutdown};
+use evenkeel_dashboard::{Settings, run};
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let settings = match command::settings::<Settings>() {
-        Ok(settings) => settings,
-        Err(code) => return code,
-    };
-    let listener = match net::bind("DASHBOARD_PORT", settings.bind, settings.port) {
-        Ok(listener) => listener,
-        Err(error) => return command::finish("evenkeel-dashboard", Err(error)),
-    };
+fn main() -> ExitCode {
+    // Before any runtime exists: `healthcheck` brings its own.
+    match command::settings::<Settings>() {
+        Ok(settings) => command::finish(Settings::PROGRAM, start(settings)),
+        Err(code) => code,
+    }
+}
+
+fn start(settings: Settings) -> Result<(), Box<dyn Error>> {
+    let listener = net::bind("DASHBOARD_PORT", settings.bind, settings.port)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (trigger, shutdown) = shutdown::channel();
-    tokio::spawn(trigger.on_signals());
-    command::finish(
-        "evenkeel-dashboard",
-        evenkeel_dashboard::run(listener, settings, shutdown).await,
-    )
+    runtime.block_on(async {
+        tokio::spawn(trigger.on_signals());
+        run(listener, settings, shutdown).await
+    })?;
+    Ok(())
 }
