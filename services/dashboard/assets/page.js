@@ -83,6 +83,10 @@ function apply(patch) {
 let feed = null;
 let retry = 0;
 let late = 0;
+let silence = 0;
+
+// More than two heartbeats of the server: a connection that died without a word.
+const SILENCE_MS = 35_000;
 
 function state(name, text) {
   const live = $("live");
@@ -95,9 +99,15 @@ function state(name, text) {
 function connect() {
   disconnect();
   feed = new EventSource("/live");
-  feed.addEventListener("patch", (event) => {
+  const alive = () => {
     clearTimeout(late);
+    clearTimeout(silence);
+    silence = setTimeout(connect, SILENCE_MS);
     state("on", "Live");
+  };
+  feed.addEventListener("beat", alive);
+  feed.addEventListener("patch", (event) => {
+    alive();
     apply(JSON.parse(event.data));
   });
   feed.onerror = () => {
@@ -110,6 +120,7 @@ function connect() {
 
 function disconnect() {
   clearTimeout(retry);
+  clearTimeout(silence);
   feed?.close();
   feed = null;
 }

@@ -141,7 +141,7 @@ impl World {
             let wave = 1.0 + 0.08 * (t * 0.7 + index as f64).sin();
             let wanted = if takes(backend) { all / serving as f64 * wave } else { 0.0 };
             backend.rate += (wanted - backend.rate) * 0.2;
-            if backend.rate < 0.5 {
+            if backend.rate < 0.01 {
                 backend.rate = 0.0;
             }
             backend.requests += backend.rate * seconds;

@@ -160,10 +160,11 @@ pub(crate) fn notice(view: &View) -> Markup {
     html! {
         div id="notice" {
             @if let Some(trouble) = &view.trouble {
-                div.banner.bad role="alert" {
+                div.banner.bad {
                     (icon("warn"))
                     div {
-                        p { (trouble.explanation) }
+                        // Only this is announced: the age below changes every second.
+                        p role="alert" { (trouble.explanation) }
                         p.quiet {
                             @if view.picture.is_some() {
                                 "Below is the last picture, " strong { (span(view.age())) " old" }

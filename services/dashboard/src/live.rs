@@ -54,7 +54,9 @@ pub(crate) async fn feed(
         let event = client.next().await?;
         Some((Ok::<_, Infallible>(event), client))
     });
-    Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response()
+    // An event and not a comment: the script can tell a quiet feed from a dead one.
+    let beat = KeepAlive::new().interval(HEARTBEAT).event(Event::default().event("beat").data(""));
+    Sse::new(events).keep_alive(beat).into_response()
 }
 
 /// One connected page.

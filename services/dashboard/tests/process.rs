@@ -1,5 +1,7 @@
 //! The binary.
 
+#![allow(clippy::unwrap_used)] // A failure should panic at the line that was wrong.
+
 use std::{net::TcpListener, process::Command};
 
 fn dashboard() -> Command {

@@ -1,5 +1,6 @@
 //! A fake admin API, a real dashboard, and a client, on ports that the system chooses.
-#![allow(dead_code, unreachable_pub, missing_docs)] // Each test binary uses a part of it.
+// Each test binary uses a part of it, and a failure should panic at the line that was wrong.
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 use std::{
     net::{SocketAddr, TcpListener},
