@@ -10,7 +10,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -36,6 +36,10 @@ const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
     content-length: 0\r\nproxy-status: evenkeel; error=http_request_error; \
     details=\"request_timeout\"\r\n\r\n";
 
+/// At the end of a stop, what a connection that was accepted but has not said anything yet gets to
+/// send its request: a client that has just connected is about to.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -56,12 +60,18 @@ struct Activity {
     phase: AtomicU8,
     /// Milliseconds after `start`.
     since: AtomicU64,
+    has_served: AtomicBool,
 }
 
 impl Activity {
     fn new() -> Arc<Self> {
         let phase = AtomicU8::new(Phase::Idle as u8);
-        Arc::new(Self { start: Instant::now(), phase, since: AtomicU64::new(0) })
+        Arc::new(Self {
+            start: Instant::now(),
+            phase,
+            since: AtomicU64::new(0),
+            has_served: AtomicBool::new(false),
+        })
     }
 
     fn enter(&self, phase: Phase) {
@@ -72,6 +82,11 @@ impl Activity {
 
     fn is(&self, phase: Phase) -> bool {
         self.phase.load(Ordering::Relaxed) == phase as u8
+    }
+
+    /// Whether nothing has arrived yet at all.
+    fn awaits_first_request(&self) -> bool {
+        self.is(Phase::Idle) && !self.has_served.load(Ordering::Relaxed)
     }
 
     fn since(&self) -> Instant {
@@ -95,6 +110,7 @@ pub(crate) struct Busy(Arc<Activity>);
 impl Busy {
     fn new(activity: &Arc<Activity>) -> Self {
         activity.enter(Phase::Busy);
+        activity.has_served.store(true, Ordering::Relaxed);
         Self(Arc::clone(activity))
     }
 }
@@ -139,6 +155,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: Client)
             _ = &mut connection => return,
             () = timer.as_mut() => {
                 let now = Instant::now();
+                if is_finishing && activity.is(Phase::Idle) {
+                    return;
+                }
                 match activity.deadline(timeouts) {
                     Some(deadline) if deadline <= now => break,
                     deadline => {
@@ -149,8 +168,12 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: Client)
             }
             _ = finishing.as_mut(), if !is_finishing => {
                 is_finishing = true;
-                // Closes once the request that is being served has ended.
-                Pin::new(&mut connection).graceful_shutdown();
+                if activity.awaits_first_request() {
+                    timer.as_mut().reset(Instant::now() + FIRST_REQUEST);
+                } else if !activity.is(Phase::Head) {
+                    // Closes once the request that is being served has ended.
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
             }
         }
     }

@@ -1,0 +1,128 @@
+//! The settings of the bundle: those of each service, made to fit each other.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use chassis::{
+    settings::{self, Mistakes, Refusal},
+    telemetry::LogSettings,
+    units,
+};
+
+/// More would only fill the terminal of whoever tries it out.
+const SERVERS_MAX: u32 = 100;
+
+/// The valid settings of all services.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The proxy's.
+    pub proxy: proxy::settings::Settings,
+    /// Those of each server.
+    pub servers: Vec<server::Settings>,
+    /// The dashboard's.
+    pub dashboard: dashboard::Settings,
+}
+
+/// The raw text. The services' own variables count too.
+#[derive(Debug, clap::Args, serde::Deserialize)]
+pub struct Raw {
+    /// Servers to start, on ports from SERVER_PORT on
+    #[arg(long, value_name = "N", default_value = "3")]
+    evenkeel_servers: String,
+}
+
+impl settings::Settings for Settings {
+    const PROGRAM: &'static str = "evenkeel";
+    const ABOUT: &'static str = "Proxy, three servers and dashboard in one process, to try it \
+                                 out. The variables of each (PROXY_*, SERVER_*, DASHBOARD_*) count.";
+    const PREFIXES: &'static [&'static str] = &["evenkeel_"];
+    type Raw = Raw;
+
+    fn parse(raw: Raw, mistakes: &mut Mistakes) -> Option<Self> {
+        let env = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        let count = mistakes.parse("evenkeel_servers", &raw.evenkeel_servers, |text| {
+            units::whole(text, 1, SERVERS_MAX)
+        })?;
+        Self::from_variables(count, env.collect(), mistakes)
+    }
+
+    fn health_address(&self) -> SocketAddr {
+        settings::Settings::health_address(&self.proxy)
+    }
+
+    fn log(&self) -> &LogSettings {
+        &self.proxy.log
+    }
+}
+
+impl Settings {
+    /// Settings from variables. What is not set is made to fit: the proxy's backends are the
+    /// servers, the dashboard looks at the proxy.
+    pub fn from_variables(
+        servers: u32,
+        mut variables: BTreeMap<String, String>,
+        mistakes: &mut Mistakes,
+    ) -> Option<Self> {
+        // Each is loaded even if one before has mistakes, so that all are told at once.
+        let first: Option<server::Settings> = load(&variables, mistakes);
+        let servers = many(first.unwrap_or_default(), servers, mistakes);
+        let urls: Vec<String> = servers
+            .iter()
+            .flatten()
+            .map(|server| format!("http://localhost:{}", server.port))
+            .collect();
+        variables.entry("PROXY_BACKENDS".to_owned()).or_insert(urls.join(","));
+        let proxy: Option<proxy::settings::Settings> = load(&variables, mistakes);
+        if let Some(proxy) = &proxy {
+            let mut default = |name: &str, port: u16| {
+                let url = format!("http://localhost:{port}");
+                variables.entry(name.to_owned()).or_insert(url);
+            };
+            default("LOAD_BALANCER_URL", proxy.port);
+            default("LOAD_BALANCER_ADMIN_URL", proxy.admin_port);
+        }
+        let dashboard: Option<dashboard::Settings> = load(&variables, mistakes);
+        let (proxy, servers, dashboard) = (proxy?, servers?, dashboard?);
+        Some(Self { proxy, servers, dashboard })
+    }
+}
+
+fn load<S: settings::Settings>(
+    variables: &BTreeMap<String, String>,
+    mistakes: &mut Mistakes,
+) -> Option<S> {
+    match settings::load::<S>([S::PROGRAM.into()], variables.clone()) {
+        Ok(loaded) => Some(loaded.settings),
+        Err(Refusal::Mistakes(found)) => {
+            found.iter().for_each(|m| mistakes.note(&m.name, &m.value, m.expected.clone()));
+            None
+        }
+        Err(Refusal::CommandLine(error)) => {
+            mistakes.note(S::PROGRAM, "", error.to_string());
+            None
+        }
+    }
+}
+
+/// Servers on ports from the first one's on, with numbered names.
+fn many(
+    first: server::Settings,
+    count: u32,
+    mistakes: &mut Mistakes,
+) -> Option<Vec<server::Settings>> {
+    let named = std::env::var_os("SERVER_NAME").is_some();
+    let name = if named { first.name.as_str() } else { "server" };
+    let servers: Option<Vec<server::Settings>> = (0..count)
+        .map(|index| {
+            let port = first.port.checked_add(u16::try_from(index).ok()?)?;
+            let name = format!("{name}-{}", index + 1);
+            Some(server::Settings { port, name, ..first.clone() })
+        })
+        .collect();
+    if servers.is_none() {
+        let port = first.port.to_string();
+        mistakes.note("server_port", &port, format!("a port with {count} following ones"));
+    }
+    servers
+}

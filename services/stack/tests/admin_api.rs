@@ -1,0 +1,226 @@
+//! The admin API: what it shows, what it changes, and what it refuses without changing anything.
+#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
+
+mod common;
+
+use common::{World, even};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+async fn problem(answer: Response) -> (u16, String) {
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    let status = answer.status().as_u16();
+    let body: Value = answer.json().await.unwrap();
+    assert_eq!(body["status"], status);
+    (status, body["detail"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn the_state_of_every_backend_can_be_read() {
+    let world = World::start(2, &[("PROXY_NAME", "front")]).await;
+    world.spread(10).await;
+    world
+        .until("the sampler", async || {
+            world.admin_json("/v1/pools").await["pools"][0]["traffic"]["requests_total"] == 10
+        })
+        .await;
+    let all = world.admin_json("/v1/pools").await;
+    assert_eq!(all["proxy"]["name"], "front");
+    assert_eq!(all["proxy"]["ready"], true);
+    let backend = &all["pools"][0]["backends"][0];
+    assert_eq!((&backend["admin"], &backend["health"]), (&json!("ready"), &json!("up")));
+    assert_eq!(backend["traffic"]["requests_total"], 5);
+    assert!(backend["traffic"]["p99_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(backend["last_probe"]["passed"], true);
+}
+
+#[tokio::test]
+async fn after_the_answer_no_request_reaches_a_drained_backend_and_ready_brings_it_back() {
+    let world = World::start(3, &[]).await;
+    let id = world.id(1);
+    let (status, backend) = world.patch(&id, json!({"state": "drain", "reason": "new disk"})).await;
+    assert_eq!((status, &backend["admin"]), (200, &json!("drain")));
+    assert_eq!(backend["admin_reason"], "new disk");
+    assert_eq!(world.spread(20).await, even(&["s0", "s2"], 10));
+    let (status, backend) = world.patch(&id, json!({"state": "ready"})).await;
+    assert_eq!((status, &backend["effective"]), (200, &json!("serving")));
+    assert_eq!(world.spread(30).await, even(&["s0", "s1", "s2"], 10));
+}
+
+#[tokio::test]
+async fn a_request_in_flight_ends_well_while_its_backend_drains() {
+    let world = World::start(2, &[]).await;
+    let slow = tokio::spawn(world.client.get(world.url("/delay/700ms")).send());
+    let in_flight = async || {
+        let pool = world.admin_json("/v1/pools/default").await;
+        let backends = pool["backends"].as_array().unwrap().clone();
+        backends.into_iter().find(|backend| backend["in_flight"] == 1)
+    };
+    world.until("the request to be in flight", async || in_flight().await.is_some()).await;
+    let id = in_flight().await.unwrap()["id"].as_str().unwrap().to_owned();
+    let (_, backend) = world.patch(&id, json!({"state": "drain"})).await;
+    assert_eq!(backend["effective"], "draining");
+    assert_eq!(slow.await.unwrap().unwrap().status(), 200);
+    world.until("drained", async || world.backend(&id).await["effective"] == "drained").await;
+}
+
+#[tokio::test]
+async fn not_ready_is_another_word_for_maint() {
+    let world = World::start(2, &[]).await;
+    let (status, backend) = world.patch(&world.id(0), json!({"state": "not ready"})).await;
+    assert_eq!((status, &backend["effective"]), (200, &json!("maint")));
+    assert_eq!(world.spread(4).await, even(&["s1"], 4));
+}
+
+#[tokio::test]
+async fn the_last_usable_backend_is_kept_unless_forced() {
+    let world = World::start(2, &[]).await;
+    world.patch(&world.id(0), json!({"state": "maint"})).await;
+    let (status, answer) = world.patch(&world.id(1), json!({"state": "drain"})).await;
+    assert_eq!(status, 409);
+    let detail = answer["detail"].as_str().unwrap();
+    assert!(detail.contains("only one of 2 backends") && detail.contains("force"), "{detail}");
+    assert_eq!(world.get("/").await, (200, "s1".to_owned()));
+    let (status, _) = world.patch(&world.id(1), json!({"state": "drain", "force": true})).await;
+    assert_eq!(status, 200);
+    assert_eq!(world.get("/").await.0, 503);
+}
+
+#[tokio::test]
+async fn bad_changes_are_refused_and_change_nothing() {
+    let world = World::start(2, &[]).await;
+    let path = format!("/v1/pools/default/backends/{}", world.id(0));
+    let before = world.backend(&world.id(0)).await["admin_since"].clone();
+    let cases = [
+        (path.as_str(), "{\"state\": ", 400, "not what is expected"),
+        (&path, "{\"state\": \"gone\"}", 400, "unknown variant"),
+        (&path, "{\"mood\": \"good\"}", 400, "unknown field"),
+        (&path, "{}", 400, "neither"),
+        ("/v1/pools/default/backends/nobody:1", "{\"state\": \"drain\"}", 404, "no backend"),
+        ("/v1/pools/other/backends/nobody:1", "{\"state\": \"drain\"}", 404, "no pool"),
+        ("/v1/nothing", "{}", 404, "/v1/pools"),
+    ];
+    for (path, body, status, words) in cases {
+        let request = world.client.patch(world.admin_url(path));
+        let answer = request.header("content-type", "application/json").body(body).send().await;
+        let (found, detail) = problem(answer.unwrap()).await;
+        assert_eq!(found, status, "{path} {body}");
+        assert!(detail.contains(words), "{path} {body}: {detail}");
+    }
+    let request = world.client.patch(world.admin_url(&path)).body("{\"state\": \"drain\"}");
+    assert_eq!(problem(request.send().await.unwrap()).await.0, 415);
+    for method in [Method::POST, Method::PUT, Method::DELETE] {
+        let answer = world.client.request(method, world.admin_url(&path)).send().await.unwrap();
+        assert_eq!(problem(answer).await.0, 405);
+    }
+    assert_eq!(world.backend(&world.id(0)).await["admin_since"], before);
+    assert_eq!(world.spread(4).await, even(&["s0", "s1"], 2));
+}
+
+#[tokio::test]
+async fn with_a_token_set_changes_need_it_and_reading_does_not() {
+    let world = World::start(2, &[("PROXY_ADMIN_TOKEN", "correct-horse")]).await;
+    let url = world.admin_url(&format!("/v1/pools/default/backends/{}", world.id(0)));
+    let send = async |token: Option<&str>| {
+        let request = world.client.patch(&url).json(&json!({"state": "drain"}));
+        let request = if let Some(token) = token { request.bearer_auth(token) } else { request };
+        request.send().await.unwrap()
+    };
+    assert_eq!(problem(send(None).await).await.0, 401);
+    assert_eq!(problem(send(Some("incorrect-horse")).await).await.0, 401);
+    assert_eq!(world.backend(&world.id(0)).await["admin"], "ready");
+    assert_eq!(send(Some("correct-horse")).await.status(), 200);
+    assert_eq!(world.backend(&world.id(0)).await["admin"], "drain");
+}
+
+#[tokio::test]
+async fn with_a_read_token_set_reading_needs_one_of_the_two() {
+    let variables =
+        [("PROXY_ADMIN_TOKEN", "correct-horse"), ("PROXY_ADMIN_READ_TOKEN", "battery-staple")];
+    let world = World::over("http://127.0.0.1:1", &variables, vec![]);
+    let read = async |token: &str| {
+        let request = world.client.get(world.admin_url("/v1/pools")).bearer_auth(token);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(read("wrong-token").await, 401);
+    assert_eq!(read("battery-staple").await, 200);
+    assert_eq!(read("correct-horse").await, 200);
+    let probe = world.client.get(world.admin_url("/healthz")).send().await.unwrap();
+    assert_eq!(probe.status(), 200, "probes need no token");
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_cannot_change_anything() {
+    let world = World::start(2, &[]).await;
+    let url = world.admin_url(&format!("/v1/pools/default/backends/{}", world.id(0)));
+    for (name, value) in [("origin", "http://evil.example"), ("host", "evil.example")] {
+        let request = world.client.patch(&url).header(name, value);
+        let answer = request.json(&json!({"state": "drain"})).send().await.unwrap();
+        assert_eq!(problem(answer).await.0, 403, "{name}");
+    }
+    assert_eq!(world.backend(&world.id(0)).await["admin"], "ready");
+}
+
+#[tokio::test]
+async fn changes_appear_on_the_timeline_with_who_and_why() {
+    let world = World::start(2, &[]).await;
+    let before = world.admin_json("/v1/events").await["last_id"].as_u64().unwrap();
+    let url = world.admin_url(&format!("/v1/pools/default/backends/{}", world.id(0)));
+    let request = world.client.patch(url).header("x-evenkeel-actor", "ada");
+    request.json(&json!({"state": "maint", "reason": "new disk"})).send().await.unwrap();
+    let events = world.admin_json(&format!("/v1/events?after={before}")).await;
+    let event = &events["events"][0];
+    assert_eq!(event["message"], "maint (was ready): new disk");
+    assert_eq!(event["actor"], "ada (from 127.0.0.1)");
+
+    let mut live = world
+        .client
+        .get(world.admin_url("/v1/events"))
+        .header("accept", "text/event-stream")
+        .header("last-event-id", before.to_string())
+        .send()
+        .await
+        .unwrap();
+    let chunk = String::from_utf8(live.chunk().await.unwrap().unwrap().to_vec()).unwrap();
+    assert!(chunk.contains(&format!("id: {}", before + 1)), "{chunk}");
+    assert!(chunk.contains("maint (was ready): new disk"), "{chunk}");
+}
+
+#[tokio::test]
+async fn a_change_with_a_time_limit_reverts_by_itself() {
+    let world = World::start(2, &[]).await;
+    let (status, backend) =
+        world.patch(&world.id(0), json!({"state": "drain", "ttl": "300ms"})).await;
+    assert_eq!(status, 200);
+    assert!(backend["admin_expires_at"].is_string());
+    world.until_eligible(2).await;
+    assert_eq!(world.backend(&world.id(0)).await["admin"], "ready");
+}
+
+#[tokio::test]
+async fn the_metrics_count_what_was_served() {
+    let world = World::start(2, &[]).await;
+    world.spread(6).await;
+    world
+        .client
+        .request(Method::from_bytes(b"BREW").unwrap(), world.url("/"))
+        .send()
+        .await
+        .unwrap();
+    let series = |method: &str, code: u16| {
+        let backend = world.id(0);
+        format!(
+            "evenkeel_requests_total{{pool=\"default\",backend=\"{backend}\",\
+             method=\"{method}\",code=\"{code}\"}}"
+        )
+    };
+    assert_eq!(world.metric(&series("GET", 200)).await, 3.0);
+    let id = world.id(0);
+    let count =
+        format!("evenkeel_request_duration_seconds_count{{pool=\"default\",backend=\"{id}\"}}");
+    assert!(world.metric(&count).await >= 3.0);
+    let up = format!("evenkeel_backend_up{{pool=\"default\",backend=\"{id}\"}}");
+    assert_eq!(world.metric(&up).await, 1.0);
+    let text = world.client.get(world.admin_url("/metrics")).send().await.unwrap();
+    assert!(text.text().await.unwrap().contains("method=\"_OTHER\""));
+}

@@ -1,0 +1,165 @@
+//! Who gets which share of the requests, and that nobody notices a backend that dies.
+#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
+
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use common::{World, even, served_by, server};
+use serde_json::json;
+
+/// Sends `count` requests from one task, on one kept connection or on a new one for each.
+async fn send(world: &World, count: usize, is_kept: bool) -> BTreeMap<String, usize> {
+    let builder = reqwest::Client::builder().no_proxy();
+    let client = if is_kept { builder } else { builder.pool_max_idle_per_host(0) }.build().unwrap();
+    let mut counts = BTreeMap::new();
+    for _ in 0..count {
+        let answer = client.get(world.url("/")).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        *counts.entry(served_by(&answer)).or_default() += 1;
+        answer.bytes().await.unwrap();
+    }
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_spread_exactly_over_kept_and_new_connections_and_all_workers() {
+    let world = Arc::new(World::start(3, &[("PROXY_WORKERS", "4")]).await);
+    let tasks: Vec<_> = (0..12)
+        .map(|task| {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move { send(&world, 500, task % 2 == 0).await })
+        })
+        .collect();
+    let mut counts = BTreeMap::new();
+    for task in tasks {
+        for (server, count) in task.await.unwrap() {
+            *counts.entry(server).or_insert(0) += count;
+        }
+    }
+    assert_eq!(counts, even(&["s0", "s1", "s2"], 2_000));
+}
+
+#[tokio::test]
+async fn weights_share_out_the_requests() {
+    let world = World::start(2, &[]).await;
+    let (status, backend) = world.patch(&world.id(0), json!({"weight": 3})).await;
+    assert_eq!((status, &backend["weight"]), (200, &json!(3)));
+    let expected = [("s0".to_owned(), 30), ("s1".to_owned(), 10)].into();
+    assert_eq!(world.spread(40).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killing_one_of_three_backends_under_load_fails_no_request() {
+    let mut world = World::start(3, &[]).await;
+    let (victim, listener) = (world.servers[1].take().unwrap(), world.proxy.address);
+    let url = format!("http://{listener}/bytes/2000");
+    let (is_over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let load: Vec<_> = (0..8)
+        .map(|_| {
+            let (url, is_over, done) = (url.clone(), Arc::clone(&is_over), Arc::clone(&done));
+            tokio::spawn(async move {
+                let client = reqwest::Client::builder().no_proxy().build().unwrap();
+                while !is_over.load(Ordering::Relaxed) {
+                    let answer = client.get(&url).send().await.unwrap();
+                    assert_eq!(answer.status(), 200);
+                    assert_eq!(answer.bytes().await.unwrap().len(), 2000);
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let more = async |count: usize| {
+        let goal = done.load(Ordering::Relaxed) + count;
+        world.until("the load to go on", async || done.load(Ordering::Relaxed) >= goal).await;
+    };
+    more(200).await;
+    let address = victim.address;
+    tokio::task::spawn_blocking(move || victim.kill()).await.unwrap().unwrap();
+    more(1000).await;
+    world
+        .until("the dead one to be down", async || {
+            world.backend(&address.to_string()).await["health"] == "down"
+        })
+        .await;
+    more(200).await;
+    is_over.store(true, Ordering::Relaxed);
+    for task in load {
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_dead_backend_comes_back_by_itself() {
+    let mut world = World::start(2, &[]).await;
+    let victim = world.servers[0].take().unwrap();
+    let address = victim.address;
+    tokio::task::spawn_blocking(move || victim.kill()).await.unwrap().unwrap();
+    world.until_eligible(1).await;
+    assert_eq!(world.spread(10).await, even(&["s1"], 10));
+    let listener = chassis::net::bind("TEST_PORT", address.ip(), address.port()).unwrap();
+    world.servers[0] = Some(server(0, listener));
+    world.until_eligible(2).await;
+    assert_eq!(world.spread(10).await, even(&["s0", "s1"], 5));
+}
+
+#[tokio::test]
+async fn an_http_probe_takes_out_a_backend_that_says_it_is_not_ready() {
+    let world = World::start(2, &[("PROXY_PROBE", "http")]).await;
+    let url = format!("http://{}/admin/ready", world.id(0));
+    let ready = async |is_ready: bool| {
+        let answer = world.client.put(&url).json(&json!({"ready": is_ready})).send().await;
+        assert_eq!(answer.unwrap().status(), 200);
+    };
+    ready(false).await;
+    world.until_eligible(1).await;
+    let backend = world.backend(&world.id(0)).await;
+    assert!(backend["reasons"][0].as_str().unwrap().contains("answered 503"), "{backend}");
+    assert_eq!(world.spread(4).await, even(&["s1"], 4));
+    ready(true).await;
+    world.until_eligible(2).await;
+}
+
+#[tokio::test]
+async fn a_backend_whose_name_does_not_resolve_is_told_and_the_others_serve() {
+    let live = server(0, common::any_port());
+    let backends = format!("http://does-not-exist.invalid:80,http://{}", live.address);
+    let world = World::over(&backends, &[], vec![live]);
+    world.until_eligible(1).await;
+    let backend = world.backend("does-not-exist.invalid:80").await;
+    assert_eq!(backend["effective"], "down");
+    let reason = backend["reasons"][0].as_str().unwrap();
+    assert!(reason.contains("does-not-exist.invalid does not resolve"), "{reason}");
+    assert_eq!(world.spread(4).await, even(&["s0"], 4));
+}
+
+#[tokio::test]
+async fn without_any_backend_the_proxy_runs_is_not_ready_says_why_and_recovers() {
+    let address = common::closed_port();
+    let mut world = World::over(&format!("http://{address}"), &[], vec![]);
+    world
+        .until("the first probe", async || {
+            let text = world.client.get(world.admin_url("/readyz")).send().await.unwrap();
+            assert_eq!(text.status(), 503);
+            text.text().await.unwrap().contains("connection refused")
+        })
+        .await;
+    let answer = world.client.get(world.url("/")).send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.headers()["retry-after"], "1");
+    let proxy_status = answer.headers()["proxy-status"].to_str().unwrap();
+    assert!(proxy_status.contains("no_backend"), "{proxy_status}");
+
+    let listener = chassis::net::bind("TEST_PORT", address.ip(), address.port()).unwrap();
+    world.servers.push(Some(server(0, listener)));
+    world.until_eligible(1).await;
+    let ready = world.client.get(world.admin_url("/readyz")).send().await.unwrap();
+    assert_eq!(ready.status(), 200);
+    assert_eq!(world.get("/").await, (200, "s0".to_owned()));
+}

@@ -1,0 +1,166 @@
+//! Three lines to a running proxy with servers behind it, on ports that the system chooses.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // Each test file uses a part; a failing helper panics.
+
+pub mod raw;
+
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use chassis::shutdown::Stop;
+use evenkeel_stack::{Service, start_proxy, start_server};
+use proxy::settings::Settings as ProxySettings;
+use serde_json::Value;
+
+/// Longer than anything that a test waits for takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct World {
+    pub servers: Vec<Option<Service>>,
+    pub proxy: Service,
+    pub admin: SocketAddr,
+    pub client: reqwest::Client,
+}
+
+impl World {
+    /// Starts `servers` servers named s0, s1 … and a proxy over them, and waits until all are up.
+    pub async fn start(servers: usize, variables: &[(&str, &str)]) -> Self {
+        let servers: Vec<Service> = (0..servers).map(|index| server(index, any_port())).collect();
+        let urls: Vec<String> =
+            servers.iter().map(|server| format!("http://{}", server.address)).collect();
+        let world = Self::over(&urls.join(","), variables, servers);
+        world.until_eligible(world.servers.len()).await;
+        world
+    }
+
+    /// Starts a proxy over any backends, and waits for nothing.
+    pub fn over(backends: &str, variables: &[(&str, &str)], servers: Vec<Service>) -> Self {
+        let mut all = vec![
+            ("PROXY_BACKENDS", backends),
+            ("PROXY_STOP_QUIET", "300ms"),
+            ("PROXY_PROBE_INTERVAL", "500ms"),
+            ("PROXY_LOG", "warn"),
+        ];
+        all.retain(|(name, _)| !variables.iter().any(|(other, _)| other == name));
+        all.extend(variables);
+        let listeners = proxy::Listeners { traffic: any_port(), admin: any_port() };
+        let admin = listeners.admin.local_addr().unwrap();
+        let proxy = start_proxy(listeners, ProxySettings::from_variables(&all)).unwrap();
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        Self { servers: servers.into_iter().map(Some).collect(), proxy, admin, client }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.proxy.address)
+    }
+
+    pub fn admin_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.admin)
+    }
+
+    /// The id of the backend that server `index` is.
+    pub fn id(&self, index: usize) -> String {
+        self.servers[index].as_ref().unwrap().address.to_string()
+    }
+
+    /// Asks for `path` and tells who answered, with the status.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let answer = self.client.get(self.url(path)).send().await.unwrap();
+        (answer.status().as_u16(), served_by(&answer))
+    }
+
+    /// Sends `count` requests one after the other and counts who answered.
+    pub async fn spread(&self, count: usize) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for _ in 0..count {
+            let (status, server) = self.get("/").await;
+            assert_eq!(status, 200);
+            *counts.entry(server).or_default() += 1;
+        }
+        counts
+    }
+
+    pub async fn admin_json(&self, path: &str) -> Value {
+        self.client.get(self.admin_url(path)).send().await.unwrap().json().await.unwrap()
+    }
+
+    pub async fn backend(&self, id: &str) -> Value {
+        self.admin_json(&format!("/v1/pools/default/backends/{id}")).await
+    }
+
+    /// Changes a backend and gives the status and the answer.
+    pub async fn patch(&self, id: &str, change: Value) -> (u16, Value) {
+        let url = self.admin_url(&format!("/v1/pools/default/backends/{id}"));
+        let answer = self.client.patch(url).json(&change).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    pub async fn until_eligible(&self, count: usize) {
+        self.until("eligible backends", async || {
+            self.admin_json("/v1/pools/default").await["counts"]["eligible"] == count
+        })
+        .await;
+    }
+
+    /// Waits for a condition.
+    pub async fn until(&self, what: &str, condition: impl AsyncFnMut() -> bool) {
+        if !wait_for(condition).await {
+            let state = self.admin_json("/v1/pools").await;
+            panic!("waited in vain for {what}: {state:#}");
+        }
+    }
+
+    /// Waits for a condition when the proxy may be gone.
+    pub async fn until_without_admin(&self, what: &str, condition: impl AsyncFnMut() -> bool) {
+        assert!(wait_for(condition).await, "waited in vain for {what}");
+    }
+
+    pub async fn metric(&self, series: &str) -> f64 {
+        let text = self.client.get(self.admin_url("/metrics")).send().await.unwrap();
+        let text = text.text().await.unwrap();
+        let line = text.lines().find(|line| line.starts_with(series));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let services = self.servers.iter().flatten().chain([&self.proxy]);
+        services.for_each(|service| service.ask_to_stop(Stop::Prompt));
+    }
+}
+
+async fn wait_for(mut condition: impl AsyncFnMut() -> bool) -> bool {
+    let wait = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.is_ok()
+}
+
+pub fn any_port() -> TcpListener {
+    chassis::net::bind("TEST_PORT", [127, 0, 0, 1].into(), 0).unwrap()
+}
+
+/// A port that nobody listens on.
+pub fn closed_port() -> SocketAddr {
+    any_port().local_addr().unwrap()
+}
+
+pub fn server(index: usize, listener: TcpListener) -> Service {
+    let settings =
+        server::Settings { name: format!("s{index}"), faults: true, ..server::Settings::default() };
+    start_server(listener, settings).unwrap()
+}
+
+pub fn served_by(answer: &reqwest::Response) -> String {
+    let value = answer.headers().get("x-served-by").and_then(|value| value.to_str().ok());
+    value.unwrap_or("nobody").to_owned()
+}
+
+pub fn even(names: &[&str], count: usize) -> BTreeMap<String, usize> {
+    names.iter().map(|name| ((*name).to_owned(), count)).collect()
+}

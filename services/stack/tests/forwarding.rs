@@ -1,0 +1,308 @@
+//! What arrives at a backend and what comes back, byte by byte where it matters.
+#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{
+    World,
+    raw::{RawBackend, exchange, read_head, status},
+};
+use futures_util::{SinkExt, StreamExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_tungstenite::tungstenite::Message;
+
+/// A proxy over one raw backend that counts as up without probes.
+async fn over(backend: &RawBackend, variables: &[(&str, &str)]) -> World {
+    let mut all = vec![("PROXY_PROBE", "off")];
+    all.extend(variables);
+    let world = World::over(&format!("http://{}", backend.address), &all, vec![]);
+    world.until_eligible(1).await;
+    world
+}
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+
+#[tokio::test]
+async fn the_head_that_arrives_is_the_clients_with_the_proxys_fields() {
+    let backend = RawBackend::start(OK).await;
+    let world = over(&backend, &[]).await;
+    let request = "GET /a%20b?c=d HTTP/1.1\r\nHost: shop.example\r\nAccept: */*\r\n\
+                   traceparent: 00-1-2-01\r\nX-Forwarded-For: 6.6.6.6\r\nTE: gzip\r\n\
+                   Connection: close, X-Hop\r\nX-Hop: 1\r\n\r\n";
+    let answer = exchange(world.proxy.address, request).await;
+    assert_eq!(status(&answer), 200);
+    assert!(answer.ends_with("ok") && answer.contains("x-request-id: "), "{answer}");
+    assert!(answer.contains("connection: close"), "the client asked for it: {answer}");
+    let head = backend.last_head().await;
+    for line in [
+        "GET /a%20b?c=d HTTP/1.1\r\n",
+        "host: shop.example\r\n",
+        "accept: */*\r\n",
+        "traceparent: 00-1-2-01\r\n",
+        "x-forwarded-for: 127.0.0.1\r\n",
+        "x-forwarded-proto: http\r\n",
+        "x-forwarded-host: shop.example\r\n",
+        "via: 1.1 evenkeel\r\n",
+        "x-request-id: ",
+    ] {
+        assert!(head.contains(line), "{line:?} is missing in:\n{head}");
+    }
+    for gone in ["x-hop", "connection", "\r\nte:", "6.6.6.6"] {
+        assert!(!head.contains(gone), "{gone:?} is in:\n{head}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_backend_does_wrong_becomes_a_clear_status() {
+    let cases: [(&'static [u8], u16, &str); 4] = [
+        (b"garbage\r\n\r\n", 502, "protocol_error"),
+        (b"", 502, "reset_before_headers"),
+        (b"HTTP/1.1 200", 502, "reset_before_headers"),
+        (b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n", 502, "protocol_error"),
+    ];
+    for (answer, expected, token) in cases {
+        let backend = RawBackend::start(answer).await;
+        let world = over(&backend, &[]).await;
+        let request =
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let answer = exchange(world.proxy.address, request).await;
+        assert_eq!(status(&answer), expected, "{answer}");
+        assert!(answer.contains(&format!("details=\"{token}\"")), "{answer}");
+        assert_eq!(backend.heads.lock().await.len(), 1, "a POST must not be sent twice");
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_breaks_off_is_visibly_cut() {
+    let backend = RawBackend::start(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
+    let world = over(&backend, &[]).await;
+    let answer = exchange(world.proxy.address, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.contains("content-length: 10") && answer.ends_with("half"), "{answer}");
+    let series = format!(
+        "evenkeel_failures_total{{pool=\"default\",backend=\"{}\",reason=\"reset_mid_body\"}}",
+        backend.address
+    );
+    world.until("the failure to be counted", async || world.metric(&series).await == 1.0).await;
+}
+
+#[tokio::test]
+async fn a_silent_backend_is_a_504_and_is_not_asked_twice() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backends = format!("http://{}", listener.local_addr().unwrap());
+    let variables = [("PROXY_PROBE", "off"), ("PROXY_RESPONSE_TIMEOUT", "200ms")];
+    let world = World::over(&backends, &variables, vec![]);
+    world.until_eligible(1).await;
+    let answer = world.client.get(world.url("/")).send().await.unwrap();
+    assert_eq!(answer.status(), 504);
+    let proxy_status = answer.headers()["proxy-status"].to_str().unwrap();
+    assert!(proxy_status.contains("response_timeout"), "{proxy_status}");
+}
+
+#[tokio::test]
+async fn a_response_that_stalls_is_cut() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backends = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let variables = [("PROXY_PROBE", "off"), ("PROXY_READ_TIMEOUT", "200ms")];
+    let world = World::over(&backends, &variables, vec![]);
+    world.until_eligible(1).await;
+    let answer = exchange(world.proxy.address, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.ends_with("half"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_refused_post_goes_to_another_backend_because_nothing_was_sent() {
+    let backend = RawBackend::start(OK).await;
+    let closed = common::closed_port();
+    let backends = format!("http://{closed},http://{}", backend.address);
+    let world = World::over(&backends, &[("PROXY_PROBE", "off")], vec![]);
+    world.until_eligible(2).await;
+    for _ in 0..4 {
+        let answer = world.client.post(world.url("/")).body("body").send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    assert_eq!(backend.heads.lock().await.len(), 4);
+}
+
+#[tokio::test]
+async fn an_idempotent_request_that_got_no_answer_goes_to_another_backend() {
+    let (silent, good) = (RawBackend::start(b"").await, RawBackend::start(OK).await);
+    let backends = format!("http://{},http://{}", silent.address, good.address);
+    let world = World::over(&backends, &[("PROXY_PROBE", "off")], vec![]);
+    world.until_eligible(2).await;
+    for _ in 0..4 {
+        assert_eq!(world.client.get(world.url("/")).send().await.unwrap().status(), 200);
+    }
+    assert_eq!(silent.heads.lock().await.len(), 2);
+    let statuses = async || {
+        let mut statuses = Vec::new();
+        for _ in 0..2 {
+            let answer = world.client.post(world.url("/")).send().await.unwrap();
+            statuses.push(answer.status().as_u16());
+        }
+        statuses.sort_unstable();
+        statuses
+    };
+    assert_eq!(statuses().await, [200, 502], "a POST is not sent twice");
+}
+
+#[tokio::test]
+async fn a_message_that_two_parties_could_read_differently_never_reaches_a_backend() {
+    let backend = RawBackend::start(OK).await;
+    let world = over(&backend, &[]).await;
+    let cases = [
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
+    ];
+    for request in cases {
+        let answer = exchange(world.proxy.address, request).await;
+        assert_eq!(status(&answer), 400, "{request:?}: {answer}");
+    }
+    let connect = "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\nConnection: close\r\n\r\n";
+    assert_eq!(status(&exchange(world.proxy.address, connect).await), 501);
+    assert_eq!(backend.heads.lock().await.len(), 0);
+}
+
+#[tokio::test]
+async fn an_absolute_target_is_forwarded_in_origin_form() {
+    let backend = RawBackend::start(OK).await;
+    let world = over(&backend, &[]).await;
+    let request = "GET http://b.example/x?y HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    assert_eq!(status(&exchange(world.proxy.address, request).await), 200);
+    let head = backend.last_head().await;
+    assert!(
+        head.starts_with("GET /x?y HTTP/1.1\r\n") && head.contains("host: b.example"),
+        "{head}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_is_served() {
+    let backend = RawBackend::start(OK).await;
+    let world = over(&backend, &[]).await;
+    let answer = exchange(world.proxy.address, "GET / HTTP/1.0\r\n\r\n").await;
+    assert!(status(&answer) == 200 && answer.ends_with("ok"), "{answer}");
+    assert!(backend.last_head().await.contains(&format!("host: {}", backend.address)));
+}
+
+#[tokio::test]
+async fn bodies_pass_both_ways_whole_whatever_their_framing() {
+    let world = World::start(2, &[]).await;
+    let body: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let sized = world.client.post(world.url("/echo")).body(body.clone()).send().await.unwrap();
+    assert_eq!(sized.bytes().await.unwrap(), body);
+    let mut stream = TcpStream::connect(world.proxy.address).await.unwrap();
+    let head = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\
+                Connection: close\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("hello") && answer.contains('!'), "{answer}");
+    let head = world.client.head(world.url("/bytes/1000")).send().await.unwrap();
+    assert_eq!(
+        (head.status().as_u16(), &head.headers()["content-length"]),
+        (200, &"1000".parse().unwrap())
+    );
+}
+
+#[tokio::test]
+async fn a_get_with_a_chunked_body_keeps_its_framing() {
+    let backend = RawBackend::start(OK).await;
+    let world = over(&backend, &[]).await;
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\
+                   Connection: close\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    assert_eq!(status(&exchange(world.proxy.address, request).await), 200);
+    // Without it, the backend would take the body for the next request.
+    assert!(backend.last_head().await.contains("transfer-encoding: chunked\r\n"));
+}
+
+#[tokio::test]
+async fn a_web_socket_echoes_through_the_proxy_and_holds_its_ticket() {
+    let world = World::start(1, &[]).await;
+    let url = format!("ws://{}/ws", world.proxy.address);
+    let (mut socket, answer) = tokio_tungstenite::connect_async(url).await.unwrap();
+    assert_eq!(answer.status(), 101);
+    socket.send(Message::text("hello")).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("hello"));
+    assert_eq!(world.backend(&world.id(0)).await["in_flight"], 1);
+    socket.close(None).await.unwrap();
+    while let Some(Ok(_)) = socket.next().await {}
+    drop(socket);
+    world
+        .until("the ticket to be given back", async || {
+            world.backend(&world.id(0)).await["in_flight"] == 0
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_counted_as_such_and_gives_its_ticket_back() {
+    let world = World::start(1, &[]).await;
+    let mut stream = TcpStream::connect(world.proxy.address).await.unwrap();
+    stream.write_all(b"GET /delay/60s HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let in_flight = async || world.backend(&world.id(0)).await["in_flight"].clone();
+    world.until("the request to be in flight", async || in_flight().await == 1).await;
+    drop(stream);
+    world.until("the ticket to be given back", async || in_flight().await == 0).await;
+    let backend = world.id(0);
+    let gone = format!(
+        "evenkeel_requests_total{{pool=\"default\",backend=\"{backend}\",method=\"GET\",code=\"499\"}}"
+    );
+    assert_eq!(world.metric(&gone).await, 1.0);
+    assert_eq!(world.backend(&backend).await["traffic"]["failures_total"], 0);
+}
+
+#[tokio::test]
+async fn a_head_that_trickles_in_is_answered_408_and_an_idle_connection_is_closed() {
+    let variables = [("PROXY_HEADER_TIMEOUT", "300ms"), ("PROXY_IDLE_TIMEOUT", "600ms")];
+    let world = World::start(1, &variables).await;
+    let answer = exchange(world.proxy.address, "GET / HTTP/1.1\r\nHos").await;
+    assert_eq!(status(&answer), 408, "{answer}");
+    let answer = exchange(world.proxy.address, "GET /status/204 HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(status(&answer), 204, "closed after its idle time: {answer}");
+    assert!(!answer.contains("408"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_upload_that_stalls_is_the_clients_fault() {
+    let world = World::start(1, &[("PROXY_RESPONSE_TIMEOUT", "300ms")]).await;
+    let request = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n";
+    let mut stream = TcpStream::connect(world.proxy.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let head = tokio::time::timeout(Duration::from_secs(20), read_head(&mut stream)).await.unwrap();
+    // The echo may have begun its answer before anything arrived.
+    assert!([200, 408].contains(&status(&head)), "{head}");
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_the_backend_closed_is_not_used_again() {
+    let world = World::start(1, &[]).await;
+    for _ in 0..3 {
+        assert_eq!(world.get("/").await.0, 200);
+        let backend = world.id(0);
+        let made = format!(
+            "evenkeel_connect_duration_seconds_count{{pool=\"default\",backend=\"{backend}\"}}"
+        );
+        assert!(world.metric(&made).await >= 1.0);
+    }
+    // Its answers close each connection, so that every request needs a new one.
+    let backend = RawBackend::start(OK).await;
+    let world = over(&backend, &[]).await;
+    for _ in 0..5 {
+        assert_eq!(world.client.post(world.url("/")).send().await.unwrap().status(), 200);
+    }
+    assert_eq!(backend.heads.lock().await.len(), 5);
+}
