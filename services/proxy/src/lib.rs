@@ -77,9 +77,9 @@ impl Listeners {
 /// starts one per worker and one that accepts.
 ///
 /// # Errors
-/// The system refused a thread, a runtime or the use of a listener.
+/// The system refused a thread, a runtime or the use of a listener, or the token's file.
 pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std::io::Result<()> {
-    let settings = Arc::new(settings);
+    let settings = Arc::new(settings.make_token()?);
     let clock = Clock::start();
     let pool = Pool::new("default", probe_plan(&settings), fastrand::u64(..));
     let pickers: Vec<Picker> = (0..settings.workers).map(|_| pool.picker()).collect();
@@ -111,12 +111,13 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let Listeners { traffic, admin } = listeners;
+    let (address, admin_address) = (traffic.local_addr()?, admin.local_addr()?);
     let accept_stats = Arc::clone(&stats);
     let accept = move || accept::run(&traffic, &senders, &accept_stats, &stage_receiver);
     threads.push(std::thread::Builder::new().name("accept".to_owned()).spawn(accept)?);
     let result = runtime.block_on(async {
         start_control(&control, &stats, &settings, admin, &shutdown, inbox)?;
-        tracing::info!(port = settings.port, admin_port = settings.admin_port, "proxy started");
+        tracing::info!(%address, %admin_address, workers = settings.workers, "proxy started");
         let picks = control.read(Pool::picker);
         stop(&shutdown, settings.stop, &picks, &stage, &time_is_up, threads).await
     });

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path::Path,
     time::Duration,
 };
 
@@ -49,6 +50,8 @@ pub struct Settings {
     pub stop: StopPlan,
     /// Needed for changes over the admin API.
     pub admin_token: Option<Secret>,
+    /// A file to make with a random admin token when the proxy starts, if it does not exist.
+    pub admin_token_to_make: Option<String>,
     /// Needed for reading over the admin API.
     pub admin_read_token: Option<Secret>,
     /// How to log.
@@ -263,11 +266,13 @@ impl chassis::settings::Settings for Settings {
         let max = mistakes.parse("proxy_stop_max", &raw.proxy_stop_max, units::duration);
         let probe = probe(&raw, mistakes);
         let timeouts = timeouts(&raw, mistakes);
-        create_token(&raw, mistakes);
+        let admin_token_to_make = token_to_make(&raw, mistakes);
+        let admin_token_file =
+            raw.proxy_admin_token_file.as_deref().filter(|_| admin_token_to_make.is_none());
         let admin_token = Secret::parse(
             "proxy_admin_token",
             raw.proxy_admin_token.as_deref(),
-            raw.proxy_admin_token_file.as_deref(),
+            admin_token_file,
             mistakes,
         );
         let admin_read_token = Secret::parse(
@@ -293,6 +298,7 @@ impl chassis::settings::Settings for Settings {
             trusted_proxies: trusted_proxies?,
             stop: StopPlan { quiet: quiet?, max: max? },
             admin_token,
+            admin_token_to_make,
             admin_read_token,
             log: log?,
         })
@@ -308,6 +314,20 @@ impl chassis::settings::Settings for Settings {
 }
 
 impl Settings {
+    /// Makes the admin token's file if that is to be done, and reads it.
+    ///
+    /// # Errors
+    /// The file cannot be made or read.
+    pub(crate) fn make_token(mut self) -> std::io::Result<Self> {
+        if let Some(path) = self.admin_token_to_make.take() {
+            let made = Secret::make_file(&path).and_then(|()| Secret::from_file(&path));
+            let describe =
+                |expected| format!("PROXY_ADMIN_TOKEN_FILE={path:?}: expected {expected}");
+            self.admin_token = Some(made.map_err(|e| std::io::Error::other(describe(e)))?);
+        }
+        Ok(self)
+    }
+
     /// The settings that the given variables make, without the process's own environment: for
     /// tests and for programs that contain a proxy.
     ///
@@ -379,19 +399,18 @@ fn timeouts(raw: &Raw, mistakes: &mut Mistakes) -> Option<Timeouts> {
     })
 }
 
-fn create_token(raw: &Raw, mistakes: &mut Mistakes) {
-    let create =
-        mistakes.parse("proxy_admin_token_create", &raw.proxy_admin_token_create, units::switch);
-    match (create, raw.proxy_admin_token_file.as_deref()) {
-        (Some(true), Some(path)) => {
-            if let Err(expected) = Secret::make_file(path) {
-                mistakes.note("proxy_admin_token_file", path, expected);
-            }
-        }
-        (Some(true), None) => {
+/// The token file to make at the start. Reading settings must not write anything: `--check` and
+/// `healthcheck` read them too.
+fn token_to_make(raw: &Raw, mistakes: &mut Mistakes) -> Option<String> {
+    let is_wanted =
+        mistakes.parse("proxy_admin_token_create", &raw.proxy_admin_token_create, units::switch)?;
+    match raw.proxy_admin_token_file.as_deref() {
+        None if is_wanted => {
             mistakes.note("proxy_admin_token_create", "true", "PROXY_ADMIN_TOKEN_FILE beside it");
+            None
         }
-        _ => {}
+        Some(path) if is_wanted && !Path::new(path).exists() => Some(path.to_owned()),
+        _ => None,
     }
 }
 
