@@ -150,6 +150,8 @@ function filter() {
 /* Changes. */
 
 function toast(text, good) {
+  // One good result at a time; bad ones stay until they are dismissed.
+  for (const old of document.querySelectorAll(".toast.good")) old.remove();
   const box = document.createElement("p");
   box.className = `toast ${good ? "good" : "bad"}`;
   box.append(Object.assign(document.createElement("span"), { textContent: text }));
@@ -205,7 +207,8 @@ async function send(form, button) {
     problem = ["The dashboard did not answer. Whether the change was made is not known.", false];
   }
   const [text, forcible] = problem;
-  objection(text.charAt(0).toUpperCase() + text.slice(1), forcible);
+  // A sentence begins with a capital, a name such as localhost:8081 stays as it is.
+  objection(/^[a-z]+[ ,]/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text, forcible);
 }
 
 document.addEventListener("submit", (event) => {

@@ -44,7 +44,7 @@ pub(crate) fn chart(
                 line.grid x1=(LEFT) x2=(right) y1=(y) y2=(y) {}
                 text.axis x=(LEFT - 6.0) y=(y + 3.5) text-anchor="end" { (label(top * step)) }
             }
-            @for (index, minutes) in ["−5 min", "−4 min", "−3 min", "−2 min", "−1 min", "now"].iter().enumerate() {
+            @for (index, minutes) in ["5 min ago", "", "−3 min", "−2 min", "−1 min", "now"].iter().enumerate() {
                 @let x = LEFT + width * index as f64 / 5.0;
                 text.axis x=(x) y="119" text-anchor=(anchor(index)) { (minutes) }
             }

@@ -90,7 +90,7 @@ fn about(answer: &Answer) -> Headline {
     let sentence = format!(
         "{serving} of {total} serve: {}{}",
         naming(&missing),
-        failing.map(|failing| failing.replacen(", but", "; ", 1)).unwrap_or_default()
+        failing.map(|failing| failing.replacen(", but", ";", 1)).unwrap_or_default()
     );
     say(tone, sentence)
 }
@@ -190,8 +190,12 @@ pub(crate) fn error_tone(share: f64) -> &'static str {
     if share >= ERRORS_WORTH_TELLING { Tone::Bad.class() } else { Tone::Busy.class() }
 }
 
-/// The first letter in upper case.
+/// The first letter in upper case, unless the first word is a name such as `localhost:8081`.
 pub(crate) fn capital(text: &str) -> String {
+    let first = text.split(' ').next().unwrap_or_default();
+    if first.trim_end_matches([',', ':', ';']).contains(|letter: char| !letter.is_alphabetic()) {
+        return text.to_owned();
+    }
     let mut letters = text.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
@@ -215,6 +219,14 @@ mod tests {
         .unwrap();
         let headline = about(&answer);
         (headline.tone, headline.sentence)
+    }
+
+    #[test]
+    fn sentences_begin_with_a_capital_and_names_stay_as_they_are() {
+        assert_eq!(capital("send the token"), "Send the token");
+        assert_eq!(capital("localhost:8081 stays"), "localhost:8081 stays");
+        assert_eq!(capital("a-1 stays"), "a-1 stays");
+        assert_eq!(capital(""), "");
     }
 
     #[test]

@@ -27,6 +27,9 @@ use crate::{
 /// Events kept for the page; the proxy itself keeps a thousand.
 const EVENTS_MOST: usize = 100;
 
+/// Trouble shorter than this is not logged.
+const LOG_AFTER: Duration = Duration::from_secs(2);
+
 /// What is known at one moment.
 pub(crate) struct View {
     /// The last good answer.
@@ -135,6 +138,7 @@ pub(crate) fn start(
         metrics,
         start: Instant::now(),
         reads_need_token: false,
+        troubled: None,
         run: 0,
         after: 0,
         view: View::new(),
@@ -161,6 +165,8 @@ struct Poller {
     start: Instant,
     /// Whether the proxy once asked for a token; until then none is sent with reads.
     reads_need_token: bool,
+    /// Since when polls fail, and whether the log tells.
+    troubled: Option<(Instant, bool)>,
     /// Counts restarts of the proxy; makes ids of events unique across them.
     run: u32,
     /// The newest event seen.
@@ -184,15 +190,30 @@ impl Poller {
             headline: fault.headline(),
             explanation: fault.explain(self.api.url()),
         });
-        match (&self.view.trouble, &trouble) {
-            (None, Some(trouble)) => tracing::warn!("{}", trouble.explanation),
-            (Some(_), None) => tracing::info!("the proxy answers again"),
-            _ => {}
-        }
+        self.log(trouble.as_ref());
         self.view.trouble = trouble;
         let seen = self.view.picture.as_ref().filter(|_| self.view.trouble.is_none());
         let answer = seen.map(|picture| &picture.answer);
         Arc::make_mut(&mut self.view.history).record(self.start.elapsed().as_secs_f64(), answer);
+    }
+
+    /// One line when trouble lasts and one when it is over. The page shows it at once, but a log
+    /// should not warn of a proxy that starts a moment after the dashboard.
+    fn log(&mut self, trouble: Option<&Trouble>) {
+        match (trouble, self.troubled) {
+            (Some(_), None) => self.troubled = Some((self.view.at, false)),
+            (Some(trouble), Some((since, false))) if self.view.at - since >= LOG_AFTER => {
+                tracing::warn!("{}", trouble.explanation);
+                self.troubled = Some((since, true));
+            }
+            (None, Some((_, logged))) => {
+                if logged {
+                    tracing::info!("the proxy answers again");
+                }
+                self.troubled = None;
+            }
+            _ => {}
+        }
     }
 
     async fn ask(&mut self) -> Result<(), Fault> {

@@ -13,7 +13,7 @@ use crate::{
     history::History,
     icons::icon,
     model::{Admin, Backend, Pool},
-    words::{count, number, percent, since},
+    words::{Tone, count, number, percent, since},
 };
 
 /// Heading, and the class of the column's cells.
@@ -194,7 +194,7 @@ fn health(backend: &Backend, now: SystemTime) -> Markup {
                 " " time.quiet datetime=(at) title=(at) { "for " (since) }
             }
         }
-        @if !backend.health_reason.is_empty() { small title=(backend.health_reason) { (backend.health_reason) } }
+        @if !backend.health_reason.is_empty() { small.calm[tone == Tone::Good] title=(backend.health_reason) { (backend.health_reason) } }
     }
 }
 

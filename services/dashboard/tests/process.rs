@@ -35,6 +35,15 @@ fn a_port_in_use_is_one_clear_line() {
 }
 
 #[test]
+fn healthcheck_says_that_nobody_answers() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let arguments = ["--bind", "127.0.0.1", "--port", &free, "healthcheck"];
+    let (code, text) = told(dashboard().args(arguments));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("not ready: no answer from"), "{text}");
+}
+
+#[test]
 fn check_and_help_answer_and_leave() {
     assert_eq!(told(dashboard().arg("--check")).0, Some(0));
     let help = dashboard().arg("--help").output().unwrap();
