@@ -1,6 +1,6 @@
 //! The operator's page: every backend live, and the controls to take one out and bring it back.
 //!
-//! One task asks the proxy's admin API and publishes what it saw as a [`poll::View`]; everything
+//! One task asks the proxy's admin API and publishes what it saw as a `poll::View`; everything
 //! a visitor gets is rendered from the newest view. The page is whole without JavaScript; the
 //! script only swaps what changed, and asks "sure?" in a dialog.
 
@@ -39,6 +39,7 @@ mod live;
 mod metrics;
 mod model;
 mod page;
+mod panels;
 mod permit;
 mod poll;
 mod session;

@@ -7,17 +7,14 @@ use http::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 
 use crate::{
-    assets,
-    charts::{Line, chart},
-    events,
+    assets, events,
     frame::Frame,
     headline::{self, Headline},
-    history::{History, Sample},
     icons::mark,
-    model::{Admin, Traffic},
+    model::Admin,
+    panels,
     poll::View,
     table,
-    words::{millis, number, percent},
 };
 
 /// From this many backends a filter helps more than it costs room.
@@ -59,10 +56,10 @@ fn make_frame(view: &View, url: &str, may_change: bool) -> Frame {
                 "freshness",
                 html! { div id="freshness" hidden data-stale=(stale) data-total=(total) {} },
             ),
-            part("panel-rate", rate_panel(&traffic, &view.history)),
-            part("panel-errors", error_panel(&traffic, &view.history)),
-            part("panel-latency", latency_panel(&traffic, &view.history)),
-            part("panel-flight", flight_panel(in_flight, &view.history)),
+            part("panel-rate", panels::rate(&traffic, &view.history)),
+            part("panel-errors", panels::errors(&traffic, &view.history)),
+            part("panel-latency", panels::latency(&traffic, &view.history)),
+            part("panel-flight", panels::in_flight(in_flight, &view.history)),
             part("counts", table::counts(total, serving)),
             part("events", events::list(view)),
         ],
@@ -71,75 +68,6 @@ fn make_frame(view: &View, url: &str, may_change: bool) -> Frame {
             .map(|pool| table::pool(pool, &view.history, view.now(), may_change, several))
             .collect(),
     }
-}
-
-fn rate_panel(traffic: &Traffic, history: &History) -> Markup {
-    let now = number(traffic.requests_per_second);
-    let lines = [line("rate", history, |sample| sample.rate)];
-    html! {
-        section.panel id="panel-rate" aria-label="Requests" {
-            h2 { "Requests" }
-            p.figure { b { (now) } " per second" }
-            (chart(&lines, 1.0, number, &format!("Requests per second over five minutes, now {now}")))
-        }
-    }
-}
-
-fn error_panel(traffic: &Traffic, history: &History) -> Markup {
-    let now = percent(traffic.error_share);
-    let lines = [line("errors", history, |sample| sample.error_share)];
-    let tone = match traffic.error_share {
-        share if share > 0.0 => headline::error_tone(share),
-        _ => "calm",
-    };
-    html! {
-        section.panel id="panel-errors" aria-label="Errors" {
-            h2 { "Errors" }
-            p.figure { b class=(tone) { (now) } " of requests" }
-            // One percent as the least height: a single failure should not look like an outage.
-            (chart(&lines, 0.01, percent, &format!("Share of failures over five minutes, now {now}")))
-        }
-    }
-}
-
-fn latency_panel(traffic: &Traffic, history: &History) -> Markup {
-    let lines = [
-        line("p50", history, |sample| sample.p50_ms),
-        line("p95", history, |sample| sample.p95_ms),
-        line("p99", history, |sample| sample.p99_ms),
-    ];
-    let values = [("p50", traffic.p50_ms), ("p95", traffic.p95_ms), ("p99", traffic.p99_ms)];
-    let summary = values.map(|(name, value)| format!("{name} {}", millis(value))).join(", ");
-    html! {
-        section.panel id="panel-latency" aria-label="Latency" {
-            h2 { "Latency" }
-            p.figure.three {
-                @for (name, value) in values {
-                    span {
-                        svg.key viewBox="0 0 16 4" aria-hidden="true" { path.line.(name) d="M1 2h14" {} }
-                        (name)
-                        b { (millis(value)) }
-                    }
-                }
-            }
-            (chart(&lines, 1.0, |value| millis(Some(value)), &format!("Latency over five minutes, now {summary}")))
-        }
-    }
-}
-
-fn flight_panel(in_flight: u64, history: &History) -> Markup {
-    let lines = [line("flight", history, |sample| sample.in_flight)];
-    html! {
-        section.panel id="panel-flight" aria-label="In flight" {
-            h2 { "In flight" }
-            p.figure { b { (in_flight) } " requests" }
-            (chart(&lines, 2.0, number, &format!("Requests in flight over five minutes, now {in_flight}")))
-        }
-    }
-}
-
-fn line(class: &'static str, history: &History, value: fn(&Sample) -> Option<f64>) -> Line {
-    Line { class, values: history.series(value) }
 }
 
 /// The main page.
@@ -155,7 +83,7 @@ pub(crate) fn main_page(frame: &Frame, visitor: Visitor, flash: Option<&Flash>) 
             }
             (frame.part("notice"))
             (frame.part("freshness"))
-            div.panels {
+            div.panels role="group" aria-label="Totals of the last minutes" tabindex="0" {
                 (frame.part("panel-rate"))
                 (frame.part("panel-errors"))
                 (frame.part("panel-latency"))

@@ -78,12 +78,14 @@ impl Gate {
     /// well come from a link on another site.
     pub(crate) fn standing(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Right, Problem> {
         let near = access::is_local(peer, &self.trusted);
+        if near && is_forwarded(headers) {
+            let detail = "this request came through a reverse proxy, which hides where it comes \
+                          from: sign in with the admin token";
+            return self.signed_in_or(headers, detail.to_owned());
+        }
         if near && access::host_is_address(headers) {
             let local = access::is_local(peer, &[]);
             return Ok(if local { Right::Local } else { Right::Trusted });
-        }
-        if self.is_signed_in(headers) {
-            return Ok(Right::Session);
         }
         let detail = if near {
             "this page was opened under a name that may belong to anybody: open it as \
@@ -95,6 +97,13 @@ impl Gate {
                  as 'Authorization: Bearer TOKEN'. {WHERE_THE_TOKEN_IS}"
             )
         };
+        self.signed_in_or(headers, detail)
+    }
+
+    fn signed_in_or(&self, headers: &HeaderMap, detail: String) -> Result<Right, Problem> {
+        if self.is_signed_in(headers) {
+            return Ok(Right::Session);
+        }
         Err(Problem::new(StatusCode::FORBIDDEN, detail))
     }
 
@@ -196,6 +205,14 @@ fn too_many(wait: Duration) -> Problem {
     .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
 }
 
+/// Whether something passed this request on: a reverse proxy or a mesh's sidecar on this machine
+/// would otherwise make all its clients local.
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    ["x-forwarded-for", "forwarded", "via", "x-real-ip"]
+        .iter()
+        .any(|name| headers.contains_key(*name))
+}
+
 /// What the browser sent under our cookie's name. Another service on the same host may have set
 /// one too, so all are tried.
 fn session_ids(headers: &HeaderMap) -> impl Iterator<Item = &str> {
@@ -243,6 +260,7 @@ mod tests {
         let fetched = ("sec-fetch-site", "same-origin");
         let typed = ("sec-fetch-site", "none");
         let foreign = ("origin", "http://evil.example");
+        let forwarded = ("x-forwarded-for", "10.1.2.3");
         let cross = ("sec-fetch-site", "cross-site");
         let right = ("authorization", "Bearer correct-horse");
         let wrong = ("authorization", "Bearer incorrect-horse");
@@ -259,6 +277,8 @@ mod tests {
             ("this machine, no sign of a browser", HERE, &[host], Err(403)),
             ("this machine, rebound name", HERE, &[named, named_same], Err(403)),
             ("this machine, no host", HERE, &[fetched], Err(403)),
+            ("forwarded on this machine", HERE, &[host, same, forwarded], Err(403)),
+            ("forwarded, session", HERE, &[host, same, forwarded, session], Ok(Right::Session)),
             ("this machine, another site", HERE, &[host, foreign], Err(403)),
             ("this machine, another site, fetched", HERE, &[host, same, cross], Err(403)),
             ("trusted", trusted, &[host, same], Ok(Right::Trusted)),
