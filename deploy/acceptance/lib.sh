@@ -62,6 +62,23 @@ until_true() {
   done
 }
 
+# free_ports N: below the range from which the kernel takes ports for outgoing connections, so
+# that nothing takes one between here and its use.
+free_ports() {
+  python3 - "$1" <<'PYTHON'
+import random, socket, sys
+free = []
+while len(free) < int(sys.argv[1]):
+    port = random.randrange(10_000, 30_000)
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        continue
+    free.append(port)
+print(*free)
+PYTHON
+}
+
 now_ms() { date +%s%3N; }
 
 # Each suite defines `cleanup`, for what it made itself.
@@ -106,10 +123,12 @@ shared_tool() {
   "$SHARED_TOOLS/$1" "${@:2}"
 }
 
-# The engine, the base images, and our images under $TAG.
+# The engine, the base images, and our images under $TAG. REUSE_IMAGES=1 takes those of the last
+# run, for work on a suite itself.
 images() {
   shared_tool docker-up >/dev/null
   shared_tool base-images >/dev/null
+  [[ -z ${REUSE_IMAGES:-} ]] || return 0
   local target start
   start=$(now_ms)
   for target in proxy server dashboard load; do
