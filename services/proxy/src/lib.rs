@@ -1,6 +1,6 @@
 //! The load balancer: the I/O shell around the pure core of `balance`.
 //!
-//! [`run`] starts the parts and is the place to begin reading; [`forward`] is the life of one
+//! [`run`] starts the parts and is the place to begin reading; `forward` is the life of one
 //! request. Workers serve traffic; the calling thread serves the admin port and owns discovery,
 //! probes and the pool.
 
