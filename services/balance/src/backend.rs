@@ -52,6 +52,8 @@ pub struct Member {
     id: BackendId,
     generation: u64,
     slot: usize,
+    /// Of the name, for hashing: the same in every proxy, so that replicas agree.
+    hash: u64,
     in_flight: AtomicU32,
     // A std mutex: held for a copy, never across I/O, and only where a connection is made.
     addresses: Mutex<Vec<SocketAddr>>,
@@ -64,8 +66,9 @@ impl Member {
         slot: usize,
         addresses: Vec<SocketAddr>,
     ) -> Self {
+        let hash = hash_of(id.as_str().as_bytes());
         let in_flight = AtomicU32::new(0);
-        Self { id, generation, slot, in_flight, addresses: Mutex::new(addresses) }
+        Self { id, generation, slot, hash, in_flight, addresses: Mutex::new(addresses) }
     }
 
     /// The backend's name.
@@ -85,6 +88,10 @@ impl Member {
     #[must_use]
     pub fn slot(&self) -> usize {
         self.slot
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
     }
 
     /// Where to connect, best first.
@@ -111,4 +118,13 @@ impl Member {
         let before = self.in_flight.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "a ticket of {} was given back twice", self.id);
     }
+}
+
+/// A hash that is the same on every machine and in every version: 64-bit FNV-1a (Fowler, Noll, Vo). What
+/// goes into it is mixed further where it is used, so its weak high bits do no harm.
+#[must_use]
+pub fn hash_of(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3)
+    })
 }

@@ -10,14 +10,20 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use crate::backend::Member;
+use crate::{
+    backend::Member,
+    policy::{Choice, Policy},
+    random::Random,
+};
 
 /// What picks are made from. Never changed after it is published.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     pub(crate) version: u64,
-    /// The backends that may get requests.
+    /// The backends that may get requests, in the order of their list.
     pub(crate) members: Vec<Arc<Member>>,
+    /// Their weights.
+    pub(crate) weights: Vec<u32>,
     /// Indexes into `members`, in turn.
     pub(crate) schedule: Vec<u32>,
 }
@@ -41,6 +47,10 @@ impl Published {
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
         // Release: whoever reads this version finds that snapshot (or a newer one) in the mutex.
         self.version.store(version, Ordering::Release);
+    }
+
+    pub(crate) fn picks(&self) -> u64 {
+        self.picks.load(Ordering::Relaxed)
     }
 
     pub(crate) fn current(&self) -> Arc<Snapshot> {
@@ -83,46 +93,40 @@ impl Drop for Ticket {
 pub struct Picker {
     published: Arc<Published>,
     known: Arc<Snapshot>,
+    policy: Policy,
+    random: Random,
 }
 
 impl Picker {
-    pub(crate) fn new(published: Arc<Published>) -> Self {
+    pub(crate) fn new(published: Arc<Published>, policy: Policy, seed: u64) -> Self {
         let known = published.current();
-        Self { published, known }
+        Self { published, known, policy, random: Random::new(seed) }
     }
 
-    /// The backend for a request's first attempt.
+    /// The backend for a request's first attempt. `key` is what [`Policy::Hash`] goes by.
     ///
     /// # Errors
     /// [`NoBackend::NoneEligible`].
-    pub fn pick(&mut self) -> Result<Ticket, NoBackend> {
+    pub fn pick(&mut self, key: Option<u64>) -> Result<Ticket, NoBackend> {
         self.refresh();
         let turn = self.published.picks.fetch_add(1, Ordering::Relaxed);
-        self.take(turn).ok_or(NoBackend::NoneEligible)
+        self.take(turn, key, &[])
     }
 
     /// A backend for a further attempt: one whose generation is not among `tried`.
     ///
     /// # Errors
     /// [`NoBackend::AllTried`] if there are backends but no other one.
-    pub fn pick_other(&mut self, tried: &[u64]) -> Result<Ticket, NoBackend> {
+    pub fn pick_other(&mut self, key: Option<u64>, tried: &[u64]) -> Result<Ticket, NoBackend> {
         self.refresh();
-        let start = self.published.retries.fetch_add(1, Ordering::Relaxed);
-        let length = self.known.schedule.len() as u64;
-        let untried = (0..length)
-            .map(|step| self.member(start + step))
-            .find(|member| !tried.contains(&member.generation()));
-        match untried {
-            Some(member) => Ok(ticket(member)),
-            None if length == 0 => Err(NoBackend::NoneEligible),
-            None => Err(NoBackend::AllTried),
-        }
+        let turn = self.published.retries.fetch_add(1, Ordering::Relaxed);
+        self.take(turn, key, tried)
     }
 
     /// First attempts of all workers so far.
     #[must_use]
     pub fn picks(&self) -> u64 {
-        self.published.picks.load(Ordering::Relaxed)
+        self.published.picks()
     }
 
     fn refresh(&mut self) {
@@ -131,18 +135,16 @@ impl Picker {
         }
     }
 
-    fn take(&self, turn: u64) -> Option<Ticket> {
-        (!self.known.schedule.is_empty()).then(|| ticket(self.member(turn)))
+    fn take(&mut self, turn: u64, key: Option<u64>, tried: &[u64]) -> Result<Ticket, NoBackend> {
+        let mut choice = Choice { turn, key, tried, random: &mut self.random };
+        match choice.make(self.policy, &self.known) {
+            Some(at) => {
+                let member = Arc::clone(&self.known.members[at]);
+                member.enter();
+                Ok(Ticket { member })
+            }
+            None if self.known.members.is_empty() => Err(NoBackend::NoneEligible),
+            None => Err(NoBackend::AllTried),
+        }
     }
-
-    /// The member whose turn it is. The schedule must not be empty.
-    fn member(&self, turn: u64) -> &Arc<Member> {
-        let place = turn % self.known.schedule.len() as u64;
-        &self.known.members[self.known.schedule[place as usize] as usize]
-    }
-}
-
-fn ticket(member: &Arc<Member>) -> Ticket {
-    member.enter();
-    Ticket { member: Arc::clone(member) }
 }

@@ -12,6 +12,7 @@ use crate::{
     events::{Effect, Event, EventKind, ProbeOrder},
     health::{AttemptFailure, Health, HealthState, ProbePlan, ProbeResult},
     pick::{Picker, Published, Snapshot},
+    policy::Policy,
     random::Random,
     schedule::schedule,
     time::Time,
@@ -32,6 +33,7 @@ const EARLY_DISCOVERY: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Pool {
     name: String,
+    policy: Policy,
     plan: ProbePlan,
     random: Random,
     backends: BTreeMap<BackendId, Backend>,
@@ -48,6 +50,8 @@ pub struct Pool {
 #[derive(Debug)]
 struct Backend {
     found: Found,
+    /// Its place in the list that discovery gave.
+    place: usize,
     member: Arc<Member>,
     intent: Intent,
     health: HealthState,
@@ -103,11 +107,12 @@ impl Backend {
 }
 
 impl Pool {
-    /// An empty pool. `seed` decides the jitter of its probes.
+    /// An empty pool. `seed` decides the jitter of its probes and what its pickers draw.
     #[must_use]
-    pub fn new(name: &str, plan: ProbePlan, seed: u64) -> Self {
+    pub fn new(name: &str, policy: Policy, plan: ProbePlan, seed: u64) -> Self {
         Self {
             name: name.to_owned(),
+            policy,
             plan,
             random: Random::new(seed),
             backends: BTreeMap::new(),
@@ -134,6 +139,8 @@ impl Pool {
             self.tell(now, EventKind::Discovery, None, "backends are looked up again");
         }
         self.discovered = Some(now);
+        let places: BTreeMap<BackendId, usize> =
+            found.iter().enumerate().map(|(place, found)| (found.id.clone(), place)).collect();
         let mut before = std::mem::take(&mut self.backends);
         // Those that stay first, so that those that arrive take slots that are really free.
         let mut arriving = Vec::new();
@@ -154,6 +161,9 @@ impl Pool {
         }
         for found in arriving {
             self.arrive(found, now);
+        }
+        for (id, backend) in &mut self.backends {
+            backend.place = places.get(id).copied().unwrap_or_default();
         }
         self.settle(now);
     }
@@ -279,10 +289,15 @@ impl Pool {
         std::mem::take(&mut self.effects)
     }
 
-    /// A handle for one worker to pick with.
+    /// A handle for one worker to pick with. Each draws numbers of its own.
+    pub fn picker(&mut self) -> Picker {
+        Picker::new(Arc::clone(&self.published), self.policy, self.random.next())
+    }
+
+    /// First attempts so far.
     #[must_use]
-    pub fn picker(&self) -> Picker {
-        Picker::new(Arc::clone(&self.published))
+    pub fn picks(&self) -> u64 {
+        self.published.picks()
     }
 
     /// The pool as people see it.
@@ -309,7 +324,7 @@ impl Pool {
             Err(error) => self.tell(now, EventKind::Discovery, Some(&id), error),
         }
         let health = HealthState::new(&self.plan, now);
-        let backend = Backend { found, member, intent, health, drained_told: false };
+        let backend = Backend { found, place: 0, member, intent, health, drained_told: false };
         self.backends.insert(id, backend);
     }
 
@@ -389,16 +404,20 @@ impl Pool {
     /// Publishes the eligible backends if they or their weights changed, and sweeps the
     /// invariants.
     fn settle(&mut self, now: Time) {
-        let eligible = || self.backends.values().filter(|backend| backend.is_eligible());
-        let members: Vec<Arc<Member>> = eligible().map(|b| Arc::clone(&b.member)).collect();
-        let schedule = schedule(&eligible().map(Backend::weight).collect::<Vec<u32>>());
+        let mut eligible: Vec<&Backend> =
+            self.backends.values().filter(|backend| backend.is_eligible()).collect();
+        eligible.sort_unstable_by_key(|backend| backend.place);
+        let weights: Vec<u32> = eligible.iter().map(|backend| backend.weight()).collect();
         let current = self.published.current();
-        let same = current.schedule == schedule
-            && current.members.len() == members.len()
-            && current.members.iter().zip(&members).all(|(a, b)| Arc::ptr_eq(a, b));
+        let same = current.weights == weights
+            && current.members.iter().zip(&eligible).all(|(a, b)| Arc::ptr_eq(a, &b.member));
         if !same {
-            let version = current.version + 1;
-            self.published.publish(Snapshot { version, members, schedule });
+            self.published.publish(Snapshot {
+                version: current.version + 1,
+                members: eligible.iter().map(|backend| Arc::clone(&backend.member)).collect(),
+                schedule: schedule(&weights),
+                weights,
+            });
         }
         if cfg!(debug_assertions) {
             self.check_invariants(now);

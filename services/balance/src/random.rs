@@ -1,6 +1,6 @@
-//! Repeatable randomness for jitter: SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
+//! Repeatable randomness for jitter and draws: SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
 //!
-//! Eight bytes of state and a seed from outside are all that spreading probes needs; a seed makes
+//! Eight bytes of state and a seed from outside are all that these need; a seed makes
 //! a simulated run repeatable.
 
 use std::time::Duration;
@@ -13,7 +13,8 @@ impl Random {
         Self(seed)
     }
 
-    fn next(&mut self) -> u64 {
+    /// The next number; every bit of it is as random as the others.
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

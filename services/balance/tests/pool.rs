@@ -5,8 +5,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use balance::{
-    Admin, AttemptFailure, BackendId, Change, Effect, Effective, Found, NoBackend, Pool, ProbePlan,
-    ProbeResult, Refused, Time,
+    Admin, AttemptFailure, BackendId, Change, Effect, Effective, Found, NoBackend, Policy, Pool,
+    ProbePlan, ProbeResult, Refused, Time,
 };
 use evenkeel_balance as balance;
 
@@ -32,7 +32,7 @@ struct World {
 impl World {
     fn with(names: &[&str]) -> Self {
         let mut world = Self {
-            pool: Pool::new("default", plan(), 42),
+            pool: Pool::new("default", Policy::RoundRobin, plan(), 42),
             now: Time::START,
             events: Vec::new(),
             discoveries: 0,
@@ -70,11 +70,11 @@ impl World {
         self.now = end;
     }
 
-    fn picks(&self, count: usize) -> BTreeMap<String, usize> {
+    fn picks(&mut self, count: usize) -> BTreeMap<String, usize> {
         let mut picker = self.pool.picker();
         let mut counts = BTreeMap::new();
         for _ in 0..count {
-            let ticket = picker.pick().unwrap();
+            let ticket = picker.pick(None).unwrap();
             *counts.entry(ticket.member().id().to_string()).or_default() += 1;
         }
         counts
@@ -112,7 +112,7 @@ fn counts(pairs: &[(&str, usize)]) -> BTreeMap<String, usize> {
 #[test]
 fn a_new_backend_gets_nothing_before_its_first_passing_probe() {
     let mut world = World::with(&["a"]);
-    assert_eq!(world.pool.picker().pick().unwrap_err(), NoBackend::NoneEligible);
+    assert_eq!(world.pool.picker().pick(None).unwrap_err(), NoBackend::NoneEligible);
     world.run(SECOND, &["a"]);
     world.discover(&["a", "b"]);
     assert_eq!(world.picks(10), counts(&[("a", 10)]));
@@ -128,7 +128,7 @@ fn turns_are_exact_over_threads_while_the_set_stands() {
         .map(|_| {
             let mut picker = world.pool.picker();
             std::thread::spawn(move || {
-                (0..3_000).map(|_| picker.pick().unwrap().member().slot()).collect::<Vec<_>>()
+                (0..3_000).map(|_| picker.pick(None).unwrap().member().slot()).collect::<Vec<_>>()
             })
         })
         .collect();
@@ -178,11 +178,11 @@ fn drain_and_maint_end_the_picks_at_once_and_ready_brings_them_back() {
     let mut world = World::with(&["a", "b"]);
     world.run(SECOND, &["a", "b"]);
     let mut picker = world.pool.picker();
-    let held: Vec<_> = (0..2).map(|_| picker.pick().unwrap()).collect();
+    let held: Vec<_> = (0..2).map(|_| picker.pick(None).unwrap()).collect();
 
     world.set("a", Admin::Drain).unwrap();
     assert_eq!(world.effective("a"), Effective::Draining);
-    assert!((0..9).all(|_| picker.pick().unwrap().member().id().as_str() == "b"));
+    assert!((0..9).all(|_| picker.pick(None).unwrap().member().id().as_str() == "b"));
     drop(held);
     world.run(SECOND, &["a", "b"]);
     assert_eq!(world.effective("a"), Effective::Drained);
@@ -312,13 +312,13 @@ fn a_further_attempt_goes_to_a_backend_that_was_not_tried() {
     let mut world = World::with(&["a", "b", "c"]);
     world.run(SECOND, &["a", "b", "c"]);
     let mut picker = world.pool.picker();
-    let mut tried = vec![picker.pick().unwrap().member().generation()];
+    let mut tried = vec![picker.pick(None).unwrap().member().generation()];
     for _ in 0..2 {
-        let next = picker.pick_other(&tried).unwrap().member().generation();
+        let next = picker.pick_other(None, &tried).unwrap().member().generation();
         assert!(!tried.contains(&next));
         tried.push(next);
     }
-    assert_eq!(picker.pick_other(&tried).unwrap_err(), NoBackend::AllTried);
+    assert_eq!(picker.pick_other(None, &tried).unwrap_err(), NoBackend::AllTried);
 }
 
 #[test]
@@ -326,7 +326,7 @@ fn every_ticket_is_given_back_when_it_is_dropped() {
     let mut world = World::with(&["a"]);
     world.run(SECOND, &["a"]);
     let mut picker = world.pool.picker();
-    let tickets: Vec<_> = (0..5).map(|_| picker.pick().unwrap()).collect();
+    let tickets: Vec<_> = (0..5).map(|_| picker.pick(None).unwrap()).collect();
     let member = std::sync::Arc::clone(tickets[0].member());
     assert_eq!(member.in_flight(), 5);
     drop(tickets);
@@ -347,8 +347,9 @@ fn a_probe_that_is_never_answered_counts_as_failed() {
 
 #[test]
 fn with_probes_off_backends_serve_from_the_start() {
-    let mut pool = Pool::new("default", ProbePlan { enabled: false, ..plan() }, 1);
+    let mut pool =
+        Pool::new("default", Policy::RoundRobin, ProbePlan { enabled: false, ..plan() }, 1);
     pool.discovered(vec![found("a")], Time::START);
-    assert!(pool.picker().pick().is_ok());
+    assert!(pool.picker().pick(None).is_ok());
     assert_eq!(pool.deadline(Time::START), None);
 }

@@ -15,8 +15,8 @@ use std::{
 };
 
 use balance::{
-    Admin, AttemptFailure, BackendId, Change, Effect, Found, Health, Picker, Pool, ProbeOrder,
-    ProbePlan, ProbeResult, Refused, Ticket, Time,
+    Admin, AttemptFailure, BackendId, Change, Effect, Found, Health, Picker, Policy, Pool,
+    ProbeOrder, ProbePlan, ProbeResult, Refused, Ticket, Time,
 };
 use evenkeel_balance as balance;
 
@@ -107,7 +107,7 @@ fn plan() -> ProbePlan {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let pool = Pool::new("default", plan(), seed);
+        let mut pool = Pool::new("default", Policy::RoundRobin, plan(), seed);
         let picker = pool.picker();
         let mut world = Self {
             dice: Dice(seed),
@@ -308,7 +308,7 @@ impl World {
     fn request(&mut self) {
         let eligible = self.expected_eligible();
         for _ in 0..1 + self.dice.below(20) {
-            match self.picker.pick() {
+            match self.picker.pick(None) {
                 Ok(ticket) => {
                     let name = ticket.member().id().as_str();
                     assert!(eligible.contains(name), "{name} was picked, of {eligible:?}");
@@ -332,7 +332,7 @@ impl World {
             .collect();
         let mut counts: BTreeMap<String, u32> = BTreeMap::new();
         for _ in 0..weights.values().sum() {
-            let ticket = self.picker.pick().unwrap();
+            let ticket = self.picker.pick(None).unwrap();
             *counts.entry(ticket.member().id().to_string()).or_default() += 1;
         }
         assert_eq!(counts, weights);

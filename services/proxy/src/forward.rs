@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use balance::{AttemptFailure, Member, NoBackend, Ticket};
+use balance::{AttemptFailure, Member, NoBackend, Policy, Ticket};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::time::Instant;
@@ -30,14 +30,14 @@ pub(crate) async fn forward(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let mut exchange = Exchange::begin(&worker, request.method(), busy);
-    let Admitted { mut request, replay, request_id, upgrade } =
+    let Admitted { mut request, replay, key, request_id, upgrade } =
         match admit(&worker, &client, request) {
             Ok(admitted) => admitted,
             Err(reason) => return exchange.refuse(reason),
         };
     let mut tried = Tried::default();
     loop {
-        let ticket = match tried.pick(&worker) {
+        let ticket = match tried.pick(&worker, key) {
             Ok(ticket) => ticket,
             Err(reason) => return exchange.refuse(reason),
         };
@@ -67,6 +67,8 @@ struct Admitted {
     request: Request<RequestBody>,
     /// The head once more, if the request may be sent a second time.
     replay: Option<Head>,
+    /// What the `hash` policy goes by.
+    key: Option<u64>,
     request_id: HeaderValue,
     upgrade: Option<OnUpgrade>,
 }
@@ -99,6 +101,10 @@ fn admit(
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (parts, incoming) = request.into_parts();
     let mut headers = parts.headers;
+    let key = match worker.settings.policy {
+        Policy::Hash => worker.settings.hash_key.of(&headers, &parts.uri, client),
+        _ => None,
+    };
     let upgrade = headers::prepare_request(
         &mut headers,
         &parts.uri,
@@ -119,7 +125,7 @@ fn admit(
         && worker.settings.retries > 0;
     let replay = is_replayable.then(|| head.clone());
     let upgrade = upgrade.map(|_| on_upgrade);
-    Ok(Admitted { request: head.request(body), replay, request_id, upgrade })
+    Ok(Admitted { request: head.request(body), replay, key, request_id, upgrade })
 }
 
 /// The target as a backend wants it: path and query, or `*` (RFC 9112 §3.2).
@@ -141,12 +147,12 @@ struct Tried {
 }
 
 impl Tried {
-    fn pick(&self, worker: &Worker) -> Result<Ticket, Reason> {
+    fn pick(&self, worker: &Worker, key: Option<u64>) -> Result<Ticket, Reason> {
         let mut picker = worker.picker.borrow_mut();
         if self.generations.is_empty() {
-            return picker.pick().map_err(|_| Reason::NoBackend);
+            return picker.pick(key).map_err(|_| Reason::NoBackend);
         }
-        picker.pick_other(&self.generations).map_err(|none| match none {
+        picker.pick_other(key, &self.generations).map_err(|none| match none {
             NoBackend::NoneEligible => Reason::NoBackend,
             // What went wrong with the last one says more than that there is no other.
             NoBackend::AllTried => self.last.unwrap_or(Reason::NoBackend),

@@ -42,6 +42,13 @@ impl Client {
         let is_trusted = trusted.iter().any(|network| network.contains(&peer));
         Self { address, is_trusted }
     }
+
+    /// Who sent the request, as far as we can trust what we are told.
+    pub(crate) fn origin<'a>(&'a self, headers: &'a HeaderMap) -> &'a [u8] {
+        let told = headers.get(X_FORWARDED_FOR).filter(|_| self.is_trusted);
+        let first = told.and_then(|told| told.as_bytes().split(|byte| *byte == b',').next());
+        first.unwrap_or(self.address.as_bytes()).trim_ascii()
+    }
 }
 
 /// An upgrade that the client asked for: the value of `Upgrade`.

@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod exchange;
 mod forward;
+pub mod hash_key;
 mod headers;
 mod metrics;
 mod probe;
@@ -81,7 +82,7 @@ impl Listeners {
 pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std::io::Result<()> {
     let settings = Arc::new(settings.make_token()?);
     let clock = Clock::start();
-    let pool = Pool::new("default", probe_plan(&settings), fastrand::u64(..));
+    let mut pool = Pool::new("default", settings.policy, probe_plan(&settings), fastrand::u64(..));
     let pickers: Vec<Picker> = (0..settings.workers).map(|_| pool.picker()).collect();
     let (control, failures, inbox) = Control::new(pool, clock);
     let stats = Arc::new(Stats::new(settings.workers));
@@ -118,8 +119,7 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
     let result = runtime.block_on(async {
         start_control(&control, &stats, &settings, admin, &shutdown, inbox)?;
         tracing::info!(%address, %admin_address, workers = settings.workers, "proxy started");
-        let picks = control.read(Pool::picker);
-        stop(&shutdown, settings.stop, &picks, &stage, &time_is_up, threads).await
+        stop(&shutdown, settings.stop, &control, &stage, &time_is_up, threads).await
     });
     // Look-ups that hang in the system's resolver must not hold up the end.
     runtime.shutdown_background();
@@ -188,7 +188,7 @@ fn start_control(
 async fn stop(
     shutdown: &Shutdown,
     plan: StopPlan,
-    requests: &Picker,
+    control: &Control,
     stage: &watch::Sender<Stage>,
     time_is_up: &watch::Sender<bool>,
     threads: Vec<JoinHandle<std::io::Result<()>>>,
@@ -196,7 +196,7 @@ async fn stop(
     shutdown.requested().await;
     let deadline = tokio::time::Instant::now() + plan.max + StopPlan::FINISH;
     stage.send_replace(Stage::Draining);
-    shutdown.quiet(plan, || requests.picks()).await;
+    shutdown.quiet(plan, || control.read(Pool::picks)).await;
     stage.send_replace(Stage::Finishing);
     tracing::info!("no longer accepting connections; finishing what is in flight");
     let ended = tokio::task::spawn_blocking(move || {

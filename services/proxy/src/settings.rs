@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use balance::{BackendId, WEIGHT_MAX};
+use balance::{BackendId, Policy, WEIGHT_MAX};
 use chassis::{
     secret::Secret,
     settings::{Mistakes, Settings as _},
@@ -16,6 +16,8 @@ use chassis::{
 };
 use ipnet::IpNet;
 use url::{Host, Url};
+
+use crate::hash_key::HashKey;
 
 /// Everything the proxy can be told. See `evenkeel-proxy --help` for what each is for.
 #[derive(Clone, Debug)]
@@ -34,6 +36,10 @@ pub struct Settings {
     pub workers: usize,
     /// Where the backends come from.
     pub source: Source,
+    /// How a backend is chosen.
+    pub policy: Policy,
+    /// What the `hash` policy goes by.
+    pub hash_key: HashKey,
     /// How backends are probed.
     pub probe: Probe,
     /// The time limits of the request path.
@@ -157,9 +163,13 @@ pub struct Raw {
         default_value = "http://localhost:8081,http://localhost:8082,http://localhost:8083"
     )]
     proxy_backends: String,
-    /// Balancing policy: round_robin
+    /// Balancing policy: round_robin, least_request, p2c (the less loaded of two), random, first or
+    /// hash
     #[arg(long, value_name = "NAME", default_value = "round_robin")]
     proxy_policy: String,
+    /// What the hash policy goes by: client_address, path, header:NAME, cookie:NAME or query:NAME
+    #[arg(long, value_name = "KEY", default_value = "client_address")]
+    proxy_hash_key: String,
     /// Health probe: tcp (a connection opens), http (a path answers 2xx or 3xx) or off
     #[arg(long, value_name = "KIND", default_value = "tcp")]
     proxy_probe: String,
@@ -251,7 +261,8 @@ impl chassis::settings::Settings for Settings {
         let admin_bind = mistakes.parse("proxy_admin_bind", &raw.proxy_admin_bind, units::address);
         let workers = mistakes.parse("proxy_workers", &raw.proxy_workers, workers);
         let source = mistakes.parse("proxy_backends", &raw.proxy_backends, source);
-        mistakes.parse("proxy_policy", &raw.proxy_policy, policy);
+        let policy = mistakes.parse("proxy_policy", &raw.proxy_policy, policy);
+        let hash_key = mistakes.parse("proxy_hash_key", &raw.proxy_hash_key, HashKey::parse);
         let upstream_idle_max =
             mistakes.parse("proxy_upstream_idle_max", &raw.proxy_upstream_idle_max, |text| {
                 units::whole(text, 0, 100_000)
@@ -290,6 +301,8 @@ impl chassis::settings::Settings for Settings {
             name: raw.proxy_name.unwrap_or_else(chassis::net::host_name),
             workers: workers?,
             source: source?,
+            policy: policy?,
+            hash_key: hash_key?,
             probe: probe?,
             timeouts: timeouts?,
             upstream_idle_max: upstream_idle_max? as usize,
@@ -351,11 +364,11 @@ fn workers(text: &str) -> Result<usize, String> {
     }
 }
 
-fn policy(text: &str) -> Result<(), String> {
-    match text {
-        "round_robin" | "roundrobin" | "wrr" => Ok(()),
-        _ => Err("round_robin".to_owned()),
-    }
+fn policy(text: &str) -> Result<Policy, String> {
+    Policy::from_name(text).ok_or_else(|| {
+        let names: Vec<&str> = Policy::ALL.iter().map(|policy| policy.as_str()).collect();
+        names.join(", ")
+    })
 }
 
 fn probe(raw: &Raw, mistakes: &mut Mistakes) -> Option<Probe> {

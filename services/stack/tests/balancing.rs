@@ -55,6 +55,40 @@ async fn weights_share_out_the_requests() {
     assert_eq!(world.spread(40).await, expected);
 }
 
+#[tokio::test]
+async fn the_hash_policy_keeps_a_key_on_its_backend() {
+    let variables = [("PROXY_POLICY", "hash"), ("PROXY_HASH_KEY", "header:x-user")];
+    let world = World::start(3, &variables).await;
+    let mut places = std::collections::BTreeSet::new();
+    for user in 0..20 {
+        let mut servers = std::collections::BTreeSet::new();
+        for _ in 0..3 {
+            let request = world.client.get(world.url("/")).header("x-user", user.to_string());
+            servers.insert(served_by(&request.send().await.unwrap()));
+        }
+        assert_eq!(servers.len(), 1, "user {user} was served by {servers:?}");
+        places.extend(servers);
+    }
+    assert_eq!(places.len(), 3, "twenty keys leave no backend without any");
+}
+
+#[tokio::test]
+async fn the_least_request_policy_goes_around_a_backend_that_is_busy() {
+    let world = World::start(2, &[("PROXY_POLICY", "least_request")]).await;
+    let slow = tokio::spawn(world.client.get(world.url("/delay/60s")).send());
+    let busy = async || {
+        let pool = world.admin_json("/v1/pools/default").await;
+        let backends = pool["backends"].as_array().unwrap().clone();
+        backends.iter().position(|backend| backend["in_flight"] == 1)
+    };
+    world.until("the request to be in flight", async || busy().await.is_some()).await;
+    let pool = world.admin_json("/v1/pools/default").await;
+    let id = pool["backends"][busy().await.unwrap()]["id"].as_str().unwrap().to_owned();
+    let idle = if id == world.id(0) { "s1" } else { "s0" };
+    assert_eq!(world.spread(6).await, even(&[idle], 6));
+    slow.abort();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killing_one_of_three_backends_under_load_fails_no_request() {
     let mut world = World::start(3, &[]).await;

@@ -146,7 +146,7 @@ pub(super) fn pool(admin: &Admin) -> Pool {
     let backends = view.backends.iter().map(|view| backend(admin, view, &latest)).collect();
     Pool {
         name: view.name.clone(),
-        policy: "round_robin",
+        policy: admin.settings.policy.as_str(),
         source: source(admin, &view),
         probe: probe(admin),
         counts,

@@ -1,0 +1,347 @@
+//! How a backend is chosen among those that may be.
+//!
+//! Every policy works on the same published snapshot and walks the weighted schedule where it can:
+//! drawing an entry of the schedule at random draws backends by their weights, in one step however
+//! many there are. Load is what the backends' own counters of requests in flight say, all workers
+//! included; it may change while it is compared, which costs a pick nothing but being a little off.
+
+use std::cmp::Ordering;
+
+use crate::{backend::Member, pick::Snapshot, random::Random};
+
+/// How a backend is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// Each in turn, by weight. Exact over all workers.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest requests in flight for its weight; in turn among equals.
+    LeastRequest,
+    /// The less loaded of two drawn at random ("the power of two choices", Mitzenmacher, IEEE TPDS
+    /// 2001): nearly as even as the fewest of all, without a scan and without a herd.
+    PowerOfTwo,
+    /// Any, by weight.
+    Random,
+    /// The first of the list that may be picked. The others stand by.
+    First,
+    /// By a key of the request: the same key goes to the same backend as long as it is there, and a
+    /// change of the set moves only the keys that it must (rendezvous hashing, Thaler and
+    /// Ravishankar, IEEE/ACM ToN 1998), with bounded loads (Mirrokni et al., SODA 2018).
+    Hash,
+}
+
+impl Policy {
+    /// All policies.
+    pub const ALL: [Self; 6] = [
+        Self::RoundRobin,
+        Self::LeastRequest,
+        Self::PowerOfTwo,
+        Self::Random,
+        Self::First,
+        Self::Hash,
+    ];
+
+    /// The name in settings, JSON and on the page.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round_robin",
+            Self::LeastRequest => "least_request",
+            Self::PowerOfTwo => "p2c",
+            Self::Random => "random",
+            Self::First => "first",
+            Self::Hash => "hash",
+        }
+    }
+
+    /// The policy of a name, those that other proxies use included.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "round_robin" | "roundrobin" | "wrr" => Some(Self::RoundRobin),
+            "least_request" | "leastconn" | "least_conn" => Some(Self::LeastRequest),
+            "p2c" | "random(2)" | "random two" | "random_choose 2" => Some(Self::PowerOfTwo),
+            "random" => Some(Self::Random),
+            "first" => Some(Self::First),
+            "hash" | "consistent" | "ip_hash" | "client_ip_hash" | "uri_hash" => Some(Self::Hash),
+            _ => None,
+        }
+    }
+}
+
+/// Up to so many backends, the least loaded is sought among all: reading as many counters costs
+/// less than a request's system calls. Beyond, among [`SAMPLE`] drawn ones.
+const SCAN_MOST: usize = 64;
+
+/// Of so many drawn at random, the least loaded is within the best eighth nine times in ten.
+const SAMPLE: usize = 16;
+
+/// How far above its share of the requests in flight a backend may be before its keys go on to the
+/// next: the balance between evenness and keeping keys together that Mirrokni et al. measure.
+const BOUND: f64 = 1.25;
+
+/// What a choice depends on beside the snapshot.
+#[derive(Debug)]
+pub(crate) struct Choice<'a> {
+    /// Whose turn it is.
+    pub(crate) turn: u64,
+    /// The request's key, if it has one.
+    pub(crate) key: Option<u64>,
+    /// Generations that this request has tried.
+    pub(crate) tried: &'a [u64],
+    pub(crate) random: &'a mut Random,
+}
+
+impl Choice<'_> {
+    /// The index of the member to pick; `None` if there is none that was not tried.
+    pub(crate) fn make(&mut self, policy: Policy, snapshot: &Snapshot) -> Option<usize> {
+        if snapshot.schedule.is_empty() {
+            return None;
+        }
+        match policy {
+            Policy::RoundRobin => self.in_turn(snapshot, self.turn),
+            Policy::Random => {
+                let turn = self.random.next();
+                self.in_turn(snapshot, turn)
+            }
+            Policy::PowerOfTwo => self.power_of_two(snapshot),
+            Policy::LeastRequest if snapshot.members.len() <= SCAN_MOST => self.scan(snapshot),
+            Policy::LeastRequest => self.sample(snapshot),
+            Policy::First => (0..snapshot.members.len()).find(|at| self.is_untried(snapshot, *at)),
+            Policy::Hash => match self.key {
+                Some(key) => self.rendezvous(snapshot, key),
+                // Without a key, all backends are as good.
+                None => self.in_turn(snapshot, self.turn),
+            },
+        }
+    }
+
+    fn is_untried(&self, snapshot: &Snapshot, at: usize) -> bool {
+        self.tried.is_empty() || !self.tried.contains(&snapshot.members[at].generation())
+    }
+
+    /// The first untried member of the schedule from `turn` on.
+    fn in_turn(&self, snapshot: &Snapshot, turn: u64) -> Option<usize> {
+        let length = snapshot.schedule.len() as u64;
+        (0..length)
+            .map(|step| snapshot.schedule[(turn.wrapping_add(step) % length) as usize] as usize)
+            .find(|at| self.is_untried(snapshot, *at))
+    }
+
+    fn power_of_two(&mut self, snapshot: &Snapshot) -> Option<usize> {
+        let turn = self.random.next();
+        let first = self.in_turn(snapshot, turn)?;
+        let turn = self.random.next();
+        let second = self.in_turn(snapshot, turn)?;
+        let second = if second == first { self.another(snapshot, first, turn) } else { second };
+        Some(less_loaded(snapshot, first, second))
+    }
+
+    /// An untried member other than `first`, or `first` if there is none.
+    fn another(&self, snapshot: &Snapshot, first: usize, turn: u64) -> usize {
+        let length = snapshot.schedule.len() as u64;
+        (0..length)
+            .map(|step| snapshot.schedule[(turn.wrapping_add(step) % length) as usize] as usize)
+            .find(|at| *at != first && self.is_untried(snapshot, *at))
+            .unwrap_or(first)
+    }
+
+    /// The least loaded of all, beginning with whose turn it is, so that equals take turns.
+    fn scan(&self, snapshot: &Snapshot) -> Option<usize> {
+        let start = self.in_turn(snapshot, self.turn)?;
+        let count = snapshot.members.len();
+        let others = (1..count).map(|step| (start + step) % count);
+        let untried = others.filter(|at| self.is_untried(snapshot, *at));
+        Some(untried.fold(start, |best, at| less_loaded(snapshot, best, at)))
+    }
+
+    /// The least loaded of some drawn at random.
+    fn sample(&mut self, snapshot: &Snapshot) -> Option<usize> {
+        let mut best = self.in_turn(snapshot, self.turn)?;
+        for _ in 1..SAMPLE {
+            let turn = self.random.next();
+            best = less_loaded(snapshot, best, self.in_turn(snapshot, turn)?);
+        }
+        Some(best)
+    }
+
+    /// The untried member that scores highest for the key and is within its bound. The lowest
+    /// loaded is always within it, so that there is one.
+    fn rendezvous(&self, snapshot: &Snapshot, key: u64) -> Option<usize> {
+        let in_flight: u32 = snapshot.members.iter().map(|member| member.in_flight()).sum();
+        let weights: u32 = snapshot.weights.iter().sum();
+        // One more than now: the request that is being placed counts.
+        let share = BOUND * f64::from(in_flight + 1) / f64::from(weights);
+        let has_room = |at: &usize| {
+            let bound = (share * f64::from(snapshot.weights[*at])).ceil();
+            f64::from(snapshot.members[*at].in_flight()) < bound
+        };
+        let untried = || (0..snapshot.members.len()).filter(|at| self.is_untried(snapshot, *at));
+        let score = |at: &usize| score(key, &snapshot.members[*at], snapshot.weights[*at]);
+        let highest = |candidates: &mut dyn Iterator<Item = usize>| {
+            candidates.max_by(|a, b| score(a).total_cmp(&score(b)))
+        };
+        highest(&mut untried().filter(has_room)).or_else(|| highest(&mut untried()))
+    }
+}
+
+/// The one with fewer requests in flight for its weight; the first of equals.
+fn less_loaded(snapshot: &Snapshot, first: usize, second: usize) -> usize {
+    let load = |at: usize| u64::from(snapshot.members[at].in_flight());
+    let weight = |at: usize| u64::from(snapshot.weights[at]);
+    match (load(first) * weight(second)).cmp(&(load(second) * weight(first))) {
+        Ordering::Greater => second,
+        Ordering::Less | Ordering::Equal => first,
+    }
+}
+
+/// A member's score for a key: with weights, -w / ln(u) of a number u in 0..1 that the two draw
+/// (Schindelhauer and Schomaker, SPAA 2005).
+fn score(key: u64, member: &Member, weight: u32) -> f64 {
+    let drawn = Random::new(key ^ member.hash()).next();
+    let unit = ((drawn >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+    -f64::from(weight) / unit.ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use super::*;
+    use crate::{backend::BackendId, schedule::schedule};
+
+    fn snapshot(weights: &[u32]) -> Snapshot {
+        let member = |at: usize| {
+            let id = BackendId::new(&format!("10.0.0.{at}:80"));
+            Arc::new(Member::new(id, at as u64 + 1, at, Vec::new()))
+        };
+        Snapshot {
+            version: 1,
+            members: (0..weights.len()).map(member).collect(),
+            weights: weights.to_vec(),
+            schedule: schedule(weights),
+        }
+    }
+
+    fn choose(
+        policy: Policy,
+        snapshot: &Snapshot,
+        turn: u64,
+        key: u64,
+        tried: &[u64],
+    ) -> Option<usize> {
+        let mut random = Random::new(turn);
+        Choice { turn, key: Some(key), tried, random: &mut random }.make(policy, snapshot)
+    }
+
+    /// Picks of so many requests that stay in flight.
+    fn pile_up(policy: Policy, snapshot: &Snapshot, count: u64) -> Vec<u32> {
+        for turn in 0..count {
+            let at = choose(policy, snapshot, turn, turn, &[]).unwrap();
+            snapshot.members[at].enter();
+        }
+        snapshot.members.iter().map(|member| member.in_flight()).collect()
+    }
+
+    #[test]
+    fn every_policy_finds_the_one_that_was_not_tried_and_none_when_all_were() {
+        let snapshot = snapshot(&[1, 2, 3]);
+        for policy in Policy::ALL {
+            for turn in 0..20 {
+                assert_eq!(choose(policy, &snapshot, turn, turn, &[1, 3]), Some(1), "{policy:?}");
+                assert_eq!(choose(policy, &snapshot, turn, turn, &[1, 2, 3]), None, "{policy:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_policy_picks_from_an_empty_pool() {
+        for policy in Policy::ALL {
+            assert_eq!(choose(policy, &snapshot(&[]), 1, 1, &[]), None, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn least_request_fills_up_by_weight_and_takes_turns_when_idle() {
+        assert_eq!(pile_up(Policy::LeastRequest, &snapshot(&[1, 1, 2]), 40), [10, 10, 20]);
+        let idle = snapshot(&[1, 1, 1]);
+        let turns: Vec<_> =
+            (0..6).map(|turn| choose(Policy::LeastRequest, &idle, turn, 0, &[]).unwrap()).collect();
+        assert_eq!(turns, [0, 1, 2, 0, 1, 2]);
+    }
+
+    #[test]
+    fn least_request_avoids_the_busy_ones_of_a_large_pool() {
+        let snapshot = snapshot(&[1; 200]);
+        (0..100).for_each(|at| (0..50).for_each(|_| snapshot.members[at].enter()));
+        let busy = (0..1_000)
+            .filter(|turn| choose(Policy::LeastRequest, &snapshot, *turn, 0, &[]).unwrap() < 100);
+        assert_eq!(busy.count(), 0, "of sixteen, one idle is nearly always found");
+    }
+
+    #[test]
+    fn p2c_is_far_more_even_than_random() {
+        let spread = |policy| {
+            let piled = pile_up(policy, &snapshot(&[1; 10]), 10_000);
+            piled.iter().max().unwrap() - piled.iter().min().unwrap()
+        };
+        let (p2c, random) = (spread(Policy::PowerOfTwo), spread(Policy::Random));
+        assert!(p2c <= 10 && random >= 30, "p2c {p2c}, random {random}");
+    }
+
+    #[test]
+    fn random_follows_the_weights() {
+        let piled = pile_up(Policy::Random, &snapshot(&[1, 3]), 40_000);
+        assert!(piled[0].abs_diff(10_000) < 400, "{piled:?}");
+    }
+
+    #[test]
+    fn first_stays_with_the_first() {
+        assert_eq!(pile_up(Policy::First, &snapshot(&[1, 5, 5]), 10), [10, 0, 0]);
+    }
+
+    #[test]
+    fn a_key_stays_where_it_is_and_only_those_of_a_lost_backend_move() {
+        let all = snapshot(&[1, 1, 1, 1]);
+        let place = |key| choose(Policy::Hash, &all, key, key, &[]).unwrap();
+        let before: BTreeMap<u64, usize> = (0..10_000).map(|key| (key, place(key))).collect();
+        let lost = 2;
+        for (key, at) in &before {
+            let now = choose(Policy::Hash, &all, 99, *key, &[lost as u64 + 1]).unwrap();
+            assert_eq!(now == *at, *at != lost, "key {key}");
+        }
+        for at in 0..4 {
+            let count = before.values().filter(|place| **place == at).count();
+            assert!(count.abs_diff(2_500) < 200, "{at} has {count} keys");
+        }
+    }
+
+    #[test]
+    fn keys_follow_the_weights() {
+        let snapshot = snapshot(&[1, 3]);
+        let heavy = (0..10_000)
+            .filter(|key| choose(Policy::Hash, &snapshot, 0, *key, &[]) == Some(1))
+            .count();
+        assert!(heavy.abs_diff(7_500) < 200, "{heavy}");
+    }
+
+    #[test]
+    fn one_hot_key_cannot_overload_its_backend() {
+        let snapshot = snapshot(&[1; 4]);
+        for _ in 0..400 {
+            let at = choose(Policy::Hash, &snapshot, 0, 7, &[]).unwrap();
+            snapshot.members[at].enter();
+        }
+        let most = snapshot.members.iter().map(|member| member.in_flight()).max().unwrap();
+        assert!(most <= 126, "100 each are even; {most} is more than a quarter above");
+    }
+
+    #[test]
+    fn every_name_is_understood() {
+        for policy in Policy::ALL {
+            assert_eq!(Policy::from_name(policy.as_str()), Some(policy));
+        }
+        assert_eq!(Policy::from_name("leastconn"), Some(Policy::LeastRequest));
+        assert_eq!(Policy::from_name("magic"), None);
+    }
+}
