@@ -1,0 +1,108 @@
+// What breaks by itself: a server, and the proxy.
+
+import { ALL_WELL, close, change, control, headline, mark, notReloaded, open, picture, row, rows, sees, totalRate } from "./browser.js";
+import { check, expect, heading, until } from "./report.js";
+import * as stack from "./stack.js";
+
+export async function killedServer() {
+  heading("A killed server");
+  await stack.allWell();
+  const [, , victim] = stack.backends;
+  const page = await open();
+  await mark(page);
+  await sees(page, 5, ALL_WELL);
+  const load = stack.loadStart();
+  await until("it gets traffic", 10, async () => (await row(page, victim)).rate > 5);
+  await check("its row turns down, with a reason, and the first line names it", async () => {
+    await stack.kill(victim);
+    const { value, ms } = await until("the row shows it down", 10, async () => {
+      const one = await row(page, victim);
+      return one.state === "Down" && one.health === "Down" && one.healthReason && one;
+    });
+    await sees(page, 2, `2 of 3 serve: ${victim} is down`);
+    return `"${value.healthReason}" after ${ms} ms`;
+  });
+  await picture(page, "one-down");
+  await check("the others take its share", async () => {
+    const others = stack.backends.filter((id) => id !== victim);
+    const before = await Promise.all(others.map(stack.arrived));
+    const { ms } = await until("60 requests each", 10, async () =>
+      (await Promise.all(others.map(stack.arrived))).every((count, index) => count - before[index] >= 60));
+    return `60 requests each in ${ms} ms`;
+  });
+  await check("started again on its port, it recovers by itself", async () => {
+    stack.start(victim);
+    const { ms } = await until("the row shows it serving", 10, async () => {
+      const one = await row(page, victim);
+      return one.state === "Serving" && one.health === "Up";
+    });
+    await sees(page, 2, ALL_WELL);
+    await until("it gets traffic", 5, async () => await stack.arrived(victim) > 0);
+    await notReloaded(page);
+    return `after ${ms} ms`;
+  });
+  await check("no request failed meanwhile", async () => stack.clean(await stack.loadStop(load)));
+  await close(page);
+}
+
+const stale = (page) => page.locator("#pools").evaluate((pools) => getComputedStyle(pools).filter.includes("grayscale(1)"));
+const age = async (page) =>
+  Number(/last picture, (\d+) s old/.exec(await page.locator("#notice").innerText().catch(() => ""))?.[1] ?? NaN);
+
+export async function killedProxy() {
+  heading("A killed proxy");
+  await stack.allWell();
+  const page = await open();
+  const dark = await open({ dark: true, width: 390, height: 844 });
+  await mark(page);
+  await sees(page, 5, ALL_WELL);
+  const load = stack.loadStart();
+  await until("there is traffic to remember", 10, async () => await totalRate(page) > 20);
+  await stack.loadStop(load);
+  const before = Object.keys(await rows(page)).join();
+
+  await check("the page says that the proxy does not answer", async () => {
+    await stack.kill("proxy");
+    const { ms } = await until("a first line about the proxy", 5, async () => /proxy/i.test(await headline(page)));
+    const notice = await page.locator("#notice [role=alert]").innerText();
+    expect(notice.includes(stack.adminApi), `the notice does not tell the address: "${notice}"`);
+    return `"${await headline(page)}", "${notice}" after ${ms} ms`;
+  });
+  await check("the last picture stays, greyed, and tells its age, which grows", async () => {
+    expect(await stale(page), "the picture is not greyed");
+    expect(Object.keys(await rows(page)).join() === before, "the rows went away");
+    const { value } = await until("an age", 3, () => age(page));
+    const { value: later, ms } = await until("a greater age", 4, async () => await age(page) > value && await age(page));
+    return `${value} s, then ${later} s after ${ms} ms`;
+  });
+  await check("a change is refused, and the page says that nothing was changed", async () => {
+    await control(page, stack.backends[0], "Drain").click();
+    await page.getByRole("button", { name: "Set to drain" }).click();
+    const objection = page.locator("#confirm-error");
+    await objection.waitFor();
+    const text = await objection.innerText();
+    expect(text.startsWith("Nothing was changed"), `it says "${text}"`);
+    await page.getByRole("button", { name: "Cancel" }).click();
+    return `"${text}"`;
+  });
+  await picture(page, "proxy-away-light-1400");
+  await until("the other window knows, too", 5, () => stale(dark));
+  await picture(dark, "proxy-away-dark-390");
+  await check("started again, the proxy is found without a reload", async () => {
+    stack.start("proxy");
+    const { ms } = await sees(page, 10, ALL_WELL);
+    expect(!await stale(page), "the picture is still greyed");
+    expect(await page.locator("#notice").innerText() === "", "the notice is still there");
+    await notReloaded(page);
+    return `"${await headline(page)}" after ${ms} ms`;
+  });
+  await check("the controls work again", async () => {
+    await change(page, stack.backends[0], "Drain");
+    const { ms } = await until("the row shows it", 2, async () => (await row(page, stack.backends[0])).pressed === "Drain");
+    await change(page, stack.backends[0], "Ready");
+    await sees(page, 5, ALL_WELL);
+    return `after ${ms} ms`;
+  });
+  await close(page);
+  await close(dark);
+}

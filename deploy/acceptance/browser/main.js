@@ -1,0 +1,39 @@
+// All scenarios in order, on one stack and in one browser. Each begins with all well, so that one
+// that fails does not take the next with it.
+
+import { launch, pictureAll, quit } from "./browser.js";
+import { killedProxy, killedServer } from "./failing.js";
+import { manners, otherOrigins } from "./guarding.js";
+import { lastOne, looking, notReady } from "./operating.js";
+import { accessible, everyWidth, keyboard, withoutScript } from "./reaching.js";
+import { check, onFailure } from "./report.js";
+import * as stack from "./stack.js";
+
+const SCENARIOS = [looking, notReady, lastOne, killedServer, keyboard, withoutScript, everyWidth, killedProxy, accessible, otherOrigins, manners];
+// For work on one of them: ONLY=keyboard,manners.
+const only = process.env.ONLY?.split(",");
+
+async function stop() {
+  await quit();
+  await stack.stopAll();
+}
+
+for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => stop().finally(() => process.exit(1)));
+
+/** Pictures of a failure are numbered in the order of failures. */
+let number = 0;
+onFailure(() => pictureAll(number += 1));
+try {
+  console.log(`Chromium ${await launch()}, the page at ${stack.page}`);
+  for (const scenario of SCENARIOS) {
+    if (only && !only.includes(scenario.name)) continue;
+    try {
+      await scenario();
+    } catch (error) {
+      await check(`the scenario ${scenario.name} comes to its end`, () => { throw error; });
+    }
+  }
+  console.log("\nall scenarios done");
+} finally {
+  await stop();
+}

@@ -1,0 +1,237 @@
+// Everybody reaches the page: by keyboard, without JavaScript, on a phone, with a screen reader.
+
+import { ALL_WELL, axeSource, change, close, control, headline, open, picture, row, rows, sees } from "./browser.js";
+import { check, expect, heading, until } from "./report.js";
+import * as stack from "./stack.js";
+
+const [first, second] = stack.backends;
+// More than there are stops on the page.
+const TABS_MOST = 60;
+
+const focused = (target) => target.evaluate((element) => element === document.activeElement);
+
+async function tabTo(page, target, key = "Tab") {
+  for (let count = 1; count <= TABS_MOST; count += 1) {
+    await page.keyboard.press(key);
+    if (await focused(target)) return count;
+  }
+  throw new Error(`not reached with ${TABS_MOST} times ${key}`);
+}
+
+export async function keyboard() {
+  heading("By keyboard alone");
+  await stack.allWell();
+  const page = await open();
+  await sees(page, 5, ALL_WELL);
+  const drain = control(page, second, "Drain");
+  const dialog = page.getByRole("dialog");
+  await check("Tab reaches a control, and shows where it is", async () => {
+    const count = await tabTo(page, drain);
+    const outline = await drain.evaluate((element) => getComputedStyle(element).outline);
+    expect(!/none|\b0px/.test(outline), `the outline is "${outline}"`);
+    return `after ${count} stops, outline "${outline}"`;
+  });
+  await check("Enter opens the dialog, with the focus inside", async () => {
+    await page.keyboard.press("Enter");
+    await dialog.waitFor();
+    const inside = await page.evaluate(() => document.activeElement.closest("dialog")?.id);
+    expect(inside === "confirm", `the focus is in ${inside}`);
+    return `on "${await page.evaluate(() => document.activeElement.textContent)}"`;
+  });
+  await check("Escape closes it, the focus returns and stays while the page goes on, and nothing changed", async () => {
+    await page.keyboard.press("Escape");
+    await dialog.waitFor({ state: "hidden" });
+    expect(await focused(drain), "the focus is elsewhere");
+    // A probe's age changes at least once a second: the row was replaced under the focus.
+    const was = await page.locator("#pools").innerText();
+    await until("the page goes on", 5, async () => await page.locator("#pools").innerText() !== was);
+    expect(await focused(drain), "the focus went away with an update");
+    expect((await stack.backend(second)).admin === "ready", "it was changed");
+  });
+  await check("Enter, a reason and Enter again change the backend, and the focus returns", async () => {
+    await page.keyboard.press("Enter");
+    await dialog.waitFor();
+    await tabTo(page, dialog.getByLabel("Reason"), "Shift+Tab");
+    await page.keyboard.type("acceptance: by keyboard");
+    await page.keyboard.press("Enter");
+    await dialog.waitFor({ state: "hidden" });
+    const { value, ms } = await until("the row shows it", 2, async () => {
+      const one = await row(page, second);
+      return one.pressed === "Drain" && one;
+    });
+    expect(value.intent.includes("acceptance: by keyboard"), `no reason in "${value.intent}"`);
+    expect(await focused(drain), "the focus is elsewhere");
+    return `"${value.intent}" after ${ms} ms`;
+  });
+  await check("and back again", async () => {
+    await tabTo(page, control(page, second, "Ready"), "Shift+Tab");
+    await page.keyboard.press("Enter");
+    await dialog.waitFor();
+    await page.keyboard.press("Enter");
+    return `"${ALL_WELL}" after ${(await sees(page, 5, ALL_WELL)).ms} ms`;
+  });
+  await close(page);
+}
+
+export async function withoutScript() {
+  heading("Without JavaScript");
+  await stack.allWell();
+  const page = await open({ javaScriptEnabled: false });
+  await check("the page is whole and reloads itself", async () => {
+    expect(await headline(page) === ALL_WELL, await headline(page));
+    const shown = Object.values(await rows(page));
+    expect(shown.length === 3 && shown.every((one) => one.state === "Serving"), JSON.stringify(shown));
+    const tag = await page.locator("noscript meta[http-equiv=refresh]").count();
+    expect(tag === 1, "no reload");
+    const was = await page.locator("#subline").innerText();
+    const { ms } = await until("the uptime grows", 12, async () => await page.locator("#subline").innerText() !== was);
+    return `"${await page.locator("#live").innerText()}", newer after ${ms} ms`;
+  });
+  await check("a control works by form, and the result is shown", async () => {
+    await control(page, first, "Not ready").click();
+    await page.getByLabel("Reason").fill("acceptance: no script");
+    await page.getByRole("button", { name: "Set to not ready" }).click();
+    const result = await page.locator("#toasts").innerText();
+    expect(result.includes(first) && result.includes("not ready"), `the result is "${result}"`);
+    const { value, ms } = await until("a reload shows it", 12, async () => {
+      const one = await row(page, first);
+      return one.state === "Not ready" && one;
+    });
+    expect(value.intent.includes("acceptance: no script"), `no reason in "${value.intent}"`);
+    return `"${result}", "${value.intent}" after ${ms} ms`;
+  });
+  await check("a refusal asks again, with the way to insist", async () => {
+    await stack.allWell();
+    for (const id of [first, second]) await throughForm(page, id, "Not ready");
+    const answer = await throughForm(page, stack.backends[2], "Drain");
+    expect(answer.status() === 409, `answered with ${answer.status()}`);
+    const text = await page.getByRole("alert").innerText();
+    expect(await page.getByRole("button", { name: "Do it anyway" }).isVisible(), "no way to insist");
+    await page.getByRole("link", { name: "Cancel" }).click();
+    expect((await stack.backend(stack.backends[2])).admin === "ready", "it was changed");
+    return `"${text}"`;
+  });
+  await check("and back again", async () => {
+    for (const id of [first, second]) await throughForm(page, id, "Ready");
+    return `"${ALL_WELL}" after ${(await sees(page, 12, ALL_WELL)).ms} ms`;
+  });
+  await close(page);
+}
+
+async function throughForm(page, id, word) {
+  await control(page, id, word).click();
+  const answer = page.waitForResponse((response) => response.request().method() === "POST");
+  await page.getByRole("button", { name: `Set to ${word.toLowerCase()}` }).click();
+  await page.waitForLoadState();
+  return answer;
+}
+
+/** What a reader of that page would have to scroll sideways for. */
+async function tooWide(page) {
+  return page.evaluate(() => {
+    const { scrollWidth, clientWidth } = document.documentElement;
+    const scrolls = (element) => {
+      for (let one = element.parentElement; one && one !== document.body; one = one.parentElement) {
+        if (["auto", "scroll", "hidden", "clip"].includes(getComputedStyle(one).overflowX)) return true;
+      }
+      return false;
+    };
+    const wide = [...document.body.querySelectorAll("*")].filter((element) =>
+      element.getBoundingClientRect().right > clientWidth + 1 && !scrolls(element));
+    const told = wide.slice(0, 5).map((element) => `${element.localName}.${element.className}#${element.id}`);
+    return scrollWidth > clientWidth || told.length ? `${scrollWidth} of ${clientWidth} px: ${told}` : "";
+  });
+}
+
+async function axe(page) {
+  const { violations, passes } = await page.evaluate(`${axeSource}; axe.run(document, { resultTypes: ["violations"] })`);
+  const grave = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
+  const told = grave.flatMap(({ id, nodes }) => nodes.slice(0, 4).map((node) =>
+    `${id}: ${node.target} ${node.any[0]?.message ?? node.failureSummary}`));
+  expect(!grave.length, `${grave.map(({ id, nodes }) => `${id} (${nodes.length})`)}\n${told.join("\n")}`);
+  const minor = violations.map(({ id, impact }) => `${id} (${impact})`).join(", ");
+  return `${passes.length} rules passed${minor ? `, of less weight: ${minor}` : ""}`;
+}
+
+// A phone of the narrowest kind, a phone, a tablet, small and common laptops.
+const WIDTHS = [320, 390, 768, 1024, 1366, 1920];
+
+export async function everyWidth() {
+  heading("On every screen");
+  await stack.allWell();
+  const load = stack.loadStart();
+  const page = await open();
+  await until("there is traffic", 15, async () => (await rows(page))[first].rate > 18);
+  await change(page, second, "Not ready", "acceptance: a reason of some length, such as operators write at night");
+  await until("the row shows it", 3, async () => (await row(page, second)).state === "Not ready");
+  for (const width of WIDTHS) {
+    await check(`nothing needs scrolling sideways at ${width} px`, async () => {
+      await page.setViewportSize({ width, height: 844 });
+      const wide = await tooWide(page);
+      expect(!wide, wide);
+    });
+  }
+  await page.setViewportSize({ width: 390, height: 844 });
+  await picture(page, "one-not-ready-light-390");
+  await check("the dialog fits a phone", async () => {
+    await control(page, first, "Drain").click();
+    await page.getByRole("dialog").waitFor();
+    const { x, y, width, height } = await page.getByRole("dialog").boundingBox();
+    expect(x >= 0 && y >= 0 && x + width <= 390 && y + height <= 844, JSON.stringify({ x, y, width, height }));
+    await page.screenshot({ path: `${process.env.OUT}/dialog-light-390.png` });
+    await page.keyboard.press("Escape");
+    return `${width} x ${height} px`;
+  });
+  await change(page, second, "Ready");
+  await sees(page, 5, ALL_WELL);
+  await close(page);
+  for (const dark of [false, true]) {
+    for (const width of [1400, 390]) {
+      const view = await open({ dark, width, height: width === 390 ? 844 : 1000 });
+      await sees(view, 5, ALL_WELL);
+      await picture(view, `well-${dark ? "dark" : "light"}-${width}`);
+      await close(view);
+    }
+  }
+  await stack.loadStop(load);
+}
+
+export async function accessible() {
+  heading("Contrast, names and roles (axe-core: no serious or critical finding)");
+  await stack.allWell();
+  const load = stack.loadStart();
+  // Its source is injected, which the page's policy rightly forbids.
+  const views = [];
+  for (const dark of [false, true]) {
+    for (const width of [1400, 390]) {
+      const page = await open({ dark, width, height: 900, bypassCSP: true });
+      views.push([`${dark ? "dark" : "light"}, ${width} px`, page]);
+    }
+  }
+  const each = async (state) => {
+    for (const [name, page] of views) await check(`${state}, ${name}`, () => axe(page));
+  };
+  const [, page] = views[0];
+  await until("there is traffic", 15, async () => (await rows(page))[first].rate > 5);
+  await each("all is well");
+  for (const [, one] of views) await control(one, first, "Drain").click();
+  await each("the dialog");
+  for (const [, one] of views) await one.keyboard.press("Escape");
+  await change(page, second, "Not ready", "acceptance");
+  await stack.kill(first);
+  for (const [, one] of views) {
+    await until("one is down and one not ready", 10, async () => (await row(one, first)).state === "Down" && (await row(one, second)).state === "Not ready");
+  }
+  await each("one down, one not ready");
+  await stack.loadStop(load);
+  await stack.kill("proxy");
+  for (const [, one] of views) await until("the page knows", 5, async () => (await one.locator("#notice").innerText()) !== "");
+  await each("the proxy is away");
+  for (const [, one] of views) await close(one);
+  await stack.allWell();
+  const question = await open({ bypassCSP: true, to: `${stack.page}/backends/default/${first}/change?state=drain` });
+  await check("the question as a page of its own", () => axe(question));
+  await question.goto(`${stack.page}/login`);
+  await check("the sign-in", () => axe(question));
+  await close(question);
+}

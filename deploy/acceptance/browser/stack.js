@@ -1,0 +1,128 @@
+// A real stack in processes of its own, so that each can be killed and started again, with a
+// load that never repeats a request and so shows each one that fails.
+
+import { spawn } from "node:child_process";
+import { appendFileSync, openSync, readFileSync, closeSync } from "node:fs";
+
+import { expect, until } from "./report.js";
+
+const { BIN, OUT, PIDS, PORTS } = process.env;
+const [proxyPort, adminPort, dashboardPort, foreignPort, ...serverPorts] = PORTS.trim().split(" ").map(Number);
+
+const at = (port) => `http://127.0.0.1:${port}`;
+export const page = at(dashboardPort);
+export const proxy = at(proxyPort);
+export const adminApi = at(adminPort);
+export const foreign = { port: foreignPort };
+/** The backends by the ids that the page shows. */
+export const backends = serverPorts.map((port) => `127.0.0.1:${port}`);
+
+// Light, so that two cores have room for the browser; enough to be seen in each second.
+const RATE = 60;
+
+const here = ["--bind", "127.0.0.1"];
+const commands = {
+  proxy: ["evenkeel-proxy", ...here, "--port", proxyPort, "--admin-bind", "127.0.0.1", "--admin-port", adminPort,
+    "--name", "acceptance", "--backends", backends.map((id) => `http://${id}`).join(",")],
+  dashboard: ["evenkeel-dashboard", ...here, "--port", dashboardPort, "--load-balancer-url", proxy,
+    "--load-balancer-admin-url", adminApi],
+};
+for (const [index, port] of serverPorts.entries()) {
+  commands[backends[index]] = ["evenkeel-server", ...here, "--port", port, "--name", `server-${index + 1}`];
+}
+export const nameOf = (id) => `server-${backends.indexOf(id) + 1}`;
+
+const running = new Map();
+
+function run(name, [binary, ...args], stdout) {
+  const log = openSync(`${OUT}/${name.replace(/\W/g, "-")}.log`, "a");
+  // What is set in the environment of whoever runs this must not reach the stack.
+  const env = { PATH: process.env.PATH };
+  const child = spawn(`${BIN}/${binary}`, args.map(String), { env, stdio: ["ignore", stdout ?? log, log] });
+  closeSync(log);
+  child.gone = new Promise((resolve) => child.once("close", resolve));
+  if (child.pid) appendFileSync(PIDS, `${child.pid}\n`);
+  running.set(name, child);
+  child.once("close", () => running.get(name) === child && running.delete(name));
+  return child;
+}
+
+export function start(name) {
+  return run(name, commands[name]);
+}
+
+/** As the kernel or a crash would: without a word. */
+export async function kill(name) {
+  const child = running.get(name);
+  child.kill("SIGKILL");
+  await child.gone;
+}
+
+export async function stopAll() {
+  const children = [...running.values()];
+  for (const child of children) child.kill("SIGKILL");
+  await Promise.all(children.map((child) => child.gone));
+}
+
+async function get(url) {
+  const answer = await fetch(url, { signal: AbortSignal.timeout(2000) });
+  expect(answer.ok, `${url} answered ${answer.status}`);
+  return answer;
+}
+
+/** What the admin API says of the pool. */
+export async function pool() {
+  return (await (await get(`${adminApi}/v1/pools`)).json()).pools[0];
+}
+
+export async function backend(id) {
+  return (await pool()).backends.find((one) => one.id === id);
+}
+
+/** Starts what is not running, undoes what was set, and waits until all is well. */
+export async function allWell() {
+  for (const name of Object.keys(commands)) if (!running.has(name)) start(name);
+  await until("the stack is up", 20, () => Promise.all([get(`${page}/readyz`), get(`${adminApi}/readyz`)]));
+  for (const { id, admin } of (await pool()).backends) {
+    if (admin === "ready") continue;
+    const answer = await fetch(`${adminApi}/v1/pools/default/backends/${id}`, {
+      method: "PATCH",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ state: "ready" }),
+    });
+    expect(answer.ok, `setting ${id} ready was answered with ${answer.status}`);
+  }
+  await until("all backends are eligible", 20, async () => (await pool()).counts.eligible === backends.length);
+}
+
+/** Requests that a server has had, as it counts them itself: ended ones and ones in the making. */
+export async function arrived(id) {
+  const text = await (await get(`http://${id}/metrics`)).text();
+  const values = text.matchAll(/^evenkeel_server_(?:requests_total\{.*\}|in_flight) (\d+)$/gm);
+  return [...values].reduce((sum, [, value]) => sum + Number(value), 0);
+}
+
+/** A load from now on. */
+export function loadStart() {
+  const file = `${OUT}/load-${performance.now().toFixed(0)}.json`;
+  const out = openSync(file, "w");
+  const child = run("load", ["evenkeel-load", "--url", `${proxy}/`, "--rate", RATE, "--concurrency", 4, "--duration", "10m"], out);
+  closeSync(out);
+  return { child, file };
+}
+
+/** Ends a load and gives its result. */
+export async function loadStop({ child, file }) {
+  child.kill("SIGTERM");
+  await child.gone;
+  return JSON.parse(readFileSync(file, "utf8"));
+}
+
+/** Throws unless each request was answered with success; else says how many there were. */
+export function clean(result) {
+  const { sent, ok, not_ok, failed, latency_ms, served_by } = result;
+  const servers = Object.entries(served_by).map(([name, count]) => `${name} ${count}`).sort().join(", ");
+  const text = `${sent} sent, ${ok} ok, ${not_ok} other answers, ${failed} failed, p99 ${latency_ms.p99} ms (${servers})`;
+  expect(ok > 0 && ok === sent && failed === 0 && not_ok === 0, `${text} ${JSON.stringify(result.failures)} ${JSON.stringify(result.examples)}`);
+  return text;
+}
