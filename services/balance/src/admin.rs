@@ -42,7 +42,7 @@ pub struct Change {
     pub reason: Option<String>,
     /// Who, as far as we know.
     pub actor: Option<String>,
-    /// Goes back to ready and the configured weight after this long.
+    /// What is changed goes back by itself after this long.
     pub ttl: Option<Duration>,
     /// Do it even if no backend is left to serve.
     pub force: bool,
@@ -73,28 +73,67 @@ impl fmt::Display for Refused {
     }
 }
 
-/// The standing intent for one backend, with who, why, since when and until when.
+/// The standing intent for one backend: a state with who, why, since when and until when, and a
+/// weight with its own end. A change of the one leaves the other as it is, its end included: a
+/// weight for ten minutes must not bring a backend back from maintenance.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Intent {
     pub(crate) state: Admin,
-    pub(crate) weight: Option<u32>,
+    pub(crate) since: Time,
     pub(crate) reason: Option<String>,
     pub(crate) actor: Option<String>,
-    pub(crate) since: Time,
     pub(crate) expires: Option<Time>,
+    pub(crate) weight: Option<u32>,
+    pub(crate) weight_expires: Option<Time>,
 }
 
 impl Intent {
-    /// The intent after a change. Reason, actor and expiry always belong to the latest change.
+    /// The intent of a backend of which nobody has wanted anything.
+    pub(crate) fn none(now: Time) -> Self {
+        Self { since: now, ..Self::default() }
+    }
+
+    /// The intent after a change.
     pub(crate) fn changed(&self, change: &Change, now: Time) -> Self {
-        let state = change.state.unwrap_or(self.state);
-        Self {
-            state,
-            weight: change.weight.or(self.weight),
-            reason: change.reason.clone(),
-            actor: change.actor.clone(),
-            since: if state == self.state { self.since } else { now },
-            expires: change.ttl.map(|ttl| now + ttl),
+        let mut intent = self.clone();
+        let expires = change.ttl.map(|ttl| now + ttl);
+        if let Some(state) = change.state {
+            if state != self.state {
+                intent.since = now;
+            }
+            intent.state = state;
+            intent.reason.clone_from(&change.reason);
+            intent.actor.clone_from(&change.actor);
+            intent.expires = expires;
         }
+        if change.weight.is_some() {
+            (intent.weight, intent.weight_expires) = (change.weight, expires);
+        }
+        intent
+    }
+
+    /// When the next part of it ends.
+    pub(crate) fn next_end(&self) -> Option<Time> {
+        [self.expires, self.weight_expires].into_iter().flatten().min()
+    }
+
+    /// The intent without the parts that have ended.
+    pub(crate) fn ended(&self, now: Time) -> Self {
+        let is_over = |end: Option<Time>| end.is_some_and(|end| end <= now);
+        let mut intent = if is_over(self.expires) {
+            let (weight, weight_expires) = (self.weight, self.weight_expires);
+            Self { weight, weight_expires, ..Self::none(now) }
+        } else {
+            self.clone()
+        };
+        if is_over(intent.weight_expires) {
+            (intent.weight, intent.weight_expires) = (None, None);
+        }
+        intent
+    }
+
+    /// Whether there is anything to keep for a backend that is gone.
+    pub(crate) fn is_special(&self) -> bool {
+        self.state != Admin::Ready || self.weight.is_some()
     }
 }

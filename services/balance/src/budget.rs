@@ -59,7 +59,9 @@ impl RetryBudget {
         }
         let recent = requests.saturating_sub(windows[0].requests_before);
         let spent = windows[0].retries + windows[1].retries;
-        let allowed = (spent as f64) < RESERVE + self.share * recent as f64;
+        // A share of nothing means that nobody wants retries; the reserve is for small shares.
+        let reserve = if self.share > 0.0 { RESERVE } else { 0.0 };
+        let allowed = (spent as f64) < reserve + self.share * recent as f64;
         if allowed {
             windows[1].retries += 1;
         }
@@ -93,8 +95,13 @@ mod tests {
     }
 
     #[test]
+    fn a_share_of_nothing_allows_no_retry() {
+        assert!(!RetryBudget::new(0.0).take(1_000, Time::after_start(Duration::from_secs(60))));
+    }
+
+    #[test]
     fn an_empty_budget_fills_again_with_time() {
-        let budget = RetryBudget::new(0.0);
+        let budget = RetryBudget::new(0.01);
         let now = Time::after_start(Duration::from_secs(60));
         assert_eq!((0..200).filter(|_| budget.take(0, now)).count(), RESERVE as usize);
         assert!(!budget.take(0, now));

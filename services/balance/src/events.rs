@@ -20,8 +20,8 @@ pub enum Effect {
 pub struct ProbeOrder {
     /// The backend.
     pub id: BackendId,
-    /// Its generation, to report with the result.
-    pub generation: u64,
+    /// Tells this probe from all others, so that a late report is not taken for another's.
+    pub sequence: u64,
     /// Where to connect, best first.
     pub addresses: Vec<SocketAddr>,
 }

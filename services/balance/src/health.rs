@@ -93,7 +93,7 @@ enum Phase {
     /// The next probe is due at this time.
     Waiting { next: Time, last_start: Option<Time> },
     /// A probe is under way since this time.
-    Probing { since: Time },
+    Probing { since: Time, sequence: u64 },
 }
 
 impl HealthState {
@@ -118,32 +118,40 @@ impl HealthState {
     pub(crate) fn deadline(&self, plan: &ProbePlan) -> Option<Time> {
         plan.enabled.then(|| match self.phase {
             Phase::Waiting { next, .. } => next,
-            Phase::Probing { since } => since + plan.give_up,
+            Phase::Probing { since, .. } => since + plan.give_up,
         })
     }
 
-    /// Starts a probe if one is due.
-    pub(crate) fn start_probe(&mut self, plan: &ProbePlan, now: Time) -> bool {
+    /// Starts probe number `sequence` if one is due.
+    pub(crate) fn start_probe(&mut self, plan: &ProbePlan, sequence: u64, now: Time) -> bool {
         let due = matches!(self.phase, Phase::Waiting { next, .. } if plan.enabled && next <= now);
         if due {
-            self.phase = Phase::Probing { since: now };
+            self.phase = Phase::Probing { since: now, sequence };
         }
         due
     }
 
-    /// Whether the probe under way has been out for too long to be heard of again.
-    pub(crate) fn is_lost(&self, plan: &ProbePlan, now: Time) -> bool {
-        matches!(self.phase, Phase::Probing { since } if since + plan.give_up <= now)
+    /// The probe under way, if it has been out for too long to be heard of again.
+    pub(crate) fn lost_probe(&self, plan: &ProbePlan, now: Time) -> Option<u64> {
+        match self.phase {
+            Phase::Probing { since, sequence } if since + plan.give_up <= now => Some(sequence),
+            _ => None,
+        }
     }
 
+    /// Takes in a result, unless it is of a probe that nobody waits for any more.
     pub(crate) fn probe_finished(
         &mut self,
+        sequence: u64,
         result: ProbeResult,
         plan: &ProbePlan,
         random: &mut Random,
         now: Time,
     ) {
-        let Phase::Probing { since } = self.phase else { return };
+        let Phase::Probing { since, sequence: awaited } = self.phase else { return };
+        if sequence != awaited {
+            return;
+        }
         self.count(result.passed);
         let seen = result.detail.clone();
         self.last = Some((now, result));
@@ -222,10 +230,10 @@ mod tests {
 
     fn probe(state: &mut HealthState, passed: bool, now: &mut Time) {
         *now = state.deadline(&PLAN).unwrap().max(*now);
-        assert!(state.start_probe(&PLAN, *now));
+        assert!(state.start_probe(&PLAN, 1, *now));
         let result =
             ProbeResult { passed, detail: "seen".to_owned(), duration: Duration::from_millis(1) };
-        state.probe_finished(result, &PLAN, &mut Random::new(7), *now);
+        state.probe_finished(1, result, &PLAN, &mut Random::new(7), *now);
     }
 
     /// Applies a run of results ('+' passes, '-' fails) and spells the health after each.

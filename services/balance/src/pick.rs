@@ -123,6 +123,12 @@ impl Picker {
         self.take(turn, key, tried)
     }
 
+    /// Whether a member may still get requests, for whoever has been busy since it was picked.
+    pub fn is_eligible(&mut self, member: &Member) -> bool {
+        self.refresh();
+        self.known.members.iter().any(|known| known.generation() == member.generation())
+    }
+
     /// First attempts of all workers so far.
     #[must_use]
     pub fn picks(&self) -> u64 {

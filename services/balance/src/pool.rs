@@ -40,6 +40,7 @@ pub struct Pool {
     /// Intent for backends that are gone, until the time given.
     departed: BTreeMap<BackendId, (Intent, Time)>,
     next_generation: u64,
+    next_probe: u64,
     discovered: Option<Time>,
     discovery_error: Option<String>,
     early_discovery: Option<Time>,
@@ -82,8 +83,9 @@ impl Backend {
             (Admin::Ready, _) if self.found.addresses.is_err() => Effective::Down,
             (Admin::Ready, Health::Checking) => Effective::Checking,
             (Admin::Ready, Health::Down) => Effective::Down,
-            (Admin::Ready, Health::Up) if self.weight() == 0 => Effective::Drained,
-            (Admin::Ready, Health::Up) => Effective::Serving,
+            (Admin::Ready, Health::Up) if self.weight() > 0 => Effective::Serving,
+            (Admin::Ready, Health::Up) if self.member.in_flight() > 0 => Effective::Draining,
+            (Admin::Ready, Health::Up) => Effective::Drained,
         }
     }
 
@@ -118,6 +120,7 @@ impl Pool {
             backends: BTreeMap::new(),
             departed: BTreeMap::new(),
             next_generation: 1,
+            next_probe: 1,
             discovered: None,
             discovery_error: None,
             early_discovery: None,
@@ -178,22 +181,10 @@ impl Pool {
         self.settle(now);
     }
 
-    /// A probe ended. Reports for an earlier generation, or that nobody waits for, change nothing.
-    pub fn probe_finished(
-        &mut self,
-        id: &BackendId,
-        generation: u64,
-        result: ProbeResult,
-        now: Time,
-    ) {
-        let Self { backends, plan, random, .. } = self;
-        if let Some(backend) = current(backends, id, generation)
-            && backend.is_probed()
-        {
-            let before = backend.health.health;
-            backend.health.probe_finished(result, plan, random, now);
-            self.tell_health(id, before, now);
-        }
+    /// A probe ended. Reports that nobody waits for any more change nothing: the backend may be
+    /// another one by now, or may have been in maintenance meanwhile.
+    pub fn probe_finished(&mut self, order: &ProbeOrder, result: ProbeResult, now: Time) {
+        self.probe_ended(&order.id, order.sequence, result, now);
         self.settle(now);
     }
 
@@ -249,21 +240,21 @@ impl Pool {
         let lost: Vec<(BackendId, u64)> = self
             .backends
             .values()
-            .filter(|b| b.is_probed() && b.health.is_lost(&self.plan, now))
-            .map(|b| (b.found.id.clone(), b.member.generation()))
+            .filter_map(|b| Some((b.found.id.clone(), b.health.lost_probe(&self.plan, now)?)))
             .collect();
-        for (id, generation) in lost {
+        for (id, sequence) in lost {
             let detail = "the probe was never answered".to_owned();
             let result = ProbeResult { passed: false, detail, duration: self.plan.give_up };
-            self.probe_finished(&id, generation, result, now);
+            self.probe_ended(&id, sequence, result, now);
         }
         for backend in self.backends.values_mut().filter(|backend| backend.is_probed()) {
-            if backend.health.start_probe(&self.plan, now) {
+            if backend.health.start_probe(&self.plan, self.next_probe, now) {
                 self.effects.push(Effect::Probe(ProbeOrder {
                     id: backend.found.id.clone(),
-                    generation: backend.member.generation(),
+                    sequence: self.next_probe,
                     addresses: backend.member.addresses(),
                 }));
+                self.next_probe += 1;
             }
         }
         self.departed.retain(|_, (_, until)| *until > now);
@@ -276,9 +267,9 @@ impl Pool {
     pub fn deadline(&self, now: Time) -> Option<Time> {
         let of_backends = self.backends.values().flat_map(|backend| {
             let probe = backend.health.deadline(&self.plan).filter(|_| backend.is_probed());
-            let drained = (backend.intent.state == Admin::Drain && !backend.drained_told)
-                .then(|| now + DRAIN_LOOK);
-            [probe, drained, backend.intent.expires]
+            let is_draining = backend.intent.state == Admin::Drain || backend.weight() == 0;
+            let drained = (is_draining && !backend.drained_told).then(|| now + DRAIN_LOOK);
+            [probe, drained, backend.intent.next_end()]
         });
         let of_departed = self.departed.values().map(|(_, until)| Some(*until));
         of_backends.chain(of_departed).flatten().min()
@@ -311,6 +302,15 @@ impl Pool {
         }
     }
 
+    fn probe_ended(&mut self, id: &BackendId, sequence: u64, result: ProbeResult, now: Time) {
+        let Self { backends, plan, random, .. } = self;
+        if let Some(backend) = backends.get_mut(id).filter(|backend| backend.is_probed()) {
+            let before = backend.health.health;
+            backend.health.probe_finished(sequence, result, plan, random, now);
+            self.tell_health(id, before, now);
+        }
+    }
+
     fn arrive(&mut self, found: Found, now: Time) {
         let generation = self.next_generation;
         self.next_generation += 1;
@@ -318,7 +318,7 @@ impl Pool {
         let addresses = found.addresses.clone().unwrap_or_default();
         let member = Arc::new(Member::new(id.clone(), generation, self.free_slot(), addresses));
         let kept = self.departed.remove(&id).map(|(intent, _)| intent);
-        let intent = kept.unwrap_or_else(|| Intent { since: now, ..Intent::default() });
+        let intent = kept.unwrap_or_else(|| Intent::none(now));
         match &found.addresses {
             Ok(_) => self.tell(now, EventKind::Discovery, Some(&id), "joined the pool"),
             Err(error) => self.tell(now, EventKind::Discovery, Some(&id), error),
@@ -330,7 +330,7 @@ impl Pool {
 
     fn depart(&mut self, id: BackendId, backend: Backend, now: Time) {
         self.tell(now, EventKind::Discovery, Some(&id), "left the pool");
-        if backend.intent.state != Admin::Ready || backend.intent.weight.is_some() {
+        if backend.intent.is_special() {
             self.departed.insert(id, (backend.intent, now + INTENT_KEPT));
         }
     }
@@ -343,15 +343,19 @@ impl Pool {
     }
 
     fn expire_intents(&mut self, now: Time) {
-        let expired: Vec<BackendId> = self
+        let ended: Vec<(BackendId, Intent)> = self
             .backends
             .values()
-            .filter(|backend| backend.intent.expires.is_some_and(|expires| expires <= now))
-            .map(|backend| backend.found.id.clone())
+            .filter(|backend| backend.intent.next_end().is_some_and(|end| end <= now))
+            .map(|backend| (backend.found.id.clone(), backend.intent.ended(now)))
             .collect();
-        for id in expired {
-            self.set_intent(&id, Intent { since: now, ..Intent::default() }, now);
-            self.tell_by(now, &id, "back to ready: the time set for the change is over", None);
+        for (id, intent) in ended {
+            let text = match intent.weight {
+                None => format!("{}, configured weight", intent.state.as_str()),
+                Some(weight) => format!("{}, weight {weight}", intent.state.as_str()),
+            };
+            self.set_intent(&id, intent, now);
+            self.tell_by(now, &id, &format!("{text}: the time set for a change is over"), None);
         }
     }
 
@@ -501,6 +505,7 @@ fn view(backend: &Backend) -> BackendView {
         admin_reason: intent.reason.clone(),
         admin_actor: intent.actor.clone(),
         admin_expires: intent.expires,
+        weight_expires: intent.weight_expires,
         health: if found.addresses.is_ok() { health.health } else { Health::Down },
         health_since: health.since,
         health_reason: match &found.addresses {

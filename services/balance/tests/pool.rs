@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use balance::{
     Admin, AttemptFailure, BackendId, Change, Effect, Effective, Found, NoBackend, Policy, Pool,
-    ProbePlan, ProbeResult, Refused, Time,
+    ProbeOrder, ProbePlan, ProbeResult, Refused, Time,
 };
 use evenkeel_balance as balance;
 
@@ -56,7 +56,7 @@ impl World {
                         let passed = passing.contains(&order.id.as_str());
                         let detail = "seen".to_owned();
                         let result = ProbeResult { passed, detail, duration: Duration::ZERO };
-                        self.pool.probe_finished(&order.id, order.generation, result, self.now);
+                        self.pool.probe_finished(&order, result, self.now);
                     }
                     Effect::Event(event) => self.events.push(event.message),
                     Effect::Discover => self.discoveries += 1,
@@ -68,6 +68,16 @@ impl World {
             }
         }
         self.now = end;
+    }
+
+    /// The probe of a backend that is due now; others are not answered.
+    fn order(&mut self, name: &str) -> ProbeOrder {
+        self.pool.advance(self.now);
+        let orders = self.pool.take_effects().into_iter().filter_map(|effect| match effect {
+            Effect::Probe(order) if order.id.as_str() == name => Some(order),
+            _ => None,
+        });
+        orders.last().unwrap()
     }
 
     fn picks(&mut self, count: usize) -> BTreeMap<String, usize> {
@@ -101,6 +111,10 @@ fn found(name: &str) -> Found {
     let last = name.bytes().last().unwrap();
     let address = ([10, 0, 0, last], 80).into();
     Found { id: BackendId::new(name), addresses: Ok(vec![address]), weight: 1 }
+}
+
+fn passed() -> ProbeResult {
+    ProbeResult { passed: true, detail: "seen".to_owned(), duration: Duration::ZERO }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -261,13 +275,63 @@ fn health_survives_a_new_look_up_and_the_last_good_set_survives_a_failed_one() {
 fn a_backend_that_left_gets_nothing_and_its_late_probe_changes_nothing() {
     let mut world = World::with(&["a", "b"]);
     world.run(SECOND, &["a", "b"]);
-    let old = world.generation("a");
+    world.now = world.pool.deadline(world.now).unwrap() + SECOND;
+    let late = world.order("a");
     world.discover(&["b"]);
     assert_eq!(world.picks(10), counts(&[("b", 10)]));
     world.discover(&["a", "b"]);
-    let result = ProbeResult { passed: true, detail: "late".to_owned(), duration: Duration::ZERO };
-    world.pool.probe_finished(&BackendId::new("a"), old, result, world.now);
+    world.order("a");
+    world.pool.probe_finished(&late, passed(), world.now);
     assert_eq!(world.effective("a"), Effective::Checking, "the new one has to pass itself");
+}
+
+#[test]
+fn a_probe_from_before_maintenance_says_nothing_about_the_time_after_it() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    world.now = world.pool.deadline(world.now).unwrap() + SECOND;
+    let late = world.order("a");
+    world.set("a", Admin::Maint).unwrap();
+    world.set("a", Admin::Ready).unwrap();
+    let own = world.order("a");
+    world.pool.probe_finished(&late, passed(), world.now);
+    assert_eq!(world.effective("a"), Effective::Checking);
+    world.pool.probe_finished(&own, passed(), world.now);
+    assert_eq!(world.effective("a"), Effective::Serving);
+}
+
+#[test]
+fn a_weight_for_a_while_leaves_maintenance_as_it_is() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    world.set("a", Admin::Maint).unwrap();
+    let weight = Change { weight: Some(3), ttl: Some(SECOND), ..Change::default() };
+    world.pool.change(&BackendId::new("a"), &weight, world.now).unwrap();
+    assert_eq!(world.pool.view().backends[0].weight, 3);
+    world.run(SECOND * 2, &["a", "b"]);
+    assert_eq!(world.effective("a"), Effective::Maint);
+    assert_eq!(world.pool.view().backends[0].weight, 1);
+
+    let brief = Change { state: Some(Admin::Maint), ttl: Some(SECOND), ..Change::default() };
+    world.pool.change(&BackendId::new("a"), &brief, world.now).unwrap();
+    let weight = Change { weight: Some(2), ..Change::default() };
+    world.pool.change(&BackendId::new("a"), &weight, world.now).unwrap();
+    world.run(SECOND * 2, &["a", "b"]);
+    assert_eq!(world.effective("a"), Effective::Serving, "the weight is no reason to stay");
+    assert_eq!(world.pool.view().backends[0].weight, 2);
+}
+
+#[test]
+fn a_backend_of_weight_0_is_drained_only_when_its_last_request_has_ended() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    let mut picker = world.pool.picker();
+    let held: Vec<_> = (0..2).map(|_| picker.pick(None).unwrap()).collect();
+    let change = Change { weight: Some(0), ..Change::default() };
+    world.pool.change(&BackendId::new("a"), &change, world.now).unwrap();
+    assert_eq!(world.effective("a"), Effective::Draining);
+    drop(held);
+    assert_eq!(world.effective("a"), Effective::Drained);
 }
 
 #[test]

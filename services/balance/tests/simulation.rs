@@ -73,8 +73,9 @@ struct Shadow {
 #[derive(Clone, Default)]
 struct Intent {
     admin: Admin,
-    weight: Option<u32>,
     expires: Option<Time>,
+    weight: Option<u32>,
+    weight_expires: Option<Time>,
 }
 
 struct World {
@@ -226,14 +227,13 @@ impl World {
     }
 
     fn operate(&mut self, name: &str) {
+        let states = [Admin::Ready, Admin::Ready, Admin::Drain, Admin::Maint];
+        let state = Some(self.dice.one_of(&states));
+        let weight = self.dice.percent(20).then(|| self.dice.below(4) as u32);
+        let is_both = self.dice.percent(50);
         let change = Change {
-            state: Some(self.dice.one_of(&[
-                Admin::Ready,
-                Admin::Ready,
-                Admin::Drain,
-                Admin::Maint,
-            ])),
-            weight: self.dice.percent(20).then(|| self.dice.below(4) as u32),
+            state: state.filter(|_| weight.is_none() || is_both),
+            weight,
             ttl: self.dice.percent(30).then(|| Duration::from_secs(1 + self.dice.below(60))),
             force: self.dice.percent(20),
             ..Change::default()
@@ -245,14 +245,17 @@ impl World {
             Ok(()) => {
                 let generation = self.generation(name).unwrap();
                 let intent = self.intents.entry(name.to_owned()).or_default();
-                let state = change.state.unwrap();
-                if intent.admin == Admin::Maint && state != Admin::Maint {
-                    // It has to pass anew.
-                    self.shadow.insert((name.to_owned(), generation), Shadow::default());
-                }
-                let weight = change.weight.or(intent.weight);
                 let expires = change.ttl.map(|ttl| self.now + ttl);
-                *intent = Intent { admin: state, weight, expires };
+                if let Some(state) = change.state {
+                    if intent.admin == Admin::Maint && state != Admin::Maint {
+                        // It has to pass anew.
+                        self.shadow.insert((name.to_owned(), generation), Shadow::default());
+                    }
+                    (intent.admin, intent.expires) = (state, expires);
+                }
+                if change.weight.is_some() {
+                    (intent.weight, intent.weight_expires) = (change.weight, expires);
+                }
                 self.seen.insert("change");
             }
             Err(Refused::Unknown) => assert!(!self.told.contains_key(name)),
@@ -356,21 +359,23 @@ impl World {
     }
 
     fn advance(&mut self) {
-        let expired: Vec<String> = self
-            .told
-            .keys()
-            .filter(|name| {
-                let expires = self.intents.get(*name).and_then(|intent| intent.expires);
-                expires.is_some_and(|expires| expires <= self.now)
-            })
-            .cloned()
-            .collect();
-        for name in expired {
-            if self.intents.remove(&name).is_some_and(|intent| intent.admin == Admin::Maint) {
-                let generation = self.generation(&name).unwrap();
-                self.shadow.insert((name, generation), Shadow::default());
+        for name in self.told.keys() {
+            let Some(intent) = self.intents.get_mut(name) else { continue };
+            let is_over = |end: Option<Time>| end.is_some_and(|end| end <= self.now);
+            if is_over(intent.weight_expires) {
+                (intent.weight, intent.weight_expires) = (None, None);
+                self.seen.insert("expiry of a weight");
             }
-            self.seen.insert("expiry");
+            if is_over(intent.expires) {
+                if intent.admin == Admin::Maint {
+                    let backends = self.pool.view().backends;
+                    let found = backends.iter().find(|backend| backend.id.as_str() == name);
+                    let generation = found.unwrap().member.generation();
+                    self.shadow.insert((name.clone(), generation), Shadow::default());
+                }
+                (intent.admin, intent.expires) = (Admin::Ready, None);
+                self.seen.insert("expiry of a state");
+            }
         }
         let before = self.healths();
         self.pool.advance(self.now);
@@ -400,10 +405,9 @@ impl World {
     fn answer_probe(&mut self, order: ProbeOrder) {
         if self.dice.percent(5)
             && let Some(late) = self.probes.pop()
-            && self.generation(late.id.as_str()) != Some(late.generation)
         {
             let before = self.view_text();
-            self.pool.probe_finished(&late.id, late.generation, passed(true), self.now);
+            self.pool.probe_finished(&late, passed(true), self.now);
             assert_eq!(self.view_text(), before, "a late answer has changed something");
             self.seen.insert("late answer");
         }
@@ -412,8 +416,9 @@ impl World {
         let address = order.addresses.first().map(|address| address.ip().to_string());
         let reaches = |truth: &&Truth| address == Some(format!("10.0.0.{}", truth.address));
         let is_alive = truth.filter(reaches).is_some_and(|truth| truth.is_alive);
-        self.pool.probe_finished(&order.id, order.generation, passed(is_alive), self.now);
-        self.count(&name, order.generation, is_alive);
+        let generation = self.generation(&name).unwrap();
+        self.pool.probe_finished(&order, passed(is_alive), self.now);
+        self.count(&name, generation, is_alive);
         self.probes.push(order);
     }
 
@@ -500,7 +505,8 @@ fn whatever_happens_the_pool_keeps_its_promises() {
         "never up",
         "down",
         "up again",
-        "expiry",
+        "expiry of a state",
+        "expiry of a weight",
         "late answer",
     ];
     if count >= SEEDS {

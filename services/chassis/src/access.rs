@@ -48,6 +48,15 @@ pub fn is_local(peer: IpAddr, networks: &[IpNet]) -> bool {
     peer.is_loopback() || networks.iter().any(|network| network.contains(&peer))
 }
 
+/// Whether something passed this request on: a reverse proxy or a mesh's sidecar on this machine
+/// would otherwise make all its clients local.
+#[must_use]
+pub fn is_forwarded(headers: &HeaderMap) -> bool {
+    ["x-forwarded-for", "forwarded", "via", "x-real-ip"]
+        .iter()
+        .any(|name| headers.contains_key(*name))
+}
+
 /// The token of an `Authorization: Bearer` header.
 #[must_use]
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -86,7 +95,7 @@ pub fn check_change(
     if let Some(token) = token {
         return check_token(headers, token);
     }
-    if is_local(peer, &[]) && host_is_address(headers) {
+    if is_local(peer, &[]) && host_is_address(headers) && !is_forwarded(headers) {
         return Ok(());
     }
     Err(Problem::new(
@@ -119,12 +128,19 @@ mod tests {
         let wrong = ("authorization", "Bearer incorrect-horse");
         let foreign = ("origin", "http://evil.example");
         type Case<'a> = (&'a str, IpAddr, &'a [(&'static str, &'a str)], bool, Option<u16>);
-        let cases: [Case<'_>; 11] = [
+        let cases: [Case<'_>; 12] = [
             ("no token set, here", here, &[local], false, None),
             ("no token set, here by IPv6", "::1".parse().unwrap(), &[local], false, None),
             ("no token set, mapped", "::ffff:127.0.0.1".parse().unwrap(), &[local], false, None),
             ("no token set, elsewhere", there, &[local], false, Some(403)),
             ("no token set, rebound name", here, &[("host", "evil.example")], false, Some(403)),
+            (
+                "no token set, through a reverse proxy here",
+                here,
+                &[local, ("x-forwarded-for", "10.0.0.9")],
+                false,
+                Some(403),
+            ),
             ("no token set, other site", here, &[local, foreign], false, Some(403)),
             ("token set, none sent, here", here, &[local], true, Some(401)),
             ("token set, wrong one", there, &[local, wrong], true, Some(401)),

@@ -123,6 +123,7 @@ pub fn http_url(text: &str) -> Result<Url, String> {
                 && url.has_host()
                 && url.username().is_empty()
                 && url.query().is_none()
+                && url.fragment().is_none()
                 && url.path() == "/"
         })
         .ok_or_else(|| "a URL such as http://localhost:8080".to_owned())
@@ -169,7 +170,9 @@ mod tests {
         assert!(whole("11", 1, 10).unwrap_err().contains("1 to 10"));
         assert!(port("65536").is_err());
         assert!(networks("10.0.0.0/40").is_err());
-        for url in ["localhost:8080", "https://x", "http://", "http://u@h", "http://h/path"] {
+        for url in
+            ["localhost:8080", "https://x", "http://", "http://u@h", "http://h/path", "http://h/#x"]
+        {
             assert!(http_url(url).is_err(), "{url}");
         }
     }

@@ -78,7 +78,7 @@ impl Gate {
     /// well come from a link on another site.
     pub(crate) fn standing(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Right, Problem> {
         let near = access::is_local(peer, &self.trusted);
-        if near && is_forwarded(headers) {
+        if near && access::is_forwarded(headers) {
             let detail = "this request came through a reverse proxy, which hides where it comes \
                           from: sign in with the admin token";
             return self.signed_in_or(headers, detail.to_owned());
@@ -203,14 +203,6 @@ fn too_many(wait: Duration) -> Problem {
         format!("too many wrong tokens from this address: try again in {seconds} s"),
     )
     .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
-}
-
-/// Whether something passed this request on: a reverse proxy or a mesh's sidecar on this machine
-/// would otherwise make all its clients local.
-fn is_forwarded(headers: &HeaderMap) -> bool {
-    ["x-forwarded-for", "forwarded", "via", "x-real-ip"]
-        .iter()
-        .any(|name| headers.contains_key(*name))
 }
 
 /// What the browser sent under our cookie's name. Another service on the same host may have set

@@ -13,13 +13,16 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use crate::{error::Reason, exchange::Exchange, upstream::Connection};
+use crate::{client::Busy, error::Reason, exchange::Exchange, upstream::Connection};
 
 /// How far the client's body has come, for whoever waits for the response.
 #[derive(Debug)]
 pub(crate) struct Upload {
     moved: Cell<Instant>,
     state: Cell<UploadState>,
+    /// The connection serves a request as long as its body is on the way, even if the response has
+    /// ended before.
+    _busy: Rc<Busy>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +38,12 @@ pub(crate) enum UploadState {
 }
 
 impl Upload {
-    fn new() -> Rc<Self> {
-        Rc::new(Self { moved: Cell::new(Instant::now()), state: Cell::new(UploadState::Untouched) })
+    fn new(busy: Rc<Busy>) -> Rc<Self> {
+        Rc::new(Self {
+            moved: Cell::new(Instant::now()),
+            state: Cell::new(UploadState::Untouched),
+            _busy: busy,
+        })
     }
 
     /// When a part of it last went on.
@@ -46,6 +53,11 @@ impl Upload {
 
     pub(crate) fn state(&self) -> UploadState {
         self.state.get()
+    }
+
+    /// Whether there is more to come.
+    pub(crate) fn is_under_way(&self) -> bool {
+        matches!(self.state(), UploadState::Untouched | UploadState::Moving)
     }
 }
 
@@ -59,8 +71,12 @@ pub(crate) enum RequestBody {
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming) -> Self {
-        if incoming.is_end_stream() { Self::Empty } else { Self::Client(incoming, Upload::new()) }
+    pub(crate) fn new(incoming: Incoming, busy: &Rc<Busy>) -> Self {
+        if incoming.is_end_stream() {
+            Self::Empty
+        } else {
+            Self::Client(incoming, Upload::new(Rc::clone(busy)))
+        }
     }
 
     pub(crate) fn upload(&self) -> Option<Rc<Upload>> {
@@ -89,8 +105,8 @@ impl Body for RequestBody {
             Poll::Ready(Some(Ok(_))) => upload.state.set(UploadState::Moving),
             Poll::Ready(None) => upload.state.set(UploadState::Done),
             Poll::Ready(Some(Err(error))) => {
-                let invalid = error.is_parse() || error.is_user();
-                let reason = if invalid { Reason::BadRequest } else { Reason::ClientGone };
+                let reason =
+                    if is_broken_off(error) { Reason::ClientGone } else { Reason::BadRequest };
                 upload.state.set(UploadState::Failed(reason));
             }
         }
@@ -113,6 +129,20 @@ impl Body for RequestBody {
     }
 }
 
+/// Whether a client broke off its body, rather than sent one that is not valid.
+fn is_broken_off(error: &hyper::Error) -> bool {
+    use std::{error::Error, io};
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if let Some(error) = inner.downcast_ref::<io::Error>() {
+            let invalid = [io::ErrorKind::InvalidData, io::ErrorKind::InvalidInput];
+            return !invalid.contains(&error.kind());
+        }
+        source = inner.source();
+    }
+    !error.is_parse()
+}
+
 /// The body of a response to a client.
 #[derive(Debug)]
 pub(crate) enum ResponseBody {
@@ -129,6 +159,8 @@ pub(crate) struct BackendBody {
     read_timeout: Duration,
     /// Armed while we wait; most bodies arrive with the head and never need it.
     waiting: Option<Pin<Box<Sleep>>>,
+    /// A body that is still going up shows that the client and the backend are alive.
+    upload: Option<Rc<Upload>>,
     /// Gone once the end was recorded. Dropped earlier, it records that the client left.
     exchange: Option<(Exchange, Connection)>,
 }
@@ -144,14 +176,16 @@ impl ResponseBody {
         incoming: Incoming,
         exchange: Exchange,
         connection: Connection,
+        upload: Option<Rc<Upload>>,
         read_timeout: Duration,
     ) -> Self {
         if incoming.is_end_stream() {
-            exchange.complete(connection);
+            exchange.complete(connection, upload);
             return Self::Own(None);
         }
         let exchange = Some((exchange, connection));
-        Self::Backend(Box::new(BackendBody { incoming, read_timeout, waiting: None, exchange }))
+        let waiting = None;
+        Self::Backend(Box::new(BackendBody { incoming, read_timeout, waiting, upload, exchange }))
     }
 }
 
@@ -172,7 +206,14 @@ impl BackendBody {
                 let timeout = self.read_timeout;
                 let waiting =
                     self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-                if waiting.as_mut().poll(context).is_pending() {
+                while waiting.as_mut().poll(context).is_ready() {
+                    let moved = self.upload.as_ref().map(|upload| upload.moved() + timeout);
+                    match moved.filter(|deadline| *deadline > Instant::now()) {
+                        Some(deadline) => waiting.as_mut().reset(deadline),
+                        None => break,
+                    }
+                }
+                if !waiting.is_elapsed() {
                     return Poll::Pending;
                 }
                 self.fail(Reason::ReadTimeout);
@@ -183,7 +224,7 @@ impl BackendBody {
 
     fn complete(&mut self) {
         if let Some((exchange, connection)) = self.exchange.take() {
-            exchange.complete(connection);
+            exchange.complete(connection, self.upload.take());
         }
     }
 

@@ -61,7 +61,13 @@ struct Activity {
     /// Milliseconds after `start`.
     since: AtomicU64,
     has_served: AtomicBool,
+    /// Milliseconds after `start` since which the client takes nothing of what we have for it;
+    /// [`NOT_BLOCKED`] if it does. hyper writes as much as it can, so that as long as something is
+    /// left to write this is set.
+    blocked_since: AtomicU64,
 }
+
+const NOT_BLOCKED: u64 = u64::MAX;
 
 impl Activity {
     fn new() -> Arc<Self> {
@@ -71,13 +77,35 @@ impl Activity {
             phase,
             since: AtomicU64::new(0),
             has_served: AtomicBool::new(false),
+            blocked_since: AtomicU64::new(NOT_BLOCKED),
         })
     }
 
     fn enter(&self, phase: Phase) {
-        let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.since.store(since, Ordering::Relaxed);
+        self.since.store(self.now(), Ordering::Relaxed);
         self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(NOT_BLOCKED - 1)
+    }
+
+    /// Notes how a write went.
+    fn wrote(&self, is_blocked: bool) {
+        let was_blocked = self.is_blocked();
+        if is_blocked && !was_blocked {
+            self.blocked_since.store(self.now(), Ordering::Relaxed);
+        } else if !is_blocked && was_blocked {
+            self.blocked_since.store(NOT_BLOCKED, Ordering::Relaxed);
+            if self.is(Phase::Idle) {
+                // Only now has the client all that was meant for it.
+                self.enter(Phase::Idle);
+            }
+        }
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.blocked_since.load(Ordering::Relaxed) != NOT_BLOCKED
     }
 
     fn is(&self, phase: Phase) -> bool {
@@ -89,16 +117,19 @@ impl Activity {
         self.is(Phase::Idle) && !self.has_served.load(Ordering::Relaxed)
     }
 
-    fn since(&self) -> Instant {
-        self.start + Duration::from_millis(self.since.load(Ordering::Relaxed))
-    }
-
     /// Until when what it is doing may take.
     fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
-        if self.is(Phase::Idle) {
-            Some(self.since() + timeouts.idle)
+        let after = |since: &AtomicU64, limit| {
+            Some(self.start + Duration::from_millis(since.load(Ordering::Relaxed)) + limit)
+        };
+        if self.is_blocked() {
+            after(&self.blocked_since, timeouts.write)
+        } else if self.is(Phase::Idle) {
+            after(&self.since, timeouts.idle)
+        } else if self.is(Phase::Head) {
+            after(&self.since, timeouts.header)
         } else {
-            self.is(Phase::Head).then(|| self.since() + timeouts.header)
+            None
         }
     }
 }
@@ -129,7 +160,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: Client)
         let (worker, activity) = (Rc::clone(&worker), Arc::clone(&activity));
         service_fn(move |request| {
             let (worker, client) = (Rc::clone(&worker), Rc::clone(&client));
-            let busy = Busy::new(&activity);
+            let busy = Rc::new(Busy::new(&activity));
             async move {
                 Ok::<_, std::convert::Infallible>(forward(worker, client, busy, request).await)
             }
@@ -142,11 +173,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: Client)
         .serve_connection(io, service)
         .with_upgrades();
     let mut finishing = worker.stage.clone();
-    let mut finishing = std::pin::pin!(finishing.wait_for(|stage| *stage == Stage::Finishing));
+    let mut finishing = std::pin::pin!(finishing.wait_for(|stage| *stage >= Stage::Finishing));
     let mut is_finishing = false;
     let timeouts = &worker.settings.timeouts;
-    // The shorter of the two limits: no phase can end sooner.
-    let look = timeouts.header.min(timeouts.idle);
+    // The shortest of the limits: nothing can end sooner.
+    let look = timeouts.header.min(timeouts.idle).min(timeouts.write);
     let mut timer = std::pin::pin!(tokio::time::sleep(look));
     loop {
         tokio::select! {
@@ -155,12 +186,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: Client)
             _ = &mut connection => return,
             () = timer.as_mut() => {
                 let now = Instant::now();
-                if is_finishing && activity.is(Phase::Idle) {
+                if is_finishing && activity.is(Phase::Idle) && !activity.is_blocked() {
                     return;
                 }
                 match activity.deadline(timeouts) {
                     Some(deadline) if deadline <= now => break,
                     deadline => {
+                        let look = if is_finishing { look.min(FIRST_REQUEST) } else { look };
                         let next = deadline.unwrap_or(now + look).min(now + look);
                         timer.as_mut().reset(next);
                     }
@@ -168,16 +200,25 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: Client)
             }
             _ = finishing.as_mut(), if !is_finishing => {
                 is_finishing = true;
-                if activity.awaits_first_request() {
-                    timer.as_mut().reset(Instant::now() + FIRST_REQUEST);
-                } else if !activity.is(Phase::Head) {
-                    // Closes once the request that is being served has ended.
+                timer.as_mut().reset(Instant::now() + FIRST_REQUEST);
+                // What is sending a head, is taking its last response or has yet to say anything
+                // gets its time; responses ask to close by now. All others close once the request
+                // that is being served has ended.
+                let waits = activity.is(Phase::Head) || activity.is_blocked();
+                if !waits && !activity.awaits_first_request() {
                     Pin::new(&mut connection).graceful_shutdown();
                 }
             }
         }
     }
+    let why = match () {
+        () if activity.is_blocked() => &worker.gauges.write_timeouts,
+        () if activity.is(Phase::Head) => &worker.gauges.header_timeouts,
+        () => &worker.gauges.idle_timeouts,
+    };
+    why.fetch_add(1, Ordering::Relaxed);
     if activity.is(Phase::Head)
+        && !activity.is_blocked()
         && let Some(parts) = connection.into_parts()
     {
         let mut stream = parts.io.stream.into_inner();
@@ -215,7 +256,10 @@ impl Write for ClientIo {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.activity.wrote(result.is_pending());
+        result
     }
 
     fn poll_write_vectored(
@@ -223,7 +267,10 @@ impl Write for ClientIo {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, parts)
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write_vectored(context, parts);
+        this.activity.wrote(result.is_pending());
+        result
     }
 
     fn is_write_vectored(&self) -> bool {

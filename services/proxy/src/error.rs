@@ -19,6 +19,8 @@ pub(crate) enum Reason {
     ClientGone,
     /// No backend is up and ready.
     NoBackend,
+    /// An operator took the backend out just now, and there is no other.
+    Draining,
     /// Nobody listens at the backend's address.
     ConnectRefused,
     /// The backend did not take the connection in time.
@@ -56,6 +58,7 @@ impl Reason {
             Self::RequestTimeout => "request_timeout",
             Self::ClientGone => "client_gone",
             Self::NoBackend => "no_backend",
+            Self::Draining => "draining",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::ConnectFailed => "connect_failed",
@@ -72,7 +75,7 @@ impl Reason {
             Self::BadRequest | Self::NotSupported | Self::RequestTimeout | Self::ClientGone => {
                 Source::Client
             }
-            Self::NoBackend => Source::Proxy,
+            Self::NoBackend | Self::Draining => Source::Proxy,
             _ => Source::Backend,
         }
     }
@@ -84,7 +87,7 @@ impl Reason {
             Self::NotSupported => StatusCode::NOT_IMPLEMENTED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::ClientGone => client_closed_request(),
-            Self::NoBackend => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoBackend | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::ReadTimeout => {
                 StatusCode::GATEWAY_TIMEOUT
             }
@@ -102,7 +105,7 @@ impl Reason {
             Self::BadRequest | Self::NotSupported | Self::RequestTimeout | Self::ClientGone => {
                 "http_request_error"
             }
-            Self::NoBackend => "destination_unavailable",
+            Self::NoBackend | Self::Draining => "destination_unavailable",
             Self::ConnectRefused => "connection_refused",
             Self::ConnectTimeout => "connection_timeout",
             Self::ConnectFailed => "destination_ip_unroutable",
@@ -120,7 +123,9 @@ impl Reason {
             Self::NotSupported => "This proxy does not forward such requests.",
             Self::RequestTimeout => "The request did not arrive in time.",
             Self::ClientGone => "The request was broken off.",
-            Self::NoBackend => "No backend can take the request right now. Try again shortly.",
+            Self::NoBackend | Self::Draining => {
+                "No backend can take the request right now. Try again shortly."
+            }
             Self::ConnectRefused | Self::ConnectFailed => "The backend cannot be reached.",
             Self::ConnectTimeout => "The backend did not take the connection in time.",
             Self::ResetBeforeHeaders | Self::ResetMidBody => {
@@ -143,7 +148,11 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// Our own answer to a request that failed.
 pub(crate) fn response(reason: Reason) -> Response<Bytes> {
-    let status = reason.status();
+    let status = match reason {
+        // A client that is still there after all broke off only its body.
+        Reason::ClientGone => StatusCode::BAD_REQUEST,
+        reason => reason.status(),
+    };
     let text = format!("{status}\n{} ({})\n", reason.sentence(), reason.token());
     let mut response = Response::new(Bytes::from(text));
     *response.status_mut() = status;
@@ -156,9 +165,11 @@ pub(crate) fn response(reason: Reason) -> Response<Bytes> {
         headers.insert("proxy-status", value);
     }
     match reason {
-        Reason::NoBackend => drop(headers.insert(header::RETRY_AFTER, RETRY_AFTER)),
+        Reason::NoBackend | Reason::Draining => {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
         // After a message that we did not understand, the next one cannot be found for sure.
-        Reason::BadRequest | Reason::RequestTimeout => {
+        Reason::BadRequest | Reason::RequestTimeout | Reason::ClientGone => {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         _ => {}

@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, Response, header};
 use tokio::time::Instant;
 
 use crate::{
-    body::ResponseBody,
+    body::{ResponseBody, Upload, UploadState},
     client::Busy,
     error::{self, Reason},
     stats::Outcome,
@@ -27,7 +27,7 @@ pub(crate) struct Exchange {
     attempt: Option<Attempt>,
     first_byte: Option<Duration>,
     is_recorded: bool,
-    _busy: Busy,
+    _busy: Rc<Busy>,
 }
 
 #[derive(Debug)]
@@ -38,7 +38,7 @@ struct Attempt {
 }
 
 impl Exchange {
-    pub(crate) fn begin(worker: &Rc<Worker>, method: &Method, busy: Busy) -> Self {
+    pub(crate) fn begin(worker: &Rc<Worker>, method: &Method, busy: Rc<Busy>) -> Self {
         worker.gauges.client_active.fetch_add(1, Ordering::Relaxed);
         Self {
             worker: Rc::clone(worker),
@@ -64,13 +64,26 @@ impl Exchange {
         self.first_byte = self.attempt.as_ref().map(|attempt| attempt.started.elapsed());
     }
 
-    /// The response was passed on to its end; the connection may serve the next request.
-    pub(crate) fn complete(mut self, connection: Connection) {
-        if let Some(attempt) = &self.attempt {
-            let most = self.worker.settings.upstream_idle_max;
-            attempt.upstream.put_idle(connection, most, &self.worker.gauges);
-        }
+    /// The response was passed on to its end; the connection may serve the next request, as soon as
+    /// the request is through as well.
+    pub(crate) fn complete(mut self, connection: Connection, upload: Option<Rc<Upload>>) {
         self.record(self.code, None);
+        let Some(attempt) = self.attempt.take() else { return };
+        match upload.filter(|upload| upload.state() != UploadState::Done) {
+            None => {
+                let most = self.worker.settings.upstream_idle_max;
+                attempt.upstream.put_idle(connection, most, &self.worker.gauges);
+            }
+            Some(upload) => {
+                let timeout = self.worker.settings.timeouts.response;
+                tokio::task::spawn_local(async move {
+                    finish_upload(&upload, timeout).await;
+                    // The backend is through with it only now. The connection is not used again:
+                    // whether it is in order nobody has seen.
+                    drop((connection, attempt));
+                });
+            }
+        }
     }
 
     /// The connection was upgraded. What remains in flight is the ticket.
@@ -87,7 +100,7 @@ impl Exchange {
     /// Answers with an error of our own.
     pub(crate) fn refuse(mut self, reason: Reason) -> Response<ResponseBody> {
         let response = error::response(reason);
-        self.record(response.status().as_u16(), Some(reason));
+        self.record(reason.status().as_u16(), Some(reason));
         let mut response = response.map(|text| ResponseBody::Own(Some(text)));
         self.worker.close_if_draining(&mut response);
         response
@@ -118,6 +131,14 @@ impl Exchange {
                 "a request failed"
             );
         }
+    }
+}
+
+/// Waits until a body has gone up that outlives its response, for as long as it moves.
+async fn finish_upload(upload: &Upload, timeout: Duration) {
+    while upload.is_under_way() && upload.moved() + timeout > Instant::now() {
+        // Nobody waits for this moment: a look now and then is enough.
+        tokio::time::sleep(timeout.min(Duration::from_millis(100))).await;
     }
 }
 

@@ -22,16 +22,19 @@ use crate::{
 /// sees these, so they cost no retry; but a client must not wait for a whole pool to time out.
 const CONNECT_ATTEMPTS_MAX: usize = 4;
 
+/// The host of a client that names none: it means whoever is here.
+const NO_HOST: &str = "localhost";
+
 /// Serves one request. This is the path to read first.
 pub(crate) async fn forward(
     worker: Rc<Worker>,
     client: Rc<Client>,
-    busy: Busy,
+    busy: Rc<Busy>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let mut exchange = Exchange::begin(&worker, request.method(), busy);
+    let mut exchange = Exchange::begin(&worker, request.method(), Rc::clone(&busy));
     let Admitted { mut request, replay, key, request_id, upgrade } =
-        match admit(&worker, &client, request) {
+        match admit(&worker, &client, &busy, request) {
             Ok(admitted) => admitted,
             Err(reason) => return exchange.refuse(reason),
         };
@@ -44,12 +47,16 @@ pub(crate) async fn forward(
         let member = Arc::clone(ticket.member());
         let upstream = worker.upstreams.borrow_mut().of(&member);
         exchange.attempt(ticket, Rc::clone(&upstream));
-        match attempt(&worker, &upstream, &member, request).await {
+        let upload = request.body().upload();
+        match attempt(&worker, &upstream, &member, request, tried.needs_new_connection).await {
             Ok((response, connection)) => {
-                return respond(&worker, exchange, response, connection, &request_id, upgrade);
+                let answer = Answer { response, connection, upload };
+                return respond(&worker, exchange, answer, &request_id, upgrade);
             }
             Err(failed) => {
-                tell_pool(&worker, &member, failed.reason);
+                if !failed.on_kept_connection {
+                    tell_pool(&worker, &member, failed.reason);
+                }
                 match tried.retry(&worker, &member, failed, replay.as_ref()) {
                     Ok((again, reason)) => {
                         upstream.shard.record_retry(reason);
@@ -93,6 +100,7 @@ impl Head {
 fn admit(
     worker: &Worker,
     client: &Client,
+    busy: &Rc<Busy>,
     mut request: Request<Incoming>,
 ) -> Result<Admitted, Reason> {
     if request.method() == Method::CONNECT {
@@ -102,17 +110,25 @@ fn admit(
     let (parts, incoming) = request.into_parts();
     let mut headers = parts.headers;
     let key = match worker.settings.policy {
-        Policy::Hash => worker.settings.hash_key.of(&headers, &parts.uri, client),
+        Policy::Hash => {
+            let trusted = &worker.settings.trusted_proxies;
+            worker.settings.hash_key.of(&headers, &parts.uri, client, trusted)
+        }
         _ => None,
     };
     let upgrade = headers::prepare_request(
         &mut headers,
+        &parts.method,
         &parts.uri,
         parts.version,
         client,
         worker.request_ids.next(),
     )?;
-    let body = RequestBody::new(incoming);
+    if !headers.contains_key(header::HOST) {
+        // Only HTTP/1.0 comes without, and HTTP/1.1 to a backend needs one (RFC 9112 §3.2).
+        headers.insert(header::HOST, HeaderValue::from_static(NO_HOST));
+    }
+    let body = RequestBody::new(incoming, busy);
     if http_body::Body::size_hint(&body).exact().is_none() {
         // A body of unknown length needs a framing; hyper would leave it out for GET.
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -142,6 +158,8 @@ fn origin_form(uri: Uri) -> Uri {
 struct Tried {
     generations: Vec<u64>,
     without_connection: usize,
+    /// A kept connection has failed: the next attempt must not meet another such.
+    needs_new_connection: bool,
     retries: u32,
     last: Option<Reason>,
 }
@@ -149,7 +167,7 @@ struct Tried {
 impl Tried {
     fn pick(&self, worker: &Worker, key: Option<u64>) -> Result<Ticket, Reason> {
         let mut picker = worker.picker.borrow_mut();
-        if self.generations.is_empty() {
+        if self.last.is_none() {
             return picker.pick(key).map_err(|_| Reason::NoBackend);
         }
         picker.pick_other(key, &self.generations).map_err(|none| match none {
@@ -169,8 +187,13 @@ impl Tried {
         replay: Option<&Head>,
     ) -> Result<(Request<RequestBody>, Reason), Reason> {
         let reason = failed.reason;
-        self.generations.push(member.generation());
         self.last = Some(reason);
+        if failed.on_kept_connection {
+            // That the backend closed it meanwhile says nothing of the backend.
+            self.needs_new_connection = true;
+        } else {
+            self.generations.push(member.generation());
+        }
         if let Some(request) = failed.unsent {
             self.without_connection += 1;
             let may = self.without_connection < CONNECT_ATTEMPTS_MAX;
@@ -193,6 +216,18 @@ struct Failed {
     reason: Reason,
     /// The request, if nothing of it was sent.
     unsent: Option<Box<Request<RequestBody>>>,
+    /// Whether the connection had served other requests before.
+    on_kept_connection: bool,
+}
+
+impl Failed {
+    fn unsent(reason: Reason, request: Request<RequestBody>) -> Self {
+        Self { reason, unsent: Some(Box::new(request)), on_kept_connection: false }
+    }
+
+    fn sent(reason: Reason, on_kept_connection: bool) -> Self {
+        Self { reason, unsent: None, on_kept_connection }
+    }
 }
 
 /// Tries one backend, on a connection that is idle or a new one.
@@ -201,44 +236,43 @@ async fn attempt(
     upstream: &Upstream,
     member: &Member,
     mut request: Request<RequestBody>,
+    needs_new_connection: bool,
 ) -> Result<(Response<Incoming>, Connection), Failed> {
     let upload = request.body().upload();
-    if !request.headers().contains_key(header::HOST)
-        && let Ok(host) = HeaderValue::from_str(member.id().as_str())
-    {
-        // Only HTTP/1.0 comes without; HTTP/1.1 to the backend needs one.
-        request.headers_mut().insert(header::HOST, host);
-    }
+    let timeouts = &worker.settings.timeouts;
     loop {
-        let (mut connection, is_new) =
-            match upstream.take_idle(worker.settings.timeouts.upstream_idle) {
-                Some(connection) => (connection, false),
-                None => match open(worker, upstream, member).await {
-                    Ok(connection) => (connection, true),
-                    Err(reason) => return Err(Failed { reason, unsent: Some(Box::new(request)) }),
-                },
-            };
-        // An idle connection that the backend closed meanwhile: take the next.
-        if connection.ready().await.is_err() && !is_new {
+        let kept = upstream.take_idle(timeouts.upstream_idle).filter(|_| !needs_new_connection);
+        let is_kept = kept.is_some();
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => match open(worker, upstream, member).await {
+                Ok(connection) => connection,
+                Err(reason) => return Err(Failed::unsent(reason, request)),
+            },
+        };
+        // A kept connection that the backend closed meanwhile, or that does not settle: take the
+        // next. Most are ready at once.
+        let ready = tokio::time::timeout(timeouts.connect, connection.ready()).await;
+        if is_kept && !matches!(ready, Ok(Ok(()))) {
             continue;
         }
-        let timeout = worker.settings.timeouts.response;
+        if !is_kept && !worker.picker.borrow_mut().is_eligible(member) {
+            // An operator took it out while the connection was being made.
+            return Err(Failed::unsent(Reason::Draining, request));
+        }
         let sent = connection.try_send_request(request);
-        match within(timeout, upload.as_deref(), sent).await {
+        match within(timeouts.response, upload.as_deref(), sent).await {
             Ok(Ok(response)) => return Ok((response, connection)),
             Ok(Err(mut error)) => match error.take_message() {
                 // hyper gives the request back only if it wrote nothing of it.
-                Some(unsent) if !is_new => request = unsent,
-                Some(unsent) => {
-                    let reason = Reason::ResetBeforeHeaders;
-                    return Err(Failed { reason, unsent: Some(Box::new(unsent)) });
-                }
+                Some(unsent) if is_kept => request = unsent,
+                Some(unsent) => return Err(Failed::unsent(Reason::ResetBeforeHeaders, unsent)),
                 None => {
                     let reason = reason_of(error.error(), upload.as_deref());
-                    return Err(Failed { reason, unsent: None });
+                    return Err(Failed::sent(reason, is_kept));
                 }
             },
-            Err(reason) => return Err(Failed { reason, unsent: None }),
+            Err(reason) => return Err(Failed::sent(reason, is_kept)),
         }
     }
 }
@@ -246,7 +280,7 @@ async fn attempt(
 async fn open(worker: &Worker, upstream: &Upstream, member: &Member) -> Result<Connection, Reason> {
     let start = Instant::now();
     let timeout = worker.settings.timeouts.connect;
-    let connection = upstream::connect(member, timeout, &worker.gauges).await?;
+    let connection = upstream::open(member, timeout, &worker.gauges).await?;
     upstream.shard.record_connect(start.elapsed());
     Ok(connection)
 }
@@ -294,14 +328,21 @@ fn tell_pool(worker: &Worker, member: &Member, reason: Reason) {
     worker.report(member, failure);
 }
 
+/// What a backend has answered so far.
+struct Answer {
+    response: Response<Incoming>,
+    connection: Connection,
+    upload: Option<Rc<Upload>>,
+}
+
 fn respond(
     worker: &Worker,
     mut exchange: Exchange,
-    mut response: Response<Incoming>,
-    connection: Connection,
+    answer: Answer,
     request_id: &HeaderValue,
     upgrade: Option<OnUpgrade>,
 ) -> Response<ResponseBody> {
+    let Answer { mut response, connection, upload } = answer;
     exchange.answered(response.status().as_u16());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client) = upgrade else {
@@ -315,10 +356,13 @@ fn respond(
         return response;
     }
     *response.version_mut() = Version::HTTP_11;
-    headers::prepare_response(response.headers_mut(), Some(request_id));
+    if let Err(reason) = headers::prepare_response(response.headers_mut(), Some(request_id)) {
+        return exchange.refuse(reason);
+    }
     let read_timeout = worker.settings.timeouts.read;
-    let mut response = response
-        .map(|incoming| ResponseBody::backend(incoming, exchange, connection, read_timeout));
+    let mut response = response.map(|incoming| {
+        ResponseBody::backend(incoming, exchange, connection, upload, read_timeout)
+    });
     worker.close_if_draining(&mut response);
     response
 }

@@ -2,13 +2,14 @@
 
 use balance::hash_of;
 use http::{HeaderMap, HeaderName, Uri, header::COOKIE};
+use ipnet::IpNet;
 
 use crate::headers::Client;
 
 /// A part of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HashKey {
-    /// Who sent it; behind a trusted proxy, whom that one names first in `X-Forwarded-For`.
+    /// Who sent it; behind trusted proxies, whom they name in `X-Forwarded-For`.
     ClientAddress,
     /// A header's value.
     Header(HeaderName),
@@ -39,9 +40,15 @@ impl HashKey {
     }
 
     /// The key of a request, if it has that part.
-    pub(crate) fn of(&self, headers: &HeaderMap, uri: &Uri, client: &Client) -> Option<u64> {
+    pub(crate) fn of(
+        &self,
+        headers: &HeaderMap,
+        uri: &Uri,
+        client: &Client,
+        trusted: &[IpNet],
+    ) -> Option<u64> {
         match self {
-            Self::ClientAddress => Some(hash_of(client.origin(headers))),
+            Self::ClientAddress => Some(hash_of(client.origin(headers, trusted))),
             Self::Header(name) => headers.get(name).map(|value| hash_of(value.as_bytes())),
             Self::Cookie(name) => cookie(headers, name).map(|value| hash_of(value.as_bytes())),
             Self::Path => Some(hash_of(uri.path().as_bytes())),
@@ -79,7 +86,7 @@ mod tests {
         }
         let trusted = chassis::units::networks("10.0.0.0/8").unwrap();
         let client = Client::new(IpAddr::from([10, 0, 0, 1]), &trusted);
-        HashKey::parse(key).unwrap().of(&map, &uri.parse().unwrap(), &client)
+        HashKey::parse(key).unwrap().of(&map, &uri.parse().unwrap(), &client, &trusted)
     }
 
     #[test]
@@ -91,7 +98,8 @@ mod tests {
         assert_eq!(key("path", &[], "/a/b?c"), Some(hash_of(b"/a/b")));
         assert_eq!(key("query:user", &[], "/?x=1&user=ada"), Some(hash_of(b"ada")));
         assert_eq!(key("client_address", &[], "/"), Some(hash_of(b"10.0.0.1")));
-        let forwarded = [("x-forwarded-for", "1.2.3.4, 10.0.0.9")];
+        // The first is what the client wrote itself, the last a trusted proxy before the one here.
+        let forwarded = [("x-forwarded-for", "6.6.6.6, 1.2.3.4"), ("x-forwarded-for", "10.0.0.9")];
         assert_eq!(key("client_address", &forwarded, "/"), Some(hash_of(b"1.2.3.4")));
     }
 

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Version,
     header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA},
-    uri::Uri,
+    uri::{Authority, Uri},
 };
 use ipnet::IpNet;
 
@@ -20,8 +20,9 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 
 /// Fields that concern one connection only (RFC 9110 §7.6.1), beside those that `Connection`
 /// names. `Proxy-Connection` is no standard but sent by old clients.
-const HOP_BY_HOP: [HeaderName; 4] = [
+const HOP_BY_HOP: [HeaderName; 5] = [
     HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("http2-settings"),
     HeaderName::from_static("proxy-connection"),
     TRANSFER_ENCODING,
     CONNECTION,
@@ -43,11 +44,22 @@ impl Client {
         Self { address, is_trusted }
     }
 
-    /// Who sent the request, as far as we can trust what we are told.
-    pub(crate) fn origin<'a>(&'a self, headers: &'a HeaderMap) -> &'a [u8] {
-        let told = headers.get(X_FORWARDED_FOR).filter(|_| self.is_trusted);
-        let first = told.and_then(|told| told.as_bytes().split(|byte| *byte == b',').next());
-        first.unwrap_or(self.address.as_bytes()).trim_ascii()
+    /// Who sent the request: the last address on the way that is not a trusted proxy's. What
+    /// stands before it in `X-Forwarded-For` anybody could have written.
+    pub(crate) fn origin<'a>(&'a self, headers: &'a HeaderMap, trusted: &[IpNet]) -> &'a [u8] {
+        if !self.is_trusted {
+            return self.address.as_bytes();
+        }
+        let is_trusted = |address: &&[u8]| {
+            let text = std::str::from_utf8(address).unwrap_or_default();
+            let address = text.parse::<IpAddr>().map(|address| address.to_canonical());
+            address.is_ok_and(|address| trusted.iter().any(|network| network.contains(&address)))
+        };
+        let told: Vec<&[u8]> = tokens(headers, &X_FORWARDED_FOR).collect();
+        told.into_iter()
+            .rev()
+            .find(|address| !is_trusted(address))
+            .unwrap_or(self.address.as_bytes())
     }
 }
 
@@ -60,12 +72,15 @@ pub(crate) type WantedUpgrade = Option<HeaderValue>;
 /// [`Reason::BadRequest`] if the message is ambiguous.
 pub(crate) fn prepare_request(
     headers: &mut HeaderMap,
+    method: &Method,
     uri: &Uri,
     version: Version,
     client: &Client,
     request_id: HeaderValue,
 ) -> Result<WantedUpgrade, Reason> {
+    check_target(method, uri)?;
     check_host(headers, uri, version)?;
+    check_framing(headers).map_err(|()| Reason::BadRequest)?;
     let upgrade = wanted_upgrade(headers);
     let wants_trailers = headers.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
     strip_hop_by_hop(headers);
@@ -82,19 +97,46 @@ pub(crate) fn prepare_request(
     } else {
         headers.remove(UPGRADE);
     }
-    forward_identity(headers, uri, version, client);
+    forward_identity(headers, version, client);
     if !(client.is_trusted && headers.contains_key(X_REQUEST_ID)) {
         headers.insert(X_REQUEST_ID, request_id);
     }
     Ok(upgrade)
 }
 
-/// Exactly one `Host` (RFC 9112 §3.2), none only in HTTP/1.0. An absolute target's authority
-/// replaces it (§3.2.2).
+/// The forms of a target that a server may be sent (RFC 9112 §3.2): a path, an absolute URI without
+/// user information (RFC 9110 §4.2.4), or `*` with OPTIONS.
+fn check_target(method: &Method, uri: &Uri) -> Result<(), Reason> {
+    let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    let is_authority_form = uri.authority().is_some() && uri.scheme().is_none();
+    let is_asterisk = uri.path() == "*";
+    if has_user || is_authority_form || (is_asterisk && method != Method::OPTIONS) {
+        return Err(Reason::BadRequest);
+    }
+    Ok(())
+}
+
+/// The only coding that hyper reads is a plain `chunked` (RFC 9112 §6.1). With another one beside
+/// it we would pass on a body as something that it is not.
+fn check_framing(headers: &HeaderMap) -> Result<(), ()> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(()),
+    }
+}
+
+/// Exactly one `Host` that names a host (RFC 9112 §3.2), none only in HTTP/1.0. An absolute
+/// target's authority replaces it (§3.2.2).
 fn check_host(headers: &mut HeaderMap, uri: &Uri, version: Version) -> Result<(), Reason> {
     let mut hosts = headers.get_all(HOST).iter();
-    let has_host = hosts.next().is_some();
-    if hosts.next().is_some() || (!has_host && version == Version::HTTP_11) {
+    let is_valid = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => is_host(host),
+        (None, _) => version < Version::HTTP_11,
+        (Some(_), Some(_)) => false,
+    };
+    if !is_valid {
         return Err(Reason::BadRequest);
     }
     if let Some(authority) = uri.authority() {
@@ -104,28 +146,32 @@ fn check_host(headers: &mut HeaderMap, uri: &Uri, version: Version) -> Result<()
     Ok(())
 }
 
-fn wanted_upgrade(headers: &HeaderMap) -> WantedUpgrade {
-    let asks = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
-    // h2c by upgrade is withdrawn (RFC 9113 §3.1), and its HTTP2-Settings belong to one hop.
-    headers
-        .get(UPGRADE)
-        .filter(|protocol| asks && !protocol.as_bytes().starts_with(b"h2c"))
-        .cloned()
+fn is_host(host: &HeaderValue) -> bool {
+    let authority = Authority::try_from(host.as_bytes());
+    authority
+        .is_ok_and(|authority| !authority.host().is_empty() && !host.as_bytes().contains(&b'@'))
 }
 
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+fn wanted_upgrade(headers: &HeaderMap) -> WantedUpgrade {
+    let asks = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
+    // h2c by upgrade is withdrawn (RFC 9113 §3.1), and would smuggle requests past us.
+    let is_h2c = tokens(headers, &UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case(b"h2c"));
+    headers.get(UPGRADE).filter(|_| asks && !is_h2c).cloned()
+}
+
+/// The members of a list field. Bytes, because one odd member must not hide the others.
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers
         .get_all(name)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(',').map(str::trim))
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii))
 }
 
 /// Removes what concerns one connection only.
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
-            .filter_map(|token| HeaderName::try_from(token).ok())
+            .filter_map(|token| HeaderName::from_bytes(token).ok())
             // Naming these would let a client take from the request what frames or routes it.
             .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
             .collect();
@@ -136,12 +182,9 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Says who the client is. What it says of itself is believed only of a trusted proxy: anybody
 /// could send these headers.
-fn forward_identity(headers: &mut HeaderMap, uri: &Uri, version: Version, client: &Client) {
+fn forward_identity(headers: &mut HeaderMap, version: Version, client: &Client) {
     if client.is_trusted {
-        let forwarded = match headers.get(X_FORWARDED_FOR) {
-            Some(before) => append(before, &client.address),
-            None => client.address.clone(),
-        };
+        let forwarded = joined(headers, &client.address);
         headers.insert(X_FORWARDED_FOR, forwarded);
     } else {
         for spoofable in [FORWARDED, X_REAL_IP, X_FORWARDED_PROTO, X_FORWARDED_HOST] {
@@ -150,9 +193,8 @@ fn forward_identity(headers: &mut HeaderMap, uri: &Uri, version: Version, client
         headers.insert(X_FORWARDED_FOR, client.address.clone());
     }
     if !headers.contains_key(X_FORWARDED_PROTO) {
-        let scheme =
-            uri.scheme_str().filter(|scheme| *scheme == "https").map_or("http", |_| "https");
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+        // What the connection is, not what an absolute target claims.
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
     if !headers.contains_key(X_FORWARDED_HOST)
         && let Some(host) = headers.get(HOST).cloned()
@@ -167,18 +209,36 @@ fn forward_identity(headers: &mut HeaderMap, uri: &Uri, version: Version, client
     headers.append(VIA, via);
 }
 
-fn append(before: &HeaderValue, address: &HeaderValue) -> HeaderValue {
-    let joined = [before.as_bytes(), b", ", address.as_bytes()].concat();
-    HeaderValue::from_bytes(&joined).unwrap_or_else(|_| address.clone())
+/// What `X-Forwarded-For` says on all its lines, and `address` last.
+fn joined(headers: &HeaderMap, address: &HeaderValue) -> HeaderValue {
+    let mut list = Vec::new();
+    for before in headers.get_all(X_FORWARDED_FOR) {
+        list.extend_from_slice(before.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(address.as_bytes());
+    HeaderValue::from_bytes(&list).unwrap_or_else(|_| address.clone())
 }
 
 /// Rewrites a response's headers for the client.
-pub(crate) fn prepare_response(headers: &mut HeaderMap, request_id: Option<&HeaderValue>) {
+///
+/// # Errors
+/// [`Reason::ProtocolError`] if its body is framed in a way that we do not read.
+pub(crate) fn prepare_response(
+    headers: &mut HeaderMap,
+    request_id: Option<&HeaderValue>,
+) -> Result<(), Reason> {
+    check_framing(headers).map_err(|()| Reason::ProtocolError)?;
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // It does not count beside a coding (RFC 9112 §6.3), and need not be true.
+        headers.remove(CONTENT_LENGTH);
+    }
     strip_hop_by_hop(headers);
     headers.remove(UPGRADE);
     if let Some(id) = request_id {
         headers.entry(X_REQUEST_ID).or_insert_with(|| id.clone());
     }
+    Ok(())
 }
 
 /// Rewrites the headers of a 101, which keep what names the protocol.
@@ -210,7 +270,8 @@ mod tests {
         let trusted = chassis::units::networks(trusted).unwrap();
         let client = Client::new(IpAddr::from([10, 1, 2, 3]), &trusted);
         let id = HeaderValue::from_static("ours");
-        prepare_request(&mut headers, &uri.parse().unwrap(), Version::HTTP_11, &client, id)?;
+        let uri: Uri = uri.parse().unwrap();
+        prepare_request(&mut headers, &Method::GET, &uri, Version::HTTP_11, &client, id)?;
         Ok(headers)
     }
 
@@ -308,6 +369,81 @@ mod tests {
         assert_eq!(prepare(&two, "/", "").unwrap_err(), Reason::BadRequest);
     }
 
+    #[test]
+    fn every_line_of_a_trusted_proxys_list_is_kept_in_order() {
+        let pairs = [("host", "a"), ("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "9.9.9.9")];
+        let headers = prepare(&pairs, "/", "10.0.0.0/8").unwrap();
+        assert_eq!(all(&headers, "x-forwarded-for"), ["6.6.6.6, 9.9.9.9, 10.1.2.3"]);
+    }
+
+    #[test]
+    fn an_absolute_target_cannot_claim_to_have_come_encrypted() {
+        let headers = prepare(&[("host", "a")], "https://a/", "").unwrap();
+        assert_eq!(all(&headers, "x-forwarded-proto"), ["http"]);
+    }
+
+    /// RFC 9112 §6.1, §3.2.
+    #[test]
+    fn codings_hosts_and_targets_that_could_be_read_in_two_ways_are_refused() {
+        let cases: [(Pairs<'_>, &str); 10] = [
+            (&[("host", "a"), ("transfer-encoding", "gzip, chunked")], "/"),
+            (&[("host", "a"), ("transfer-encoding", "chunked, chunked")], "/"),
+            (
+                &[
+                    ("host", "a"),
+                    ("transfer-encoding", "identity"),
+                    ("transfer-encoding", "chunked"),
+                ],
+                "/",
+            ),
+            (&[("host", "")], "/"),
+            (&[("host", "a b")], "/"),
+            (&[("host", "a/..")], "/"),
+            (&[("host", "u:p@a")], "/"),
+            (&[("host", "a")], "http://u@a/"),
+            (&[("host", "a")], "a:80"),
+            (&[("host", "a")], "*"),
+        ];
+        for (pairs, uri) in cases {
+            assert_eq!(prepare(pairs, uri, "").unwrap_err(), Reason::BadRequest, "{pairs:?} {uri}");
+        }
+        assert!(
+            prepare(&[("host", "[::1]:80"), ("transfer-encoding", "Chunked")], "/", "").is_ok()
+        );
+    }
+
+    #[test]
+    fn an_upgrade_to_h2c_is_not_forwarded_however_it_is_written() {
+        for protocol in ["h2c", "H2C", "websocket, h2c"] {
+            let pairs = [
+                ("host", "a"),
+                ("connection", "upgrade"),
+                ("upgrade", protocol),
+                ("http2-settings", "AAAA"),
+            ];
+            let headers = prepare(&pairs, "/", "").unwrap();
+            assert!(!headers.contains_key("upgrade") && !headers.contains_key("http2-settings"));
+        }
+    }
+
+    #[test]
+    fn an_odd_byte_in_connection_does_not_hide_the_fields_it_names() {
+        let mut headers = map(&[("host", "a"), ("x-mine", "1")]);
+        headers.insert("connection", HeaderValue::from_bytes(b"\xff, x-mine").unwrap());
+        strip_hop_by_hop(&mut headers);
+        assert!(!headers.contains_key("x-mine"));
+    }
+
+    /// RFC 9112 §6.3.
+    #[test]
+    fn a_responses_length_does_not_count_beside_a_coding() {
+        let mut headers = map(&[("content-length", "100"), ("transfer-encoding", "chunked")]);
+        prepare_response(&mut headers, None).unwrap();
+        assert!(headers.is_empty());
+        let mut headers = map(&[("transfer-encoding", "gzip, chunked")]);
+        assert_eq!(prepare_response(&mut headers, None), Err(Reason::ProtocolError));
+    }
+
     /// RFC 9112 §3.2.2.
     #[test]
     fn the_authority_of_an_absolute_target_replaces_host() {
@@ -319,7 +455,7 @@ mod tests {
     fn a_response_loses_what_concerns_one_connection_and_gains_the_request_id() {
         let mut headers =
             map(&[("connection", "close"), ("keep-alive", "timeout=5"), ("etag", "x")]);
-        prepare_response(&mut headers, Some(&HeaderValue::from_static("id")));
+        prepare_response(&mut headers, Some(&HeaderValue::from_static("id"))).unwrap();
         assert_eq!(headers.len(), 2);
         assert_eq!(
             (&headers["etag"], &headers["x-request-id"]),

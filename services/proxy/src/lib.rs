@@ -9,11 +9,13 @@ mod admin;
 mod body;
 mod client;
 mod clock;
+mod connect;
 mod control;
 mod discovery;
 mod error;
 mod events;
 mod exchange;
+mod fence;
 mod forward;
 pub mod hash_key;
 mod headers;
@@ -32,7 +34,7 @@ use balance::{Picker, Pool, ProbePlan, RetryBudget};
 use chassis::{
     net::{self, BindError},
     observe, serve,
-    shutdown::{Shutdown, StopPlan},
+    shutdown::{Shutdown, Stop, StopPlan},
 };
 use tokio::sync::{mpsc, watch};
 
@@ -40,12 +42,13 @@ use crate::{
     admin::Admin,
     clock::Clock,
     control::{Control, Inbox},
+    fence::Fence,
     metrics::ProxyCollector,
     probe::ProbeCounts,
     settings::{ProbeKind, Settings},
     stats::Stats,
     traffic::Sampler,
-    worker::{Accepted, Shared, Stage, Worker},
+    worker::{Shared, Stage, Worker},
 };
 
 /// Between probes of a backend whose health is changing: three failures are then seen within
@@ -97,19 +100,18 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
         failures,
         stage: stage_receiver.clone(),
     };
+    // Hears of a worker that ends by itself.
+    let (alive, mut ended) = mpsc::channel::<()>(1);
+    let (fence, fences) = Fence::new(settings.workers);
     let mut senders = Vec::new();
     let mut threads = Vec::new();
-    for (index, picker) in pickers.into_iter().enumerate() {
+    for (index, (picker, fences)) in pickers.into_iter().zip(fences).enumerate() {
         let (sender, accepted) = mpsc::unbounded_channel();
         senders.push(sender);
-        threads.push(start_worker(
-            index,
-            picker,
-            shared.clone(),
-            accepted,
-            time_is_up_receiver.clone(),
-        )?);
+        let inbox = worker::Inbox { accepted, fences, time_is_up: time_is_up_receiver.clone() };
+        threads.push(start_worker(index, picker, shared.clone(), inbox, alive.clone())?);
     }
+    drop(alive);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let Listeners { traffic, admin } = listeners;
     let (address, admin_address) = (traffic.local_addr()?, admin.local_addr()?);
@@ -117,9 +119,16 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
     let accept = move || accept::run(&traffic, &senders, &accept_stats, &stage_receiver);
     threads.push(std::thread::Builder::new().name("accept".to_owned()).spawn(accept)?);
     let result = runtime.block_on(async {
-        start_control(&control, &stats, &settings, admin, &shutdown, inbox)?;
+        start_control(&control, &stats, &settings, admin, fence, &shutdown, inbox)?;
         tracing::info!(%address, %admin_address, workers = settings.workers, "proxy started");
-        stop(&shutdown, settings.stop, &control, &stage, &time_is_up, threads).await
+        let kind = tokio::select! {
+            kind = shutdown.requested() => kind,
+            // Clients given to a worker that is gone would wait for good: better to start anew.
+            _ = ended.recv() => {
+                return Err(std::io::Error::other("a worker has ended by itself"));
+            }
+        };
+        stop(kind, &shutdown, settings.stop, &control, &stage, &time_is_up, threads).await
     });
     // Look-ups that hang in the system's resolver must not hold up the end.
     runtime.shutdown_background();
@@ -131,14 +140,25 @@ fn start_worker(
     index: usize,
     picker: Picker,
     shared: Shared,
-    accepted: mpsc::UnboundedReceiver<Accepted>,
-    time_is_up: watch::Receiver<bool>,
+    inbox: worker::Inbox,
+    alive: mpsc::Sender<()>,
 ) -> std::io::Result<JoinHandle<std::io::Result<()>>> {
     let work = move || {
+        let _alive = Alive(alive);
         let worker = move || Worker::new(index, picker, shared);
-        worker::run(worker, accepted, time_is_up)
+        worker::run(worker, inbox)
     };
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(work)
+}
+
+/// Says so when a worker ends, a panic included.
+struct Alive(mpsc::Sender<()>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        // Full only if another one said so before.
+        let _ = self.0.try_send(());
+    }
 }
 
 /// Starts discovery, probes, sampling and the admin port on the current runtime.
@@ -147,6 +167,7 @@ fn start_control(
     stats: &Arc<Stats>,
     settings: &Arc<Settings>,
     listener: TcpListener,
+    fence: Fence,
     shutdown: &Shutdown,
     inbox: Inbox,
 ) -> std::io::Result<()> {
@@ -163,6 +184,7 @@ fn start_control(
         control: Arc::clone(control),
         sampler: Arc::clone(&sampler),
         settings: Arc::clone(settings),
+        fence,
         shutdown: shutdown.clone(),
     };
     let ready = admin.clone();
@@ -184,8 +206,9 @@ fn start_control(
     Ok(())
 }
 
-/// Waits for a stop and goes through its steps.
+/// Goes through the steps of a stop.
 async fn stop(
+    kind: Stop,
     shutdown: &Shutdown,
     plan: StopPlan,
     control: &Control,
@@ -193,11 +216,13 @@ async fn stop(
     time_is_up: &watch::Sender<bool>,
     threads: Vec<JoinHandle<std::io::Result<()>>>,
 ) -> std::io::Result<()> {
-    shutdown.requested().await;
     let deadline = tokio::time::Instant::now() + plan.max + StopPlan::FINISH;
     stage.send_replace(Stage::Draining);
     shutdown.quiet(plan, || control.read(Pool::picks)).await;
-    stage.send_replace(Stage::Finishing);
+    stage.send_replace(match kind {
+        Stop::Graceful => Stage::Finishing,
+        Stop::Prompt => Stage::Leaving,
+    });
     tracing::info!("no longer accepting connections; finishing what is in flight");
     let ended = tokio::task::spawn_blocking(move || {
         threads.into_iter().map(JoinHandle::join).collect::<Vec<_>>()

@@ -1,6 +1,9 @@
 //! The proxy's Prometheus metrics, put together when somebody scrapes.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use balance::{Admin, Health};
 use chassis::metrics::DURATION_BUCKETS;
@@ -162,12 +165,16 @@ impl ProxyCollector {
         let connection = |side, state, count: i64| {
             gauge([("side", side), ("state", state)].map(own), count.max(0) as f64)
         };
-        let exhausted: u64 = self
+        let exhausted = self
             .stats
             .gauges
             .iter()
             .map(|gauges| gauges.budget_exhausted.load(Ordering::Relaxed))
             .sum();
+        let count = |gauge: fn(&Gauges) -> &AtomicU64| -> u64 {
+            self.stats.gauges.iter().map(|gauges| gauge(gauges).load(Ordering::Relaxed)).sum()
+        };
+        let timeout = |phase, gauge| counter(&[("phase", phase)], count(gauge));
         let probes = |result, count: u64| counter(&[("pool", POOL), ("result", result)], count);
         vec![
             family(
@@ -179,6 +186,17 @@ impl ProxyCollector {
                     connection("client", "idle", open - active),
                     connection("backend", "active", backend_open - backend_idle),
                     connection("backend", "idle", backend_idle),
+                ],
+            ),
+            family(
+                "evenkeel_client_timeouts_total",
+                "Connections of clients that were closed for taking too long, by phase.",
+                MetricType::COUNTER,
+                [
+                    timeout("header", |gauges| &gauges.header_timeouts),
+                    timeout("idle", |gauges| &gauges.idle_timeouts),
+                    timeout("write", |gauges| &gauges.write_timeouts),
+                    timeout("tunnel", |gauges| &gauges.tunnel_timeouts),
                 ],
             ),
             family(

@@ -12,9 +12,10 @@ use std::{
 
 use balance::{ProbeOrder, ProbeResult};
 use http::{StatusCode, header};
-use tokio::{net::TcpStream, sync::mpsc, time::Instant};
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
+    connect::{self, ConnectError, connect},
     control::Control,
     settings::{Probe, ProbeKind},
 };
@@ -45,9 +46,7 @@ pub(crate) async fn run(
             let result = probe(&settings, &client, &order).await;
             let count = if result.passed { &counts.passed } else { &counts.failed };
             count.fetch_add(1, Ordering::Relaxed);
-            control.apply(|pool, now| {
-                pool.probe_finished(&order.id, order.generation, result, now);
-            });
+            control.apply(|pool, now| pool.probe_finished(&order, result, now));
         });
     }
 }
@@ -79,10 +78,10 @@ async fn probe(settings: &Probe, client: &reqwest::Client, order: &ProbeOrder) -
 }
 
 async fn tcp(addresses: &[SocketAddr], timeout: Duration) -> Result<String, String> {
-    match tokio::time::timeout(timeout, TcpStream::connect(addresses)).await {
-        Ok(Ok(_)) => Ok("connected".to_owned()),
-        Ok(Err(error)) => Err(reason(&error)),
-        Err(_) => Err(format!("no connection within {timeout:?}")),
+    match connect(addresses, timeout).await {
+        Ok(_) => Ok("connected".to_owned()),
+        Err(ConnectError::Io(error)) => Err(reason(&error)),
+        Err(ConnectError::Timeout) => Err(format!("no connection within {timeout:?}")),
     }
 }
 
@@ -96,8 +95,10 @@ async fn http(
     // A configured name may have several addresses of which one works: `localhost` is both
     // 127.0.0.1 and ::1.
     for address in &order.addresses {
-        let request =
-            client.get(format!("http://{address}{path}")).header(header::HOST, order.id.as_str());
+        let request = client
+            .get(format!("http://{address}{path}"))
+            .timeout(connect::part(timeout, &order.addresses))
+            .header(header::HOST, order.id.as_str());
         last = match request.send().await {
             Ok(answer) => return judge(answer.status()),
             Err(error) if error.is_timeout() => format!("no answer within {timeout:?}"),
@@ -151,7 +152,7 @@ mod tests {
         let variables = [("PROXY_PROBE", kind), ("PROXY_PROBE_TIMEOUT", "200ms")];
         let settings = Settings::from_variables(&variables).probe;
         let id = BackendId::new(&address.to_string());
-        let order = ProbeOrder { id, generation: 1, addresses: vec![address] };
+        let order = ProbeOrder { id, sequence: 1, addresses: vec![address] };
         probe(&settings, &http_client(&settings).unwrap(), &order).await
     }
 

@@ -75,8 +75,12 @@ pub struct Timeouts {
     pub read: Duration,
     /// From the first byte of a request's head to its last.
     pub header: Duration,
+    /// For a client to take anything of its response.
+    pub write: Duration,
     /// Of a client's connection between two requests.
     pub idle: Duration,
+    /// Of an upgraded connection on which nothing moves.
+    pub tunnel: Duration,
     /// Of a backend's connection between two requests.
     pub upstream_idle: Duration,
 }
@@ -200,6 +204,12 @@ pub struct Raw {
     /// Time limit for a client to send a whole request head
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     proxy_header_timeout: String,
+    /// Time limit for a client to take anything of its response
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
+    proxy_write_timeout: String,
+    /// How long an upgraded connection such as a WebSocket may be silent both ways
+    #[arg(long, value_name = "DURATION", default_value = "1h")]
+    proxy_tunnel_timeout: String,
     /// How long a client's connection may be idle between two requests
     #[arg(long, value_name = "DURATION", default_value = "75s")]
     proxy_idle_timeout: String,
@@ -275,6 +285,13 @@ impl chassis::settings::Settings for Settings {
             mistakes.parse("proxy_trusted_proxies", &raw.proxy_trusted_proxies, units::networks);
         let quiet = mistakes.parse("proxy_stop_quiet", &raw.proxy_stop_quiet, units::duration);
         let max = mistakes.parse("proxy_stop_max", &raw.proxy_stop_max, units::duration);
+        if port.is_some_and(|port| port != 0 && Some(port) == admin_port) {
+            mistakes.note(
+                "proxy_admin_port",
+                &raw.proxy_admin_port,
+                "another port than PROXY_PORT",
+            );
+        }
         let probe = probe(&raw, mistakes);
         let timeouts = timeouts(&raw, mistakes);
         let admin_token_to_make = token_to_make(&raw, mistakes);
@@ -371,6 +388,9 @@ fn policy(text: &str) -> Result<Policy, String> {
     })
 }
 
+/// More than a hundred probes a second of one backend are a load, not a check.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
 fn probe(raw: &Raw, mistakes: &mut Mistakes) -> Option<Probe> {
     let path = mistakes.parse("proxy_probe_path", &raw.proxy_probe_path, probe_path);
     let kind = mistakes.parse("proxy_probe", &raw.proxy_probe, |text| match text {
@@ -379,8 +399,11 @@ fn probe(raw: &Raw, mistakes: &mut Mistakes) -> Option<Probe> {
         "off" => Ok(ProbeKind::Off),
         _ => Err("tcp, http or off".to_owned()),
     });
-    let interval =
-        mistakes.parse("proxy_probe_interval", &raw.proxy_probe_interval, units::positive_duration);
+    let interval = mistakes.parse("proxy_probe_interval", &raw.proxy_probe_interval, |text| {
+        units::duration(text).ok().filter(|interval| *interval >= SHORTEST_INTERVAL).ok_or_else(
+            || format!("a duration of {SHORTEST_INTERVAL:?} or more with its unit, such as 2s"),
+        )
+    });
     let timeout =
         mistakes.parse("proxy_probe_timeout", &raw.proxy_probe_timeout, units::positive_duration);
     let streak = |text: &str| units::whole(text, 1, 100);
@@ -390,7 +413,9 @@ fn probe(raw: &Raw, mistakes: &mut Mistakes) -> Option<Probe> {
 }
 
 fn probe_path(text: &str) -> Result<String, String> {
-    let valid = text.starts_with('/') && text.parse::<http::uri::PathAndQuery>().is_ok();
+    let valid = text.starts_with('/')
+        && !text.contains('#')
+        && text.parse::<http::uri::PathAndQuery>().is_ok();
     valid.then(|| text.to_owned()).ok_or_else(|| "a path such as /readyz".to_owned())
 }
 
@@ -400,6 +425,8 @@ fn timeouts(raw: &Raw, mistakes: &mut Mistakes) -> Option<Timeouts> {
     let response = read("proxy_response_timeout", &raw.proxy_response_timeout);
     let body = read("proxy_read_timeout", &raw.proxy_read_timeout);
     let header = read("proxy_header_timeout", &raw.proxy_header_timeout);
+    let write = read("proxy_write_timeout", &raw.proxy_write_timeout);
+    let tunnel = read("proxy_tunnel_timeout", &raw.proxy_tunnel_timeout);
     let idle = read("proxy_idle_timeout", &raw.proxy_idle_timeout);
     let upstream_idle = read("proxy_upstream_idle_timeout", &raw.proxy_upstream_idle_timeout);
     Some(Timeouts {
@@ -407,7 +434,9 @@ fn timeouts(raw: &Raw, mistakes: &mut Mistakes) -> Option<Timeouts> {
         response: response?,
         read: body?,
         header: header?,
+        write: write?,
         idle: idle?,
+        tunnel: tunnel?,
         upstream_idle: upstream_idle?,
     })
 }
@@ -453,8 +482,9 @@ fn dns(rest: &str) -> Result<Source, String> {
     let expected = || "dns://name:port, alone, such as dns://server:8081".to_owned();
     let url = Url::parse(&format!("http://{rest}")).map_err(|_| expected())?;
     let port = url.port().or_else(|| rest.ends_with(":80").then_some(80)).ok_or_else(expected)?;
+    let is_plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
     match url.host() {
-        Some(Host::Domain(name)) if url.path() == "/" && url.query().is_none() => {
+        Some(Host::Domain(name)) if is_plain && url.username().is_empty() && port != 0 => {
             Ok(Source::Dns { name: name.to_owned(), port })
         }
         _ => Err(expected()),
@@ -471,22 +501,29 @@ fn static_backend(text: &str) -> Result<StaticBackend, String> {
         }
         _ => format!("URLs such as http://host:8081, where {address:?} is none"),
     })?;
-    let mut weight = 1;
+    let mut weight = None;
     for option in parts {
+        if weight.is_some() {
+            return Err(format!("one ;weight= for each URL; {address} has more"));
+        }
         weight = option
             .strip_prefix("weight=")
             .and_then(|number| units::whole(number, 0, WEIGHT_MAX).ok())
+            .map(Some)
             .ok_or_else(|| {
                 format!(";weight= with a whole number from 0 to {WEIGHT_MAX}, not {option:?}")
             })?;
     }
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or(80);
+    if port == 0 {
+        return Err(format!("URLs with a port, where {address} has 0"));
+    }
     Ok(StaticBackend {
         id: BackendId::new(&format!("{host}:{port}")),
         host: host.trim_matches(['[', ']']).to_owned(),
         port,
-        weight,
+        weight: weight.unwrap_or(1),
     })
 }
 
@@ -539,6 +576,10 @@ mod tests {
             ("http://a:1,http://a:1", "twice"),
             ("http://a:1;weight=1000", "0 to 256"),
             ("http://a:1;size=2", "weight="),
+            ("http://a:1;weight=1;weight=2", "one ;weight="),
+            ("http://a:0", "has 0"),
+            ("http://a:1/#x", "none"),
+            ("dns://u@a:80", "dns://name:port"),
             ("dns://server", "dns://name:port"),
             ("dns://a:1,dns://b:1", "alone"),
         ];

@@ -178,6 +178,14 @@ pub(crate) struct Gauges {
     pub(crate) backend_open: AtomicI64,
     /// Those that wait for a request.
     pub(crate) backend_idle: AtomicI64,
+    /// Clients that did not send a whole head in time.
+    pub(crate) header_timeouts: AtomicU64,
+    /// Clients that sent nothing for too long between two requests.
+    pub(crate) idle_timeouts: AtomicU64,
+    /// Clients that took nothing of their response for too long.
+    pub(crate) write_timeouts: AtomicU64,
+    /// Tunnels that were silent for too long.
+    pub(crate) tunnel_timeouts: AtomicU64,
     /// Retries that the budget refused.
     pub(crate) budget_exhausted: AtomicU64,
 }

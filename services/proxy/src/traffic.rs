@@ -1,6 +1,6 @@
 //! The last seconds of each backend, for people: rates, error shares and percentiles.
 //!
-//! A sampler takes what the workers recorded once a second and keeps ten seconds of it. Percentiles
+//! A sampler takes what the workers recorded twice a second and keeps ten seconds of it. Percentiles
 //! come from histograms that are added up, over workers and over backends; percentiles themselves
 //! cannot be averaged.
 
@@ -19,15 +19,16 @@ use crate::{
     stats::{NO_BACKEND, Recent, Stats},
 };
 
-/// How far back error shares and percentiles look: long enough for a p99 of a hundred requests a
+/// How far back error shares and percentiles look, in samples: ten seconds are long enough for a p99 of a hundred requests a
 /// second to mean something, short enough that a recovery shows.
-const WINDOW: usize = 10;
+const WINDOW: usize = 20;
 
-/// How far back rates look: an operator who takes a backend out wants to see it at once.
+/// How far back rates look, in samples: an operator who takes a backend out wants to see it within
+/// a second.
 const RATE_WINDOW: usize = 2;
 
 /// Between samples.
-const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_millis(500);
 
 /// The last seconds of a backend or a pool.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -40,7 +41,7 @@ pub(crate) struct Traffic {
     p50_ms: Option<f64>,
     p95_ms: Option<f64>,
     p99_ms: Option<f64>,
-    window_seconds: usize,
+    window_seconds: u64,
 }
 
 /// The latest [`Traffic`] of each backend and of all.
@@ -69,7 +70,8 @@ impl Sampler {
         let recent = stats.take_recent();
         history.retain(|id, _| recent.contains_key(id));
         for (id, sample) in recent {
-            let samples = history.entry(id).or_default();
+            // A new series begins at nothing, so that its first requests count.
+            let samples = history.entry(id).or_insert_with(|| [Recent::default()].into());
             samples.push_back(sample);
             // One more than the window: rates are differences.
             if samples.len() > WINDOW + 1 {
@@ -84,7 +86,7 @@ impl Sampler {
     }
 }
 
-/// Samples once a second until the process ends.
+/// Samples until the process ends.
 pub(crate) async fn run(sampler: Arc<Sampler>, stats: Arc<Stats>, control: Arc<Control>) {
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -102,12 +104,13 @@ fn traffic(series: &[&VecDeque<Recent>]) -> Traffic {
     let total = |count: fn(&Recent) -> u64| -> u64 {
         series.iter().filter_map(|samples| samples.back()).map(count).sum()
     };
-    let grown = |count: fn(&Recent) -> u64, seconds: usize| -> u64 {
+    let grown = |count: fn(&Recent) -> u64, samples_back: usize| -> u64 {
         series
             .iter()
             .filter_map(|samples| {
-                let before = samples.len().saturating_sub(seconds + 1);
-                Some(count(samples.back()?) - count(samples.get(before)?))
+                let before = samples.len().saturating_sub(samples_back + 1);
+                // A backend that came back after its series was forgotten counts from 0.
+                Some(count(samples.back()?).saturating_sub(count(samples.get(before)?)))
             })
             .sum()
     };
@@ -121,17 +124,16 @@ fn traffic(series: &[&VecDeque<Recent>]) -> Traffic {
     let percentile = |quantile| {
         (!durations.is_empty()).then(|| durations.value_at_quantile(quantile) as f64 / 1e3)
     };
-    let seconds = series.iter().map(|samples| samples.len()).max().unwrap_or(0).saturating_sub(1);
-    let rate_seconds = seconds.clamp(1, RATE_WINDOW);
+    let rate_seconds = EVERY.as_secs_f64() * RATE_WINDOW as f64;
     Traffic {
         requests_total: total(|recent| recent.requests_total),
         failures_total: total(|recent| recent.errors_total),
-        requests_per_second: grown(|r| r.requests_total, RATE_WINDOW) as f64 / rate_seconds as f64,
+        requests_per_second: grown(|r| r.requests_total, RATE_WINDOW) as f64 / rate_seconds,
         error_share: if requests == 0 { 0.0 } else { errors as f64 / requests as f64 },
         p50_ms: percentile(0.50),
         p95_ms: percentile(0.95),
         p99_ms: percentile(0.99),
-        window_seconds: WINDOW,
+        window_seconds: (EVERY * WINDOW as u32).as_secs(),
     }
 }
 
@@ -170,7 +172,7 @@ mod tests {
             sampler.sample(&stats);
         }
         let traffic = &sampler.latest().backends["a"];
-        assert_eq!(traffic.requests_per_second, 100.0);
+        assert_eq!(traffic.requests_per_second, 200.0);
         assert_eq!(traffic.error_share, 0.1);
         for _ in 0..WINDOW + 1 {
             sampler.sample(&stats);

@@ -1,6 +1,6 @@
 //! Connections that were upgraded, such as WebSockets: bytes both ways until both sides are done.
 
-use std::{cell::Cell, io, time::Duration};
+use std::{cell::Cell, io, pin::Pin, sync::atomic::Ordering, time::Duration};
 
 use balance::Ticket;
 use hyper::upgrade::OnUpgrade;
@@ -10,11 +10,23 @@ use tokio::{
     time::Instant,
 };
 
-use crate::worker::{Open, Worker};
+use crate::{
+    stats::Counted,
+    worker::{Open, Worker},
+};
 
 /// Per direction. Messages of most protocols over WebSockets are smaller; more would cost memory
 /// for each idle tunnel.
 const BUFFER_BYTES: usize = 8 * 1024;
+
+/// How long a tunnel may be silent.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// With both directions open.
+    open: Duration,
+    /// After one side has finished.
+    half_closed: Duration,
+}
 
 /// Connects the two sides once both have switched. The ticket is given back when the tunnel ends,
 /// so that a draining backend counts as busy until then.
@@ -24,16 +36,26 @@ pub(crate) fn start(
     backend: OnUpgrade,
     ticket: Option<Ticket>,
 ) {
-    let open = Open::new(&worker.open);
-    let half_closed_limit = worker.settings.timeouts.read;
+    let open = Open::new(&worker.tunnels);
+    let gauges = worker.gauges.clone();
+    // hyper has let go of both connections; they are open and busy all the same.
+    let counted = [
+        Counted::new(&gauges, |gauges| &gauges.client_open),
+        Counted::new(&gauges, |gauges| &gauges.client_active),
+        Counted::new(&gauges, |gauges| &gauges.backend_open),
+    ];
+    let timeouts = &worker.settings.timeouts;
+    let limits = Limits { open: timeouts.tunnel, half_closed: timeouts.read };
     tokio::task::spawn_local(async move {
-        let _held = (open, ticket);
-        match tokio::try_join!(client, backend) {
-            Ok((client, backend)) => {
-                // A tunnel that breaks is told to each side by the other's closing.
-                let _ = join(TokioIo::new(client), TokioIo::new(backend), half_closed_limit).await;
-            }
-            Err(error) => tracing::debug!(%error, "an upgrade came to nothing"),
+        let _held = (open, ticket, counted);
+        let (client, backend) = match tokio::try_join!(client, backend) {
+            Ok(both) => both,
+            Err(error) => return tracing::debug!(%error, "an upgrade came to nothing"),
+        };
+        // A tunnel that breaks is told to each side by the other's closing.
+        let result = join(TokioIo::new(client), TokioIo::new(backend), limits).await;
+        if result.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            gauges.tunnel_timeouts.fetch_add(1, Ordering::Relaxed);
         }
     });
 }
@@ -43,22 +65,24 @@ pub(crate) fn start(
 async fn join(
     client: impl AsyncRead + AsyncWrite,
     backend: impl AsyncRead + AsyncWrite,
-    half_closed_limit: Duration,
+    limits: Limits,
 ) -> io::Result<()> {
     let (client_reader, client_writer) = tokio::io::split(client);
     let (backend_reader, backend_writer) = tokio::io::split(backend);
     let moved = Cell::new(Instant::now());
     let mut up = std::pin::pin!(pump(client_reader, backend_writer, &moved));
     let mut down = std::pin::pin!(pump(backend_reader, client_writer, &moved));
-    tokio::select! {
-        result = &mut up => {
-            result?;
-            while_moving(down, &moved, half_closed_limit).await
+    let either = async {
+        tokio::select! {
+            result = &mut up => result.map(|()| true),
+            result = &mut down => result.map(|()| false),
         }
-        result = &mut down => {
-            result?;
-            while_moving(up, &moved, half_closed_limit).await
-        }
+    };
+    let is_up_done = while_moving(std::pin::pin!(either), &moved, limits.open).await?;
+    if is_up_done {
+        while_moving(down, &moved, limits.half_closed).await
+    } else {
+        while_moving(up, &moved, limits.half_closed).await
     }
 }
 
@@ -78,14 +102,15 @@ async fn pump(
     }
 }
 
-async fn while_moving(
-    mut pump: std::pin::Pin<&mut impl Future<Output = io::Result<()>>>,
+/// Waits for a future for as long as something moves.
+async fn while_moving<T>(
+    mut future: Pin<&mut impl Future<Output = io::Result<T>>>,
     moved: &Cell<Instant>,
     limit: Duration,
-) -> io::Result<()> {
+) -> io::Result<T> {
     loop {
         let deadline = moved.get() + limit;
-        match tokio::time::timeout_at(deadline, pump.as_mut()).await {
+        match tokio::time::timeout_at(deadline, future.as_mut()).await {
             Ok(result) => return result,
             Err(_) if moved.get() + limit > deadline => {}
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
@@ -99,14 +124,15 @@ mod tests {
 
     use super::*;
 
-    const LIMIT: Duration = Duration::from_secs(60);
+    const LIMITS: Limits =
+        Limits { open: Duration::from_secs(3_600), half_closed: Duration::from_secs(60) };
 
     #[tokio::test(start_paused = true)]
     async fn a_half_that_is_closed_leaves_the_other_half_open_while_it_moves() {
         let (mut client, client_side) = duplex(64);
         let (mut backend, backend_side) = duplex(64);
         let tunnel = tokio::task::LocalSet::new();
-        let joined = tunnel.spawn_local(join(client_side, backend_side, LIMIT));
+        let joined = tunnel.spawn_local(join(client_side, backend_side, LIMITS));
         tunnel
             .run_until(async {
                 client.write_all(b"question").await.unwrap();
@@ -115,7 +141,7 @@ mod tests {
                 backend.read_to_string(&mut heard).await.unwrap();
                 assert_eq!(heard, "question");
                 for part in ["an", "sw", "er"] {
-                    tokio::time::sleep(LIMIT / 2).await;
+                    tokio::time::sleep(LIMITS.half_closed / 2).await;
                     backend.write_all(part.as_bytes()).await.unwrap();
                 }
                 drop(backend);
@@ -133,8 +159,18 @@ mod tests {
         let (backend, backend_side) = duplex(64);
         drop(backend);
         let start = Instant::now();
-        let result = join(client_side, backend_side, LIMIT).await;
+        let result = join(client_side, backend_side, LIMITS).await;
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert_eq!(start.elapsed(), LIMIT);
+        assert_eq!(start.elapsed(), LIMITS.half_closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_on_which_nothing_moves_is_closed() {
+        let (_client, client_side) = duplex(64);
+        let (_backend, backend_side) = duplex(64);
+        let start = Instant::now();
+        let result = join(client_side, backend_side, LIMITS).await;
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed(), LIMITS.open);
     }
 }

@@ -4,15 +4,16 @@
 //! last in, first out: the warmest connection is the least likely to be closed by the backend in
 //! this moment, and those not needed any more grow old and go.
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::VecDeque, io::ErrorKind, rc::Rc, sync::Arc, time::Duration};
 
 use balance::Member;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     body::RequestBody,
+    connect::{ConnectError, connect},
     error::Reason,
     stats::{Counted, Gauges, Shard, Stats},
 };
@@ -113,20 +114,18 @@ impl Upstreams {
 ///
 /// # Errors
 /// The reason, with nothing sent.
-pub(crate) async fn connect(
+pub(crate) async fn open(
     member: &Member,
     timeout: Duration,
     gauges: &Arc<Gauges>,
 ) -> Result<Connection, Reason> {
-    let addresses = member.addresses();
-    let stream = match tokio::time::timeout(timeout, TcpStream::connect(&addresses[..])).await {
-        Err(_) => return Err(Reason::ConnectTimeout),
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            return Err(Reason::ConnectRefused);
+    let stream = connect(&member.addresses(), timeout).await.map_err(|error| match error {
+        ConnectError::Timeout => Reason::ConnectTimeout,
+        ConnectError::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            Reason::ConnectRefused
         }
-        Ok(Err(_)) => return Err(Reason::ConnectFailed),
-        Ok(Ok(stream)) => stream,
-    };
+        ConnectError::Io(_) => Reason::ConnectFailed,
+    })?;
     // A small request must not wait for an acknowledgement; failure costs only time.
     let _ = stream.set_nodelay(true);
     let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;

@@ -23,6 +23,7 @@ use crate::{
     client,
     clock::Clock,
     control::FailureReport,
+    fence,
     headers::Client,
     settings::Settings,
     stats::{Counted, Gauges, NO_BACKEND, Shard, Stats},
@@ -41,6 +42,8 @@ pub(crate) enum Stage {
     Draining,
     /// No new connections; close each once its request has ended.
     Finishing,
+    /// As before, and do not wait for upgraded connections, which end when their users want.
+    Leaving,
 }
 
 /// What a worker shares with the rest of the process.
@@ -57,6 +60,15 @@ pub(crate) struct Shared {
 /// A connection that was accepted for a worker. It counts as open from then on.
 pub(crate) type Accepted = (TcpStream, SocketAddr, Counted);
 
+/// What a worker is told.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pub(crate) accepted: mpsc::UnboundedReceiver<Accepted>,
+    pub(crate) fences: mpsc::UnboundedReceiver<fence::Request>,
+    /// Set when a stop must wait no longer.
+    pub(crate) time_is_up: watch::Receiver<bool>,
+}
+
 /// One worker's state.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -70,8 +82,10 @@ pub(crate) struct Worker {
     pub(crate) stage: watch::Receiver<Stage>,
     /// Whether a stop was asked for; `stage` without its lock, for each response.
     pub(crate) is_draining: Cell<bool>,
-    /// Connections and tunnels that are being served.
+    /// Connections that are being served.
     pub(crate) open: Rc<Cell<usize>>,
+    /// Upgraded ones.
+    pub(crate) tunnels: Rc<Cell<usize>>,
     budget: Arc<RetryBudget>,
     clock: Clock,
     failures: mpsc::Sender<FailureReport>,
@@ -106,6 +120,7 @@ impl Worker {
             request_ids: RequestIds::new(fastrand::u64(..)),
             is_draining: Cell::new(false),
             open: Rc::default(),
+            tunnels: Rc::default(),
             stage,
             budget,
             clock,
@@ -129,28 +144,21 @@ impl Worker {
     }
 }
 
-/// Runs a worker on this thread until the stop is done: every connection has ended, or `finished`
-/// says that time is up.
+/// Runs a worker on this thread until the stop is done: every connection has ended, or time
+/// is up.
 ///
 /// # Errors
 /// The system refused a runtime.
-pub(crate) fn run(
-    worker: impl FnOnce() -> Rc<Worker>,
-    accepted: mpsc::UnboundedReceiver<Accepted>,
-    time_is_up: watch::Receiver<bool>,
-) -> std::io::Result<()> {
+pub(crate) fn run(worker: impl FnOnce() -> Rc<Worker>, inbox: Inbox) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())?;
-    runtime.block_on(serve(worker(), accepted, time_is_up));
+    runtime.block_on(serve(worker(), inbox));
     Ok(())
 }
 
-async fn serve(
-    worker: Rc<Worker>,
-    mut accepted: mpsc::UnboundedReceiver<Accepted>,
-    mut time_is_up: watch::Receiver<bool>,
-) {
+async fn serve(worker: Rc<Worker>, inbox: Inbox) {
+    let Inbox { mut accepted, mut fences, mut time_is_up } = inbox;
     let mut stage = worker.stage.clone();
     let mut close_idle = tokio::time::interval(CLOSE_IDLE_EVERY);
     loop {
@@ -160,6 +168,7 @@ async fn serve(
                 // The acceptor has ended: nothing more will come.
                 None => break,
             },
+            Some(request) = fences.recv() => fence::answer(request).await,
             _ = close_idle.tick() => {
                 worker.upstreams.borrow().close_idle(worker.settings.timeouts.upstream_idle);
             }
@@ -169,7 +178,8 @@ async fn serve(
     worker.is_draining.set(true);
     let done = async {
         // Looking ten times a second ends a stop soon enough and needs no counting elsewhere.
-        while worker.open.get() > 0 {
+        let waits_for_tunnels = || *worker.stage.borrow() < Stage::Leaving;
+        while worker.open.get() > 0 || (worker.tunnels.get() > 0 && waits_for_tunnels()) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };

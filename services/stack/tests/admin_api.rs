@@ -107,6 +107,10 @@ async fn bad_changes_are_refused_and_change_nothing() {
         assert_eq!(found, status, "{path} {body}");
         assert!(detail.contains(words), "{path} {body}: {detail}");
     }
+    let odd = world.client.get(world.admin_url("/v1/pools/default/backends/%ff")).send().await;
+    assert_eq!(problem(odd.unwrap()).await.0, 400);
+    let odd = world.client.get(world.admin_url("/v1/events?after=x")).send().await;
+    assert_eq!(problem(odd.unwrap()).await.0, 400);
     let request = world.client.patch(world.admin_url(&path)).body("{\"state\": \"drain\"}");
     assert_eq!(problem(request.send().await.unwrap()).await.0, 415);
     for method in [Method::POST, Method::PUT, Method::DELETE] {

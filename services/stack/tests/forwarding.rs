@@ -166,6 +166,11 @@ async fn a_message_that_two_parties_could_read_differently_never_reaches_a_backe
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n",
+        "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
     ];
     for request in cases {
         let answer = exchange(world.proxy.address, request).await;
@@ -195,7 +200,7 @@ async fn a_client_of_http_1_0_is_served() {
     let world = over(&backend, &[]).await;
     let answer = exchange(world.proxy.address, "GET / HTTP/1.0\r\n\r\n").await;
     assert!(status(&answer) == 200 && answer.ends_with("ok"), "{answer}");
-    assert!(backend.last_head().await.contains(&format!("host: {}", backend.address)));
+    assert!(backend.last_head().await.contains("host: localhost\r\n"));
 }
 
 #[tokio::test]
@@ -285,6 +290,104 @@ async fn an_upload_that_stalls_is_the_clients_fault() {
     let head = tokio::time::timeout(Duration::from_secs(20), read_head(&mut stream)).await.unwrap();
     // The echo may have begun its answer before anything arrived.
     assert!([200, 408].contains(&status(&head)), "{head}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_valid_is_the_clients_fault() {
+    let world = World::start(1, &[]).await;
+    let request =
+        "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n";
+    let answer = exchange(world.proxy.address, request).await;
+    // The echo may have begun its answer before; then it is cut.
+    assert!([200, 400].contains(&status(&answer)), "{answer}");
+    assert!(!answer.contains("499"), "{answer}");
+    assert_eq!(world.get("/").await.0, 200);
+}
+
+/// A backend that answers as soon as it has a head, and keeps the connection.
+async fn hasty_backend() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                while !read_head(&mut stream).await.is_empty() {
+                    let _ =
+                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_upload_that_outlives_its_response_keeps_nobody_else_waiting() {
+    let backends = format!("http://{}", hasty_backend().await);
+    let world = World::over(&backends, &[("PROXY_PROBE", "off"), ("PROXY_WORKERS", "1")], vec![]);
+    world.until_eligible(1).await;
+    let mut upload = TcpStream::connect(world.proxy.address).await.unwrap();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc";
+    upload.write_all(head).await.unwrap();
+    assert_eq!(status(&read_head(&mut upload).await), 200);
+    for _ in 0..3 {
+        let answer = world.client.get(world.url("/")).timeout(Duration::from_secs(5)).send().await;
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+    let id = backends.trim_start_matches("http://");
+    assert_eq!(world.backend(id).await["in_flight"], 1, "the upload is still on its way");
+    drop(upload);
+    world
+        .until("the ticket to be given back", async || world.backend(id).await["in_flight"] == 0)
+        .await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_gets_everything_and_one_that_stops_is_cut_off() {
+    const LENGTH: usize = 8_000_000;
+    let variables = [("PROXY_IDLE_TIMEOUT", "200ms"), ("PROXY_WRITE_TIMEOUT", "400ms")];
+    let world = World::start(1, &variables).await;
+    let request = format!("GET /bytes/{LENGTH} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut slow = TcpStream::connect(world.proxy.address).await.unwrap();
+    slow.write_all(request.as_bytes()).await.unwrap();
+    read_head(&mut slow).await;
+    let (mut count, mut buffer) = (0, vec![0; 1_000_000]);
+    while count < LENGTH {
+        // Pauses shorter than the write timeout and, together, far longer than the idle timeout.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let read = slow.read(&mut buffer).await.unwrap();
+        assert!(read > 0, "cut after {count} of {LENGTH}");
+        count += read;
+    }
+
+    let mut stuck = TcpStream::connect(world.proxy.address).await.unwrap();
+    stuck.write_all(request.replace("8000000", "80000000").as_bytes()).await.unwrap();
+    let timeouts = "evenkeel_client_timeouts_total{phase=\"write\"}";
+    world
+        .until("the stuck client to be cut off", async || world.metric(timeouts).await == 1.0)
+        .await;
+    assert_eq!(world.backend(&world.id(0)).await["in_flight"], 0);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_broke_costs_no_request_even_with_one_backend() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backends = format!("http://{}", listener.local_addr().unwrap());
+    // Answers the first request of each connection and closes it at the second.
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                read_head(&mut stream).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+                read_head(&mut stream).await;
+            });
+        }
+    });
+    let world = World::over(&backends, &[("PROXY_PROBE", "off")], vec![]);
+    world.until_eligible(1).await;
+    for _ in 0..6 {
+        assert_eq!(world.client.get(world.url("/")).send().await.unwrap().status(), 200);
+    }
 }
 
 #[tokio::test]

@@ -55,6 +55,15 @@ async fn with_steady_requests_the_stop_comes_at_its_maximum_and_fails_none() {
 }
 
 #[tokio::test]
+async fn at_ctrl_c_the_proxy_does_not_wait_for_web_sockets() {
+    let world = World::start(1, &[("PROXY_STOP_MAX", "600s")]).await;
+    let url = format!("ws://{}/ws", world.proxy.address);
+    let _socket = tokio_tungstenite::connect_async(url).await.unwrap();
+    world.proxy.ask_to_stop(Stop::Prompt);
+    world.until_without_admin("the end", async || world.proxy.has_ended()).await;
+}
+
+#[tokio::test]
 async fn at_ctrl_c_the_proxy_does_not_wait_to_be_quiet() {
     let world = World::start(1, &[("PROXY_STOP_QUIET", "600s"), ("PROXY_STOP_MAX", "600s")]).await;
     world.proxy.ask_to_stop(Stop::Prompt);

@@ -63,7 +63,10 @@ pub(super) async fn patch(
     change.actor = Some(actor(&caller, &headers));
     let result = admin.control.apply(|pool, now| pool.change(&backend_id(&id), &change, now));
     match result {
-        Ok(()) => find_backend(&admin, &pool, &id).map(Json),
+        Ok(()) => {
+            admin.fence.pass().await;
+            find_backend(&admin, &pool, &id).map(Json)
+        }
         Err(Refused::Unknown) => Err(no_backend(&admin, &id)),
         Err(refused @ Refused::LastUsable { .. }) => {
             let detail = format!("{id} stays as it is: {refused} with \"force\": true");
@@ -90,6 +93,9 @@ fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Change, Problem> {
     }
     if body.reason.as_ref().is_some_and(|reason| reason.len() > REASON_LONGEST) {
         return Err(bad(format!("reason: expected at most {REASON_LONGEST} bytes")));
+    }
+    if body.reason.as_ref().is_some_and(|reason| reason.chars().any(char::is_control)) {
+        return Err(bad("reason: expected one line of text".to_owned()));
     }
     let ttl: Option<Duration> = body
         .ttl
@@ -145,6 +151,7 @@ mod tests {
             ("{\"weight\": -1}", "not what is expected"),
             ("{\"weight\": 257}", "0 to 256"),
             ("{\"weight\": 1, \"ttl\": \"5\"}", "ttl: expected a duration"),
+            ("{\"weight\": 1, \"reason\": \"a\\nb\"}", "one line"),
             ("{\"state\": \"ready\", \"state\": \"drain\"}", "duplicate field `state`"),
         ];
         for (text, expected) in cases {

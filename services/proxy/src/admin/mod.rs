@@ -18,9 +18,9 @@ use axum::{
 };
 use balance::{BackendId, Effective};
 use chassis::{access, problem::Problem, shutdown::Shutdown};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, header};
 
-use crate::{control::Control, settings::Settings, traffic::Sampler};
+use crate::{control::Control, fence::Fence, settings::Settings, traffic::Sampler};
 
 /// What the admin API shows and changes.
 #[derive(Clone, Debug)]
@@ -28,6 +28,7 @@ pub(crate) struct Admin {
     pub(crate) control: Arc<Control>,
     pub(crate) sampler: Arc<Sampler>,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) fence: Fence,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -65,10 +66,26 @@ async fn check_access(
     match allowed {
         Ok(()) => {
             request.extensions_mut().insert(Caller(peer));
-            next.run(request).await
+            as_problem(next.run(request).await).await
         }
         Err(problem) => problem.into_response(),
     }
+}
+
+/// Errors that axum answers with plain text, such as an id that is not UTF-8, as problems too.
+async fn as_problem(response: Response) -> Response {
+    /// Its texts are one line.
+    const LONGEST: usize = 1024;
+    let status = response.status();
+    let is_problem = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind == "application/problem+json");
+    if is_problem || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), LONGEST).await.unwrap_or_default();
+    Problem::new(status, String::from_utf8_lossy(&text)).into_response()
 }
 
 /// Reading needs a token only where one is set for it; the admin token reads too.

@@ -30,6 +30,9 @@ impl RawBackend {
                     if !head.is_empty() {
                         seen.lock().await.push(head);
                         let _ = stream.write_all(answer).await;
+                        // Closing with something unread would reset the connection, answer and all.
+                        let _ = stream.shutdown().await;
+                        let _ = stream.read_to_end(&mut Vec::new()).await;
                     }
                 });
             }

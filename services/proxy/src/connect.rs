@@ -1,0 +1,76 @@
+//! Making a connection to one of a backend's addresses, for requests and for probes alike: what a
+//! probe can reach, a request can too.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use tokio::net::TcpStream;
+
+/// Why no connection was made.
+#[derive(Debug)]
+pub(crate) enum ConnectError {
+    /// No address answered in time.
+    Timeout,
+    /// The last address failed.
+    Io(io::Error),
+}
+
+/// Connects to the first address that answers. Each gets an equal part of the time, so that one
+/// that swallows everything cannot use up what the next needs.
+///
+/// # Errors
+/// How the last address failed.
+pub(crate) async fn connect(
+    addresses: &[SocketAddr],
+    timeout: Duration,
+) -> Result<TcpStream, ConnectError> {
+    let part = part(timeout, addresses);
+    let mut last = ConnectError::Io(io::ErrorKind::AddrNotAvailable.into());
+    for address in addresses {
+        last = match tokio::time::timeout(part, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => ConnectError::Io(error),
+            Err(_) => ConnectError::Timeout,
+        };
+    }
+    Err(last)
+}
+
+/// The time for one of several addresses.
+pub(crate) fn part(timeout: Duration, addresses: &[SocketAddr]) -> Duration {
+    let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    timeout / count.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refused_address_does_not_keep_from_the_next() {
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let open = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addresses = [closed, open.local_addr().unwrap()];
+        let stream = connect(&addresses, Duration::from_secs(5)).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_swallows_everything_does_not_use_up_the_time_of_the_next() {
+        // A full queue of a listener that never accepts drops what comes on top.
+        let silent =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        silent.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        silent.listen(0).unwrap();
+        let silent: TcpListener = silent.into();
+        let full = silent.local_addr().unwrap();
+        let _filling = std::net::TcpStream::connect(full).unwrap();
+        let open = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addresses = [full, open.local_addr().unwrap()];
+        let stream = connect(&addresses, Duration::from_millis(600)).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
+        let alone = connect(&[full], Duration::from_millis(200)).await;
+        assert!(matches!(alone, Err(ConnectError::Timeout)), "{alone:?}");
+    }
+}
