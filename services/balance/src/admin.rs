@@ -136,4 +136,20 @@ impl Intent {
     pub(crate) fn is_special(&self) -> bool {
         self.state != Admin::Ready || self.weight.is_some()
     }
+
+    /// What changed from `before` to this, in words.
+    pub(crate) fn describe_since(&self, before: &Self) -> String {
+        let mut parts = Vec::new();
+        if before.state != self.state {
+            parts.push(format!("{} (was {})", self.state.as_str(), before.state.as_str()));
+        }
+        if before.weight != self.weight {
+            parts.extend(self.weight.map(|weight| format!("weight {weight}")));
+        }
+        if parts.is_empty() {
+            parts.push(format!("still {}", self.state.as_str()));
+        }
+        let reason = self.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        format!("{}{reason}", parts.join(", "))
+    }
 }

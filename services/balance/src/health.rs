@@ -155,7 +155,7 @@ impl HealthState {
         self.count(result.passed);
         let seen = result.detail.clone();
         self.last = Some((now, result));
-        self.judge(&format!("probe: {seen}"), plan, now);
+        self.judge(&seen, plan, now);
         let interval = if self.is_settled(plan) { plan.interval } else { plan.transition_interval };
         let next = now + random.jitter(interval, JITTER);
         self.phase = Phase::Waiting { next, last_start: Some(since) };

@@ -11,6 +11,7 @@
 mod admin;
 mod backend;
 mod budget;
+mod entry;
 mod events;
 mod health;
 mod pick;

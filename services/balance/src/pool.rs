@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use crate::{
     admin::{Admin, Change, Intent, Refused},
     backend::{BackendId, Found, Member},
+    entry::Entry,
     events::{Effect, Event, EventKind, ProbeOrder},
     health::{AttemptFailure, Health, HealthState, ProbePlan, ProbeResult},
     pick::{Picker, Published, Snapshot},
@@ -16,7 +17,7 @@ use crate::{
     random::Random,
     schedule::schedule,
     time::Time,
-    view::{BackendView, Effective, LastProbe, PoolView},
+    view::{Effective, PoolView},
 };
 
 /// How often a draining backend is looked at for its last request's end.
@@ -36,7 +37,7 @@ pub struct Pool {
     policy: Policy,
     plan: ProbePlan,
     random: Random,
-    backends: BTreeMap<BackendId, Backend>,
+    backends: BTreeMap<BackendId, Entry>,
     /// Intent for backends that are gone, until the time given.
     departed: BTreeMap<BackendId, (Intent, Time)>,
     next_generation: u64,
@@ -46,66 +47,6 @@ pub struct Pool {
     early_discovery: Option<Time>,
     effects: Vec<Effect>,
     published: Arc<Published>,
-}
-
-#[derive(Debug)]
-struct Backend {
-    found: Found,
-    /// Its place in the list that discovery gave.
-    place: usize,
-    member: Arc<Member>,
-    intent: Intent,
-    health: HealthState,
-    drained_told: bool,
-}
-
-impl Backend {
-    fn weight(&self) -> u32 {
-        self.intent.weight.unwrap_or(self.found.weight)
-    }
-
-    fn is_eligible(&self) -> bool {
-        self.intent.state == Admin::Ready
-            && self.health.health == Health::Up
-            && self.found.addresses.is_ok()
-            && self.weight() > 0
-    }
-
-    fn is_probed(&self) -> bool {
-        self.intent.state != Admin::Maint && self.found.addresses.is_ok()
-    }
-
-    fn effective(&self) -> Effective {
-        match (self.intent.state, self.health.health) {
-            (Admin::Maint, _) => Effective::Maint,
-            (Admin::Drain, _) if self.member.in_flight() > 0 => Effective::Draining,
-            (Admin::Drain, _) => Effective::Drained,
-            (Admin::Ready, _) if self.found.addresses.is_err() => Effective::Down,
-            (Admin::Ready, Health::Checking) => Effective::Checking,
-            (Admin::Ready, Health::Down) => Effective::Down,
-            (Admin::Ready, Health::Up) if self.weight() > 0 => Effective::Serving,
-            (Admin::Ready, Health::Up) if self.member.in_flight() > 0 => Effective::Draining,
-            (Admin::Ready, Health::Up) => Effective::Drained,
-        }
-    }
-
-    fn reasons(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
-        if self.intent.state != Admin::Ready {
-            let who = self.intent.actor.as_deref().map(|a| format!(" by {a}")).unwrap_or_default();
-            let why = self.intent.reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
-            reasons.push(format!("set to {}{who}{why}", self.intent.state.as_str()));
-        }
-        if let Err(error) = &self.found.addresses {
-            reasons.push(error.clone());
-        } else if self.intent.state != Admin::Maint && self.health.health != Health::Up {
-            reasons.push(format!("{}: {}", self.health.health.as_str(), self.health.reason));
-        }
-        if self.weight() == 0 {
-            reasons.push("its weight is 0".to_owned());
-        }
-        reasons
-    }
 }
 
 impl Pool {
@@ -149,8 +90,8 @@ impl Pool {
         let mut arriving = Vec::new();
         for found in found {
             match before.remove(&found.id) {
-                Some(known) if is_same_instance(&known, &found) => {
-                    self.backends.insert(found.id.clone(), updated(known, found));
+                Some(known) if known.is_same_instance(&found) => {
+                    self.backends.insert(found.id.clone(), known.updated(found));
                 }
                 Some(replaced) => {
                     before.insert(found.id.clone(), replaced);
@@ -226,7 +167,7 @@ impl Pool {
         if backend.is_eligible() && !stays && others == 0 && !change.force {
             return Err(Refused::LastUsable { total });
         }
-        let text = describe(&backend.intent, &intent);
+        let text = intent.describe_since(&backend.intent);
         self.set_intent(id, intent, now);
         self.tell_by(now, id, &text, change.actor.clone());
         self.settle(now);
@@ -298,7 +239,7 @@ impl Pool {
             name: self.name.clone(),
             discovered: self.discovered,
             discovery_error: self.discovery_error.clone(),
-            backends: self.backends.values().map(view).collect(),
+            backends: self.backends.values().map(Entry::view).collect(),
         }
     }
 
@@ -324,11 +265,11 @@ impl Pool {
             Err(error) => self.tell(now, EventKind::Discovery, Some(&id), error),
         }
         let health = HealthState::new(&self.plan, now);
-        let backend = Backend { found, place: 0, member, intent, health, drained_told: false };
+        let backend = Entry { found, place: 0, member, intent, health, drained_told: false };
         self.backends.insert(id, backend);
     }
 
-    fn depart(&mut self, id: BackendId, backend: Backend, now: Time) {
+    fn depart(&mut self, id: BackendId, backend: Entry, now: Time) {
         self.tell(now, EventKind::Discovery, Some(&id), "left the pool");
         if backend.intent.is_special() {
             self.departed.insert(id, (backend.intent, now + INTENT_KEPT));
@@ -408,7 +349,7 @@ impl Pool {
     /// Publishes the eligible backends if they or their weights changed, and sweeps the
     /// invariants.
     fn settle(&mut self, now: Time) {
-        let mut eligible: Vec<&Backend> =
+        let mut eligible: Vec<&Entry> =
             self.backends.values().filter(|backend| backend.is_eligible()).collect();
         eligible.sort_unstable_by_key(|backend| backend.place);
         let weights: Vec<u32> = eligible.iter().map(|backend| backend.weight()).collect();
@@ -450,75 +391,9 @@ impl Pool {
 }
 
 fn current<'a>(
-    backends: &'a mut BTreeMap<BackendId, Backend>,
+    backends: &'a mut BTreeMap<BackendId, Entry>,
     id: &BackendId,
     generation: u64,
-) -> Option<&'a mut Backend> {
+) -> Option<&'a mut Entry> {
     backends.get_mut(id).filter(|backend| backend.member.generation() == generation)
-}
-
-/// Whether a look-up's finding is the backend that we know: its name is, and at least one address,
-/// unless one of the two look-ups told none.
-fn is_same_instance(known: &Backend, found: &Found) -> bool {
-    match (&known.found.addresses, &found.addresses) {
-        (Ok(before), Ok(now)) => now.iter().any(|address| before.contains(address)),
-        (Err(_), _) | (_, Err(_)) => true,
-    }
-}
-
-/// A backend that stays. If its name stopped resolving, the last good addresses stay too.
-fn updated(mut known: Backend, found: Found) -> Backend {
-    match (&found.addresses, &known.found.addresses) {
-        (Err(_), Ok(_)) => known.found.weight = found.weight,
-        (addresses, _) => {
-            known.member.set_addresses(addresses.clone().unwrap_or_default());
-            known.found = found;
-        }
-    }
-    known
-}
-
-fn describe(before: &Intent, after: &Intent) -> String {
-    let mut parts = Vec::new();
-    if before.state != after.state {
-        parts.push(format!("{} (was {})", after.state.as_str(), before.state.as_str()));
-    }
-    if before.weight != after.weight {
-        parts.extend(after.weight.map(|weight| format!("weight {weight}")));
-    }
-    if parts.is_empty() {
-        parts.push(format!("still {}", after.state.as_str()));
-    }
-    let reason = after.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    format!("{}{reason}", parts.join(", "))
-}
-
-fn view(backend: &Backend) -> BackendView {
-    let Backend { found, member, intent, health, .. } = backend;
-    BackendView {
-        id: found.id.clone(),
-        member: Arc::clone(member),
-        addresses: member.addresses(),
-        weight: backend.weight(),
-        admin: intent.state,
-        admin_since: intent.since,
-        admin_reason: intent.reason.clone(),
-        admin_actor: intent.actor.clone(),
-        admin_expires: intent.expires,
-        weight_expires: intent.weight_expires,
-        health: if found.addresses.is_ok() { health.health } else { Health::Down },
-        health_since: health.since,
-        health_reason: match &found.addresses {
-            Ok(_) => health.reason.clone(),
-            Err(error) => error.clone(),
-        },
-        effective: backend.effective(),
-        eligible: backend.is_eligible(),
-        reasons: backend.reasons(),
-        last_probe: health.last.as_ref().map(|(at, result)| LastProbe {
-            at: *at,
-            result: result.clone(),
-            streak: health.passes.max(health.failures),
-        }),
-    }
 }

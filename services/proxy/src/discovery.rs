@@ -10,7 +10,7 @@ use balance::{BackendId, Found};
 
 use crate::{
     control::Control,
-    settings::{Source, StaticBackend},
+    source::{Source, StaticBackend},
 };
 
 /// Between two look-ups, at random, so that many proxies do not ask in step.

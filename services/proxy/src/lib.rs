@@ -22,6 +22,7 @@ mod headers;
 mod metrics;
 mod probe;
 pub mod settings;
+pub mod source;
 mod stats;
 mod traffic;
 mod tunnel;

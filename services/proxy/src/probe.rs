@@ -71,7 +71,7 @@ async fn probe(settings: &Probe, client: &reqwest::Client, order: &ProbeOrder) -
     };
     let duration = start.elapsed();
     let (passed, detail) = match result {
-        Ok(seen) => (true, format!("{seen} in {:.1} ms", duration.as_secs_f64() * 1e3)),
+        Ok(seen) => (true, format!("{seen}, {:.1} ms", duration.as_secs_f64() * 1e3)),
         Err(why) => (false, why),
     };
     ProbeResult { passed, detail, duration }
@@ -177,7 +177,7 @@ mod tests {
     async fn a_tcp_probe_passes_when_a_connection_opens() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let result = run_probe("tcp", listener.local_addr().unwrap()).await;
-        assert!(result.passed && result.detail.starts_with("connected in"), "{result:?}");
+        assert!(result.passed && result.detail.starts_with("connected, "), "{result:?}");
         let result = run_probe("tcp", closed_port()).await;
         assert_eq!((result.passed, result.detail.as_str()), (false, "connection refused"));
     }

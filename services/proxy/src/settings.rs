@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use balance::{BackendId, Policy, WEIGHT_MAX};
+use balance::Policy;
 use chassis::{
     secret::Secret,
     settings::{Mistakes, Settings as _},
@@ -15,9 +15,8 @@ use chassis::{
     units::{self, Share},
 };
 use ipnet::IpNet;
-use url::{Host, Url};
 
-use crate::hash_key::HashKey;
+use crate::{hash_key::HashKey, source::Source};
 
 /// Everything the proxy can be told. See `evenkeel-proxy --help` for what each is for.
 #[derive(Clone, Debug)]
@@ -83,33 +82,6 @@ pub struct Timeouts {
     pub tunnel: Duration,
     /// Of a backend's connection between two requests.
     pub upstream_idle: Duration,
-}
-
-/// Where backends come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A list.
-    Static(Vec<StaticBackend>),
-    /// Every address of a name.
-    Dns {
-        /// The name.
-        name: String,
-        /// The port on each address.
-        port: u16,
-    },
-}
-
-/// A backend of a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StaticBackend {
-    /// Its name in the API: `host:port`.
-    pub id: BackendId,
-    /// Host name or address to look up.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Its share of the traffic relative to the others.
-    pub weight: u32,
 }
 
 /// How backends are probed.
@@ -270,7 +242,7 @@ impl chassis::settings::Settings for Settings {
         let admin_port = mistakes.parse("proxy_admin_port", &raw.proxy_admin_port, units::port);
         let admin_bind = mistakes.parse("proxy_admin_bind", &raw.proxy_admin_bind, units::address);
         let workers = mistakes.parse("proxy_workers", &raw.proxy_workers, workers);
-        let source = mistakes.parse("proxy_backends", &raw.proxy_backends, source);
+        let source = mistakes.parse("proxy_backends", &raw.proxy_backends, Source::parse);
         let policy = mistakes.parse("proxy_policy", &raw.proxy_policy, policy);
         let hash_key = mistakes.parse("proxy_hash_key", &raw.proxy_hash_key, HashKey::parse);
         let upstream_idle_max =
@@ -456,77 +428,6 @@ fn token_to_make(raw: &Raw, mistakes: &mut Mistakes) -> Option<String> {
     }
 }
 
-/// Parses `PROXY_BACKENDS`.
-fn source(text: &str) -> Result<Source, String> {
-    let parts: Vec<&str> = units::list(text).collect();
-    if let [one] = parts[..]
-        && let Some(rest) = one.strip_prefix("dns://")
-    {
-        return dns(rest);
-    }
-    let mut backends: Vec<StaticBackend> = Vec::new();
-    for part in parts {
-        let backend = static_backend(part)?;
-        if backends.iter().any(|other| other.id == backend.id) {
-            return Err(format!("each backend once; {} is there twice", backend.id));
-        }
-        backends.push(backend);
-    }
-    if backends.is_empty() {
-        return Err("at least one URL such as http://host:8081, or dns://name:port".to_owned());
-    }
-    Ok(Source::Static(backends))
-}
-
-fn dns(rest: &str) -> Result<Source, String> {
-    let expected = || "dns://name:port, alone, such as dns://server:8081".to_owned();
-    let url = Url::parse(&format!("http://{rest}")).map_err(|_| expected())?;
-    let port = url.port().or_else(|| rest.ends_with(":80").then_some(80)).ok_or_else(expected)?;
-    let is_plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-    match url.host() {
-        Some(Host::Domain(name)) if is_plain && url.username().is_empty() && port != 0 => {
-            Ok(Source::Dns { name: name.to_owned(), port })
-        }
-        _ => Err(expected()),
-    }
-}
-
-fn static_backend(text: &str) -> Result<StaticBackend, String> {
-    let mut parts = text.split(';').map(str::trim);
-    let address = parts.next().unwrap_or_default();
-    let url = units::http_url(address).map_err(|_| match address.split_once("://") {
-        Some(("dns", _)) => "one dns://name:port alone, or only http:// URLs".to_owned(),
-        Some((scheme @ ("https" | "kubernetes"), _)) => {
-            format!("http:// URLs or one dns://name:port; {scheme}:// is not supported")
-        }
-        _ => format!("URLs such as http://host:8081, where {address:?} is none"),
-    })?;
-    let mut weight = None;
-    for option in parts {
-        if weight.is_some() {
-            return Err(format!("one ;weight= for each URL; {address} has more"));
-        }
-        weight = option
-            .strip_prefix("weight=")
-            .and_then(|number| units::whole(number, 0, WEIGHT_MAX).ok())
-            .map(Some)
-            .ok_or_else(|| {
-                format!(";weight= with a whole number from 0 to {WEIGHT_MAX}, not {option:?}")
-            })?;
-    }
-    let host = url.host_str().unwrap_or_default();
-    let port = url.port_or_known_default().unwrap_or(80);
-    if port == 0 {
-        return Err(format!("URLs with a port, where {address} has 0"));
-    }
-    Ok(StaticBackend {
-        id: BackendId::new(&format!("{host}:{port}")),
-        host: host.trim_matches(['[', ']']).to_owned(),
-        port,
-        weight: weight.unwrap_or(1),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use chassis::settings::{Refusal, load};
@@ -553,40 +454,6 @@ mod tests {
         assert_eq!(ids, ["localhost:8081", "localhost:8082", "localhost:8083"]);
         assert_eq!(settings.timeouts.upstream_idle, Duration::from_secs(4));
         assert_eq!(settings.probe.kind, ProbeKind::Tcp);
-    }
-
-    #[test]
-    fn backends_are_read_in_each_form() {
-        let list = source("http://a:1;weight=3, http://[::1]:2").unwrap();
-        let Source::Static(backends) = list else { panic!("not a list") };
-        assert_eq!((backends[0].host.as_str(), backends[0].weight), ("a", 3));
-        assert_eq!((backends[1].host.as_str(), backends[1].id.as_str()), ("::1", "[::1]:2"));
-        let dns = Source::Dns { name: "server".to_owned(), port: 8081 };
-        assert_eq!(source("dns://server:8081"), Ok(dns));
-        assert_eq!(source("dns://x:80"), Ok(Source::Dns { name: "x".to_owned(), port: 80 }));
-    }
-
-    #[test]
-    fn bad_backends_are_refused_with_the_reason() {
-        let cases = [
-            ("", "at least one"),
-            ("localhost:8081", "none"),
-            ("https://a:1", "https:// is not supported"),
-            ("kubernetes://a.b:1", "kubernetes:// is not supported"),
-            ("http://a:1,http://a:1", "twice"),
-            ("http://a:1;weight=1000", "0 to 256"),
-            ("http://a:1;size=2", "weight="),
-            ("http://a:1;weight=1;weight=2", "one ;weight="),
-            ("http://a:0", "has 0"),
-            ("http://a:1/#x", "none"),
-            ("dns://u@a:80", "dns://name:port"),
-            ("dns://server", "dns://name:port"),
-            ("dns://a:1,dns://b:1", "alone"),
-        ];
-        for (text, expected) in cases {
-            let error = source(text).unwrap_err();
-            assert!(error.contains(expected), "{text}: {error}");
-        }
     }
 
     #[test]

@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use super::Admin;
 use crate::{
-    settings::{ProbeKind, Source},
+    settings::ProbeKind,
+    source::Source,
     traffic::{Latest, Traffic},
 };
 
@@ -83,6 +84,7 @@ pub(crate) struct Backend {
     admin_reason: Option<String>,
     admin_actor: Option<String>,
     admin_expires_at: Option<String>,
+    weight_expires_at: Option<String>,
     health: &'static str,
     health_since: String,
     health_reason: String,
@@ -194,6 +196,7 @@ fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Backend {
         admin_reason: view.admin_reason.clone(),
         admin_actor: view.admin_actor.clone(),
         admin_expires_at: view.admin_expires.map(|time| clock.text(time)),
+        weight_expires_at: view.weight_expires.map(|time| clock.text(time)),
         health: view.health.as_str(),
         health_since: clock.text(view.health_since),
         health_reason: view.health_reason.clone(),
