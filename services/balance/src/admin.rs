@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::time::Time;
+use crate::{backend::BackendId, time::Time};
 
 /// The largest weight. More would make the schedule long for no finer share than 0.4 %.
 pub const WEIGHT_MAX: u32 = 256;
@@ -20,6 +20,12 @@ pub enum Admin {
 }
 
 impl Admin {
+    /// The state of a name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Ready, Self::Drain, Self::Maint].into_iter().find(|state| state.as_str() == name)
+    }
+
     /// The name in JSON, metrics and on the page.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -73,6 +79,27 @@ impl fmt::Display for Refused {
     }
 }
 
+/// The standing intent for one backend, as it is kept over a restart of the proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandingIntent {
+    /// The backend.
+    pub id: BackendId,
+    /// The state.
+    pub state: Admin,
+    /// Since when.
+    pub since: Time,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+    /// Who, as far as we know.
+    pub actor: Option<String>,
+    /// When the state goes back to ready.
+    pub expires: Option<Time>,
+    /// A weight instead of the configured one.
+    pub weight: Option<u32>,
+    /// When that goes back.
+    pub weight_expires: Option<Time>,
+}
+
 /// The standing intent for one backend: a state with who, why, since when and until when, and a
 /// weight with its own end. A change of the one leaves the other as it is, its end included: a
 /// weight for ten minutes must not bring a backend back from maintenance.
@@ -91,6 +118,12 @@ impl Intent {
     /// The intent of a backend of which nobody has wanted anything.
     pub(crate) fn none(now: Time) -> Self {
         Self { since: now, ..Self::default() }
+    }
+
+    pub(crate) fn standing(&self, id: &BackendId) -> StandingIntent {
+        let Self { state, since, reason, actor, expires, weight, weight_expires } = self.clone();
+        let id = id.clone();
+        StandingIntent { id, state, since, reason, actor, expires, weight, weight_expires }
     }
 
     /// The intent after a change.
@@ -151,5 +184,13 @@ impl Intent {
         }
         let reason = self.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
         format!("{}{reason}", parts.join(", "))
+    }
+}
+
+impl From<StandingIntent> for Intent {
+    fn from(standing: StandingIntent) -> Self {
+        let StandingIntent { id: _, state, since, reason, actor, expires, weight, weight_expires } =
+            standing;
+        Self { state, since, reason, actor, expires, weight, weight_expires }
     }
 }

@@ -11,6 +11,8 @@ pub enum Effect {
     Probe(ProbeOrder),
     /// Look the backends up now rather than at the next turn.
     Discover,
+    /// Keep [`crate::Pool::standing_intents`] where they survive the process.
+    KeepIntents,
     /// Tell the timeline.
     Event(Event),
 }

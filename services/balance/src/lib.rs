@@ -22,7 +22,7 @@ mod schedule;
 mod time;
 mod view;
 
-pub use admin::{Admin, Change, Refused, WEIGHT_MAX};
+pub use admin::{Admin, Change, Refused, StandingIntent, WEIGHT_MAX};
 pub use backend::{BackendId, Found, Member, hash_of};
 pub use budget::RetryBudget;
 pub use events::{Effect, Event, EventKind, ProbeOrder};

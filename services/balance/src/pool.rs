@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    admin::{Admin, Change, Intent, Refused},
+    admin::{Admin, Change, Intent, Refused, StandingIntent},
     backend::{BackendId, Found, Member},
     entry::Entry,
     events::{Effect, Event, EventKind, ProbeOrder},
@@ -174,6 +174,24 @@ impl Pool {
         Ok(())
     }
 
+    /// What operators want of backends, those that are gone for the moment included.
+    #[must_use]
+    pub fn standing_intents(&self) -> Vec<StandingIntent> {
+        let present = self.backends.values().map(|entry| (&entry.found.id, &entry.intent));
+        let departed = self.departed.iter().map(|(id, (intent, _))| (id, intent));
+        let all = present.chain(departed).filter(|(_, intent)| intent.is_special());
+        all.map(|(id, intent)| intent.standing(id)).collect()
+    }
+
+    /// Takes up what operators wanted before the process was restarted. To be called before the
+    /// first look-up: it holds for backends that arrive.
+    pub fn restore(&mut self, intents: Vec<StandingIntent>, now: Time) {
+        let until = now + INTENT_KEPT;
+        let kept = intents.into_iter().map(|intent| (intent.id.clone(), (intent.into(), until)));
+        self.departed.extend(kept);
+        self.settle(now);
+    }
+
     /// Does what is due: starts probes, gives up on lost ones, lets intent expire.
     /// To be called when [`Self::deadline`] is reached; calling it more often does no harm.
     pub fn advance(&mut self, now: Time) {
@@ -308,6 +326,7 @@ impl Pool {
         }
         backend.drained_told = false;
         backend.intent = intent;
+        self.effects.push(Effect::KeepIntents);
     }
 
     fn tell_drained(&mut self, now: Time) {

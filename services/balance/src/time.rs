@@ -2,22 +2,22 @@
 
 use std::{ops::Add, time::Duration};
 
-/// A moment, as the time that has passed since the process started. The shell reads the clock and
-/// says what time it is; the core only compares.
+/// A moment, as the time that has passed since an origin that the shell chooses. The shell reads the
+/// clock and says what time it is; the core only compares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(Duration);
 
 impl Time {
-    /// The start of the process.
+    /// The origin.
     pub const START: Self = Self(Duration::ZERO);
 
-    /// The moment this long after the start.
+    /// The moment this long after the origin.
     #[must_use]
     pub const fn after_start(duration: Duration) -> Self {
         Self(duration)
     }
 
-    /// How long after the start this is.
+    /// How long after the origin this is.
     #[must_use]
     pub const fn since_start(self) -> Duration {
         self.0

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use balance::{
     Admin, AttemptFailure, BackendId, Change, Effect, Effective, Found, NoBackend, Policy, Pool,
-    ProbeOrder, ProbePlan, ProbeResult, Refused, Time,
+    ProbeOrder, ProbePlan, ProbeResult, Refused, StandingIntent, Time,
 };
 use evenkeel_balance as balance;
 
@@ -27,6 +27,7 @@ struct World {
     now: Time,
     events: Vec<String>,
     discoveries: usize,
+    intents: Vec<StandingIntent>,
 }
 
 impl World {
@@ -36,6 +37,7 @@ impl World {
             now: Time::START,
             events: Vec::new(),
             discoveries: 0,
+            intents: Vec::new(),
         };
         world.discover(names);
         world
@@ -60,6 +62,7 @@ impl World {
                     }
                     Effect::Event(event) => self.events.push(event.message),
                     Effect::Discover => self.discoveries += 1,
+                    Effect::KeepIntents => self.intents = self.pool.standing_intents(),
                 }
             }
             match self.pool.deadline(self.now) {
@@ -344,6 +347,34 @@ fn intent_survives_a_restart_of_the_backend() {
     world.discover(&["a", "b"]);
     world.run(SECOND * 5, &["a", "b"]);
     assert_eq!(world.effective("a"), Effective::Maint);
+}
+
+#[test]
+fn intent_survives_a_restart_of_the_proxy_with_all_that_belongs_to_it() {
+    let mut before = World::with(&["a", "b"]);
+    before.run(SECOND, &["a", "b"]);
+    let change = Change {
+        state: Some(Admin::Maint),
+        reason: Some("new disk".to_owned()),
+        actor: Some("ada".to_owned()),
+        ttl: Some(SECOND * 60),
+        ..Change::default()
+    };
+    before.pool.change(&BackendId::new("a"), &change, before.now).unwrap();
+    before.run(Duration::ZERO, &["a", "b"]);
+
+    let mut after = World::with(&[]);
+    after.now = before.now + SECOND;
+    after.pool.restore(before.intents, after.now);
+    after.discover(&["a", "b"]);
+    after.run(SECOND, &["a", "b"]);
+    let backend = after.pool.view().backends.remove(0);
+    assert_eq!((backend.effective, backend.admin_since), (Effective::Maint, before.now));
+    assert_eq!(backend.admin_reason.as_deref(), Some("new disk"));
+    assert_eq!(backend.admin_actor.as_deref(), Some("ada"));
+    after.run(SECOND * 60, &["a", "b"]);
+    assert_eq!(after.effective("a"), Effective::Serving, "its time was over");
+    assert!(after.intents.is_empty());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The clock of the shell: tells the core what time it is, and people when something was.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use balance::Time;
 use tokio::time::Instant;
@@ -14,21 +14,37 @@ pub(crate) struct Clock {
     wall: SystemTime,
 }
 
+/// The origin of the core's time lies this long before the start of the process, so that moments
+/// of an earlier run can be told: an operator's change of last month has its date still.
+const BEFORE_START: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 impl Clock {
     pub(crate) fn start() -> Self {
         Self { start: Instant::now(), wall: SystemTime::now() }
     }
 
     pub(crate) fn now(&self) -> Time {
-        Time::after_start(self.start.elapsed())
+        Time::after_start(BEFORE_START + self.start.elapsed())
+    }
+
+    /// The start of the process.
+    pub(crate) fn started(&self) -> Time {
+        Time::after_start(BEFORE_START)
     }
 
     pub(crate) fn instant(&self, time: Time) -> Instant {
-        self.start + time.since_start()
+        self.start + time.since(self.started())
     }
 
     /// A moment as RFC 3339 text with milliseconds.
     pub(crate) fn text(&self, time: Time) -> String {
-        humantime::format_rfc3339_millis(self.wall + time.since_start()).to_string()
+        humantime::format_rfc3339_millis(self.wall - BEFORE_START + time.since_start()).to_string()
+    }
+
+    /// The moment that a text of [`Self::text`] means; one before all times is the origin.
+    pub(crate) fn parse(&self, text: &str) -> Option<Time> {
+        let moment = humantime::parse_rfc3339(text).ok()?;
+        let origin = self.wall - BEFORE_START;
+        Some(Time::after_start(moment.duration_since(origin).unwrap_or_default()))
     }
 }

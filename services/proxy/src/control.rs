@@ -5,10 +5,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use balance::{AttemptFailure, BackendId, Effect, Pool, ProbeOrder, Time};
+use balance::{AttemptFailure, BackendId, Effect, Event, EventKind, Pool, ProbeOrder, Time};
 use tokio::sync::{Notify, mpsc};
 
-use crate::{clock::Clock, events::Events};
+use crate::{clock::Clock, events::Events, state_file::StateFile};
+
+/// The only pool so far.
+const POOL: &str = "default";
 
 /// Failures that may wait to be told to the pool. When more come at once they are dropped: the
 /// first few of a burst say all there is to say.
@@ -33,6 +36,7 @@ pub(crate) struct Control {
     /// Asks discovery for a look-up now.
     pub(crate) discover: Notify,
     probes: mpsc::UnboundedSender<ProbeOrder>,
+    state_file: Option<StateFile>,
 }
 
 /// The receiving ends that [`drive`] and the prober work from.
@@ -44,7 +48,11 @@ pub(crate) struct Inbox {
 }
 
 impl Control {
-    pub(crate) fn new(pool: Pool, clock: Clock) -> (Arc<Self>, mpsc::Sender<FailureReport>, Inbox) {
+    pub(crate) fn new(
+        pool: Pool,
+        clock: Clock,
+        state_file: Option<StateFile>,
+    ) -> (Arc<Self>, mpsc::Sender<FailureReport>, Inbox) {
         let (failure_sender, failures) = mpsc::channel(FAILURES_WAITING);
         let (probe_sender, probes) = mpsc::unbounded_channel();
         let control = Arc::new(Self {
@@ -54,7 +62,9 @@ impl Control {
             deadline_changed: Notify::new(),
             discover: Notify::new(),
             probes: probe_sender,
+            state_file,
         });
+        control.restore_intents();
         (control, failure_sender, Inbox { failures, probes })
     }
 
@@ -81,10 +91,36 @@ impl Control {
                 // Fails only when the prober has ended, at the end of the process.
                 Effect::Probe(order) => drop(self.probes.send(order)),
                 Effect::Discover => self.discover.notify_one(),
-                Effect::Event(event) => self.events.add("default", event),
+                Effect::Event(event) => self.events.add(POOL, event),
+                Effect::KeepIntents => self.keep_intents(),
             }
         }
         answer
+    }
+
+    /// Takes up what operators wanted before this process.
+    fn restore_intents(&self) {
+        match self.state_file.as_ref().map(|file| file.load(POOL)) {
+            None => {}
+            Some(Ok(intents)) => self.step(|pool, now| pool.restore(intents, now)),
+            Some(Err(why)) => self.tell_trouble(&why),
+        }
+    }
+
+    /// Writes what operators want, before their change is answered: what was confirmed must not be
+    /// lost. It takes a millisecond of this thread, once per change.
+    fn keep_intents(&self) {
+        let Some(file) = &self.state_file else { return };
+        if let Err(why) = file.save(POOL, &self.read(Pool::standing_intents)) {
+            self.tell_trouble(&why);
+        }
+    }
+
+    fn tell_trouble(&self, why: &str) {
+        tracing::error!("{why}");
+        let message = format!("{why}; changes will not outlive this process");
+        let (at, kind) = (self.clock.now(), EventKind::Admin);
+        self.events.add(POOL, Event { at, kind, backend: None, message, actor: None });
     }
 }
 

@@ -23,6 +23,7 @@ mod metrics;
 mod probe;
 pub mod settings;
 pub mod source;
+mod state_file;
 mod stats;
 mod traffic;
 mod tunnel;
@@ -47,6 +48,7 @@ use crate::{
     metrics::ProxyCollector,
     probe::ProbeCounts,
     settings::{ProbeKind, Settings},
+    state_file::StateFile,
     stats::Stats,
     traffic::Sampler,
     worker::{Shared, Stage, Worker},
@@ -88,7 +90,8 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
     let clock = Clock::start();
     let mut pool = Pool::new("default", settings.policy, probe_plan(&settings), fastrand::u64(..));
     let pickers: Vec<Picker> = (0..settings.workers).map(|_| pool.picker()).collect();
-    let (control, failures, inbox) = Control::new(pool, clock);
+    let state_file = settings.state_file.as_deref().map(|path| StateFile::new(path, clock));
+    let (control, failures, inbox) = Control::new(pool, clock, state_file);
     let stats = Arc::new(Stats::new(settings.workers));
     let (stage, stage_receiver) = watch::channel(Stage::Serving);
     let (time_is_up, time_is_up_receiver) = watch::channel(false);

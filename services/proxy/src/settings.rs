@@ -51,6 +51,8 @@ pub struct Settings {
     pub retry_budget: Share,
     /// Networks whose forwarded headers and request ids are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where operators' changes are kept over a restart.
+    pub state_file: Option<String>,
     /// How to stop.
     pub stop: StopPlan,
     /// Needed for changes over the admin API.
@@ -200,6 +202,9 @@ pub struct Raw {
     /// Networks of proxies in front whose X-Forwarded-* and X-Request-Id are believed
     #[arg(long, value_name = "CIDRS", default_value = "")]
     proxy_trusted_proxies: String,
+    /// File in which operators' changes outlive a restart of the proxy; without one they do not
+    #[arg(long, value_name = "PATH")]
+    proxy_state_file: Option<String>,
     /// At a stop, accept requests until none has come for this long
     #[arg(long, value_name = "DURATION", default_value = "2s")]
     proxy_stop_quiet: String,
@@ -298,6 +303,7 @@ impl chassis::settings::Settings for Settings {
             retries: retries?,
             retry_budget: retry_budget?,
             trusted_proxies: trusted_proxies?,
+            state_file: raw.proxy_state_file,
             stop: StopPlan { quiet: quiet?, max: max? },
             admin_token,
             admin_token_to_make,

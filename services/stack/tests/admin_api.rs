@@ -202,6 +202,37 @@ async fn a_change_with_a_time_limit_reverts_by_itself() {
 }
 
 #[tokio::test]
+async fn changes_outlive_a_proxy_that_ends_in_whatever_way() {
+    let path = std::env::temp_dir().join(format!("evenkeel-kept-{}.json", std::process::id()));
+    let variables = [("PROXY_STATE_FILE", path.to_str().unwrap())];
+    let mut world = World::start(2, &variables).await;
+    let id = world.id(0);
+    let change = json!({"state": "maint", "reason": "new disk", "weight": 3});
+    assert_eq!(world.patch(&id, change).await.0, 200);
+    let since = world.backend(&id).await["admin_since"].clone();
+    // Nothing is left to do for an end: what was answered is on disk.
+    let urls = format!("http://{id},http://{}", world.id(1));
+    let next = World::over(
+        &urls,
+        &variables,
+        std::mem::take(&mut world.servers).into_iter().flatten().collect(),
+    );
+    next.until_eligible(1).await;
+    let backend = next.backend(&id).await;
+    assert_eq!((&backend["effective"], &backend["weight"]), (&json!("maint"), &json!(3)));
+    assert_eq!((&backend["admin_reason"], &backend["admin_since"]), (&json!("new disk"), &since));
+    assert_eq!(next.spread(4).await, even(&["s1"], 4));
+
+    std::fs::write(&path, "{").unwrap();
+    let last = World::over(&urls, &variables, vec![]);
+    last.until_eligible(2).await;
+    let events = last.admin_json("/v1/events").await.to_string();
+    assert!(events.contains("is not what was written"), "{events}");
+    std::fs::remove_file(path.with_extension("unreadable")).unwrap();
+    let _ = std::fs::remove_file(path);
+}
+
+#[tokio::test]
 async fn the_metrics_count_what_was_served() {
     let world = World::start(2, &[]).await;
     world.spread(6).await;

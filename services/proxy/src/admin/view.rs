@@ -1,6 +1,6 @@
 //! The JSON of the admin API.
 
-use balance::{BackendView, PoolView, Time};
+use balance::{BackendView, PoolView};
 use serde::Serialize;
 
 use super::Admin;
@@ -130,8 +130,8 @@ pub(super) fn everything(admin: &Admin) -> Everything {
     let proxy = Proxy {
         name: admin.settings.name.clone(),
         version: env!("CARGO_PKG_VERSION"),
-        started_at: clock.text(Time::START),
-        uptime_seconds: clock.now().since_start().as_secs_f64(),
+        started_at: clock.text(clock.started()),
+        uptime_seconds: clock.now().since(clock.started()).as_secs_f64(),
         ready: not_ready_reasons.is_empty(),
         not_ready_reasons,
         stopping,

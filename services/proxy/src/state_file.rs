@@ -1,0 +1,228 @@
+//! What operators want, kept over a restart of the proxy.
+//!
+//! The file is written anew at each change, aside and renamed into place, so that a crash leaves
+//! the old one or the new one and never half of one. It is JSON, for people to read. A file that
+//! cannot be read or written is told on the timeline and in the log, and never keeps the proxy
+//! from serving.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use balance::{Admin, BackendId, StandingIntent, WEIGHT_MAX};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Clock;
+
+/// The only version so far. Another one is not ours to read, nor to overwrite.
+const VERSION: u32 = 1;
+
+/// Where intent is kept.
+#[derive(Debug)]
+pub(crate) struct StateFile {
+    path: PathBuf,
+    clock: Clock,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Content {
+    version: u32,
+    /// By pool and backend.
+    pools: BTreeMap<String, BTreeMap<String, Kept>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    state: String,
+    since: String,
+    reason: Option<String>,
+    actor: Option<String>,
+    expires: Option<String>,
+    weight: Option<u32>,
+    weight_expires: Option<String>,
+}
+
+impl StateFile {
+    pub(crate) fn new(path: &str, clock: Clock) -> Self {
+        Self { path: path.into(), clock }
+    }
+
+    /// The intents of a pool; none if there is no file yet.
+    ///
+    /// # Errors
+    /// Why the file cannot be used. It is set aside then, so that the next change does not
+    /// overwrite what somebody may want to look at.
+    pub(crate) fn load(&self, pool: &str) -> Result<Vec<StandingIntent>, String> {
+        let text = match fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(self.told("cannot be read", &error.to_string())),
+        };
+        self.parse(&text, pool).map_err(|why| {
+            let aside = self.path.with_extension("unreadable");
+            let kept = match fs::rename(&self.path, &aside) {
+                Ok(()) => format!("{why}; it is kept as {}", aside.display()),
+                Err(error) => format!("{why}; it could not be set aside: {error}"),
+            };
+            self.told("is not what was written", &kept)
+        })
+    }
+
+    /// Writes the intents of a pool.
+    ///
+    /// # Errors
+    /// Why the file could not be written; the old one is still there.
+    pub(crate) fn save(&self, pool: &str, intents: &[StandingIntent]) -> Result<(), String> {
+        let backends = intents.iter().map(|intent| (intent.id.to_string(), self.kept(intent)));
+        let pools = [(pool.to_owned(), backends.collect())].into();
+        let content = Content { version: VERSION, pools };
+        let aside = self.path.with_extension("new");
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&aside)?;
+            file.write_all(&serde_json::to_vec_pretty(&content)?)?;
+            // On disk before it takes the old one's name: a crash must not leave an empty file.
+            file.sync_all()?;
+            fs::rename(&aside, &self.path)
+        };
+        write().map_err(|error| self.told("cannot be written", &error.to_string()))
+    }
+
+    fn told(&self, what: &str, why: &str) -> String {
+        format!("the state file {} {what}: {why}", self.path.display())
+    }
+
+    fn kept(&self, intent: &StandingIntent) -> Kept {
+        let text = |time| self.clock.text(time);
+        Kept {
+            state: intent.state.as_str().to_owned(),
+            since: text(intent.since),
+            reason: intent.reason.clone(),
+            actor: intent.actor.clone(),
+            expires: intent.expires.map(text),
+            weight: intent.weight,
+            weight_expires: intent.weight_expires.map(text),
+        }
+    }
+
+    fn parse(&self, text: &str, pool: &str) -> Result<Vec<StandingIntent>, String> {
+        let mut content: Content = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if content.version != VERSION {
+            return Err(format!("version {} instead of {VERSION}", content.version));
+        }
+        let backends = content.pools.remove(pool).unwrap_or_default();
+        backends.into_iter().map(|(id, kept)| self.intent(&id, kept)).collect()
+    }
+
+    fn intent(&self, id: &str, kept: Kept) -> Result<StandingIntent, String> {
+        let time =
+            |text: &str| self.clock.parse(text).ok_or_else(|| format!("{id}: {text:?} is no time"));
+        if kept.weight.is_some_and(|weight| weight > WEIGHT_MAX) {
+            return Err(format!("{id}: a weight above {WEIGHT_MAX}"));
+        }
+        Ok(StandingIntent {
+            id: BackendId::new(id),
+            state: Admin::from_name(&kept.state)
+                .ok_or_else(|| format!("{id}: {:?} is no state", kept.state))?,
+            since: time(&kept.since)?,
+            expires: kept.expires.as_deref().map(time).transpose()?,
+            weight_expires: kept.weight_expires.as_deref().map(time).transpose()?,
+            reason: kept.reason,
+            actor: kept.actor,
+            weight: kept.weight,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A file of its own for each test, gone at its end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = format!("evenkeel-state-{}-{name}", std::process::id());
+            let folder = std::env::temp_dir().join(folder);
+            fs::create_dir_all(&folder).unwrap();
+            Self(folder)
+        }
+
+        fn file(&self) -> StateFile {
+            StateFile::new(self.0.join("state.json").to_str().unwrap(), Clock::start())
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn intent(clock: Clock) -> StandingIntent {
+        StandingIntent {
+            id: BackendId::new("10.0.0.1:80"),
+            state: Admin::Maint,
+            since: clock.now(),
+            reason: Some("new \"disk\"".to_owned()),
+            actor: Some("ada".to_owned()),
+            expires: Some(clock.now() + Duration::from_secs(60)),
+            weight: Some(3),
+            weight_expires: None,
+        }
+    }
+
+    #[test]
+    fn what_was_saved_is_loaded_by_a_later_process() {
+        let folder = Folder::new("saved");
+        let file = folder.file();
+        assert_eq!(file.load("default"), Ok(Vec::new()), "there is no file yet");
+        let saved = intent(file.clock);
+        file.save("default", std::slice::from_ref(&saved)).unwrap();
+        let loaded = folder.file().load("default").unwrap().remove(0);
+        assert_eq!((&loaded.id, loaded.state), (&saved.id, saved.state));
+        assert_eq!((&loaded.reason, &loaded.actor), (&saved.reason, &saved.actor));
+        assert_eq!((loaded.weight, loaded.weight_expires), (Some(3), None));
+        // Times are written to the millisecond.
+        let apart = saved.since.since(loaded.since).max(loaded.since.since(saved.since));
+        assert!(apart < Duration::from_secs(1), "{apart:?}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_ours_is_told_and_set_aside() {
+        let cases = [
+            ("{", "EOF"),
+            ("{\"version\": 2, \"pools\": {}}", "version 2"),
+            ("{\"version\": 1, \"pools\": {}, \"more\": 1}", "unknown field"),
+            (
+                "{\"version\": 1, \"pools\": {\"default\": {\"a:1\": {\"state\": \"off\", \
+                 \"since\": \"2026-01-01T00:00:00Z\"}}}}",
+                "\"off\" is no state",
+            ),
+        ];
+        for (content, expected) in cases {
+            let folder = Folder::new("corrupt");
+            let file = folder.file();
+            fs::write(&file.path, content).unwrap();
+            let error = file.load("default").unwrap_err();
+            assert!(error.contains(expected) && error.contains("unreadable"), "{error}");
+            assert!(!file.path.exists() && folder.0.join("state.unreadable").exists());
+            file.save("default", &[]).unwrap();
+            assert_eq!(file.load("default"), Ok(Vec::new()));
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_told() {
+        let file = StateFile::new("/does/not/exist/state.json", Clock::start());
+        let error = file.save("default", &[]).unwrap_err();
+        assert!(error.contains("/does/not/exist/state.json cannot be written"), "{error}");
+    }
+}
