@@ -10,7 +10,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -61,6 +61,8 @@ struct Activity {
     /// Milliseconds after `start`.
     since: AtomicU64,
     has_served: AtomicBool,
+    /// Requests that are being served, or are not let go of yet.
+    busy: AtomicU32,
     /// Milliseconds after `start` since which the client takes nothing of what we have for it;
     /// [`NOT_BLOCKED`] if it does. hyper writes as much as it can, so that as long as something is
     /// left to write this is set.
@@ -77,6 +79,7 @@ impl Activity {
             phase,
             since: AtomicU64::new(0),
             has_served: AtomicBool::new(false),
+            busy: AtomicU32::new(0),
             blocked_since: AtomicU64::new(NOT_BLOCKED),
         })
     }
@@ -140,6 +143,7 @@ pub(crate) struct Busy(Arc<Activity>);
 
 impl Busy {
     fn new(activity: &Arc<Activity>) -> Self {
+        activity.busy.fetch_add(1, Ordering::Relaxed);
         activity.enter(Phase::Busy);
         activity.has_served.store(true, Ordering::Relaxed);
         Self(Arc::clone(activity))
@@ -148,7 +152,10 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.enter(Phase::Idle);
+        // What belongs to one request may outlive the beginning of the next.
+        if self.0.busy.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.enter(Phase::Idle);
+        }
     }
 }
 
