@@ -126,8 +126,14 @@ pub fn command<S: Settings>() -> clap::Command {
     raw.mut_args(|arg| {
         let id = arg.get_id().as_str().to_owned();
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        arg.long(flag::<S>(&id)).help(format!("{help} [env: {}]", id.to_uppercase()))
+        let none = arg.get_default_values().is_empty() && !help.contains("[default: ");
+        let default = if none { " [default: none]" } else { "" };
+        arg.long(flag::<S>(&id)).help(format!("{help}{default} [env: {}]", id.to_uppercase()))
     })
+    .after_help(
+        "Durations are written 250ms, 2s or 1m 30s; sizes 64KiB; shares 20%. A flag wins over its \
+         variable. All mistakes are told at once, with exit code 64.",
+    )
     .about(S::ABOUT)
     .version(env!("CARGO_PKG_VERSION"))
     .arg(
@@ -332,7 +338,8 @@ mod tests {
     #[test]
     fn help_lists_flag_variable_and_default() {
         let help = command::<Example>().render_long_help().to_string();
-        for part in ["--port", "EXAMPLE_PORT", "8080", "healthcheck", "--check"] {
+        for part in ["--port", "EXAMPLE_PORT", "default: 8080", "default: none", "250ms", "--check"]
+        {
             assert!(help.contains(part), "{part} is missing in:\n{help}");
         }
     }

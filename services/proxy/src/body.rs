@@ -20,6 +20,9 @@ use crate::{client::Busy, error::Reason, exchange::Exchange, upstream::Connectio
 pub(crate) struct Upload {
     moved: Cell<Instant>,
     state: Cell<UploadState>,
+    /// Whether the last look found nothing new from the client; otherwise it is the backend that
+    /// does not take what there is.
+    waits_for_client: Cell<bool>,
     /// The connection serves a request as long as its body is on the way, even if the response has
     /// ended before.
     _busy: Rc<Busy>,
@@ -35,6 +38,8 @@ pub(crate) enum UploadState {
     Done,
     /// The client broke it off, or it was not valid.
     Failed(Reason),
+    /// The connection to the backend ended before the body did.
+    Dropped,
 }
 
 impl Upload {
@@ -42,6 +47,7 @@ impl Upload {
         Rc::new(Self {
             moved: Cell::new(Instant::now()),
             state: Cell::new(UploadState::Untouched),
+            waits_for_client: Cell::new(false),
             _busy: busy,
         })
     }
@@ -53,6 +59,11 @@ impl Upload {
 
     pub(crate) fn state(&self) -> UploadState {
         self.state.get()
+    }
+
+    /// Whether the next part has to come from the client.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        self.waits_for_client.get()
     }
 
     /// Whether there is more to come.
@@ -87,6 +98,16 @@ impl RequestBody {
     }
 }
 
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Self::Client(_, upload) = self
+            && upload.is_under_way()
+        {
+            upload.state.set(UploadState::Dropped);
+        }
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
@@ -97,6 +118,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Self::Client(incoming, upload) = self.get_mut() else { return Poll::Ready(None) };
         let frame = Pin::new(&mut *incoming).poll_frame(context);
+        upload.waits_for_client.set(frame.is_pending());
         match &frame {
             Poll::Pending => return frame,
             Poll::Ready(Some(Ok(_))) if incoming.is_end_stream() => {

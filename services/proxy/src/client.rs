@@ -190,7 +190,12 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: Client)
         tokio::select! {
             biased;
             // A broken connection concerns only its client; requests have recorded their ends.
-            _ = &mut connection => return,
+            result = &mut connection => {
+                if result.is_err_and(|error| error.is_parse()) {
+                    worker.gauges.invalid_heads.fetch_add(1, Ordering::Relaxed);
+                }
+                return;
+            }
             () = timer.as_mut() => {
                 let now = Instant::now();
                 if is_finishing && activity.is(Phase::Idle) && !activity.is_blocked() {

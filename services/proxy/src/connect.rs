@@ -23,7 +23,7 @@ pub(crate) async fn connect(
     addresses: &[SocketAddr],
     timeout: Duration,
 ) -> Result<TcpStream, ConnectError> {
-    let part = part(timeout, addresses);
+    let part = timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
     let mut last = ConnectError::Io(io::ErrorKind::AddrNotAvailable.into());
     for address in addresses {
         last = match tokio::time::timeout(part, TcpStream::connect(address)).await {
@@ -33,12 +33,6 @@ pub(crate) async fn connect(
         };
     }
     Err(last)
-}
-
-/// The time for one of several addresses.
-pub(crate) fn part(timeout: Duration, addresses: &[SocketAddr]) -> Duration {
-    let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-    timeout / count.max(1)
 }
 
 #[cfg(test)]

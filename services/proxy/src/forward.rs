@@ -158,7 +158,7 @@ fn origin_form(uri: Uri) -> Uri {
 struct Tried {
     generations: Vec<u64>,
     without_connection: usize,
-    /// A kept connection has failed: the next attempt must not meet another such.
+    /// The last failure was of a kept connection: the next attempt must not meet another such.
     needs_new_connection: bool,
     retries: u32,
     last: Option<Reason>,
@@ -170,7 +170,11 @@ impl Tried {
         if self.last.is_none() {
             return picker.pick(key).map_err(|_| Reason::NoBackend);
         }
-        picker.pick_other(key, &self.generations).map_err(|none| match none {
+        let other = match picker.pick_other(key, &self.generations) {
+            Err(NoBackend::AllTried) if self.needs_new_connection => picker.pick_other(key, &[]),
+            other => other,
+        };
+        other.map_err(|none| match none {
             NoBackend::NoneEligible => Reason::NoBackend,
             // What went wrong with the last one says more than that there is no other.
             NoBackend::AllTried => self.last.unwrap_or(Reason::NoBackend),
@@ -188,12 +192,10 @@ impl Tried {
     ) -> Result<(Request<RequestBody>, Reason), Reason> {
         let reason = failed.reason;
         self.last = Some(reason);
-        if failed.on_kept_connection {
-            // That the backend closed it meanwhile says nothing of the backend.
-            self.needs_new_connection = true;
-        } else {
-            self.generations.push(member.generation());
-        }
+        self.generations.push(member.generation());
+        // That a backend closed a kept connection meanwhile says nothing of the backend: where there
+        // is no other, it may be asked again on a new one.
+        self.needs_new_connection = failed.on_kept_connection;
         if let Some(request) = failed.unsent {
             self.without_connection += 1;
             let may = self.without_connection < CONNECT_ATTEMPTS_MAX;
@@ -300,9 +302,7 @@ async fn within<T>(
         }
         match upload {
             Some(upload) if upload.moved() > since => since = upload.moved(),
-            Some(upload) if upload.state() != UploadState::Done => {
-                return Err(Reason::RequestTimeout);
-            }
+            Some(upload) if upload.waits_for_client() => return Err(Reason::RequestTimeout),
             _ => return Err(Reason::ResponseTimeout),
         }
     }

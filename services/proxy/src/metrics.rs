@@ -81,7 +81,7 @@ fn traffic_families(numbers: &[(String, Numbers)]) -> Vec<MetricFamily> {
         ),
         family(
             "evenkeel_retries_total",
-            "Failed attempts that were followed by one on another backend, by reason.",
+            "Failed attempts that were followed by another one, by reason.",
             MetricType::COUNTER,
             retries,
         ),
@@ -187,6 +187,12 @@ impl ProxyCollector {
                     connection("backend", "active", backend_open - backend_idle),
                     connection("backend", "idle", backend_idle),
                 ],
+            ),
+            family(
+                "evenkeel_invalid_requests_total",
+                "Request heads that could not be read, answered 400, 414 or 431.",
+                MetricType::COUNTER,
+                [counter(&[], count(|gauges| &gauges.invalid_heads))],
             ),
             family(
                 "evenkeel_client_timeouts_total",

@@ -15,7 +15,7 @@ use http::{StatusCode, header};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    connect::{self, ConnectError, connect},
+    connect::{ConnectError, connect},
     control::Control,
     settings::{Probe, ProbeKind},
 };
@@ -78,11 +78,10 @@ async fn probe(settings: &Probe, client: &reqwest::Client, order: &ProbeOrder) -
 }
 
 async fn tcp(addresses: &[SocketAddr], timeout: Duration) -> Result<String, String> {
-    match connect(addresses, timeout).await {
-        Ok(_) => Ok("connected".to_owned()),
-        Err(ConnectError::Io(error)) => Err(reason(&error)),
-        Err(ConnectError::Timeout) => Err(format!("no connection within {timeout:?}")),
-    }
+    connect(addresses, timeout)
+        .await
+        .map(|_| "connected".to_owned())
+        .map_err(|error| told(error, timeout))
 }
 
 async fn http(
@@ -91,21 +90,32 @@ async fn http(
     path: &str,
     timeout: Duration,
 ) -> Result<String, String> {
-    let mut last = "no address".to_owned();
-    // A configured name may have several addresses of which one works: `localhost` is both
-    // 127.0.0.1 and ::1.
-    for address in &order.addresses {
-        let request = client
-            .get(format!("http://{address}{path}"))
-            .timeout(connect::part(timeout, &order.addresses))
-            .header(header::HOST, order.id.as_str());
-        last = match request.send().await {
-            Ok(answer) => return judge(answer.status()),
-            Err(error) if error.is_timeout() => format!("no answer within {timeout:?}"),
-            Err(error) => source_reason(&error),
-        };
+    let start = Instant::now();
+    let address = match order.addresses[..] {
+        [only] => only,
+        // A configured name may have several addresses of which one works: `localhost` is both
+        // 127.0.0.1 and ::1. The one that a request would get is asked.
+        ref several => {
+            let stream = connect(several, timeout).await.map_err(|error| told(error, timeout))?;
+            stream.peer_addr().map_err(|error| reason(&error))?
+        }
+    };
+    let request = client
+        .get(format!("http://{address}{path}"))
+        .timeout(timeout.saturating_sub(start.elapsed()))
+        .header(header::HOST, order.id.as_str());
+    match request.send().await {
+        Ok(answer) => judge(answer.status()),
+        Err(error) if error.is_timeout() => Err(format!("no answer within {timeout:?}")),
+        Err(error) => Err(source_reason(&error)),
     }
-    Err(last)
+}
+
+fn told(error: ConnectError, timeout: Duration) -> String {
+    match error {
+        ConnectError::Io(error) => reason(&error),
+        ConnectError::Timeout => format!("no connection within {timeout:?}"),
+    }
 }
 
 fn judge(status: StatusCode) -> Result<String, String> {
@@ -200,6 +210,26 @@ mod tests {
             assert!(result.detail.starts_with(detail), "{answer}: {result:?}");
         }
         assert_eq!(run_probe("http", closed_port()).await.detail, "connection refused");
+    }
+
+    #[tokio::test]
+    async fn an_http_probe_of_several_addresses_gives_the_one_that_works_its_time() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 1024]).await;
+                // Longer than an equal part of the time for each of five addresses.
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+            }
+        });
+        let variables = [("PROXY_PROBE", "http"), ("PROXY_PROBE_TIMEOUT", "1s")];
+        let settings = Settings::from_variables(&variables).probe;
+        let addresses = vec![address, closed_port(), closed_port(), closed_port(), closed_port()];
+        let order = ProbeOrder { id: BackendId::new("many:80"), sequence: 1, addresses };
+        let result = probe(&settings, &http_client(&settings).unwrap(), &order).await;
+        assert!(result.passed && result.detail.starts_with("answered 200"), "{result:?}");
     }
 
     #[tokio::test]

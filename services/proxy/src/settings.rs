@@ -76,7 +76,8 @@ pub struct Timeouts {
     pub read: Duration,
     /// From the first byte of a request's head to its last.
     pub header: Duration,
-    /// For a client to take anything of its response.
+    /// For a client to make room for more of its response. The kernel tells of room only when about
+    /// a third of its buffer is free, so that a steady but very slow reader needs a long one.
     pub write: Duration,
     /// Of a client's connection between two requests.
     pub idle: Duration,
@@ -178,7 +179,7 @@ pub struct Raw {
     /// Time limit for a client to send a whole request head
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     proxy_header_timeout: String,
-    /// Time limit for a client to take anything of its response
+    /// Time limit for a client to make room for more of its response
     #[arg(long, value_name = "DURATION", default_value = "60s")]
     proxy_write_timeout: String,
     /// How long an upgraded connection such as a WebSocket may be silent both ways
@@ -200,8 +201,8 @@ pub struct Raw {
     #[arg(long, value_name = "SHARE", default_value = "20%")]
     proxy_retry_budget: String,
     /// Networks of proxies in front whose X-Forwarded-* and X-Request-Id are believed
-    #[arg(long, value_name = "CIDRS", default_value = "")]
-    proxy_trusted_proxies: String,
+    #[arg(long, value_name = "CIDRS")]
+    proxy_trusted_proxies: Option<String>,
     /// File in which operators' changes outlive a restart of the proxy; without one they do not
     #[arg(long, value_name = "PATH")]
     proxy_state_file: Option<String>,
@@ -258,10 +259,17 @@ impl chassis::settings::Settings for Settings {
             mistakes.parse("proxy_retries", &raw.proxy_retries, |text| units::whole(text, 0, 10));
         let retry_budget =
             mistakes.parse("proxy_retry_budget", &raw.proxy_retry_budget, units::share);
-        let trusted_proxies =
-            mistakes.parse("proxy_trusted_proxies", &raw.proxy_trusted_proxies, units::networks);
+        let trusted_proxies = mistakes.parse(
+            "proxy_trusted_proxies",
+            raw.proxy_trusted_proxies.as_deref().unwrap_or_default(),
+            units::networks,
+        );
         let quiet = mistakes.parse("proxy_stop_quiet", &raw.proxy_stop_quiet, units::duration);
         let max = mistakes.parse("proxy_stop_max", &raw.proxy_stop_max, units::duration);
+        if quiet.zip(max).is_some_and(|(quiet, max)| quiet > max) {
+            let expected = "a duration of at most PROXY_STOP_MAX";
+            mistakes.note("proxy_stop_quiet", &raw.proxy_stop_quiet, expected);
+        }
         if port.is_some_and(|port| port != 0 && Some(port) == admin_port) {
             mistakes.note(
                 "proxy_admin_port",

@@ -183,10 +183,16 @@ async fn serve(worker: Rc<Worker>, inbox: Inbox) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::select! {
-        () = done => {}
-        _ = time_is_up.wait_for(|is_up| *is_up) => {
-            tracing::warn!(open = worker.open.get(), "closing connections at the end of the stop");
+    let mut done = std::pin::pin!(done);
+    loop {
+        tokio::select! {
+            () = &mut done => return,
+            Some(request) = fences.recv() => fence::answer(request).await,
+            _ = time_is_up.wait_for(|is_up| *is_up) => {
+                let (open, tunnels) = (worker.open.get(), worker.tunnels.get());
+                tracing::warn!(open, tunnels, "closing connections at the end of the stop");
+                return;
+            }
         }
     }
 }

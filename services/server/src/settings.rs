@@ -41,41 +41,41 @@ pub struct Settings {
 #[derive(clap::Args, serde::Deserialize)]
 pub struct Raw {
     /// Port to listen on
-    #[arg(long, default_value = "8081")]
+    #[arg(long, value_name = "PORT", default_value = "8081")]
     server_port: String,
     /// Address to listen on; :: is every address, IPv4 included
-    #[arg(long, default_value = "::")]
+    #[arg(long, value_name = "IP", default_value = "::")]
     server_bind: String,
     /// Name of this replica, shown in answers and in X-Served-By [default: the host name]
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
     /// Version to show in answers, to tell a rollout's old and new replicas apart [default: the
     /// binary's version]
-    #[arg(long)]
+    #[arg(long, value_name = "TEXT")]
     server_version_label: Option<String>,
     /// Allow faults to be injected through /admin/faults (true or false)
-    #[arg(long, default_value = "false")]
+    #[arg(long, value_name = "BOOL", default_value = "false")]
     server_faults: String,
     /// Whole number that makes injected faults repeatable [default: random]
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     server_fault_seed: Option<String>,
     /// Token for changes through /admin; without one they are accepted from this machine only
-    #[arg(long)]
+    #[arg(long, value_name = "TOKEN")]
     server_admin_token: Option<String>,
     /// File with the token for changes through /admin
-    #[arg(long)]
+    #[arg(long, value_name = "PATH")]
     server_admin_token_file: Option<String>,
     /// At a stop: stop accepting after this time without a new request
-    #[arg(long, default_value = "2s")]
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
     server_stop_quiet: String,
     /// At a stop: stop accepting after this time in any case
-    #[arg(long, default_value = "25s")]
+    #[arg(long, value_name = "DURATION", default_value = "25s")]
     server_stop_max: String,
     /// Log level, or directives such as info,hyper=debug
-    #[arg(long, default_value = "info")]
+    #[arg(long, value_name = "FILTER", default_value = "info")]
     server_log: String,
     /// Log format: text or json
-    #[arg(long, default_value = "text")]
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
     server_log_format: String,
 }
 

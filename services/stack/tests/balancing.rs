@@ -29,12 +29,14 @@ async fn send(world: &World, count: usize, is_kept: bool) -> BTreeMap<String, us
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_spread_exactly_over_kept_and_new_connections_and_all_workers() {
+async fn thirty_thousand_requests_spread_exactly_over_kept_and_new_connections_and_all_workers() {
     let world = Arc::new(World::start(3, &[("PROXY_WORKERS", "4")]).await);
     let tasks: Vec<_> = (0..12)
         .map(|task| {
             let world = Arc::clone(&world);
-            tokio::spawn(async move { send(&world, 500, task % 2 == 0).await })
+            // Mostly kept ones: new ones take their time in a debug build.
+            let (count, is_kept) = if task < 10 { (2_800, true) } else { (1_000, false) };
+            tokio::spawn(async move { send(&world, count, is_kept).await })
         })
         .collect();
     let mut counts = BTreeMap::new();
@@ -43,7 +45,7 @@ async fn requests_spread_exactly_over_kept_and_new_connections_and_all_workers()
             *counts.entry(server).or_insert(0) += count;
         }
     }
-    assert_eq!(counts, even(&["s0", "s1", "s2"], 2_000));
+    assert_eq!(counts, even(&["s0", "s1", "s2"], 10_000));
 }
 
 #[tokio::test]
@@ -171,6 +173,64 @@ async fn a_backend_whose_name_does_not_resolve_is_told_and_the_others_serve() {
     let reason = backend["reasons"][0].as_str().unwrap();
     assert!(reason.contains("does-not-exist.invalid does not resolve"), "{reason}");
     assert_eq!(world.spread(4).await, even(&["s0"], 4));
+}
+
+#[tokio::test]
+async fn with_only_a_name_that_does_not_resolve_the_proxy_runs_is_not_ready_and_says_why() {
+    for backends in ["http://does-not-exist.invalid:80", "dns://does-not-exist.invalid:80"] {
+        let world = World::over(backends, &[], vec![]);
+        world
+            .until("the reason", async || {
+                let answer = world.client.get(world.admin_url("/readyz")).send().await.unwrap();
+                assert_eq!(answer.status(), 503);
+                answer.text().await.unwrap().contains("does-not-exist.invalid does not resolve")
+            })
+            .await;
+        assert_eq!(world.get("/").await.0, 503);
+    }
+}
+
+#[tokio::test]
+async fn every_address_of_a_name_is_a_backend_of_its_own() {
+    use std::net::ToSocketAddrs;
+    let live = server(0, common::any_port());
+    let port = live.address.port();
+    let world = World::over(&format!("dns://localhost:{port}"), &[], vec![live]);
+    world.until_eligible(1).await;
+    let pool = world.admin_json("/v1/pools/default").await;
+    let found: std::collections::BTreeSet<String> = pool["backends"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|backend| backend["id"].as_str().unwrap().to_owned())
+        .collect();
+    let addresses = ("localhost", port).to_socket_addrs().unwrap();
+    assert_eq!(found, addresses.map(|address| address.to_string()).collect());
+    assert_eq!(world.spread(4).await, even(&["s0"], 4), "only the one that listens serves");
+    assert_eq!(pool["source"]["kind"], "dns");
+}
+
+#[tokio::test]
+async fn a_backend_that_takes_no_connection_costs_the_connect_timeout_and_another_is_tried() {
+    // A full queue of a listener that never accepts drops what comes on top.
+    let full = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = full.local_addr().unwrap();
+    let mut filling = Vec::new();
+    while let Ok(stream) =
+        std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(200))
+    {
+        filling.push(stream);
+    }
+    let live = server(0, common::any_port());
+    let backends = format!("http://{address},http://{}", live.address);
+    let variables = [("PROXY_PROBE", "off"), ("PROXY_CONNECT_TIMEOUT", "100ms")];
+    let world = World::over(&backends, &variables, vec![live]);
+    world.until_eligible(2).await;
+    assert_eq!(world.spread(4).await, even(&["s0"], 4));
+    let series = format!(
+        "evenkeel_retries_total{{pool=\"default\",backend=\"{address}\",reason=\"connect_timeout\"}}"
+    );
+    assert_eq!(world.metric(&series).await, 2.0);
 }
 
 #[tokio::test]

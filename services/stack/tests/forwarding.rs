@@ -281,27 +281,53 @@ async fn a_head_that_trickles_in_is_answered_408_and_an_idle_connection_is_close
     assert!(!answer.contains("408"), "{answer}");
 }
 
+/// A backend that takes connections and whatever comes on them, and says nothing.
+async fn silent_backend(reads: bool) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            if reads {
+                tokio::spawn(async move { stream.read_to_end(&mut Vec::new()).await });
+            } else {
+                held.push(stream);
+            }
+        }
+    });
+    address
+}
+
 #[tokio::test]
-async fn an_upload_that_stalls_is_the_clients_fault() {
-    let world = World::start(1, &[("PROXY_RESPONSE_TIMEOUT", "300ms")]).await;
-    let request = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n";
-    let mut stream = TcpStream::connect(world.proxy.address).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let head = tokio::time::timeout(Duration::from_secs(20), read_head(&mut stream)).await.unwrap();
-    // The echo may have begun its answer before anything arrived.
-    assert!([200, 408].contains(&status(&head)), "{head}");
+async fn an_upload_that_stalls_is_the_clients_fault_and_one_that_is_not_taken_the_backends() {
+    for (reads, length, expected) in [(true, 10, 408), (false, 100_000_000, 504)] {
+        let backends = format!("http://{}", silent_backend(reads).await);
+        let variables = [("PROXY_PROBE", "off"), ("PROXY_RESPONSE_TIMEOUT", "300ms")];
+        let world = World::over(&backends, &variables, vec![]);
+        world.until_eligible(1).await;
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+        let stream = TcpStream::connect(world.proxy.address).await.unwrap();
+        let (mut reader, mut writer) = stream.into_split();
+        tokio::spawn(async move {
+            writer.write_all(head.as_bytes()).await.unwrap();
+            // The one stalls at its first byte, the other sends for as long as anybody reads.
+            while length > 10 && writer.write_all(&[0; 65_536]).await.is_ok() {}
+            std::future::pending::<()>().await;
+        });
+        let mut answer = vec![0; 12];
+        reader.read_exact(&mut answer).await.unwrap();
+        assert_eq!(status(std::str::from_utf8(&answer).unwrap()), expected);
+    }
 }
 
 #[tokio::test]
 async fn a_body_that_is_not_valid_is_the_clients_fault() {
-    let world = World::start(1, &[]).await;
-    let request =
-        "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n";
+    let backends = format!("http://{}", silent_backend(true).await);
+    let world = World::over(&backends, &[("PROXY_PROBE", "off")], vec![]);
+    world.until_eligible(1).await;
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n";
     let answer = exchange(world.proxy.address, request).await;
-    // The echo may have begun its answer before; then it is cut.
-    assert!([200, 400].contains(&status(&answer)), "{answer}");
-    assert!(!answer.contains("499"), "{answer}");
-    assert_eq!(world.get("/").await.0, 200);
+    assert_eq!(status(&answer), 400, "{answer}");
 }
 
 /// A backend that answers as soon as it has a head, and keeps the connection.
@@ -391,21 +417,71 @@ async fn a_kept_connection_that_broke_costs_no_request_even_with_one_backend() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_the_backend_closed_is_not_used_again() {
-    let world = World::start(1, &[]).await;
-    for _ in 0..3 {
-        assert_eq!(world.get("/").await.0, 200);
-        let backend = world.id(0);
-        let made = format!(
-            "evenkeel_connect_duration_seconds_count{{pool=\"default\",backend=\"{backend}\"}}"
-        );
-        assert!(world.metric(&made).await >= 1.0);
-    }
-    // Its answers close each connection, so that every request needs a new one.
+async fn a_backend_that_closes_each_connection_costs_no_request() {
     let backend = RawBackend::start(OK).await;
     let world = over(&backend, &[]).await;
     for _ in 0..5 {
         assert_eq!(world.client.post(world.url("/")).send().await.unwrap().status(), 200);
     }
     assert_eq!(backend.heads.lock().await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_connection_to_a_backend_is_kept_for_its_idle_time_and_no_longer() {
+    let variables = [("PROXY_UPSTREAM_IDLE_TIMEOUT", "2s"), ("PROXY_WORKERS", "1")];
+    let world = World::start(1, &variables).await;
+    let made = format!(
+        "evenkeel_connect_duration_seconds_count{{pool=\"default\",backend=\"{}\"}}",
+        world.id(0)
+    );
+    for _ in 0..3 {
+        assert_eq!(world.get("/").await.0, 200);
+    }
+    assert_eq!(world.metric(&made).await, 1.0, "kept");
+    let idle = "evenkeel_connections{side=\"backend\",state=\"idle\"}";
+    world.until("the idle connection to be closed", async || world.metric(idle).await == 0.0).await;
+    assert_eq!(world.get("/").await.0, 200);
+    assert_eq!(world.metric(&made).await, 2.0);
+}
+
+#[tokio::test]
+async fn a_silent_web_socket_is_closed_after_its_time() {
+    let world = World::start(1, &[("PROXY_TUNNEL_TIMEOUT", "300ms")]).await;
+    let url = format!("ws://{}/ws", world.proxy.address);
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    while let Some(Ok(_)) = socket.next().await {}
+    let timeouts = "evenkeel_client_timeouts_total{phase=\"tunnel\"}";
+    world.until("it to be counted", async || world.metric(timeouts).await == 1.0).await;
+}
+
+#[tokio::test]
+async fn a_dying_backend_among_healthy_ones_costs_no_idempotent_request() {
+    // Takes each connection and closes it at the first request, as a process in trouble does.
+    let dying = RawBackend::start(b"").await;
+    let good = [RawBackend::start(OK).await, RawBackend::start(OK).await];
+    let backends =
+        format!("http://{},http://{},http://{}", dying.address, good[0].address, good[1].address);
+    let world = World::over(&backends, &[("PROXY_PROBE", "off")], vec![]);
+    world.until_eligible(3).await;
+    for _ in 0..30 {
+        assert_eq!(world.client.get(world.url("/")).send().await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_whose_backend_closed_gives_its_ticket_back_at_once() {
+    let backend = RawBackend::start(
+        b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+    )
+    .await;
+    let world = over(&backend, &[("PROXY_RESPONSE_TIMEOUT", "600s")]).await;
+    let mut upload = TcpStream::connect(world.proxy.address).await.unwrap();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc";
+    upload.write_all(head).await.unwrap();
+    assert_eq!(status(&read_head(&mut upload).await), 413);
+    drop(upload);
+    let id = backend.address.to_string();
+    world
+        .until("the ticket to be given back", async || world.backend(&id).await["in_flight"] == 0)
+        .await;
 }

@@ -3,8 +3,14 @@
 
 mod common;
 
+use std::{net::SocketAddr, time::Duration};
+
 use chassis::shutdown::Stop;
-use common::World;
+use common::{World, raw::read_head};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 
 #[tokio::test]
 async fn at_a_stop_the_proxy_is_not_ready_but_alive_and_serves_on_until_it_is_quiet() {
@@ -34,7 +40,7 @@ async fn at_a_stop_the_proxy_is_not_ready_but_alive_and_serves_on_until_it_is_qu
 
 #[tokio::test]
 async fn with_steady_requests_the_stop_comes_at_its_maximum_and_fails_none() {
-    let variables = [("PROXY_STOP_QUIET", "10s"), ("PROXY_STOP_MAX", "500ms")];
+    let variables = [("PROXY_STOP_QUIET", "500ms"), ("PROXY_STOP_MAX", "500ms")];
     let world = World::start(2, &variables).await;
     world.proxy.ask_to_stop(Stop::Graceful);
     let mut answered = 0;
@@ -52,6 +58,48 @@ async fn with_steady_requests_the_stop_comes_at_its_maximum_and_fails_none() {
     }
     assert!(answered > 0);
     world.until_without_admin("the end", async || world.proxy.has_ended()).await;
+}
+
+#[tokio::test]
+async fn a_stop_cuts_no_response_even_after_an_upload_that_outlived_its_own() {
+    let backends = format!("http://{}", hasty_then_slow().await);
+    let variables = [("PROXY_PROBE", "off"), ("PROXY_STOP_QUIET", "100ms")];
+    let world = World::over(&backends, &variables, vec![]);
+    world.until_eligible(1).await;
+    let mut client = TcpStream::connect(world.proxy.address).await.unwrap();
+    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n").await.unwrap();
+    assert!(read_head(&mut client).await.starts_with("HTTP/1.1 200"));
+    client.read_exact(&mut [0; 2]).await.unwrap();
+    client.write_all(b"0123456789GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    assert!(read_head(&mut client).await.starts_with("HTTP/1.1 200"));
+    world.proxy.ask_to_stop(Stop::Graceful);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "x".repeat(20));
+}
+
+/// A backend that answers a POST on its head, and a GET with a byte each 100 ms.
+async fn hasty_then_slow() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                if read_head(&mut stream).await.starts_with("POST") {
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                    stream.write_all(answer).await.unwrap();
+                    let _ = stream.read_to_end(&mut Vec::new()).await;
+                    return;
+                }
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n").await.unwrap();
+                for _ in 0..20 {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    stream.write_all(b"x").await.unwrap();
+                }
+            });
+        }
+    });
+    address
 }
 
 #[tokio::test]
