@@ -371,7 +371,7 @@ async fn an_upload_that_outlives_its_response_keeps_nobody_else_waiting() {
 #[tokio::test]
 async fn a_client_that_reads_slowly_gets_everything_and_one_that_stops_is_cut_off() {
     const LENGTH: usize = 8_000_000;
-    let variables = [("PROXY_IDLE_TIMEOUT", "200ms"), ("PROXY_WRITE_TIMEOUT", "400ms")];
+    let variables = [("PROXY_IDLE_TIMEOUT", "200ms"), ("PROXY_WRITE_TIMEOUT", "3s")];
     let world = World::start(1, &variables).await;
     let request = format!("GET /bytes/{LENGTH} HTTP/1.1\r\nHost: a\r\n\r\n");
     let mut slow = TcpStream::connect(world.proxy.address).await.unwrap();

@@ -14,7 +14,7 @@ use tokio::{
 
 #[tokio::test]
 async fn at_a_stop_the_proxy_is_not_ready_but_alive_and_serves_on_until_it_is_quiet() {
-    let variables = [("PROXY_STOP_QUIET", "1s"), ("PROXY_STOP_MAX", "20s")];
+    let variables = [("PROXY_STOP_QUIET", "3s"), ("PROXY_STOP_MAX", "20s")];
     let world = World::start(1, &variables).await;
     let slow = tokio::spawn(world.client.get(world.url("/delay/2s")).send());
     let in_flight = async || world.backend(&world.id(0)).await["in_flight"] == 1;
