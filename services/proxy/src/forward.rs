@@ -243,7 +243,8 @@ async fn attempt(
     let upload = request.body().upload();
     let timeouts = &worker.settings.timeouts;
     loop {
-        let kept = upstream.take_idle(timeouts.upstream_idle).filter(|_| !needs_new_connection);
+        let kept =
+            if needs_new_connection { None } else { upstream.take_idle(timeouts.upstream_idle) };
         let is_kept = kept.is_some();
         let mut connection = match kept {
             Some(connection) => connection,
@@ -252,11 +253,12 @@ async fn attempt(
                 Err(reason) => return Err(Failed::unsent(reason, request)),
             },
         };
-        // A kept connection that the backend closed meanwhile, or that does not settle: take the
-        // next. Most are ready at once.
-        let ready = tokio::time::timeout(timeouts.connect, connection.ready()).await;
-        if is_kept && !matches!(ready, Ok(Ok(()))) {
-            continue;
+        if is_kept && !connection.is_ready() {
+            // Just used, or closed by the backend meanwhile. If it does not settle, take the next.
+            let ready = tokio::time::timeout(timeouts.connect, connection.ready()).await;
+            if !matches!(ready, Ok(Ok(()))) {
+                continue;
+            }
         }
         if !is_kept && !worker.picker.borrow_mut().is_eligible(member) {
             // An operator took it out while the connection was being made.
