@@ -16,6 +16,8 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
+use crate::{settings::Mistakes, units};
+
 /// How to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -38,6 +40,21 @@ impl StopPlan {
     /// What requests in flight get beyond `max`. With the default of 25 s the whole stop ends
     /// before the 30 s after which Kubernetes and our Compose file kill.
     pub const FINISH: Duration = Duration::from_secs(3);
+
+    /// Parses `<prefix>stop_quiet` and `<prefix>stop_max`. Being quiet for longer than the whole
+    /// stop may take could never come about.
+    pub fn parse(prefix: &str, quiet: &str, max: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        let (quiet_name, max_name) = (format!("{prefix}stop_quiet"), format!("{prefix}stop_max"));
+        let quiet_time = mistakes.parse(&quiet_name, quiet, units::duration);
+        let max_time = mistakes.parse(&max_name, max, units::duration);
+        let plan = Self { quiet: quiet_time?, max: max_time? };
+        if plan.quiet > plan.max {
+            let expected = format!("at most {}, which is {max}", max_name.to_uppercase());
+            mistakes.note(&quiet_name, quiet, expected);
+            return None;
+        }
+        Some(plan)
+    }
 }
 
 /// Asks for a stop. Dropping it asks for nothing.
@@ -202,6 +219,23 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn at_ctrl_c_nobody_waits_for_quiet() {
         assert_eq!(time_to_quiet(Stop::Prompt, None).await, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_quiet_time_longer_than_the_whole_stop_is_refused() {
+        let parse = |quiet, max| {
+            let mut mistakes = Mistakes::default();
+            let plan = StopPlan::parse("x_", quiet, max, &mut mistakes);
+            (plan.is_some(), mistakes.into_vec())
+        };
+        assert_eq!(parse("2s", "2s"), (true, Vec::new()));
+        let (is_good, mistakes) = parse("3s", "2s");
+        assert!(!is_good);
+        assert_eq!(
+            mistakes[0].to_string(),
+            "X_STOP_QUIET=\"3s\": expected at most X_STOP_MAX, which is 2s"
+        );
+        assert_eq!(parse("soon", "later").1.len(), 2, "both mistakes are told");
     }
 
     #[tokio::test(start_paused = true)]

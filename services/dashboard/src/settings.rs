@@ -149,9 +149,12 @@ impl ServiceSettings for Settings {
             raw.dashboard_trusted_clients.as_deref().unwrap_or_default(),
             trusted_clients,
         );
-        let quiet =
-            mistakes.parse("dashboard_stop_quiet", &raw.dashboard_stop_quiet, units::duration);
-        let max = mistakes.parse("dashboard_stop_max", &raw.dashboard_stop_max, units::duration);
+        let stop = StopPlan::parse(
+            "dashboard_",
+            &raw.dashboard_stop_quiet,
+            &raw.dashboard_stop_max,
+            mistakes,
+        );
         let log = LogSettings::parse(
             "dashboard_",
             &raw.dashboard_log,
@@ -168,7 +171,7 @@ impl ServiceSettings for Settings {
             interval: interval?,
             trusted_clients,
             trust_gateway,
-            stop: StopPlan { quiet: quiet?, max: max? },
+            stop: stop?,
             log: log?,
         })
     }

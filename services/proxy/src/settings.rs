@@ -264,12 +264,7 @@ impl chassis::settings::Settings for Settings {
             raw.proxy_trusted_proxies.as_deref().unwrap_or_default(),
             units::networks,
         );
-        let quiet = mistakes.parse("proxy_stop_quiet", &raw.proxy_stop_quiet, units::duration);
-        let max = mistakes.parse("proxy_stop_max", &raw.proxy_stop_max, units::duration);
-        if quiet.zip(max).is_some_and(|(quiet, max)| quiet > max) {
-            let expected = "a duration of at most PROXY_STOP_MAX";
-            mistakes.note("proxy_stop_quiet", &raw.proxy_stop_quiet, expected);
-        }
+        let stop = StopPlan::parse("proxy_", &raw.proxy_stop_quiet, &raw.proxy_stop_max, mistakes);
         if port.is_some_and(|port| port != 0 && Some(port) == admin_port) {
             mistakes.note(
                 "proxy_admin_port",
@@ -312,7 +307,7 @@ impl chassis::settings::Settings for Settings {
             retry_budget: retry_budget?,
             trusted_proxies: trusted_proxies?,
             state_file: raw.proxy_state_file,
-            stop: StopPlan { quiet: quiet?, max: max? },
+            stop: stop?,
             admin_token,
             admin_token_to_make,
             admin_read_token,

@@ -108,14 +108,8 @@ impl settings::Settings for Settings {
             raw.server_admin_token_file.as_deref(),
             mistakes,
         );
-        let quiet = mistakes.parse("server_stop_quiet", &raw.server_stop_quiet, units::duration);
-        let max = mistakes.parse("server_stop_max", &raw.server_stop_max, units::duration);
-        if let (Some(quiet), Some(max)) = (quiet, max)
-            && quiet > max
-        {
-            let most = format!("at most SERVER_STOP_MAX, which is {}", raw.server_stop_max);
-            mistakes.note("server_stop_quiet", &raw.server_stop_quiet, most);
-        }
+        let stop =
+            StopPlan::parse("server_", &raw.server_stop_quiet, &raw.server_stop_max, mistakes);
         let log = LogSettings::parse("server_", &raw.server_log, &raw.server_log_format, mistakes);
         Some(Self {
             port: port?,
@@ -126,7 +120,7 @@ impl settings::Settings for Settings {
             fault_seed: fault_seed?,
             // A token that could not be read has left a mistake, and a mistake refuses everything.
             admin_token,
-            stop: StopPlan { quiet: quiet?, max: max? },
+            stop: stop?,
             log: log?,
         })
     }
