@@ -29,6 +29,20 @@ pub struct ProbePlan {
     pub rise: u32,
 }
 
+/// What the product promises where nothing else is set.
+impl Default for ProbePlan {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval: Duration::from_secs(2),
+            transition_interval: Duration::from_millis(500),
+            give_up: Duration::from_secs(3),
+            fall: 3,
+            rise: 2,
+        }
+    }
+}
+
 /// Interval jitter, so that the probes of many proxies and backends do not fall together.
 const JITTER: f64 = 0.1;
 

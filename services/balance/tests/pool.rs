@@ -10,17 +10,6 @@ use balance::{
 };
 use evenkeel_balance as balance;
 
-fn plan() -> ProbePlan {
-    ProbePlan {
-        enabled: true,
-        interval: Duration::from_secs(2),
-        transition_interval: Duration::from_millis(500),
-        give_up: Duration::from_secs(3),
-        fall: 3,
-        rise: 2,
-    }
-}
-
 /// A pool with a clock, and a world in which some backends pass their probes.
 struct World {
     pool: Pool,
@@ -33,7 +22,7 @@ struct World {
 impl World {
     fn with(names: &[&str]) -> Self {
         let mut world = Self {
-            pool: Pool::new("default", Policy::RoundRobin, plan(), 42),
+            pool: Pool::new("default", Policy::RoundRobin, ProbePlan::default(), 42),
             now: Time::START,
             events: Vec::new(),
             discoveries: 0,
@@ -442,8 +431,12 @@ fn a_probe_that_is_never_answered_counts_as_failed() {
 
 #[test]
 fn with_probes_off_backends_serve_from_the_start() {
-    let mut pool =
-        Pool::new("default", Policy::RoundRobin, ProbePlan { enabled: false, ..plan() }, 1);
+    let mut pool = Pool::new(
+        "default",
+        Policy::RoundRobin,
+        ProbePlan { enabled: false, ..ProbePlan::default() },
+        1,
+    );
     pool.discovered(vec![found("a")], Time::START);
     assert!(pool.picker().pick(None).is_ok());
     assert_eq!(pool.deadline(Time::START), None);

@@ -95,24 +95,13 @@ struct World {
     seen: BTreeSet<&'static str>,
 }
 
-fn plan() -> ProbePlan {
-    ProbePlan {
-        enabled: true,
-        interval: Duration::from_secs(2),
-        transition_interval: Duration::from_millis(500),
-        give_up: Duration::from_secs(3),
-        fall: 3,
-        rise: 2,
-    }
-}
-
 impl World {
     fn new(seed: u64) -> Self {
-        let mut pool = Pool::new("default", Policy::RoundRobin, plan(), seed);
+        let mut pool = Pool::new("default", Policy::RoundRobin, ProbePlan::default(), seed);
         let picker = pool.picker();
         let mut world = Self {
             dice: Dice(seed),
-            plan: plan(),
+            plan: ProbePlan::default(),
             pool,
             picker,
             now: Time::START,

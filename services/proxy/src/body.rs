@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -13,7 +14,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use crate::{client::Busy, error::Reason, exchange::Exchange, upstream::Connection};
+use crate::{
+    client::Busy,
+    error::{Reason, io_source},
+    exchange::Exchange,
+    upstream::Connection,
+};
 
 /// How far the client's body has come, for whoever waits for the response.
 #[derive(Debug)]
@@ -30,9 +36,7 @@ pub(crate) struct Upload {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UploadState {
-    /// Nothing was read of it: the whole body could still go to another backend.
-    Untouched,
-    /// Part of it is gone to the backend.
+    /// There is more to come.
     Moving,
     /// All of it is.
     Done,
@@ -46,7 +50,7 @@ impl Upload {
     fn new(busy: Rc<Busy>) -> Rc<Self> {
         Rc::new(Self {
             moved: Cell::new(Instant::now()),
-            state: Cell::new(UploadState::Untouched),
+            state: Cell::new(UploadState::Moving),
             waits_for_client: Cell::new(false),
             _busy: busy,
         })
@@ -68,7 +72,7 @@ impl Upload {
 
     /// Whether there is more to come.
     pub(crate) fn is_under_way(&self) -> bool {
-        matches!(self.state(), UploadState::Untouched | UploadState::Moving)
+        self.state() == UploadState::Moving
     }
 }
 
@@ -124,7 +128,7 @@ impl Body for RequestBody {
             Poll::Ready(Some(Ok(_))) if incoming.is_end_stream() => {
                 upload.state.set(UploadState::Done);
             }
-            Poll::Ready(Some(Ok(_))) => upload.state.set(UploadState::Moving),
+            Poll::Ready(Some(Ok(_))) => {}
             Poll::Ready(None) => upload.state.set(UploadState::Done),
             Poll::Ready(Some(Err(error))) => {
                 let reason =
@@ -153,16 +157,11 @@ impl Body for RequestBody {
 
 /// Whether a client broke off its body, rather than sent one that is not valid.
 fn is_broken_off(error: &hyper::Error) -> bool {
-    use std::{error::Error, io};
-    let mut source = error.source();
-    while let Some(inner) = source {
-        if let Some(error) = inner.downcast_ref::<io::Error>() {
-            let invalid = [io::ErrorKind::InvalidData, io::ErrorKind::InvalidInput];
-            return !invalid.contains(&error.kind());
-        }
-        source = inner.source();
+    match io_source(error).map(io::Error::kind) {
+        Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => false,
+        Some(_) => true,
+        None => !error.is_parse(),
     }
-    !error.is_parse()
 }
 
 /// The body of a response to a client.

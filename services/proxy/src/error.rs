@@ -3,8 +3,22 @@
 //! This is the one place that makes status codes. The text of the underlying error goes to the
 //! log, never to a client.
 
+use std::io;
+
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
+
+/// The system's error at the root of a library's.
+pub(crate) fn io_source<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if let Some(error) = inner.downcast_ref::<io::Error>() {
+            return Some(error);
+        }
+        source = inner.source();
+    }
+    None
+}
 
 /// Why a request failed. The names are the reason tokens of logs, metrics and `Proxy-Status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

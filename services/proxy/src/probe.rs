@@ -17,6 +17,7 @@ use tokio::{sync::mpsc, time::Instant};
 use crate::{
     connect::{ConnectError, connect},
     control::Control,
+    error::io_source,
     settings::{Probe, ProbeKind},
 };
 
@@ -128,14 +129,7 @@ fn judge(status: StatusCode) -> Result<String, String> {
 
 /// The system's reason at the root of a client error, or the error's own text.
 fn source_reason(error: &reqwest::Error) -> String {
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        if let Some(error) = inner.downcast_ref::<io::Error>() {
-            return reason(error);
-        }
-        source = inner.source();
-    }
-    "the answer was no HTTP response".to_owned()
+    io_source(error).map_or_else(|| "the answer was no HTTP response".to_owned(), reason)
 }
 
 fn reason(error: &io::Error) -> String {

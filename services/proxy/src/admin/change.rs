@@ -7,12 +7,12 @@ use axum::{
     body::Bytes,
     extract::{Path, State},
 };
-use balance::{Change, Refused, WEIGHT_MAX};
+use balance::{BackendId, Change, Refused, WEIGHT_MAX};
 use chassis::{problem::Problem, units};
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 
-use super::{Admin, Caller, actor, backend_id, find_backend, find_pool, no_backend, view};
+use super::{Admin, Caller, actor, find_backend, find_pool, no_backend, view};
 
 /// Longer reasons do not help on a page; the whole log of a day does not belong here.
 const REASON_LONGEST: usize = 500;
@@ -61,7 +61,7 @@ pub(super) async fn patch(
     find_pool(&admin, &pool)?;
     let mut change = parse(&headers, &body)?;
     change.actor = Some(actor(&caller, &headers));
-    let result = admin.control.apply(|pool, now| pool.change(&backend_id(&id), &change, now));
+    let result = admin.control.apply(|pool, now| pool.change(&BackendId::new(&id), &change, now));
     match result {
         Ok(()) => {
             admin.fence.pass().await;

@@ -16,7 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use balance::{BackendId, Effective};
+use balance::Effective;
 use chassis::{access, problem::Problem, shutdown::Shutdown};
 use http::{HeaderMap, Method, StatusCode, header};
 
@@ -192,8 +192,4 @@ fn actor(caller: &Extension<Caller>, headers: &HeaderMap) -> String {
         }
         None => address.to_string(),
     }
-}
-
-fn backend_id(id: &str) -> BackendId {
-    BackendId::new(id)
 }
