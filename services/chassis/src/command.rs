@@ -1,9 +1,13 @@
 //! The frame of each binary's `main`: read settings, do the small tasks, set up logging.
 
-use std::{ffi::OsString, process::ExitCode, time::Duration};
+use std::{
+    ffi::OsString,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use crate::{
-    settings::{self, Refusal, Settings, Task},
+    settings::{self, Healthcheck, Refusal, Settings, Task},
     telemetry,
 };
 
@@ -14,6 +18,8 @@ pub const EXIT_UNAVAILABLE: u8 = 69;
 
 /// How long `healthcheck` waits. Below the 3 s that Compose files and kubelets commonly allow.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Before `healthcheck --wait` asks again: soon enough for a person, seldom enough for a service.
+const HEALTHCHECK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Reads the settings of this process and starts logging.
 ///
@@ -52,9 +58,9 @@ pub fn settings<S: Settings>() -> Result<S, ExitCode> {
             println!("{}: the settings are good", S::PROGRAM);
             Err(ExitCode::SUCCESS)
         }
-        Task::Healthcheck(url) => {
+        Task::Healthcheck(Healthcheck { url, wait }) => {
             let own = || format!("http://{}/readyz", loaded.settings.health_address());
-            Err(match ask(&url.map_or_else(own, Into::into)) {
+            Err(match ask_for(&url.map_or_else(own, Into::into), wait) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(why) => {
                     eprintln!("{}: not ready: {why}", S::PROGRAM);
@@ -81,8 +87,8 @@ fn lossy(text: &OsString) -> String {
     text.to_string_lossy().into_owned()
 }
 
-/// Whether `url` answers with success.
-fn ask(url: &str) -> Result<(), String> {
+/// Whether `url` answers with success, now or within `wait`. The last answer tells why not.
+fn ask_for(url: &str, wait: Duration) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -93,14 +99,35 @@ fn ask(url: &str) -> Result<(), String> {
             .timeout(HEALTHCHECK_TIMEOUT)
             .build()
             .map_err(|error| error.to_string())?;
-        let answer = client.get(url).send().await;
-        let answer = answer.map_err(|_| format!("no answer from {url}"))?;
-        if answer.status().is_success() {
-            return Ok(());
+        let deadline = Instant::now() + wait;
+        loop {
+            match ask(&client, url).await {
+                Err(_) if Instant::now() + HEALTHCHECK_PAUSE <= deadline => {
+                    tokio::time::sleep(HEALTHCHECK_PAUSE).await;
+                }
+                answer => return answer,
+            }
         }
-        let status = answer.status();
-        Err(format!("{status}: {}", answer.text().await.unwrap_or_default().trim()))
     })
+}
+
+async fn ask(client: &reqwest::Client, url: &str) -> Result<(), String> {
+    let answer = client.get(url).send().await;
+    let answer = answer.map_err(|error| format!("no answer from {url}: {}", root(&error)))?;
+    if answer.status().is_success() {
+        return Ok(());
+    }
+    let status = answer.status();
+    Err(format!("{status}: {}", answer.text().await.unwrap_or_default().trim()))
+}
+
+/// The error at the bottom, which says what happened; those above say where.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut root = error;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    root.to_string()
 }
 
 #[cfg(test)]
@@ -112,37 +139,56 @@ mod tests {
 
     use super::*;
 
-    /// What [`ask`] makes of a server that gives this answer, or of none.
-    fn asked(answer: Option<&'static str>) -> Result<(), String> {
+    /// What [`ask_for`] makes of a server that gives these answers one after the other, or of none.
+    fn asked(answers: &[&'static str], wait: Duration) -> Result<(), String> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/readyz", listener.local_addr().unwrap());
-        let server = answer.map(|answer| {
+        let answers = answers.to_vec();
+        let server = (!answers.is_empty()).then(|| {
             let listener = listener.try_clone().unwrap();
-            std::thread::spawn(move || {
-                let (mut stream, _) = listener.accept().unwrap();
-                // The end of the request's head, so that nothing unread resets the connection.
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    let mut byte = [0];
-                    stream.read_exact(&mut byte).unwrap();
-                    head.extend(byte);
-                }
-                stream.write_all(answer.as_bytes()).unwrap();
-            })
+            std::thread::spawn(move || answers.into_iter().for_each(|text| answer(&listener, text)))
         });
         drop(listener);
-        let result = ask(&url);
+        let result = ask_for(&url, wait);
         if let Some(thread) = server {
             thread.join().unwrap();
         }
         result
     }
 
+    fn answer(listener: &TcpListener, answer: &str) {
+        let (mut stream, _) = listener.accept().unwrap();
+        // The end of the request's head, so that nothing unread resets the connection.
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        stream.write_all(answer.as_bytes()).unwrap();
+    }
+
+    const READY: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    const STOPPING: &str = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\
+                            Content-Length: 9\r\n\r\nstopping\n";
+
     #[test]
     fn a_healthcheck_passes_on_success_only_and_says_why_it_failed() {
-        assert_eq!(asked(Some("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")), Ok(()));
-        let stopping = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9\r\n\r\nstopping\n";
-        assert!(asked(Some(stopping)).unwrap_err().contains("stopping"));
-        assert!(asked(None).unwrap_err().contains("no answer"));
+        let once = |answers| asked(answers, Duration::ZERO);
+        assert_eq!(once(&[READY]), Ok(()));
+        assert!(once(&[STOPPING]).unwrap_err().contains("stopping"));
+        let refused = once(&[]).unwrap_err();
+        assert!(refused.contains("no answer") && refused.contains("refused"), "{refused}");
+    }
+
+    #[test]
+    fn a_healthcheck_that_waits_passes_once_the_service_is_ready() {
+        assert_eq!(asked(&[STOPPING, STOPPING, READY], Duration::from_secs(60)), Ok(()));
+    }
+
+    #[test]
+    fn a_healthcheck_waits_no_longer_than_it_was_told() {
+        let refused = asked(&[STOPPING], HEALTHCHECK_PAUSE / 2).unwrap_err();
+        assert!(refused.contains("stopping"), "{refused}");
     }
 }

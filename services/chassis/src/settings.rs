@@ -6,13 +6,13 @@
 //! and [`Settings::parse`] turns it into the valid type that the program uses. Everything is a
 //! string up to there so that *all* mistakes can be told at once: serde alone stops at the first.
 
-use std::{collections::BTreeMap, ffi::OsString, fmt};
+use std::{collections::BTreeMap, ffi::OsString, fmt, time::Duration};
 
 use clap::parser::ValueSource;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use crate::telemetry::LogSettings;
+use crate::{telemetry::LogSettings, units};
 
 /// What a service must say about its settings to be read by [`load`].
 pub trait Settings: Sized {
@@ -94,9 +94,17 @@ pub enum Task {
     Run,
     /// Validate the settings and leave.
     Check,
-    /// Ask the running service whether it is ready, or another URL whether it answers with
-    /// success, and leave.
-    Healthcheck(Option<Url>),
+    /// Ask whether a service is ready, and leave.
+    Healthcheck(Healthcheck),
+}
+
+/// What the `healthcheck` subcommand asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Healthcheck {
+    /// Another URL than the running service's own `/readyz`.
+    pub url: Option<Url>,
+    /// For how long to ask again after a no; zero is a single try.
+    pub wait: Duration,
 }
 
 /// Settings that were read, and what was odd about them.
@@ -151,6 +159,14 @@ pub fn command<S: Settings>() -> clap::Command {
                     .value_name("URL")
                     .value_parser(plain_url)
                     .help("Ask this instead; for checks from another container"),
+            )
+            .arg(
+                clap::Arg::new("wait")
+                    .long("wait")
+                    .value_name("DURATION")
+                    .default_value("0s")
+                    .value_parser(units::duration)
+                    .help("Ask again until it is ready, for at most this long"),
             ),
     )
 }
@@ -209,7 +225,10 @@ pub fn load<S: Settings>(
         .ok();
     let settings = raw.and_then(|raw| S::parse(raw, &mut mistakes));
     let task = match (matches.subcommand(), matches.get_flag("check")) {
-        (Some((_, options)), _) => Task::Healthcheck(options.get_one("url").cloned()),
+        (Some((_, options)), _) => Task::Healthcheck(Healthcheck {
+            url: options.get_one("url").cloned(),
+            wait: options.get_one("wait").copied().unwrap_or_default(),
+        }),
         (None, true) => Task::Check,
         (None, false) => Task::Run,
     };
@@ -248,7 +267,6 @@ fn service_link(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units;
 
     #[derive(Debug)]
     struct Example {
@@ -348,17 +366,30 @@ mod tests {
     fn check_and_healthcheck_are_told_apart_from_a_run() {
         assert_eq!(read(&[], &[]).unwrap().task, Task::Run);
         assert_eq!(read(&["--check"], &[]).unwrap().task, Task::Check);
-        assert_eq!(read(&["healthcheck"], &[]).unwrap().task, Task::Healthcheck(None));
+        let healthcheck = Healthcheck { url: None, wait: Duration::ZERO };
+        assert_eq!(read(&["healthcheck"], &[]).unwrap().task, Task::Healthcheck(healthcheck));
     }
 
     #[test]
     fn a_healthcheck_can_ask_another_url_but_only_one_that_it_could_open() {
         let there = "http://elsewhere:8080/path";
         let task = read(&["healthcheck", "--url", there], &[]).unwrap().task;
-        assert_eq!(task, Task::Healthcheck(Some(there.parse().unwrap())));
+        let healthcheck = Healthcheck { url: there.parse().ok(), wait: Duration::ZERO };
+        assert_eq!(task, Task::Healthcheck(healthcheck));
         for url in ["elsewhere:8080", "https://elsewhere/", "/path"] {
             let refusal = read(&["healthcheck", "--url", url], &[]).unwrap_err();
             assert!(matches!(refusal, Refusal::CommandLine(_)), "{url}");
         }
+    }
+
+    #[test]
+    fn a_healthcheck_may_be_told_to_wait_in_the_units_of_all_durations() {
+        let Task::Healthcheck(asked) = read(&["healthcheck", "--wait", "20s"], &[]).unwrap().task
+        else {
+            panic!("it is no healthcheck");
+        };
+        assert_eq!(asked.wait, Duration::from_secs(20));
+        let refusal = read(&["healthcheck", "--wait", "20"], &[]).unwrap_err();
+        assert!(matches!(refusal, Refusal::CommandLine(_)));
     }
 }
