@@ -74,14 +74,18 @@ fn about(answer: &Answer) -> Headline {
             2 => "Both backends serve".to_owned(),
             _ => format!("All {total} backends serve"),
         };
+        let degraded: Vec<&Backend> =
+            backends.into_iter().filter(|backend| backend.is_degraded()).collect();
         return match failing {
             Some(failing) => say(Tone::Bad, who + &failing),
+            None if !degraded.is_empty() => {
+                say(Tone::Busy, format!("{who}, but {}", naming_degraded(&degraded)))
+            }
             None if !answer.proxy.ready => say(Tone::Busy, who + ", but the proxy is not ready"),
             None => say(Tone::Good, who),
         };
     }
-    let missing: Vec<&Backend> =
-        backends.into_iter().filter(|backend| backend.effective != Effective::Serving).collect();
+    let missing: Vec<&Backend> = backends.into_iter().filter(|backend| !backend.serves()).collect();
     // What an operator took out is no trouble; what failed is.
     let broken = missing
         .iter()
@@ -93,6 +97,13 @@ fn about(answer: &Answer) -> Headline {
         failing.map(|failing| failing.replacen(", but", ";", 1)).unwrap_or_default()
     );
     say(tone, sentence)
+}
+
+fn naming_degraded(degraded: &[&Backend]) -> String {
+    match degraded {
+        [one] => format!("{} is degraded", one.id),
+        more => format!("{} of them are degraded", more.len()),
+    }
 }
 
 /// What is wrong: by name if there are few, else how many of each. Failures come before an
@@ -234,7 +245,7 @@ mod tests {
         let (a, b, c) = (("a", "serving"), ("b", "serving"), ("c", "serving"));
         let down = ("d", "down");
         type Case<'a> = (&'a [(&'a str, &'a str)], f64, Tone, &'a str);
-        let cases: [Case<'_>; 9] = [
+        let cases: [Case<'_>; 11] = [
             (&[], 0.0, Tone::Busy, "There are no backends yet"),
             (&[a], 0.0, Tone::Good, "The only backend serves"),
             (&[a, b], 0.0, Tone::Good, "Both backends serve"),
@@ -243,6 +254,8 @@ mod tests {
             (&[a, b, down], 0.0, Tone::Bad, "2 of 3 serve: d is down"),
             (&[a, ("b", "maint")], 0.0, Tone::Busy, "1 of 2 serve: b is set not ready"),
             (&[down], 0.0, Tone::Bad, "No backend serves: d is down"),
+            (&[a, ("b", "degraded")], 0.0, Tone::Busy, "Both backends serve, but b is degraded"),
+            (&[a, ("b", "ejected")], 0.0, Tone::Bad, "1 of 2 serve: b is ejected"),
             (
                 &[("p", "draining"), ("q", "drained"), ("r", "ejected"), a],
                 0.0,

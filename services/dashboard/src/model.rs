@@ -4,7 +4,7 @@
 //! state, and the page still shows the rest. Only what tells the admin API from any other server,
 //! `proxy` and `pools`, must be there.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 /// The answer of `GET /v1/pools`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -126,6 +126,7 @@ pub(crate) struct Backend {
     #[serde(default)]
     pub(crate) weight: u32,
     /// The operator's intent.
+    #[serde(default, deserialize_with = "known")]
     pub(crate) admin: Admin,
     /// Since when.
     #[serde(default)]
@@ -140,6 +141,7 @@ pub(crate) struct Backend {
     #[serde(default)]
     pub(crate) admin_expires_at: Option<String>,
     /// What the proxy observed.
+    #[serde(default, deserialize_with = "known")]
     pub(crate) health: Health,
     /// Since when.
     #[serde(default)]
@@ -148,7 +150,11 @@ pub(crate) struct Backend {
     #[serde(default)]
     pub(crate) health_reason: String,
     /// What follows from both.
+    #[serde(default, deserialize_with = "known")]
     pub(crate) effective: Effective,
+    /// Whether it may get requests.
+    #[serde(default)]
+    pub(crate) eligible: Option<bool>,
     /// Why, in sentences.
     #[serde(default)]
     pub(crate) reasons: Vec<String>,
@@ -180,7 +186,7 @@ pub(crate) struct Probe {
 }
 
 /// The operator's intent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Admin {
     /// Takes traffic if healthy.
@@ -190,12 +196,13 @@ pub(crate) enum Admin {
     /// Out of service; "not ready" on the page.
     Maint,
     /// A word of a newer proxy.
+    #[default]
     #[serde(other)]
     Unknown,
 }
 
 /// What the proxy observed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Health {
     /// Not probed often enough yet.
@@ -209,16 +216,19 @@ pub(crate) enum Health {
     /// Taken out for bad answers.
     Ejected,
     /// A word of a newer proxy.
+    #[default]
     #[serde(other)]
     Unknown,
 }
 
 /// Whether a backend takes traffic, from admin state and health together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Effective {
     /// Takes traffic.
     Serving,
+    /// Takes traffic, but less of it, or only for want of a better one.
+    Degraded,
     /// Waits for its first probes.
     Checking,
     /// Failed.
@@ -232,6 +242,7 @@ pub(crate) enum Effective {
     /// Taken out for bad answers.
     Ejected,
     /// A word of a newer proxy.
+    #[default]
     #[serde(other)]
     Unknown,
 }
@@ -269,6 +280,33 @@ fn yes() -> bool {
     true
 }
 
+/// A state that we know, or the unknown one for anything else, whatever its type: one field of
+/// one backend must not take the page away.
+fn known<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(from: D) -> Result<T, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
+impl Backend {
+    /// Whether it takes traffic. A state that we do not know is explained by the flag beside it.
+    #[must_use]
+    pub(crate) fn serves(&self) -> bool {
+        match self.effective {
+            Effective::Serving | Effective::Degraded => true,
+            Effective::Unknown => self.eligible == Some(true),
+            _ => false,
+        }
+    }
+
+    /// Whether it takes traffic although something is wrong with it.
+    #[must_use]
+    pub(crate) fn is_degraded(&self) -> bool {
+        self.serves()
+            && (self.effective == Effective::Degraded
+                || matches!(self.health, Health::Degraded | Health::Ejected))
+    }
+}
+
 impl Pool {
     /// Requests that are being answered by its backends.
     #[must_use]
@@ -279,7 +317,7 @@ impl Pool {
     /// How many backends take traffic.
     #[must_use]
     pub(crate) fn serving(&self) -> usize {
-        self.backends.iter().filter(|backend| backend.effective == Effective::Serving).count()
+        self.backends.iter().filter(|backend| backend.serves()).count()
     }
 }
 

@@ -185,11 +185,11 @@ fn state(backend: &Backend) -> Markup {
 }
 
 fn health(backend: &Backend, now: SystemTime) -> Markup {
-    let (word, tone) = backend.health.show();
+    let (word, tone, shape) = backend.health.show();
     let since = since(backend.health_since.as_deref(), now);
     html! {
         span {
-            strong.(tone.class()) { (word) }
+            strong.(tone.class()) { (icon(shape)) (word) }
             @if let (Some(since), Some(at)) = (since, &backend.health_since) {
                 " " time.quiet datetime=(at) title=(at) { "for " (since) }
             }

@@ -96,27 +96,28 @@ impl Effective {
     pub(crate) fn show(self) -> (&'static str, Tone, &'static str) {
         match self {
             Self::Serving => ("Serving", Tone::Good, "check"),
+            Self::Degraded => ("Degraded", Tone::Busy, "low"),
             Self::Checking => ("Checking", Tone::Busy, "clock"),
             Self::Down => ("Down", Tone::Bad, "cross"),
             Self::Draining => ("Draining", Tone::Busy, "drain"),
             Self::Drained => ("Drained", Tone::Idle, "pause"),
             Self::Maint => ("Not ready", Tone::Idle, "stop"),
             Self::Ejected => ("Ejected", Tone::Bad, "eject"),
-            Self::Unknown => ("Unknown", Tone::Busy, "clock"),
+            Self::Unknown => ("Unknown", Tone::Busy, "question"),
         }
     }
 }
 
 impl Health {
-    /// The word and the tone.
-    pub(crate) fn show(self) -> (&'static str, Tone) {
+    /// The word, the tone, and the id of the icon.
+    pub(crate) fn show(self) -> (&'static str, Tone, &'static str) {
         match self {
-            Self::Checking => ("Checking", Tone::Busy),
-            Self::Up => ("Up", Tone::Good),
-            Self::Degraded => ("Degraded", Tone::Busy),
-            Self::Down => ("Down", Tone::Bad),
-            Self::Ejected => ("Ejected", Tone::Bad),
-            Self::Unknown => ("Unknown", Tone::Busy),
+            Self::Checking => ("Checking", Tone::Busy, "clock"),
+            Self::Up => ("Up", Tone::Good, "check"),
+            Self::Degraded => ("Degraded", Tone::Busy, "low"),
+            Self::Down => ("Down", Tone::Bad, "cross"),
+            Self::Ejected => ("Ejected", Tone::Bad, "eject"),
+            Self::Unknown => ("Unknown", Tone::Busy, "question"),
         }
     }
 }
@@ -157,6 +158,7 @@ impl Admin {
 pub(crate) fn predicate(backend: &Backend) -> &'static str {
     match backend.effective {
         Effective::Serving => "serves",
+        Effective::Degraded => "is degraded",
         Effective::Checking => "is being checked",
         Effective::Down => "is down",
         Effective::Draining => "is draining",

@@ -116,11 +116,33 @@ async fn a_proxy_of_another_version_is_still_shown() {
         "proxy": {"started_at": "some time", "news": [1, 2]},
         "pools": [{"name": "default", "backends": [
             {"id": "a", "admin": "asleep", "health": "sleepy", "effective": "dreaming"},
+            {"id": "b", "admin": null, "health": 7, "effective": {"state": "new"}, "eligible": true},
+            {"id": "c"},
         ]}],
     }));
     let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
     let page = dashboard.text("/").await;
-    assert!(page.contains("No backend serves: a does not serve"), "{page}");
+    assert!(page.contains("1 of 3 serve: a does not serve, c does not serve"), "{page}");
+}
+
+#[tokio::test]
+async fn degraded_and_ejected_have_a_word_a_colour_and_a_shape_of_their_own() {
+    let mut degraded = backend("a:1");
+    degraded["health"] = json!("degraded");
+    let mut ejected = backend("b:1");
+    (ejected["health"], ejected["effective"]) = (json!("ejected"), json!("ejected"));
+    let admin = FakeAdmin::start(pools(&[degraded, ejected, backend("c:1")]));
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let page = dashboard.text("/").await;
+    assert!(page.contains("2 of 3 serve: b:1 is ejected"), "{page}");
+    let shapes: std::collections::BTreeSet<&str> = ["busy", "bad", "good"]
+        .iter()
+        .map(|tone| {
+            let health = page.split(&format!("<strong class=\"{tone}\"><svg")).nth(1).unwrap();
+            health.split(" d=\"").nth(1).unwrap().split('"').next().unwrap()
+        })
+        .collect();
+    assert_eq!(shapes.len(), 3, "colour is not the only sign");
 }
 
 #[tokio::test]
