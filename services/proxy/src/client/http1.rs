@@ -1,0 +1,111 @@
+//! A client's connection of HTTP/1.1 or 1.0: requests one after the other.
+
+use std::{
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
+
+use super::{
+    activity::{Activity, Busy, Phase},
+    io::ClientIo,
+};
+use crate::{
+    forward::forward,
+    headers::Client,
+    worker::{Stage, Worker},
+};
+
+/// The answer to a head that did not come in time. hyper holds no request to answer here.
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
+    content-length: 0\r\nproxy-status: evenkeel; error=http_request_error; \
+    details=\"request_timeout\"\r\n\r\n";
+
+/// At the end of a stop, what a connection that was accepted but has not said anything yet gets to
+/// send its request: a client that has just connected is about to.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
+/// Serves a client's connection to its end.
+pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: Client) {
+    let client = Rc::new(client);
+    let activity = Activity::new();
+    let service = {
+        let (worker, activity) = (Rc::clone(&worker), Arc::clone(&activity));
+        service_fn(move |request| {
+            let (worker, client) = (Rc::clone(&worker), Rc::clone(&client));
+            let busy = Rc::new(Busy::new(&activity));
+            async move {
+                Ok::<_, std::convert::Infallible>(forward(worker, client, busy, request).await)
+            }
+        })
+    };
+    let io = ClientIo { stream: TokioIo::new(stream), activity: Arc::clone(&activity) };
+    let mut connection = http1::Builder::new()
+        // Ours; see the module above.
+        .header_read_timeout(None)
+        .serve_connection(io, service)
+        .with_upgrades();
+    let mut finishing = worker.stage.clone();
+    let mut finishing = std::pin::pin!(finishing.wait_for(|stage| *stage >= Stage::Finishing));
+    let mut is_finishing = false;
+    let timeouts = &worker.settings.timeouts;
+    // The shortest of the limits: nothing can end sooner.
+    let look = timeouts.header.min(timeouts.idle).min(timeouts.write);
+    let mut timer = std::pin::pin!(tokio::time::sleep(look));
+    loop {
+        tokio::select! {
+            biased;
+            // A broken connection concerns only its client; requests have recorded their ends.
+            result = &mut connection => {
+                if result.is_err_and(|error| error.is_parse()) {
+                    worker.gauges.invalid_heads.fetch_add(1, Ordering::Relaxed);
+                }
+                return;
+            }
+            () = timer.as_mut() => {
+                let now = Instant::now();
+                if is_finishing && activity.is(Phase::Idle) && !activity.is_blocked() {
+                    return;
+                }
+                match activity.deadline(timeouts) {
+                    Some(deadline) if deadline <= now => break,
+                    deadline => {
+                        let look = if is_finishing { look.min(FIRST_REQUEST) } else { look };
+                        let next = deadline.unwrap_or(now + look).min(now + look);
+                        timer.as_mut().reset(next);
+                    }
+                }
+            }
+            _ = finishing.as_mut(), if !is_finishing => {
+                is_finishing = true;
+                timer.as_mut().reset(Instant::now() + FIRST_REQUEST);
+                // What is sending a head, is taking its last response or has yet to say anything
+                // gets its time; responses ask to close by now. All others close once the request
+                // that is being served has ended.
+                let waits = activity.is(Phase::Head) || activity.is_blocked();
+                if !waits && !activity.awaits_first_request() {
+                    std::pin::Pin::new(&mut connection).graceful_shutdown();
+                }
+            }
+        }
+    }
+    let why = match () {
+        () if activity.is_blocked() => &worker.gauges.write_timeouts,
+        () if activity.is(Phase::Head) => &worker.gauges.header_timeouts,
+        () => &worker.gauges.idle_timeouts,
+    };
+    why.fetch_add(1, Ordering::Relaxed);
+    if activity.is(Phase::Head)
+        && !activity.is_blocked()
+        && let Some(parts) = connection.into_parts()
+    {
+        let mut stream = parts.io.stream.into_inner();
+        // The client may be gone; then it needs no answer.
+        let _ = stream.write_all(TOO_SLOW).await;
+        let _ = stream.shutdown().await;
+    }
+}
