@@ -41,6 +41,12 @@ impl Clock {
         humantime::format_rfc3339_millis(self.wall - BEFORE_START + time.since_start()).to_string()
     }
 
+    /// The wall clock's time since 1970, as it goes on from the start of the process.
+    pub(crate) fn unix(&self) -> Duration {
+        let start = self.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        start + self.start.elapsed()
+    }
+
     /// The moment that a text of [`Self::text`] means; one before all times is the origin.
     pub(crate) fn parse(&self, text: &str) -> Option<Time> {
         let moment = humantime::parse_rfc3339(text).ok()?;

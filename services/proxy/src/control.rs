@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::{clock::Clock, events::Events, state_file::StateFile};
 
 /// The only pool so far.
-const POOL: &str = "default";
+pub(crate) const POOL: &str = "default";
 
 /// Failures that may wait to be told to the pool. When more come at once they are dropped: the
 /// first few of a burst say all there is to say.

@@ -19,6 +19,8 @@ mod fence;
 mod forward;
 pub mod hash_key;
 mod headers;
+mod history;
+mod latency;
 mod metrics;
 mod probe;
 pub mod settings;
@@ -45,6 +47,7 @@ use crate::{
     clock::Clock,
     control::{Control, Inbox},
     fence::Fence,
+    history::History,
     metrics::ProxyCollector,
     probe::ProbeCounts,
     settings::{ProbeKind, Settings},
@@ -176,6 +179,7 @@ fn start_control(
     inbox: Inbox,
 ) -> std::io::Result<()> {
     let sampler = Arc::new(Sampler::default());
+    let history = Arc::new(History::new());
     let probes = Arc::new(ProbeCounts::default());
     let registry = chassis::metrics::registry("proxy");
     let collector = ProxyCollector {
@@ -187,6 +191,7 @@ fn start_control(
     let admin = Admin {
         control: Arc::clone(control),
         sampler: Arc::clone(&sampler),
+        history: Arc::clone(&history),
         settings: Arc::clone(settings),
         fence,
         shutdown: shutdown.clone(),
@@ -198,7 +203,7 @@ fn start_control(
     tokio::spawn(control::drive(inbox_control, inbox.failures));
     tokio::spawn(probe::run(Arc::clone(control), settings.probe.clone(), probes, inbox.probes));
     tokio::spawn(discovery::run(Arc::clone(control), settings.source.clone()));
-    tokio::spawn(traffic::run(sampler, Arc::clone(stats), Arc::clone(control)));
+    tokio::spawn(traffic::run(sampler, Arc::clone(stats), Arc::clone(control), history));
     // The admin port outlives the workers: it ends with the process.
     let (_, never) = chassis::shutdown::channel();
     let plan = settings.stop;

@@ -16,6 +16,8 @@ use serde::Serialize;
 
 use crate::{
     control::Control,
+    history::{self, History, Second},
+    latency::Latency,
     stats::{NO_BACKEND, Recent, Stats},
 };
 
@@ -42,7 +44,13 @@ pub(crate) struct Traffic {
     p95_ms: Option<f64>,
     p99_ms: Option<f64>,
     window_seconds: u64,
+    /// The durations behind the percentiles, for whoever adds up several proxies.
+    latency: Latency,
 }
+
+/// Buckets of a window's [`Latency`]: at scale 6, a per cent, they hold four powers of two, and a
+/// backend's JSON stays below 3 KiB.
+const LATENCY_BUCKETS: usize = 256;
 
 /// The latest [`Traffic`] of each backend and of all.
 #[derive(Debug, Default)]
@@ -64,14 +72,18 @@ impl Sampler {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes a sample.
-    pub(crate) fn sample(&self, stats: &Stats) {
+    /// Takes a sample, and gives what came since the one before.
+    pub(crate) fn sample(&self, stats: &Stats) -> BTreeMap<String, Second> {
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = stats.take_recent();
         history.retain(|id, _| recent.contains_key(id));
+        let mut grown = BTreeMap::new();
         for (id, sample) in recent {
             // A new series begins at nothing, so that its first requests count.
-            let samples = history.entry(id).or_insert_with(|| [Recent::default()].into());
+            let samples = history.entry(id.clone()).or_insert_with(|| [Recent::default()].into());
+            if let Some(before) = samples.back() {
+                grown.insert(id, sample.since(before));
+            }
             samples.push_back(sample);
             // One more than the window: rates are differences.
             if samples.len() > WINDOW + 1 {
@@ -83,19 +95,45 @@ impl Sampler {
         let pool = traffic(&history.values().collect::<Vec<_>>());
         let backends = backends.into_iter().filter(|(id, _)| id != NO_BACKEND).collect();
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Latest { backends, pool };
+        grown
     }
 }
 
-/// Samples until the process ends.
-pub(crate) async fn run(sampler: Arc<Sampler>, stats: Arc<Stats>, control: Arc<Control>) {
-    let mut every = tokio::time::interval(EVERY);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+impl Recent {
+    fn since(&self, before: &Self) -> Second {
+        let grown = |now: u64, before: u64| u32::try_from(now.saturating_sub(before));
+        Second {
+            requests: grown(self.requests_total, before.requests_total).unwrap_or(u32::MAX),
+            errors: grown(self.errors_total, before.errors_total).unwrap_or(u32::MAX),
+            in_flight: 0,
+            latency: Latency::from(&self.durations),
+        }
+    }
+}
+
+/// Samples until the process ends, at whole and half seconds of the wall clock, so that the seconds
+/// of several proxies are the same ones.
+pub(crate) async fn run(
+    sampler: Arc<Sampler>,
+    stats: Arc<Stats>,
+    control: Arc<Control>,
+    history: Arc<History>,
+) {
+    let since = control.clock.unix().subsec_nanos() % EVERY.subsec_nanos();
+    let first = tokio::time::Instant::now() + (EVERY - Duration::from_nanos(since.into()));
+    let mut every = tokio::time::interval_at(first, EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         every.tick().await;
-        let present: Vec<BackendId> = control
-            .read(|pool| pool.view().backends.into_iter().map(|backend| backend.id).collect());
+        let backends = control.read(|pool| pool.view().backends);
+        let present: Vec<BackendId> = backends.iter().map(|backend| backend.id.clone()).collect();
         stats.forget(&present, control.clock.now());
-        sampler.sample(&stats);
+        let mut grown = sampler.sample(&stats);
+        for backend in backends {
+            let second = grown.entry(backend.id.to_string()).or_default();
+            second.in_flight = backend.member.in_flight();
+        }
+        history.record(history::half_second(control.clock.unix()), grown);
     }
 }
 
@@ -134,6 +172,7 @@ fn traffic(series: &[&VecDeque<Recent>]) -> Traffic {
         p95_ms: percentile(0.95),
         p99_ms: percentile(0.99),
         window_seconds: (EVERY * WINDOW as u32).as_secs(),
+        latency: Latency::from(&durations).fit(LATENCY_BUCKETS),
     }
 }
 

@@ -35,6 +35,47 @@ async fn the_state_of_every_backend_can_be_read() {
 }
 
 #[tokio::test]
+async fn the_last_hour_can_be_read_second_by_second_and_adds_up() {
+    let world = World::start(2, &[]).await;
+    world.spread(10).await;
+    let sum = |series: &Value, name: &str| -> u64 {
+        series[name].as_array().unwrap().iter().filter_map(Value::as_u64).sum()
+    };
+    let pool = async |query: &str| {
+        world.admin_json(&format!("/v1/history?{query}")).await["pools"][0].clone()
+    };
+    world
+        .until("ten requests in the history", async || {
+            sum(&pool("").await["series"], "requests") == 10
+        })
+        .await;
+    let all = world.admin_json("/v1/history").await;
+    assert_eq!((&all["resolution_seconds"], &all["slots"]), (&json!(1), &json!(3600)));
+    let latencies = all["pools"][0]["series"]["latency"].as_array().unwrap();
+    let counted: u64 = latencies
+        .iter()
+        .filter_map(|latency| latency["buckets"].as_array())
+        .flat_map(|buckets| buckets.iter().skip(1).step_by(2).filter_map(Value::as_u64))
+        .sum();
+    assert_eq!(counted, 10, "each duration is in one bucket");
+    let one = pool(&format!("backend={}&resolution=60&latency=false", world.id(0))).await;
+    assert_eq!(sum(&one["backends"][0]["series"], "requests"), 5);
+    assert!(one["series"]["latency"].is_null());
+    let now = world.admin_json("/v1/pools").await;
+    let buckets = now["pools"][0]["traffic"]["latency"]["buckets"].as_array().unwrap();
+    assert!(buckets.len() >= 2 && now["pools"][0]["traffic"]["latency"]["scale"] == 7);
+    for (query, status, words) in [
+        ("resolution=0", 400, "1 to 3600"),
+        ("since=1", 400, "unknown field"),
+        ("backend=nobody", 404, "no backend"),
+    ] {
+        let answer = world.client.get(world.admin_url(&format!("/v1/history?{query}")));
+        let (found, detail) = problem(answer.send().await.unwrap()).await;
+        assert!(found == status && detail.contains(words), "{query}: {found} {detail}");
+    }
+}
+
+#[tokio::test]
 async fn after_the_answer_no_request_reaches_a_drained_backend_and_ready_brings_it_back() {
     let world = World::start(3, &[]).await;
     let id = world.id(1);

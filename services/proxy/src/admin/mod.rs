@@ -5,6 +5,7 @@
 
 mod change;
 mod events;
+mod history;
 mod view;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -20,13 +21,16 @@ use balance::Effective;
 use chassis::{access, problem::Problem, shutdown::Shutdown};
 use http::{HeaderMap, Method, StatusCode, header};
 
-use crate::{control::Control, fence::Fence, settings::Settings, traffic::Sampler};
+use crate::{
+    control::Control, fence::Fence, history::History, settings::Settings, traffic::Sampler,
+};
 
 /// What the admin API shows and changes.
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
     pub(crate) control: Arc<Control>,
     pub(crate) sampler: Arc<Sampler>,
+    pub(crate) history: Arc<History>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) fence: Fence,
     pub(crate) shutdown: Shutdown,
@@ -41,6 +45,7 @@ pub(crate) fn routes(admin: Admin) -> Router {
         .route("/v1/pools/{pool}/backends", get(backends))
         .route("/v1/pools/{pool}/backends/{id}", backend)
         .route("/v1/events", get(events::events))
+        .route("/v1/history", get(history::history))
         .layer(middleware::from_fn_with_state(admin.clone(), check_access))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)
