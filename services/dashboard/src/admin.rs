@@ -8,7 +8,10 @@ use reqwest::{Client, RequestBuilder, Response};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use url::Url;
 
-use crate::model::{Answer, EventsAnswer};
+use crate::{
+    model::{Answer, EventsAnswer},
+    resolve::Endpoint,
+};
 
 /// An admin API on the same network answers within milliseconds; a second is a dead host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -103,6 +106,8 @@ pub(crate) struct Change {
     pub(crate) state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ttl: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) force: bool,
 }
@@ -120,10 +125,12 @@ pub(crate) enum Verdict {
 pub(crate) struct AdminApi {
     client: Client,
     url: Url,
+    /// The name that was looked up, for a reverse proxy in front.
+    host: Option<String>,
 }
 
 impl AdminApi {
-    /// A client for the API at `url`.
+    /// A client for the API at `url`; those made from it share its connections.
     pub(crate) fn new(url: Url) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .no_proxy()
@@ -131,7 +138,13 @@ impl AdminApi {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(TIMEOUT)
             .build()?;
-        Ok(Self { client, url })
+        Ok(Self { client, url, host: None })
+    }
+
+    /// The API at another place.
+    pub(crate) fn at_endpoint(&self, endpoint: &Endpoint) -> Self {
+        let Endpoint { url, host } = endpoint.clone();
+        Self { client: self.client.clone(), url, host }
     }
 
     /// Where it is.
@@ -165,7 +178,7 @@ impl AdminApi {
     ) -> Result<Verdict, Fault> {
         let url = self.at(&["v1", "pools", pool, "backends", id]);
         let request = self.client.patch(url).header("x-evenkeel-actor", actor).json(change);
-        let response = with_token(request, token).send().await?;
+        let response = self.prepared(request, token).send().await?;
         let status = response.status();
         if status.is_success() {
             return Ok(Verdict::Done);
@@ -181,7 +194,7 @@ impl AdminApi {
         token: Option<&Secret>,
     ) -> Result<T, Fault> {
         let request = self.client.get(url).header(header::ACCEPT, "application/json");
-        let response = with_token(request, token).send().await?;
+        let response = self.prepared(request, token).send().await?;
         let status = response.status();
         if status == StatusCode::UNAUTHORIZED {
             return Err(Fault::ReadRefused);
@@ -200,6 +213,17 @@ impl AdminApi {
             .map_err(|error| Fault::NotAdminApi(format!("its answer cannot be read: {error}")))
     }
 
+    fn prepared(&self, request: RequestBuilder, token: Option<&Secret>) -> RequestBuilder {
+        let request = match &self.host {
+            Some(host) => request.header(header::HOST, host),
+            None => request,
+        };
+        match token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        }
+    }
+
     fn at(&self, segments: &[&str]) -> Url {
         let mut url = self.url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -212,13 +236,6 @@ impl AdminApi {
 #[derive(Deserialize)]
 struct ProblemDetail {
     detail: String,
-}
-
-fn with_token(request: RequestBuilder, token: Option<&Secret>) -> RequestBuilder {
-    match token {
-        Some(token) => request.bearer_auth(token.expose()),
-        None => request,
-    }
 }
 
 async fn body(mut response: Response) -> Result<Vec<u8>, Fault> {

@@ -7,7 +7,7 @@ use axum::{
     extract::{ConnectInfo, Path, Query, State, rejection::FormRejection},
     response::{IntoResponse, Redirect, Response},
 };
-use chassis::problem::Problem;
+use chassis::{problem::Problem, secret::Secret};
 use http::{HeaderMap, StatusCode, header};
 use maud::html;
 use serde::Deserialize;
@@ -15,12 +15,12 @@ use serde_json::json;
 
 use crate::{
     App,
-    admin::{Change, Verdict},
+    admin::Change,
     headline::capital,
     model::Admin,
     page::{Flash, explain, reason_field, small_page, sorry},
     permit::Right,
-    table,
+    table, tell,
 };
 
 /// Characters of a reason: a sentence that fits below the controls, not a report.
@@ -106,45 +106,62 @@ async fn carry_out(
     let change = Change {
         state: state.key(),
         reason: (!reason.is_empty()).then(|| reason.to_owned()),
+        ttl: None,
         force: form.force,
     };
     let token = app.gate.token();
     let shown = token.as_ref().ok().and_then(Option::as_ref);
     let actor = actor(right, peer);
-    match app.api.change((pool, id), &change, shown, &actor).await {
-        Ok(Verdict::Done) => {
-            tracing::info!(pool, backend = id, state = state.key(), %actor, "changed");
-            app.views.hurry();
-            Ok(format!("{id} is set to {}.", state.word().to_lowercase()))
-        }
-        Ok(Verdict::Refused(status, sentence)) => {
-            let hint = match (&token, status) {
-                (_, StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) => "",
-                (Err(why), _) => &format!(" The dashboard could not show its token: {why}."),
-                (Ok(None), _) => {
-                    " The dashboard has no admin token: set LOAD_BALANCER_ADMIN_TOKEN or \
-                     LOAD_BALANCER_ADMIN_TOKEN_FILE to the proxy's."
-                }
-                (Ok(Some(_)), StatusCode::UNAUTHORIZED) => {
-                    " The dashboard's LOAD_BALANCER_ADMIN_TOKEN is not the proxy's."
-                }
-                _ => "",
-            };
-            // The proxy's refusal of *our* token is not the visitor's fault: 401 would send
-            // them to a sign-in that cannot help.
-            let status = match status {
+    let view = app.views.newest();
+    let outcome = tell::all(&view, (pool, id), &change, shown, &actor).await;
+    if !outcome.done.is_empty() {
+        tracing::info!(pool, backend = id, state = state.key(), %actor, "changed");
+        app.views.hurry();
+    }
+    match (&outcome.refused[..], &outcome.silent[..]) {
+        ([(name, status, sentence), ..], _) => {
+            let sentence = refusal(&token, *status, sentence);
+            // The proxy's refusal of *our* token is not the visitor's fault: 401 would send them
+            // to a sign-in that cannot help.
+            let status = match *status {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => StatusCode::BAD_GATEWAY,
                 status => status,
             };
-            let sentence = capital(&sentence);
-            let stop = if sentence.ends_with('.') { "" } else { "." };
-            Err(("refused", Problem::new(status, format!("{sentence}{stop}{hint}"))))
+            let sentence = if outcome.done.is_empty() {
+                sentence
+            } else {
+                format!("{id} is set{}, but {name} refused: {sentence}", outcome.places())
+            };
+            Err(("refused", Problem::new(status, sentence)))
         }
-        Err(fault) => {
-            let detail = format!("Nothing was changed. {}", fault.explain(app.api.url()));
+        ([], [(proxy, fault), ..]) if outcome.done.is_empty() => {
+            let detail = format!("Nothing was changed. {}", fault.explain(proxy.api.url()));
             Err((fault.label(), Problem::new(StatusCode::BAD_GATEWAY, detail)))
         }
+        _ => {
+            let word = state.word().to_lowercase();
+            Ok(format!("{id} is set to {word}{}.{}", outcome.places(), outcome.missing()))
+        }
     }
+}
+
+/// What a proxy said, with what to do about it.
+fn refusal(token: &Result<Option<Secret>, String>, status: StatusCode, sentence: &str) -> String {
+    let hint = match (token, status) {
+        (_, StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) => "",
+        (Err(why), _) => &format!(" The dashboard could not show its token: {why}."),
+        (Ok(None), _) => {
+            " The dashboard has no admin token: set LOAD_BALANCER_ADMIN_TOKEN or \
+             LOAD_BALANCER_ADMIN_TOKEN_FILE to the proxy's."
+        }
+        (Ok(Some(_)), StatusCode::UNAUTHORIZED) => {
+            " The dashboard's LOAD_BALANCER_ADMIN_TOKEN is not the proxy's."
+        }
+        _ => "",
+    };
+    let sentence = capital(sentence);
+    let stop = if sentence.ends_with('.') { "" } else { "." };
+    format!("{sentence}{stop}{hint}")
 }
 
 /// Who did it, for the proxy's record.

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use maud::{Markup, html};
 
-use crate::history::{SECONDS, SPARK_SECONDS};
+use crate::{history::SPARK_SECONDS, panels::SECONDS};
 
 /// Room for the labels of the vertical axis.
 const LEFT: f64 = 46.0;

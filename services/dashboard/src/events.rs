@@ -2,13 +2,14 @@
 
 use maud::{Markup, html};
 
-use crate::{icons::icon, model::Event, poll::View, words::clock};
+use crate::{icons::icon, poll::View, timeline::Seen, words::clock};
 
 /// Shown at first; the list scrolls within its own box.
 const SHOWN: usize = 60;
 
 /// The list, newest first.
 pub(crate) fn list(view: &View) -> Markup {
+    let several = view.proxies.len() > 1;
     html! {
         div id="events" {
             @if let Some(error) = &view.events_error {
@@ -19,14 +20,15 @@ pub(crate) fn list(view: &View) -> Markup {
             } @else {
                 // Keyboards reach what scrolls only if it takes the focus.
                 ol tabindex="0" aria-label="Events, newest first" {
-                    @for (run, event) in view.events.iter().take(SHOWN) { (item(*run, event)) }
+                    @for seen in view.events.iter().take(SHOWN) { (item(seen, several)) }
                 }
             }
         }
     }
 }
 
-fn item(run: u32, event: &Event) -> Markup {
+fn item(seen: &Seen, several: bool) -> Markup {
+    let event = &seen.event;
     let shape = match event.kind.as_str() {
         "health" => "health",
         "admin" => "person",
@@ -39,7 +41,7 @@ fn item(run: u32, event: &Event) -> Markup {
         other => other,
     };
     html! {
-        li id={ "e" (run) "-" (event.id) } class=(shape) {
+        li id={ "e" (seen.number) } class=(shape) {
             time datetime=(event.at) title=(event.at) { (clock(&event.at)) }
             span.kind { (icon(shape)) (kind) }
             span.what {
@@ -48,6 +50,7 @@ fn item(run: u32, event: &Event) -> Markup {
                 }
                 (event.message)
                 @if let Some(actor) = &event.actor { " " span.quiet { "by " (actor) } }
+                @if several { " " span.quiet { "on " (seen.proxies.join(", ")) } }
             }
         }
     }

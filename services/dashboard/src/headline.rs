@@ -27,7 +27,7 @@ impl Headline {
         match (&view.picture, &view.trouble) {
             (_, Some(trouble)) => say(Tone::Bad, trouble.headline),
             (None, None) => say(Tone::Busy, "Asking the proxy …"),
-            (Some(picture), None) => about(&picture.answer),
+            (Some(picture), None) => fleet_wide(view, about(&picture.answer)),
         }
     }
 
@@ -45,6 +45,37 @@ impl Headline {
                 span { (self.sentence) }
             }
         }
+    }
+}
+
+/// What is well on the proxies that answer is not well if one does not, or sees it otherwise.
+fn fleet_wide(view: &View, headline: Headline) -> Headline {
+    let Headline { tone, sentence } = headline;
+    let silent = view.silent().count();
+    if silent > 0 {
+        let tone = if tone == Tone::Bad { tone } else { Tone::Busy };
+        let joint = if sentence.contains(", but") { ", and" } else { ", but" };
+        let verb = if silent == 1 { "does" } else { "do" };
+        let all = view.proxies.len();
+        return say(tone, format!("{sentence}{joint} {silent} of {all} proxies {verb} not answer"));
+    }
+    let backends = view
+        .picture
+        .iter()
+        .flat_map(|picture| &picture.answer.pools)
+        .flat_map(|pool| &pool.backends);
+    let disputed: Vec<&Backend> =
+        backends.filter(|backend| backend.serves() && !backend.opinions.is_empty()).collect();
+    match &disputed[..] {
+        [] => say(tone, sentence),
+        [one] if tone == Tone::Good => {
+            say(Tone::Busy, format!("{sentence}, but proxies disagree about {}", one.id))
+        }
+        more if tone == Tone::Good => say(
+            Tone::Busy,
+            format!("{sentence}, but proxies disagree about {} of them", more.len()),
+        ),
+        _ => say(tone, sentence),
     }
 }
 
@@ -155,8 +186,12 @@ pub(crate) fn subline(view: &View, url: &str) -> Markup {
                         span { (capital(&plain(&pool.policy))) " over " (count(pool.backends.len(), "backend")) }
                     }
                     span { "traffic on " span.mono { (url) } }
-                    span { "proxy " span.mono { (proxy.name) } @if !proxy.version.is_empty() { " " (proxy.version) } }
-                    @if view.trouble.is_none() {
+                    @if view.proxies.len() > 1 {
+                        span { (view.answering().count()) " of " (view.proxies.len()) " proxies answer" }
+                    } @else {
+                        span { "proxy " span.mono { (proxy.name) } @if !proxy.version.is_empty() { " " (proxy.version) } }
+                    }
+                    @if view.trouble.is_none() && view.proxies.len() < 2 {
                         span { "up " (span(std::time::Duration::try_from_secs_f64(proxy.uptime_seconds).unwrap_or_default())) }
                     }
                 }

@@ -1,96 +1,182 @@
-//! The last minutes, one slot per second: totals for the charts, requests for the sparklines.
+//! The last hour: totals second by second, each backend in steps of five seconds, and the last
+//! minute of each backend for its sparklines.
 //!
-//! Rates are differences of the proxy's counters between two polls, not its ten-second averages,
-//! so that a chart shows each second as it was. Seconds in which the proxy did not answer are
-//! holes, not zeros. Bounded: 300 slots, and 60 per backend that is in the last picture.
+//! Rates are differences of the proxies' counters between two answers, not their averages, so that
+//! a chart shows each second as it was. Each proxy's counters are compared with its own: one that
+//! comes, goes or restarts makes no spike. Seconds in which no proxy answered are holes, not
+//! zeros. Bounded: 3600 slots, and 780 per backend that is in the last picture, 24 bytes each.
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::model::{Answer, Traffic};
+use crate::model::Answer;
 
-/// Seconds that the charts show: enough to see a rollout, short enough for one pixel a second.
-pub(crate) const SECONDS: usize = 300;
+/// Seconds of totals: who was woken by an alert sees how it began.
+pub(crate) const HOUR: usize = 3600;
 /// Seconds that a sparkline shows.
 pub(crate) const SPARK_SECONDS: usize = 60;
+/// Seconds in one slot of a backend's hour: 500 backends then take 9 MB.
+pub(crate) const STEP: usize = 5;
 
-/// One second.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// One slot. What is not known is not a number: half the size of an `Option` each.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
-    pub(crate) rate: Option<f64>,
-    pub(crate) error_share: Option<f64>,
-    pub(crate) p50_ms: Option<f64>,
-    pub(crate) p95_ms: Option<f64>,
-    pub(crate) p99_ms: Option<f64>,
-    pub(crate) in_flight: Option<f64>,
+    pub(crate) rate: f32,
+    pub(crate) error_share: f32,
+    pub(crate) p50_ms: f32,
+    pub(crate) p95_ms: f32,
+    pub(crate) p99_ms: f32,
+    pub(crate) in_flight: f32,
 }
 
-type Series = VecDeque<Option<f64>>;
+impl Sample {
+    const HOLE: Self = Self {
+        rate: f32::NAN,
+        error_share: f32::NAN,
+        p50_ms: f32::NAN,
+        p95_ms: f32::NAN,
+        p99_ms: f32::NAN,
+        in_flight: f32::NAN,
+    };
+
+    /// Two slots as one: the highest of each, because percentiles cannot be averaged and a short
+    /// peak must not vanish in an hour.
+    fn highest(self, other: Self) -> Self {
+        Self {
+            rate: self.rate.max(other.rate),
+            error_share: self.error_share.max(other.error_share),
+            p50_ms: self.p50_ms.max(other.p50_ms),
+            p95_ms: self.p95_ms.max(other.p95_ms),
+            p99_ms: self.p99_ms.max(other.p99_ms),
+            in_flight: self.in_flight.max(other.in_flight),
+        }
+    }
+}
+
+/// Slots of equal length, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Series {
+    pub(crate) slots: Vec<Sample>,
+    /// Seconds in each.
+    pub(crate) step: usize,
+    /// When the newest slot began, in seconds since 1970.
+    pub(crate) newest: f64,
+}
+
+impl Series {
+    /// The last `seconds` in about `count` slots.
+    pub(crate) fn last(&self, seconds: usize, count: usize) -> Self {
+        let wanted = (seconds / self.step.max(1)).min(self.slots.len());
+        let slots = &self.slots[self.slots.len() - wanted..];
+        let join = (seconds / self.step.max(1) / count.max(1)).max(1);
+        // Whole groups counted from the newest, which must not mix with what is older.
+        let mut joined: Vec<Sample> = slots
+            .rchunks(join)
+            .map(|chunk| chunk.iter().copied().fold(Sample::HOLE, Sample::highest))
+            .collect();
+        joined.reverse();
+        Self { slots: joined, step: self.step * join, newest: self.newest }
+    }
+}
+
+type Key = (String, String);
+
+/// What one proxy said, and when, in seconds of the dashboard's own clock.
+pub(crate) struct Said<'a> {
+    /// Tells a run of a proxy from any other.
+    pub(crate) run: String,
+    pub(crate) at: f64,
+    pub(crate) answer: &'a Answer,
+}
+
+/// Requests and failures per second, by backend; under no names in total.
+type Rates = HashMap<Key, (f64, f64)>;
+
+/// What one run of a proxy said last.
+struct Base {
+    at: f64,
+    totals: HashMap<Key, (u64, u64)>,
+    rates: Rates,
+}
+
+#[derive(Default)]
+struct Backend {
+    recent: VecDeque<Sample>,
+    hour: VecDeque<Sample>,
+    /// The slot of the hour that is not full yet.
+    pending: Option<(u64, Sample)>,
+}
 
 /// All series.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub(crate) struct History {
     totals: VecDeque<Sample>,
-    backends: HashMap<(String, String), (u64, Series)>,
-    run: String,
+    backends: HashMap<Key, Backend>,
+    bases: HashMap<String, Base>,
     /// The second of the newest slot.
     second: Option<u64>,
-    /// When the counters were last read for a slot, and what they were.
-    base: Option<(f64, Traffic)>,
+    newest_unix: f64,
     away: bool,
 }
 
 impl History {
-    /// Notes what was seen `now` seconds after an arbitrary start; `None` if nobody answered.
-    pub(crate) fn record(&mut self, now: f64, answer: Option<&Answer>) {
+    /// Notes what was said, `now` seconds after an arbitrary start and `unix` after 1970; `merged`
+    /// is all of it as one picture, `None` if nobody answered.
+    pub(crate) fn record(
+        &mut self,
+        now: f64,
+        unix: f64,
+        said: &[Said<'_>],
+        merged: Option<&Answer>,
+    ) {
         let second = now as u64;
         let skipped = match self.second {
             Some(last) if second <= last => return,
-            Some(last) => usize::try_from(second - last - 1).unwrap_or(SECONDS).min(SECONDS),
+            Some(last) => usize::try_from(second - last - 1).unwrap_or(HOUR).min(HOUR),
             None => 0,
         };
         self.second = Some(second);
-        if let Some(answer) = answer.filter(|answer| answer.proxy.started_at != self.run) {
-            // Another process, whose counters begin at zero.
-            self.run.clone_from(&answer.proxy.started_at);
-            self.base = None;
-            self.backends.clear();
-        }
-        let elapsed = self.base.as_ref().map(|(then, _)| now - then);
-        let sample = answer.map(|answer| self.sample(now, answer)).unwrap_or_default();
-        // Polls slower than a second stand for the seconds between them; silence does not.
-        let filler = if self.away { Sample::default() } else { sample };
-        for _ in 0..skipped {
-            push(&mut self.totals, filler, SECONDS);
-        }
-        push(&mut self.totals, sample, SECONDS);
-        self.record_backends(answer, elapsed, skipped);
-        self.away = answer.is_none();
-    }
-
-    fn sample(&mut self, now: f64, answer: &Answer) -> Sample {
-        let traffic = answer.traffic();
-        let base = self.base.replace((now, traffic.clone()));
-        let delta = base.and_then(|(then, base)| {
-            let requests = traffic.requests_total.checked_sub(base.requests_total)?;
-            let failures = traffic.failures_total.saturating_sub(base.failures_total);
-            Some((requests as f64, failures as f64, now - then))
+        self.newest_unix = unix.floor();
+        let rates = self.rates(said);
+        let merged = merged.filter(|_| !said.is_empty());
+        let total = merged.map_or(Sample::HOLE, |answer| {
+            let in_flight = answer.pools.iter().map(|pool| pool.in_flight()).sum();
+            sample(rates.get(&Key::default()), &answer.traffic(), in_flight)
         });
-        Sample {
-            rate: delta.map(|(requests, _, seconds)| requests / seconds),
-            error_share: delta
-                .filter(|(requests, ..)| *requests > 0.0)
-                .map(|(requests, failures, _)| (failures / requests).min(1.0)),
-            p50_ms: traffic.p50_ms,
-            p95_ms: traffic.p95_ms,
-            p99_ms: traffic.p99_ms,
-            in_flight: Some(answer.pools.iter().map(|pool| pool.in_flight() as f64).sum()),
-        }
+        // Polls slower than a second stand for the seconds between them; silence does not.
+        let filler = if self.away { Sample::HOLE } else { total };
+        (0..skipped).for_each(|_| push(&mut self.totals, filler, HOUR));
+        push(&mut self.totals, total, HOUR);
+        self.record_backends(second, skipped, &rates, merged);
+        self.away = merged.is_none();
     }
 
-    fn record_backends(&mut self, answer: Option<&Answer>, elapsed: Option<f64>, skipped: usize) {
-        let Some(answer) = answer else {
-            for (_, series) in self.backends.values_mut() {
-                (0..=skipped).for_each(|_| push(series, None, SPARK_SECONDS));
+    fn rates(&mut self, said: &[Said<'_>]) -> Rates {
+        let mut before = std::mem::take(&mut self.bases);
+        let mut sum = Rates::new();
+        for one in said {
+            let base = match before.remove(&one.run) {
+                Some(base) if base.at >= one.at => base,
+                last => Base::after(last, one),
+            };
+            for (key, (requests, failures)) in &base.rates {
+                let entry = sum.entry(key.clone()).or_default();
+                *entry = (entry.0 + requests, entry.1 + failures);
+            }
+            self.bases.insert(one.run.clone(), base);
+        }
+        sum
+    }
+
+    fn record_backends(
+        &mut self,
+        second: u64,
+        skipped: usize,
+        rates: &Rates,
+        merged: Option<&Answer>,
+    ) {
+        let Some(answer) = merged else {
+            for backend in self.backends.values_mut() {
+                (0..=skipped).for_each(|_| backend.push(second, Sample::HOLE));
             }
             return;
         };
@@ -98,32 +184,91 @@ impl History {
         for pool in &answer.pools {
             for backend in &pool.backends {
                 let key = (pool.name.clone(), backend.id.clone());
-                let total = backend.traffic.requests_total;
-                let known = before.remove(&key);
-                let rate = known.as_ref().zip(elapsed).and_then(|((base, _), seconds)| {
-                    Some(total.checked_sub(*base)? as f64 / seconds)
-                });
-                let mut series = known.map(|(_, series)| series).unwrap_or_default();
-                let filler = if self.away { None } else { rate };
-                (0..skipped).for_each(|_| push(&mut series, filler, SPARK_SECONDS));
-                push(&mut series, rate, SPARK_SECONDS);
-                self.backends.insert(key, (total, series));
+                let sample = sample(rates.get(&key), &backend.traffic, backend.in_flight);
+                let mut series = before.remove(&key).unwrap_or_default();
+                let filler = if self.away { Sample::HOLE } else { sample };
+                let first = second.saturating_sub(skipped as u64);
+                (first..second).for_each(|second| series.push(second, filler));
+                series.push(second, sample);
+                self.backends.insert(key, series);
             }
         }
     }
 
-    /// One value of each slot, oldest first; shorter than [`SECONDS`] at the beginning.
-    pub(crate) fn series(&self, value: impl Fn(&Sample) -> Option<f64>) -> Vec<Option<f64>> {
-        self.totals.iter().map(value).collect()
+    /// All seconds of the totals.
+    pub(crate) fn totals(&self) -> Series {
+        Series { slots: self.totals.iter().copied().collect(), step: 1, newest: self.newest_unix }
     }
 
-    /// Requests per second of one backend, oldest first.
-    pub(crate) fn backend(&self, pool: &str, id: &str) -> Vec<Option<f64>> {
-        let key = (pool.to_owned(), id.to_owned());
-        self.backends
-            .get(&key)
-            .map(|(_, series)| series.iter().copied().collect())
-            .unwrap_or_default()
+    /// The last minute of one backend.
+    pub(crate) fn recent(&self, pool: &str, id: &str) -> Series {
+        let recent = self.backends.get(&(pool.to_owned(), id.to_owned())).map(|one| &one.recent);
+        let slots = recent.map(|slots| slots.iter().copied().collect()).unwrap_or_default();
+        Series { slots, step: 1, newest: self.newest_unix }
+    }
+
+    /// The last hour of one backend.
+    pub(crate) fn hour(&self, pool: &str, id: &str) -> Series {
+        let backend = self.backends.get(&(pool.to_owned(), id.to_owned()));
+        let slots = backend.map(|one| {
+            one.hour.iter().chain(one.pending.as_ref().map(|(_, slot)| slot)).copied().collect()
+        });
+        Series { slots: slots.unwrap_or_default(), step: STEP, newest: self.newest_unix }
+    }
+}
+
+impl Base {
+    /// What `one` says now, with its rates since `last`; a run that is new has none yet.
+    fn after(last: Option<Self>, one: &Said<'_>) -> Self {
+        let mut totals = HashMap::from([(Key::default(), (0, 0))]);
+        for pool in &one.answer.pools {
+            let all = totals.entry(Key::default()).or_default();
+            *all = (all.0 + pool.traffic.requests_total, all.1 + pool.traffic.failures_total);
+            for backend in &pool.backends {
+                let counts = (backend.traffic.requests_total, backend.traffic.failures_total);
+                totals.insert((pool.name.clone(), backend.id.clone()), counts);
+            }
+        }
+        let rates = last.map(|last| {
+            let seconds = one.at - last.at;
+            let rate = |(key, (requests, failures)): (&Key, &(u64, u64))| {
+                let (before, failed_before) = last.totals.get(key)?;
+                let grown = requests.checked_sub(*before)? as f64;
+                let failed = failures.saturating_sub(*failed_before) as f64;
+                Some((key.clone(), (grown / seconds, failed / seconds)))
+            };
+            totals.iter().filter_map(rate).collect()
+        });
+        Self { at: one.at, rates: rates.unwrap_or_default(), totals }
+    }
+}
+
+impl Backend {
+    fn push(&mut self, second: u64, sample: Sample) {
+        push(&mut self.recent, sample, SPARK_SECONDS);
+        let slot = second / STEP as u64;
+        self.pending = Some(match self.pending {
+            Some((known, highest)) if known == slot => (known, highest.highest(sample)),
+            Some((_, full)) => {
+                push(&mut self.hour, full, HOUR / STEP);
+                (slot, sample)
+            }
+            None => (slot, sample),
+        });
+    }
+}
+
+fn sample(rates: Option<&(f64, f64)>, traffic: &crate::model::Traffic, in_flight: u64) -> Sample {
+    let number = |value: Option<f64>| value.map_or(f32::NAN, |value| value as f32);
+    let share =
+        rates.filter(|(requests, _)| *requests > 0.0).map(|(all, failed)| (failed / all).min(1.0));
+    Sample {
+        rate: number(rates.map(|(requests, _)| *requests)),
+        error_share: number(share),
+        p50_ms: number(traffic.p50_ms),
+        p95_ms: number(traffic.p95_ms),
+        p99_ms: number(traffic.p99_ms),
+        in_flight: in_flight as f32,
     }
 }
 
@@ -138,10 +283,10 @@ fn push<T>(series: &mut VecDeque<T>, value: T, most: usize) {
 mod tests {
     use super::*;
 
-    fn answer(run: &str, requests: u64, failures: u64) -> Answer {
+    fn answer(requests: u64, failures: u64) -> Answer {
         let traffic = serde_json::json!({"requests_total": requests, "failures_total": failures});
         serde_json::from_value(serde_json::json!({
-            "proxy": {"started_at": run},
+            "proxy": {"started_at": ""},
             "pools": [{"name": "default", "traffic": traffic, "backends": [{
                 "id": "a", "admin": "ready", "health": "up", "effective": "serving",
                 "in_flight": 2, "traffic": traffic,
@@ -150,44 +295,70 @@ mod tests {
         .unwrap()
     }
 
+    fn record(history: &mut History, now: f64, said: &[(&str, Answer)]) {
+        let all: Vec<Said<'_>> = said
+            .iter()
+            .map(|(run, answer)| Said { run: (*run).to_owned(), at: now, answer })
+            .collect();
+        history.record(now, now, &all, said.first().map(|(_, answer)| answer));
+    }
+
+    fn known(values: impl Iterator<Item = f32>) -> Vec<Option<f32>> {
+        values.map(|value| (!value.is_nan()).then_some(value)).collect()
+    }
+
+    fn rates(history: &History) -> Vec<Option<f32>> {
+        known(history.totals().slots.iter().map(|slot| slot.rate))
+    }
+
     #[test]
     fn rates_are_differences_per_second() {
         let mut history = History::default();
-        history.record(0.2, Some(&answer("x", 100, 0)));
-        history.record(0.7, Some(&answer("x", 150, 0))); // The same second: no new slot.
-        history.record(2.2, Some(&answer("x", 300, 20)));
-        let slots = history.series(|sample| sample.rate);
-        assert_eq!(slots, [None, Some(100.0), Some(100.0)], "a skipped second is filled");
-        assert_eq!(history.series(|sample| sample.error_share).last(), Some(&Some(0.1)));
-        assert_eq!(history.backend("default", "a"), [None, Some(100.0), Some(100.0)]);
+        record(&mut history, 0.2, &[("x", answer(100, 0))]);
+        record(&mut history, 0.7, &[("x", answer(150, 0))]); // The same second: no new slot.
+        record(&mut history, 2.2, &[("x", answer(300, 20))]);
+        assert_eq!(rates(&history), [None, Some(100.0), Some(100.0)], "a skipped second is filled");
+        assert!((history.totals().slots[2].error_share - 0.1).abs() < 1e-6);
+        let recent = history.recent("default", "a");
+        assert_eq!(
+            known(recent.slots.iter().map(|slot| slot.rate)),
+            [None, Some(100.0), Some(100.0)]
+        );
     }
 
     #[test]
     fn silence_is_a_hole_and_not_zero() {
         let mut history = History::default();
-        history.record(0.0, Some(&answer("x", 0, 0)));
-        history.record(1.0, None);
-        history.record(4.0, Some(&answer("x", 40, 0)));
-        let in_flight = history.series(|sample| sample.in_flight);
+        record(&mut history, 0.0, &[("x", answer(0, 0))]);
+        record(&mut history, 1.0, &[]);
+        record(&mut history, 4.0, &[("x", answer(40, 0))]);
+        let in_flight = known(history.totals().slots.iter().map(|slot| slot.in_flight));
         assert_eq!(in_flight, [Some(2.0), None, None, None, Some(2.0)]);
     }
 
     #[test]
-    fn a_restarted_proxy_gives_no_rate_for_the_second_of_its_start() {
+    fn proxies_that_come_restart_and_go_make_no_spike() {
         let mut history = History::default();
-        history.record(0.0, Some(&answer("x", 1_000, 0)));
-        history.record(1.0, Some(&answer("y", 7_000, 0)));
-        history.record(2.0, Some(&answer("y", 7_005, 0)));
-        assert_eq!(history.series(|sample| sample.rate), [None, None, Some(5.0)]);
+        record(&mut history, 0.0, &[("x", answer(1_000, 0))]);
+        record(&mut history, 1.0, &[("x", answer(1_010, 0)), ("y", answer(7_000, 0))]);
+        record(&mut history, 2.0, &[("x", answer(1_020, 0)), ("y", answer(7_005, 0))]);
+        record(&mut history, 3.0, &[("x2", answer(3, 0)), ("y", answer(7_010, 0))]);
+        assert_eq!(rates(&history), [None, Some(10.0), Some(15.0), Some(5.0)]);
     }
 
     #[test]
-    fn history_is_bounded() {
+    fn history_is_bounded_and_an_hour_shows_its_peaks() {
         let mut history = History::default();
-        for second in 0..1_000 {
-            history.record(f64::from(second), Some(&answer("x", 0, 0)));
+        for second in 0..5_000_u32 {
+            let requests = u64::from(second) * 10 + if second >= 4_990 { 500 } else { 0 };
+            record(&mut history, f64::from(second), &[("x", answer(requests, 0))]);
         }
-        assert_eq!(history.series(|sample| sample.rate).len(), SECONDS);
-        assert_eq!(history.backend("default", "a").len(), SPARK_SECONDS);
+        assert_eq!(history.totals().slots.len(), HOUR);
+        assert_eq!(history.recent("default", "a").slots.len(), SPARK_SECONDS);
+        let hour = history.hour("default", "a");
+        assert!(hour.slots.len() <= HOUR / STEP + 1);
+        let shown = history.totals().last(HOUR, 300);
+        assert_eq!((shown.slots.len(), shown.step), (300, 12));
+        assert!(shown.slots.iter().any(|slot| slot.rate > 500.0), "a second's peak is seen");
     }
 }

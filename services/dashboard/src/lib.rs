@@ -25,16 +25,21 @@ pub use settings::{Settings, TokenSource};
 
 mod admin;
 mod assets;
+mod carry;
 mod change;
 mod charts;
 mod events;
+mod export;
 mod flash;
+mod fleet;
 mod frame;
 mod gateway;
 mod hash;
 mod headline;
 mod history;
 mod icons;
+mod intent;
+mod latency;
 mod live;
 mod metrics;
 mod model;
@@ -42,10 +47,15 @@ mod page;
 mod panels;
 mod permit;
 mod poll;
+mod proxies;
+mod replica;
+mod resolve;
 mod session;
 mod settings;
 mod sign_in;
 mod table;
+mod tell;
+mod timeline;
 mod words;
 
 /// A form of this page is a few hundred bytes.
@@ -60,7 +70,6 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 #[derive(Clone)]
 struct App {
     url: Arc<str>,
-    api: admin::AdminApi,
     gate: Arc<permit::Gate>,
     views: poll::Views,
     flashes: Arc<flash::Flashes>,
@@ -80,17 +89,9 @@ pub async fn run(
 ) -> std::io::Result<()> {
     let registry = chassis::metrics::registry("dashboard");
     let metrics = metrics::Metrics::new(&registry);
-    let api = admin::AdminApi::new(settings.admin_url.clone()).map_err(std::io::Error::other)?;
-    let views = poll::start(
-        api.clone(),
-        settings.token.clone(),
-        settings.interval,
-        metrics.clone(),
-        shutdown.clone(),
-    );
+    let views = watch(&settings, &metrics, true, shutdown.clone())?;
     let app = App {
         url: shown(&settings.load_balancer_url).into(),
-        api,
         gate: Arc::new(permit::Gate::new(settings.token.clone(), trusted(&settings))),
         views,
         flashes: Arc::default(),
@@ -99,7 +100,7 @@ pub async fn run(
         shutdown: shutdown.clone(),
     };
     if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, admin_api = %settings.admin_url, "the dashboard is up");
+        tracing::info!(%address, admin_api = %places(&settings.admin_urls), "the dashboard is up");
     }
     // Ready means that the page is served. That the proxy is away is something the page must
     // show, so it must not take the page away.
@@ -107,6 +108,29 @@ pub async fn run(
     let router = router(app).merge(observe::routes(registry, shutdown.clone(), ready));
     let router = router.layer(middleware::from_fn(protect));
     serve::serve(listener, router, shutdown, settings.stop).await
+}
+
+/// Starts asking the proxies.
+fn watch(
+    settings: &Settings,
+    metrics: &metrics::Metrics,
+    carries: bool,
+    shutdown: Shutdown,
+) -> std::io::Result<poll::Views> {
+    let first = settings.admin_urls.first().cloned().ok_or(std::io::ErrorKind::InvalidInput)?;
+    let plan = poll::Plan {
+        urls: settings.admin_urls.clone(),
+        api: admin::AdminApi::new(first).map_err(std::io::Error::other)?,
+        token: settings.token.clone(),
+        interval: settings.interval,
+        metrics: metrics.clone(),
+        carries,
+    };
+    Ok(poll::start(plan, shutdown))
+}
+
+fn places(urls: &[Url]) -> String {
+    urls.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 fn trusted(settings: &Settings) -> Vec<IpNet> {
@@ -132,6 +156,7 @@ fn router(app: App) -> Router {
         .route("/", get(index))
         .route("/live", get(live::feed))
         .route("/api/state", get(state))
+        .route("/api/export", get(export::file))
         .route("/login", get(sign_in::show).post(sign_in::sign_in))
         .route("/logout", post(sign_in::sign_out))
         .route("/backends/{pool}/{id}", post(change::change))
@@ -168,11 +193,24 @@ async fn index(
 /// What the page shows, for scripts.
 async fn state(State(app): State<App>) -> Response {
     let view = app.views.newest();
-    let events: Vec<&model::Event> = view.events.iter().map(|(_, event)| event).collect();
+    let events: Vec<&model::Event> = view.events.iter().map(|seen| &seen.event).collect();
+    let proxies: Vec<serde_json::Value> = view
+        .proxies
+        .iter()
+        .map(|proxy| {
+            json!({
+                "name": proxy.name,
+                "url": shown(proxy.api.url()),
+                "answering": proxy.answers(),
+                "error": proxy.fault.as_ref().map(|fault| fault.explain(proxy.api.url())),
+            })
+        })
+        .collect();
     Json(json!({
         "answering": view.picture.is_some() && view.trouble.is_none(),
         "error": view.trouble.as_ref().map(|trouble| &trouble.explanation),
         "age_seconds": view.picture.as_ref().map(|_| view.age().as_secs_f64()),
+        "proxies": proxies,
         "picture": view.picture.as_ref().map(|picture| &picture.answer),
         "events": events,
     }))

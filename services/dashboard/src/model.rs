@@ -4,7 +4,11 @@
 //! state, and the page still shows the rest. Only what tells the admin API from any other server,
 //! `proxy` and `pools`, must be there.
 
+use std::time::{Duration, SystemTime};
+
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+
+use crate::{fleet, latency::Latency};
 
 /// The answer of `GET /v1/pools`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -112,6 +116,9 @@ pub(crate) struct Traffic {
     pub(crate) p95_ms: Option<f64>,
     /// Ninety-nine of a hundred are faster.
     pub(crate) p99_ms: Option<f64>,
+    /// What the percentiles were read from.
+    #[serde(skip_serializing)]
+    pub(crate) latency: Option<Latency>,
 }
 
 /// One server instance.
@@ -167,6 +174,61 @@ pub(crate) struct Backend {
     /// Its traffic.
     #[serde(default)]
     pub(crate) traffic: Traffic,
+    /// What each proxy says of it, if they do not agree.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) opinions: Vec<Opinion>,
+}
+
+/// What one proxy says of a backend.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Opinion {
+    /// The proxy.
+    pub(crate) replica: String,
+    /// Whether the backend is in its pool.
+    pub(crate) known: bool,
+    /// Serving, or what keeps it from that.
+    pub(crate) effective: Effective,
+    /// What it observed.
+    pub(crate) health: Health,
+    /// The operator's intent as it knows it.
+    pub(crate) admin: Admin,
+    /// Why.
+    pub(crate) reason: String,
+}
+
+impl Opinion {
+    /// Whether this proxy sends requests to it.
+    #[must_use]
+    pub(crate) fn serves(&self) -> bool {
+        self.known && self.effective == Effective::Serving
+    }
+}
+
+impl Effective {
+    /// Draining and drained differ only by what is in flight.
+    #[must_use]
+    pub(crate) fn settled(self) -> Self {
+        if self == Self::Draining { Self::Drained } else { self }
+    }
+}
+
+impl Proxy {
+    /// The time by its own clock when it answered.
+    #[must_use]
+    pub(crate) fn now(&self) -> Option<SystemTime> {
+        let started = humantime::parse_rfc3339(&self.started_at).ok()?;
+        started.checked_add(Duration::try_from_secs_f64(self.uptime_seconds).ok()?)
+    }
+
+    /// How many seconds before its answer a time of its clock was; negative for one to come.
+    #[must_use]
+    pub(crate) fn age(&self, time: Option<&str>) -> Option<f64> {
+        let (now, time) = (self.now()?, humantime::parse_rfc3339(time?).ok()?);
+        Some(match now.duration_since(time) {
+            Ok(age) => age.as_secs_f64(),
+            Err(ahead) => -ahead.duration().as_secs_f64(),
+        })
+    }
 }
 
 /// The outcome of one probe.
@@ -291,6 +353,9 @@ impl Backend {
     /// Whether it takes traffic. A state that we do not know is explained by the flag beside it.
     #[must_use]
     pub(crate) fn serves(&self) -> bool {
+        if !self.opinions.is_empty() {
+            return self.opinions.iter().any(Opinion::serves);
+        }
         match self.effective {
             Effective::Serving | Effective::Degraded => true,
             Effective::Unknown => self.eligible == Some(true),
@@ -302,6 +367,7 @@ impl Backend {
     #[must_use]
     pub(crate) fn is_degraded(&self) -> bool {
         self.serves()
+            && self.opinions.is_empty()
             && (self.effective == Effective::Degraded
                 || matches!(self.health, Health::Degraded | Health::Ejected))
     }
@@ -329,30 +395,9 @@ impl Answer {
         pool.backends.iter().find(|backend| backend.id == id)
     }
 
-    /// Traffic of all pools together. Percentiles cannot be added up: the worst pool's count.
+    /// Traffic of all pools together.
     #[must_use]
     pub(crate) fn traffic(&self) -> Traffic {
-        let mut sum = Traffic::default();
-        let mut failures_per_second = 0.0;
-        for Pool { traffic, .. } in &self.pools {
-            sum.requests_total += traffic.requests_total;
-            sum.failures_total += traffic.failures_total;
-            sum.requests_per_second += traffic.requests_per_second;
-            failures_per_second += traffic.error_share * traffic.requests_per_second;
-            sum.p50_ms = worst(sum.p50_ms, traffic.p50_ms);
-            sum.p95_ms = worst(sum.p95_ms, traffic.p95_ms);
-            sum.p99_ms = worst(sum.p99_ms, traffic.p99_ms);
-        }
-        if sum.requests_per_second > 0.0 {
-            sum.error_share = failures_per_second / sum.requests_per_second;
-        }
-        sum
-    }
-}
-
-fn worst(a: Option<f64>, b: Option<f64>) -> Option<f64> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.max(b)),
-        (a, b) => a.or(b),
+        fleet::add(self.pools.iter().map(|pool| &pool.traffic))
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     model::Admin,
     panels,
     poll::View,
-    table,
+    proxies, table,
 };
 
 /// From this many backends a filter helps more than it costs room.
@@ -44,6 +44,8 @@ fn make_frame(view: &View, url: &str, may_change: bool) -> Frame {
     let in_flight: u64 = pools.iter().map(|pool| pool.in_flight()).sum();
     let total: usize = pools.iter().map(|pool| pool.backends.len()).sum();
     let serving: usize = pools.iter().map(|pool| pool.serving()).sum();
+    let history = view.history();
+    let last = history.totals().last(panels::SECONDS, panels::SECONDS);
     let stale = view.trouble.is_some();
     let part = |id, markup: Markup| (id, markup.into_string());
     let several = pools.len() > 1;
@@ -56,16 +58,17 @@ fn make_frame(view: &View, url: &str, may_change: bool) -> Frame {
                 "freshness",
                 html! { div id="freshness" hidden data-stale=(stale) data-total=(total) {} },
             ),
-            part("panel-rate", panels::rate(&traffic, &view.history)),
-            part("panel-errors", panels::errors(&traffic, &view.history)),
-            part("panel-latency", panels::latency(&traffic, &view.history)),
-            part("panel-flight", panels::in_flight(in_flight, &view.history)),
+            part("proxies", proxies::list(view)),
+            part("panel-rate", panels::rate(&traffic, &last)),
+            part("panel-errors", panels::errors(&traffic, &last)),
+            part("panel-latency", panels::latency(&traffic, &last)),
+            part("panel-flight", panels::in_flight(in_flight, &last)),
             part("counts", table::counts(total, serving)),
             part("events", events::list(view)),
         ],
         pools: pools
             .iter()
-            .map(|pool| table::pool(pool, &view.history, view.now(), may_change, several))
+            .map(|pool| table::pool(pool, &history, view.now(), may_change, several))
             .collect(),
     }
 }
@@ -96,6 +99,7 @@ pub(crate) fn main_page(frame: &Frame, visitor: Visitor, flash: Option<&Flash>) 
                 (frame.part("counts"))
             }
             (frame.pools())
+            (frame.part("proxies"))
             p.empty id="no-match" hidden { "No backend matches the filter." }
             section.events aria-label="Events" {
                 header { h2 { "Events" } p.meta { span { "times in UTC" } } }

@@ -5,13 +5,16 @@ use maud::{Markup, html};
 use crate::{
     charts::{Line, chart},
     headline,
-    history::{History, Sample},
+    history::{Sample, Series},
     model::Traffic,
     words::{millis, number, percent},
 };
 
+/// Seconds that the charts show: enough to see a rollout, short enough for one pixel a second.
+pub(crate) const SECONDS: usize = 300;
+
 /// Requests per second.
-pub(crate) fn rate(traffic: &Traffic, history: &History) -> Markup {
+pub(crate) fn rate(traffic: &Traffic, history: &Series) -> Markup {
     let now = number(traffic.requests_per_second);
     let lines = [line("rate", history, |sample| sample.rate)];
     html! {
@@ -24,7 +27,7 @@ pub(crate) fn rate(traffic: &Traffic, history: &History) -> Markup {
 }
 
 /// The share of failures.
-pub(crate) fn errors(traffic: &Traffic, history: &History) -> Markup {
+pub(crate) fn errors(traffic: &Traffic, history: &Series) -> Markup {
     let now = percent(traffic.error_share);
     let lines = [line("errors", history, |sample| sample.error_share)];
     let tone = match traffic.error_share {
@@ -42,7 +45,7 @@ pub(crate) fn errors(traffic: &Traffic, history: &History) -> Markup {
 }
 
 /// Percentiles of the time to answer.
-pub(crate) fn latency(traffic: &Traffic, history: &History) -> Markup {
+pub(crate) fn latency(traffic: &Traffic, history: &Series) -> Markup {
     let lines = [
         line("p50", history, |sample| sample.p50_ms),
         line("p95", history, |sample| sample.p95_ms),
@@ -68,7 +71,7 @@ pub(crate) fn latency(traffic: &Traffic, history: &History) -> Markup {
 }
 
 /// Requests that are being answered.
-pub(crate) fn in_flight(in_flight: u64, history: &History) -> Markup {
+pub(crate) fn in_flight(in_flight: u64, history: &Series) -> Markup {
     let lines = [line("flight", history, |sample| sample.in_flight)];
     html! {
         section.panel id="panel-flight" aria-label="In flight" {
@@ -79,6 +82,7 @@ pub(crate) fn in_flight(in_flight: u64, history: &History) -> Markup {
     }
 }
 
-fn line(class: &'static str, history: &History, value: fn(&Sample) -> Option<f64>) -> Line {
-    Line { class, values: history.series(value) }
+fn line(class: &'static str, history: &Series, value: fn(&Sample) -> f32) -> Line {
+    let known = |slot| Some(f64::from(value(slot))).filter(|value| !value.is_nan());
+    Line { class, values: history.slots.iter().map(known).collect() }
 }

@@ -1,54 +1,63 @@
-//! The one task that asks the proxy, and the view that everything on the page is made from.
+//! The one task that asks the proxies, and the view that everything on the page is made from.
 //!
-//! One view per poll is published through a watch channel: a page or a live connection always
-//! takes the newest, and a slow one cannot make anything pile up. When the proxy does not answer,
-//! the last good picture stays in the view, together with what went wrong.
+//! One view per round is published through a watch channel: a page or a live connection always
+//! takes the newest, and a slow one cannot make anything pile up. Each proxy is asked by itself,
+//! and one that is slow or away does not hold up the others. When none answers, the last good
+//! picture stays in the view, together with what went wrong.
 
 use std::{
-    sync::{Arc, OnceLock},
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use chassis::shutdown::Shutdown;
 use tokio::{
     sync::{Notify, watch},
+    task::JoinSet,
     time::Instant,
 };
 
 use crate::{
     admin::{AdminApi, Fault},
+    carry, fleet,
     frame::Frame,
-    history::History,
+    history::{History, Said},
+    intent::Book,
     metrics::Metrics,
-    model::{Answer, Event},
+    model::Event,
+    replica::{Picture, Replica},
+    resolve::{self, Endpoint},
     settings::TokenSource,
+    timeline::{Seen, Timeline},
 };
 
-/// Events kept for the page; the proxy itself keeps a thousand.
-const EVENTS_MOST: usize = 100;
-
 /// Trouble shorter than this is not logged.
-const LOG_AFTER: Duration = Duration::from_secs(2);
+pub(crate) const LOG_AFTER: Duration = Duration::from_secs(2);
+/// How long a round waits for the slowest proxy of those that answered before.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What is known at one moment.
 pub(crate) struct View {
-    /// The last good answer.
+    /// The newest answers of the proxies that answer, as one; of a time before if none does.
     pub(crate) picture: Option<Arc<Picture>>,
-    /// Why the newest poll gave none.
+    /// Why there is no newer one.
     pub(crate) trouble: Option<Trouble>,
+    /// Every proxy that was found.
+    pub(crate) proxies: Vec<Proxy>,
     /// When this view was made.
     pub(crate) at: Instant,
-    /// Newest first, with the number of the proxy's run as the page saw it.
-    pub(crate) events: Vec<(u32, Event)>,
+    /// Newest first.
+    pub(crate) events: Vec<Seen>,
     /// Why events could not be read although the rest could.
     pub(crate) events_error: Option<String>,
-    /// The last minutes.
-    pub(crate) history: Arc<History>,
+    /// The last hour. Shared, not copied: a copy for each view would cost more than the views.
+    history: Arc<Mutex<History>>,
     /// The page's parts for visitors with controls and without, made when first asked for.
     pub(crate) frames: [OnceLock<Arc<Frame>>; 2],
 }
 
-/// What went wrong with the newest poll.
+/// What went wrong with the newest round.
 #[derive(Clone, Debug)]
 pub(crate) struct Trouble {
     /// In a few words.
@@ -57,10 +66,31 @@ pub(crate) struct Trouble {
     pub(crate) explanation: String,
 }
 
-/// A good answer and when it came.
-pub(crate) struct Picture {
-    pub(crate) answer: Answer,
-    pub(crate) at: Instant,
+/// One proxy at one moment.
+#[derive(Clone)]
+pub(crate) struct Proxy {
+    /// Its own name if that tells it from the others, else its address.
+    pub(crate) name: String,
+    pub(crate) api: AdminApi,
+    /// Its last good answer.
+    pub(crate) picture: Option<Arc<Picture>>,
+    /// Why there is no newer one.
+    pub(crate) fault: Option<Fault>,
+    /// Why its events could not be read.
+    events_fault: Option<Fault>,
+}
+
+impl Proxy {
+    /// Whether it answered the last time.
+    pub(crate) fn answers(&self) -> bool {
+        self.picture.is_some() && self.fault.is_none()
+    }
+
+    /// Tells a run of a process from any other.
+    fn identity(&self) -> Option<String> {
+        let proxy = &self.picture.as_ref()?.answer.proxy;
+        Some(format!("{} {}", proxy.name, proxy.started_at))
+    }
 }
 
 impl View {
@@ -69,6 +99,7 @@ impl View {
         Self {
             picture: None,
             trouble: None,
+            proxies: Vec::new(),
             at: Instant::now(),
             events: Vec::new(),
             events_error: None,
@@ -79,7 +110,9 @@ impl View {
 
     /// How old the picture is.
     pub(crate) fn age(&self) -> Duration {
-        self.picture.as_ref().map_or(Duration::ZERO, |picture| self.at - picture.at)
+        self.picture
+            .as_ref()
+            .map_or(Duration::ZERO, |picture| self.at.saturating_duration_since(picture.at))
     }
 
     /// The time by the proxy's clock, which the timestamps of its answers belong to: it started
@@ -87,13 +120,23 @@ impl View {
     pub(crate) fn now(&self) -> SystemTime {
         self.picture
             .as_ref()
-            .and_then(|picture| {
-                let proxy = &picture.answer.proxy;
-                let started = humantime::parse_rfc3339(&proxy.started_at).ok()?;
-                let uptime = Duration::try_from_secs_f64(proxy.uptime_seconds).ok()?;
-                started.checked_add(uptime)?.checked_add(self.age())
-            })
+            .and_then(|picture| picture.answer.proxy.now()?.checked_add(self.age()))
             .unwrap_or_else(SystemTime::now)
+    }
+
+    /// The last hour, for as long as it is drawn.
+    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The proxies that answer.
+    pub(crate) fn answering(&self) -> impl Iterator<Item = &Proxy> {
+        self.proxies.iter().filter(|proxy| proxy.answers())
+    }
+
+    /// The proxies that do not, although others do.
+    pub(crate) fn silent(&self) -> impl Iterator<Item = &Proxy> {
+        self.proxies.iter().filter(|proxy| !proxy.answers())
     }
 }
 
@@ -115,42 +158,42 @@ impl Views {
         self.receiver.clone()
     }
 
-    /// Asks the proxy now: something was changed.
+    /// Asks the proxies now: something was changed.
     pub(crate) fn hurry(&self) {
         self.hurry.notify_one();
     }
 }
 
+/// What polling needs to know.
+pub(crate) struct Plan {
+    pub(crate) urls: Vec<url::Url>,
+    pub(crate) api: AdminApi,
+    pub(crate) token: TokenSource,
+    pub(crate) interval: Duration,
+    pub(crate) metrics: Metrics,
+    /// Whether proxies that missed a change are told of it; a mere reader changes nothing.
+    pub(crate) carries: bool,
+}
+
 /// Starts polling. The task ends at a stop.
-pub(crate) fn start(
-    api: AdminApi,
-    token: TokenSource,
-    interval: Duration,
-    metrics: Metrics,
-    shutdown: Shutdown,
-) -> Views {
+pub(crate) fn start(plan: Plan, shutdown: Shutdown) -> Views {
     let (sender, receiver) = watch::channel(Arc::new(View::new()));
     let hurry = Arc::new(Notify::new());
     let wake = Arc::clone(&hurry);
-    let mut poller = Poller {
-        api,
-        token,
-        metrics,
-        start: Instant::now(),
-        reads_need_token: false,
-        troubled: None,
-        run: 0,
-        after: 0,
-        view: View::new(),
-    };
+    let mut endpoints = resolve::start(plan.urls.clone(), shutdown.clone());
+    let interval = plan.interval;
+    let mut poller = Poller::new(plan);
     tokio::spawn(async move {
+        let _ = endpoints.changed().await;
         while !shutdown.is_requested() {
             let next = Instant::now() + interval;
-            poller.poll().await;
-            sender.send_replace(Arc::new(poller.publish()));
+            let found = endpoints.borrow_and_update().clone();
+            poller.round(found).await;
+            sender.send_replace(Arc::new(poller.publish(&wake)));
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
                 () = wake.notified() => {}
+                Ok(()) = endpoints.changed() => {}
                 _ = shutdown.requested() => {}
             }
         }
@@ -158,98 +201,193 @@ pub(crate) fn start(
     Views { receiver, hurry }
 }
 
+/// A proxy that is asked at this moment, or waits for the next time.
+struct Slot {
+    replica: Option<Box<Replica>>,
+    proxy: Proxy,
+}
+
+type Asked = (String, Box<Replica>, Vec<Event>);
+
 struct Poller {
-    api: AdminApi,
-    token: TokenSource,
-    metrics: Metrics,
+    plan: Plan,
     start: Instant,
-    /// Whether the proxy once asked for a token; until then none is sent with reads.
-    reads_need_token: bool,
-    /// Since when polls fail, and whether the log tells.
-    troubled: Option<(Instant, bool)>,
-    /// Counts restarts of the proxy; makes ids of events unique across them.
-    run: u32,
-    /// The newest event seen.
-    after: u64,
-    view: View,
+    slots: BTreeMap<String, Slot>,
+    asking: JoinSet<Asked>,
+    timeline: Timeline,
+    book: Book,
+    history: Arc<Mutex<History>>,
+    picture: Option<Arc<Picture>>,
 }
 
 impl Poller {
-    async fn poll(&mut self) {
-        let mut result = self.ask().await;
-        if result == Err(Fault::ReadRefused) && !self.reads_need_token {
-            self.reads_need_token = true;
-            result = self.ask().await;
-        }
-        self.metrics
-            .polls
-            .with_label_values(&[result.as_ref().err().map_or("ok", Fault::label)])
-            .inc();
-        self.view.at = Instant::now();
-        let trouble = result.err().map(|fault| Trouble {
-            headline: fault.headline(),
-            explanation: fault.explain(self.api.url()),
-        });
-        self.log(trouble.as_ref());
-        self.view.trouble = trouble;
-        let seen = self.view.picture.as_ref().filter(|_| self.view.trouble.is_none());
-        let answer = seen.map(|picture| &picture.answer);
-        Arc::make_mut(&mut self.view.history).record(self.start.elapsed().as_secs_f64(), answer);
-    }
-
-    /// One line when trouble lasts and one when it is over. The page shows it at once, but a log
-    /// should not warn of a proxy that starts a moment after the dashboard.
-    fn log(&mut self, trouble: Option<&Trouble>) {
-        match (trouble, self.troubled) {
-            (Some(_), None) => self.troubled = Some((self.view.at, false)),
-            (Some(trouble), Some((since, false))) if self.view.at - since >= LOG_AFTER => {
-                tracing::warn!("{}", trouble.explanation);
-                self.troubled = Some((since, true));
-            }
-            (None, Some((_, logged))) => {
-                if logged {
-                    tracing::info!("the proxy answers again");
-                }
-                self.troubled = None;
-            }
-            _ => {}
+    fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            start: Instant::now(),
+            slots: BTreeMap::new(),
+            asking: JoinSet::new(),
+            timeline: Timeline::default(),
+            book: Book::default(),
+            history: Arc::default(),
+            picture: None,
         }
     }
 
-    async fn ask(&mut self) -> Result<(), Fault> {
-        let token = if self.reads_need_token { self.token.read().ok().flatten() } else { None };
-        let answer = self.api.pools(token.as_ref()).await?;
-        let before = self.view.picture.as_ref().map(|picture| &picture.answer.proxy.started_at);
-        if before.is_some_and(|before| *before != answer.proxy.started_at) {
-            self.run += 1;
-            self.after = 0;
-        }
-        self.view.picture = Some(Arc::new(Picture { answer, at: Instant::now() }));
-        match self.api.events(self.after, token.as_ref()).await {
-            Ok(answer) => {
-                self.view.events_error = None;
-                let after = self.after;
-                for event in answer.events.into_iter().filter(|event| event.id > after) {
-                    self.after = self.after.max(event.id);
-                    self.view.events.insert(0, (self.run, event));
-                }
-                self.view.events.truncate(EVENTS_MOST);
+    /// Asks everybody who is not being asked already, and waits for those who answer.
+    async fn round(&mut self, found: Vec<Endpoint>) {
+        self.slots.retain(|key, _| found.iter().any(|endpoint| endpoint.url.as_str() == key));
+        for endpoint in found {
+            let api = self.plan.api.at_endpoint(&endpoint);
+            let token = &self.plan.token;
+            let slot =
+                self.slots.entry(endpoint.url.to_string()).or_insert_with(|| Slot::new(api, token));
+            if let Some(mut replica) = slot.replica.take() {
+                let key = endpoint.url.to_string();
+                self.asking.spawn(async move {
+                    let events = replica.poll().await;
+                    (key, replica, events)
+                });
             }
-            // The picture itself is fresh: only the list of events is not.
-            Err(fault) => self.view.events_error = Some(fault.explain(self.api.url())),
         }
-        Ok(())
+        let first = self
+            .slots
+            .values()
+            .all(|slot| slot.proxy.picture.is_none() && slot.proxy.fault.is_none());
+        let patience = if first { 8 * PATIENCE } else { PATIENCE };
+        let end = Instant::now() + patience;
+        // Whoever is away may take its time; but somebody must be heard.
+        while self
+            .slots
+            .values()
+            .any(|slot| slot.replica.is_none() && (first || slot.proxy.answers()))
+        {
+            match tokio::time::timeout_at(end, self.asking.join_next()).await {
+                Ok(Some(Ok(asked))) => self.hear(asked),
+                _ => break,
+            }
+        }
+        while let Some(Ok(asked)) = self.asking.try_join_next() {
+            self.hear(asked);
+        }
+        self.name();
     }
 
-    fn publish(&self) -> View {
+    fn hear(&mut self, (key, replica, events): Asked) {
+        let result = replica.fault.as_ref().map_or("ok", Fault::label);
+        self.plan.metrics.polls.with_label_values(&[result]).inc();
+        // One that left meanwhile is not asked again.
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        slot.proxy.picture.clone_from(&replica.picture);
+        slot.proxy.fault.clone_from(&replica.fault);
+        slot.proxy.events_fault.clone_from(&replica.events_fault);
+        if let Some(picture) = &replica.picture {
+            slot.proxy.name.clone_from(&picture.answer.proxy.name);
+        }
+        self.timeline.note(&slot.proxy.name, events);
+        slot.replica = Some(replica);
+    }
+
+    /// Names that two proxies share tell nobody which is meant.
+    fn name(&mut self) {
+        let names: Vec<String> = self.slots.values().map(|slot| slot.proxy.name.clone()).collect();
+        for slot in self.slots.values_mut() {
+            let name = &slot.proxy.name;
+            if name.is_empty() || names.iter().filter(|other| *other == name).count() > 1 {
+                let url = slot.proxy.api.url();
+                let host = url.host_str().unwrap_or_default();
+                slot.proxy.name =
+                    format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
+            }
+        }
+    }
+
+    /// Every proxy once, even if two addresses lead to it.
+    fn proxies(&self) -> Vec<Proxy> {
+        let mut proxies: Vec<Proxy> = Vec::new();
+        for slot in self.slots.values() {
+            let own = slot.proxy.identity();
+            let twin = proxies.iter_mut().find(|other| own.is_some() && other.identity() == own);
+            match twin {
+                // Of two ways to it, the one that works.
+                Some(twin) if !twin.answers() => *twin = slot.proxy.clone(),
+                Some(_) => {}
+                None => proxies.push(slot.proxy.clone()),
+            }
+        }
+        proxies
+    }
+
+    fn publish(&mut self, wake: &Arc<Notify>) -> View {
+        let proxies = self.proxies();
+        let answering: Vec<(&Proxy, &Arc<Picture>)> = proxies
+            .iter()
+            .filter(|proxy| proxy.answers())
+            .filter_map(|proxy| Some((proxy, proxy.picture.as_ref()?)))
+            .collect();
+        let said: Vec<_> = answering
+            .iter()
+            .map(|(proxy, picture)| (proxy.name.as_str(), &picture.answer))
+            .collect();
+        if let Some(answer) = fleet::merge(&said) {
+            let at = answering.iter().map(|(_, picture)| picture.at).min().unwrap_or(self.start);
+            self.picture = Some(Arc::new(Picture { answer, at }));
+        }
+        let now = self.start.elapsed().as_secs_f64();
+        self.record(now, &answering);
+        if self.plan.carries {
+            let orders = self.book.note(now, &said);
+            carry::out(orders, &proxies, &self.plan.token, &self.plan.metrics, wake);
+        }
+        let trouble = answering.is_empty().then(|| trouble(&proxies)).flatten();
+        let events_error = proxies
+            .iter()
+            .find_map(|proxy| Some(proxy.events_fault.as_ref()?.explain(proxy.api.url())));
         View {
-            picture: self.view.picture.clone(),
-            trouble: self.view.trouble.clone(),
-            at: self.view.at,
-            events: self.view.events.clone(),
-            events_error: self.view.events_error.clone(),
-            history: Arc::clone(&self.view.history),
+            picture: self.picture.clone(),
+            trouble,
+            at: Instant::now(),
+            events: self.timeline.events.clone(),
+            events_error,
+            history: Arc::clone(&self.history),
+            proxies,
             frames: [OnceLock::new(), OnceLock::new()],
         }
     }
+
+    fn record(&self, now: f64, answering: &[(&Proxy, &Arc<Picture>)]) {
+        let said: Vec<Said<'_>> = answering
+            .iter()
+            .filter_map(|(proxy, picture)| {
+                let at = picture.at.saturating_duration_since(self.start).as_secs_f64();
+                Some(Said { run: proxy.identity()?, at, answer: &picture.answer })
+            })
+            .collect();
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let merged = self.picture.as_ref().map(|picture| &picture.answer);
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.record(now, unix.as_secs_f64(), &said, merged);
+    }
+}
+
+impl Slot {
+    fn new(api: AdminApi, token: &TokenSource) -> Self {
+        let replica = Some(Box::new(Replica::new(api.clone(), token.clone())));
+        let proxy =
+            Proxy { name: String::new(), api, picture: None, fault: None, events_fault: None };
+        Self { replica, proxy }
+    }
+}
+
+/// Why nobody answers; nothing as long as nobody was asked.
+fn trouble(proxies: &[Proxy]) -> Option<Trouble> {
+    let faults: Vec<(&Proxy, &Fault)> =
+        proxies.iter().filter_map(|proxy| Some((proxy, proxy.fault.as_ref()?))).collect();
+    let (first, fault) = faults.first()?;
+    let explanation = fault.explain(first.api.url());
+    if faults.len() == 1 {
+        return Some(Trouble { headline: fault.headline(), explanation });
+    }
+    let explanation = format!("None of {} proxies answers. {explanation}", faults.len());
+    Some(Trouble { headline: "No proxy answers", explanation })
 }

@@ -32,8 +32,8 @@ pub struct Settings {
     pub bind: IpAddr,
     /// Where clients reach the proxy: shown on the page.
     pub load_balancer_url: Url,
-    /// The proxy's admin API.
-    pub admin_url: Url,
+    /// The admin APIs of the proxies; each name stands for all its addresses.
+    pub admin_urls: Vec<Url>,
     /// Where the admin token comes from.
     pub token: TokenSource,
     /// How often the proxy is asked, and the shortest time between two live updates.
@@ -90,8 +90,9 @@ pub struct Raw {
     /// Where clients reach the proxy
     #[arg(long, value_name = "URL", default_value = "http://localhost:8080")]
     load_balancer_url: String,
-    /// The proxy's admin API, if not on port 9901 of the same host
-    #[arg(long, value_name = "URL")]
+    /// The proxy's admin API, if not on port 9901 of the same host; several proxies are found by
+    /// all addresses of the name, or as a list of URLs
+    #[arg(long, value_name = "URLS")]
     load_balancer_admin_url: Option<String>,
     /// Admin token of the proxy, for changes; also signs in on the page
     #[arg(long, value_name = "TOKEN")]
@@ -132,9 +133,9 @@ impl ServiceSettings for Settings {
         let port = mistakes.parse("dashboard_port", &raw.dashboard_port, units::port);
         let bind = mistakes.parse("dashboard_bind", &raw.dashboard_bind, units::address);
         let url = mistakes.parse("load_balancer_url", &raw.load_balancer_url, units::http_url);
-        let admin_url = match &raw.load_balancer_admin_url {
-            Some(text) => mistakes.parse("load_balancer_admin_url", text, units::http_url),
-            None => url.clone().map(at_admin_port),
+        let admin_urls = match &raw.load_balancer_admin_url {
+            Some(text) => mistakes.parse("load_balancer_admin_url", text, admin_urls),
+            None => url.clone().map(|url| vec![at_admin_port(url)]),
         };
         let token = token(&raw, mistakes);
         let interval = mistakes.parse("dashboard_interval", &raw.dashboard_interval, |text| {
@@ -166,7 +167,7 @@ impl ServiceSettings for Settings {
             port: port?,
             bind: bind?,
             load_balancer_url: url?,
-            admin_url: admin_url?,
+            admin_urls: admin_urls?,
             token: token?,
             interval: interval?,
             trusted_clients,
@@ -189,6 +190,15 @@ fn at_admin_port(mut url: Url) -> Url {
     // Fails only for URLs without a host, which `units::http_url` does not give.
     let _ = url.set_port(Some(ADMIN_PORT));
     url
+}
+
+fn admin_urls(text: &str) -> Result<Vec<Url>, String> {
+    let urls: Vec<Url> = units::list(text).map(units::http_url).collect::<Result<_, _>>()?;
+    if urls.is_empty() {
+        Err("a URL such as http://localhost:9901, or several".to_owned())
+    } else {
+        Ok(urls)
+    }
 }
 
 fn token(raw: &Raw, mistakes: &mut Mistakes) -> Option<TokenSource> {
@@ -228,11 +238,14 @@ mod tests {
 
     #[test]
     fn the_admin_api_is_found_from_the_load_balancers_url_alone() {
-        assert_eq!(read(&[]).unwrap().admin_url.as_str(), "http://localhost:9901/");
+        let first = |settings: Settings| settings.admin_urls[0].to_string();
+        assert_eq!(first(read(&[]).unwrap()), "http://localhost:9901/");
         let elsewhere = read(&[("LOAD_BALANCER_URL", "http://[::1]:80")]).unwrap();
-        assert_eq!(elsewhere.admin_url.as_str(), "http://[::1]:9901/");
+        assert_eq!(first(elsewhere), "http://[::1]:9901/");
         let told = read(&[("LOAD_BALANCER_ADMIN_URL", "http://proxy:7000")]).unwrap();
-        assert_eq!(told.admin_url.as_str(), "http://proxy:7000/");
+        assert_eq!(first(told), "http://proxy:7000/");
+        let several = read(&[("LOAD_BALANCER_ADMIN_URL", "http://a:1, http://b:2")]).unwrap();
+        assert_eq!(several.admin_urls.len(), 2);
     }
 
     #[test]

@@ -125,6 +125,7 @@ fn cells(
     let traffic = &backend.traffic;
     let all = pool.traffic.requests_per_second;
     let share = if all > 0.0 { traffic.requests_per_second / all } else { 0.0 };
+    let recent = history.recent(&pool.name, &backend.id);
     let idle = traffic.requests_per_second <= 0.0;
     let contents = [
         name(backend),
@@ -133,7 +134,7 @@ fn cells(
         probe(backend, now),
         html! {
             span.value { (number(traffic.requests_per_second)) }
-            (sparkline(&history.backend(&pool.name, &backend.id)))
+            (sparkline(&recent.slots.iter().map(|slot| Some(f64::from(slot.rate)).filter(|rate| !rate.is_nan())).collect::<Vec<_>>()))
         },
         html! { span.value { (percent((share * 100.0).round() / 100.0)) } (bar(share)) },
         html! { (backend.in_flight) },
@@ -178,9 +179,28 @@ fn name(backend: &Backend) -> Markup {
 }
 
 fn state(backend: &Backend) -> Markup {
+    if !backend.opinions.is_empty() {
+        return disputed(backend);
+    }
     let (word, tone, shape) = backend.effective.show();
     html! {
         span.pill.(tone.class()) title=(backend.reasons.join("; ")) { (icon(shape)) (word) }
+    }
+}
+
+/// Where proxies disagree: how many send to it, and what each of the others says.
+fn disputed(backend: &Backend) -> Markup {
+    let all = backend.opinions.len();
+    let serving = backend.opinions.iter().filter(|one| one.serves()).count();
+    let (tone, shape) = if serving > 0 { (Tone::Busy, "split") } else { (Tone::Bad, "cross") };
+    html! {
+        span.pill.(tone.class()) { (icon(shape)) (serving) " of " (all) " serve" }
+        @for one in backend.opinions.iter().filter(|one| !one.serves()) {
+            small.opinion title=(one.reason) {
+                span.mono { (one.replica) } ": "
+                @if one.known { (one.effective.show().0.to_lowercase()) } @else { "unknown there" }
+            }
+        }
     }
 }
 

@@ -74,7 +74,7 @@ async fn hostile_names_and_reasons_are_only_text() {
         world.events = vec![said];
     });
     let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
-    let page = dashboard.text_with("/", |text| text.contains("e0-1")).await;
+    let page = dashboard.text_with("/", |text| text.contains("id=\"e1\"")).await;
     assert!(!page.contains("<script>") && !page.contains("<img"), "{page}");
     let patch = dashboard.live().await.next().await.unwrap();
     let pools = patch["html"]["pools"].as_str().unwrap();

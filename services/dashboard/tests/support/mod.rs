@@ -61,12 +61,16 @@ pub struct FakeAdmin {
 impl FakeAdmin {
     pub fn start(pools: Value) -> Self {
         let world = Arc::new(Mutex::new(World { pools, ..World::default() }));
-        let router = Router::new()
+        let router = Self::router(&world);
+        Self::serve(bind(0), router, world)
+    }
+
+    fn router(world: &Arc<Mutex<World>>) -> Router {
+        Router::new()
             .route("/v1/pools", get(pools_answer))
             .route("/v1/events", get(events_answer))
             .route("/v1/pools/{pool}/backends/{id}", patch(change))
-            .with_state(Arc::clone(&world));
-        Self::serve(bind(0), router, world)
+            .with_state(Arc::clone(world))
     }
 
     /// Some other server.
@@ -110,10 +114,7 @@ impl FakeAdmin {
 
     /// Comes back on the same port.
     pub fn come_back(&mut self) {
-        let router = Router::new()
-            .route("/v1/pools", get(pools_answer))
-            .route("/v1/events", get(events_answer))
-            .with_state(Arc::clone(&self.world));
+        let router = Self::router(&self.world);
         *self = Self::serve(bind(self.address.port()), router, Arc::clone(&self.world));
     }
 }

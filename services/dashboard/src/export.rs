@@ -1,0 +1,79 @@
+//! The hour as one JSON file: to keep with an incident, to send to somebody, to open again later
+//! on this page without any proxy.
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::header;
+use serde_json::{Value, json};
+
+use crate::{
+    App,
+    history::{Sample, Series},
+    timeline::Seen,
+};
+
+/// Tells our files from others, and this form from later ones.
+pub(crate) const FORMAT: &str = "evenkeel-hour-1";
+
+/// `GET /api/export`
+pub(crate) async fn file(State(app): State<App>) -> Response {
+    let view = app.views.newest();
+    let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+    let history = view.history();
+    let mut backends = Vec::new();
+    for pool in view.picture.iter().flat_map(|picture| &picture.answer.pools) {
+        for backend in &pool.backends {
+            let hour = columns(&history.hour(&pool.name, &backend.id));
+            backends.push(json!({ "pool": pool.name, "id": backend.id, "hour": hour }));
+        }
+    }
+    let totals = columns(&history.totals());
+    drop(history);
+    let answers = view.answering().filter_map(|proxy| {
+        Some(json!({
+            "name": proxy.name, "answer": proxy.picture.as_ref()?.answer,
+        }))
+    });
+    let body = json!({
+        "format": FORMAT,
+        "at": now,
+        "load_balancer": &*app.url,
+        "picture": view.picture.as_ref().map(|picture| &picture.answer),
+        "proxies": answers.collect::<Vec<_>>(),
+        "events": view.events.iter().map(told).collect::<Vec<_>>(),
+        "totals": totals,
+        "backends": backends,
+    });
+    let name = format!("evenkeel-{}.json", now.replace(':', ""));
+    let disposition = format!("attachment; filename=\"{name}\"");
+    ([(header::CONTENT_DISPOSITION, disposition)], Json(body)).into_response()
+}
+
+fn told(seen: &Seen) -> Value {
+    json!({ "event": seen.event, "proxies": seen.proxies })
+}
+
+/// Column by column, which is half the size of slot by slot.
+pub(crate) fn columns(series: &Series) -> Value {
+    let column = |value: fn(&Sample) -> f32| -> Vec<Value> {
+        series.slots.iter().map(|slot| rounded(value(slot))).collect()
+    };
+    json!({
+        "step_seconds": series.step,
+        "newest_unix": series.newest,
+        "rate": column(|slot| slot.rate),
+        "error_share": column(|slot| slot.error_share),
+        "p50_ms": column(|slot| slot.p50_ms),
+        "p95_ms": column(|slot| slot.p95_ms),
+        "p99_ms": column(|slot| slot.p99_ms),
+        "in_flight": column(|slot| slot.in_flight),
+    })
+}
+
+/// Three digits after the point: more is noise. A hole is null.
+fn rounded(value: f32) -> Value {
+    if value.is_nan() { Value::Null } else { json!((f64::from(value) * 1e3).round() / 1e3) }
+}

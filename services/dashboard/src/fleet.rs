@@ -1,0 +1,229 @@
+//! Several proxies as one picture: sums of what can be added up, and who disagrees about the rest.
+//!
+//! Rates, counts and requests in flight are sums; percentiles come from the sum of the histograms.
+//! What proxies observe by themselves, such as health, need not be the same everywhere: a backend
+//! that one of three cannot reach is a finding, not noise, and is told with names.
+
+use std::collections::HashMap;
+
+use crate::{
+    latency,
+    model::{Answer, Backend, Effective, Opinion, Pool, Traffic},
+};
+
+/// All answers as one; `None` of none. The first answer's order of pools and backends is kept.
+pub(crate) fn merge(answers: &[(&str, &Answer)]) -> Option<Answer> {
+    let (_, first) = answers.first()?;
+    if answers.len() == 1 {
+        return Some((*first).clone());
+    }
+    let mut pools: Vec<(&str, Vec<(&str, &Pool)>)> = Vec::new();
+    for (name, answer) in answers {
+        for pool in &answer.pools {
+            match pools.iter_mut().find(|(known, _)| *known == pool.name) {
+                Some((_, said)) => said.push((name, pool)),
+                None => pools.push((&pool.name, vec![(name, pool)])),
+            }
+        }
+    }
+    let mut proxy = first.proxy.clone();
+    proxy.ready = answers.iter().all(|(_, answer)| answer.proxy.ready);
+    proxy.stopping = answers.iter().all(|(_, answer)| answer.proxy.stopping);
+    let pools = pools.into_iter().filter_map(|(_, said)| merge_pools(&said)).collect();
+    Some(Answer { proxy, pools })
+}
+
+fn merge_pools(said: &[(&str, &Pool)]) -> Option<Pool> {
+    let mut order: Vec<&str> = Vec::new();
+    let mut by_id: HashMap<&str, Vec<(&str, &Backend)>> = HashMap::new();
+    for (name, pool) in said {
+        for backend in &pool.backends {
+            let opinions = by_id.entry(&backend.id).or_default();
+            if opinions.is_empty() {
+                order.push(&backend.id);
+            }
+            opinions.push((name, backend));
+        }
+    }
+    let backends = order.iter().filter_map(|id| {
+        let known = by_id.get(id)?;
+        let missing = said
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(|name| known.iter().all(|(who, _)| who != name));
+        merge_backends(known, missing)
+    });
+    let (_, first) = said.first()?;
+    let error = said
+        .iter()
+        .find_map(|(name, pool)| Some(format!("{name}: {}", pool.source.error.as_ref()?)));
+    let mut source = first.source.clone();
+    source.error = error;
+    Some(Pool {
+        name: first.name.clone(),
+        policy: first.policy.clone(),
+        source,
+        probe: first.probe.clone(),
+        traffic: add(said.iter().map(|(_, pool)| &pool.traffic)),
+        backends: backends.collect(),
+    })
+}
+
+fn merge_backends<'a>(
+    said: &[(&str, &Backend)],
+    missing: impl Iterator<Item = &'a str>,
+) -> Option<Backend> {
+    let worst = |(_, backend): &&(&str, &Backend)| rank(backend.effective);
+    let (_, model) = said.iter().max_by_key(worst)?;
+    let mut merged = (*model).clone();
+    let absent = missing.map(|name| Opinion {
+        replica: name.to_owned(),
+        known: false,
+        effective: Effective::Unknown,
+        health: model.health,
+        admin: model.admin,
+        reason: "is not in its pool".to_owned(),
+    });
+    let opinions: Vec<Opinion> =
+        said.iter().map(|(name, backend)| opinion(name, backend)).chain(absent).collect();
+    // Draining and drained differ by a request in flight, which is no disagreement.
+    let view = |one: &Opinion| (one.known, one.effective.settled(), one.health, one.admin);
+    if opinions.windows(2).any(|pair| view(&pair[0]) != view(&pair[1])) {
+        merged.opinions = opinions;
+    }
+    // The words of an operator, rather than of a proxy that has not heard them.
+    if let Some((_, told)) = said.iter().find(|(_, backend)| {
+        backend.admin_actor.is_some() && backend.admin != crate::model::Admin::Ready
+    }) {
+        merged.admin = told.admin;
+        merged.admin_since.clone_from(&told.admin_since);
+        merged.admin_reason.clone_from(&told.admin_reason);
+        merged.admin_actor.clone_from(&told.admin_actor);
+        merged.admin_expires_at.clone_from(&told.admin_expires_at);
+    }
+    merged.in_flight = said.iter().map(|(_, backend)| backend.in_flight).sum();
+    merged.traffic = add(said.iter().map(|(_, backend)| &backend.traffic));
+    Some(merged)
+}
+
+fn opinion(name: &str, backend: &Backend) -> Opinion {
+    let reason = if backend.reasons.is_empty() {
+        backend.health_reason.clone()
+    } else {
+        backend.reasons.join("; ")
+    };
+    Opinion {
+        replica: name.to_owned(),
+        known: true,
+        effective: if backend.serves() { Effective::Serving } else { backend.effective },
+        health: backend.health,
+        admin: backend.admin,
+        reason,
+    }
+}
+
+/// How bad it is; the merged row shows the reasons of the worst.
+fn rank(effective: Effective) -> u8 {
+    match effective {
+        Effective::Serving => 0,
+        Effective::Degraded => 1,
+        Effective::Checking | Effective::Unknown => 2,
+        Effective::Draining | Effective::Drained => 3,
+        Effective::Maint => 4,
+        Effective::Ejected => 5,
+        Effective::Down => 6,
+    }
+}
+
+/// Traffic of several proxies or pools together.
+pub(crate) fn add<'a>(all: impl Iterator<Item = &'a Traffic> + Clone) -> Traffic {
+    let mut sum = Traffic::default();
+    let mut failures_per_second = 0.0;
+    let mut count = 0;
+    for traffic in all.clone() {
+        count += 1;
+        sum.requests_total += traffic.requests_total;
+        sum.failures_total += traffic.failures_total;
+        sum.requests_per_second += traffic.requests_per_second;
+        failures_per_second += traffic.error_share * traffic.requests_per_second;
+        // Of proxies without histograms, the worst: never better than the truth.
+        sum.p50_ms = worst(sum.p50_ms, traffic.p50_ms);
+        sum.p95_ms = worst(sum.p95_ms, traffic.p95_ms);
+        sum.p99_ms = worst(sum.p99_ms, traffic.p99_ms);
+    }
+    if sum.requests_per_second > 0.0 {
+        sum.error_share = failures_per_second / sum.requests_per_second;
+    }
+    if count == 1 {
+        return all.into_iter().next().cloned().unwrap_or_default();
+    }
+    if let Some(latency) = latency::sum(all.map(|traffic| traffic.latency.as_ref())) {
+        (sum.p50_ms, sum.p95_ms, sum.p99_ms) =
+            (latency.percentile_ms(0.5), latency.percentile_ms(0.95), latency.percentile_ms(0.99));
+        sum.latency = Some(latency);
+    }
+    sum
+}
+
+fn worst(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.max(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn answer(backends: &[Value]) -> Answer {
+        serde_json::from_value(json!({
+            "proxy": {"started_at": ""}, "pools": [{"name": "p", "backends": backends}],
+        }))
+        .unwrap()
+    }
+
+    fn backend(id: &str, effective: &str, rate: f64, p99: f64) -> Value {
+        json!({"id": id, "admin": "ready", "effective": effective, "in_flight": 2, "health_reason": "because",
+            "health": if effective == "down" { "down" } else { "up" },
+            "traffic": {"requests_total": 10, "requests_per_second": rate, "p99_ms": p99}})
+    }
+
+    #[test]
+    fn rates_add_up_and_percentiles_without_histograms_are_the_worst() {
+        let (a, b) = (
+            answer(&[backend("x", "serving", 10.0, 5.0)]),
+            answer(&[backend("x", "serving", 1.0, 50.0)]),
+        );
+        let merged = merge(&[("a", &a), ("b", &b)]).unwrap();
+        let x = merged.backend("p", "x").unwrap();
+        assert_eq!((x.in_flight, x.traffic.requests_total, x.traffic.p99_ms), (4, 20, Some(50.0)));
+        assert!((x.traffic.requests_per_second - 11.0).abs() < 1e-9 && x.opinions.is_empty());
+    }
+
+    #[test]
+    fn who_disagrees_is_told_by_name() {
+        let a = answer(&[backend("x", "serving", 1.0, 1.0), backend("y", "serving", 1.0, 1.0)]);
+        let b = answer(&[backend("x", "down", 0.0, 1.0)]);
+        let merged = merge(&[("a", &a), ("b", &b)]).unwrap();
+        let x = merged.backend("p", "x").unwrap();
+        let told: Vec<_> =
+            x.opinions.iter().map(|one| (one.replica.as_str(), one.effective)).collect();
+        assert_eq!(told, [("a", Effective::Serving), ("b", Effective::Down)]);
+        assert!(x.serves(), "one proxy still sends to it");
+        let y = merged.backend("p", "y").unwrap();
+        assert!(!y.opinions[1].known && y.opinions[1].replica == "b", "it has not found it");
+    }
+
+    #[test]
+    fn a_request_in_flight_is_no_disagreement() {
+        let (a, b) = (
+            answer(&[backend("x", "draining", 0.0, 1.0)]),
+            answer(&[backend("x", "drained", 0.0, 1.0)]),
+        );
+        assert!(
+            merge(&[("a", &a), ("b", &b)]).unwrap().backend("p", "x").unwrap().opinions.is_empty()
+        );
+    }
+}

@@ -1,0 +1,263 @@
+//! What operators want of each backend, over all proxies, and which proxy has yet to hear of it.
+//!
+//! Each proxy keeps the operators' intent by itself. One that was away while something was changed
+//! comes back with an old intent or, without its state file, with none; nothing else would ever
+//! tell it. So the newest intent stands, and whoever says otherwise for longer than a change needs
+//! to reach everybody is told.
+//!
+//! *Newest* is the youngest by its age on the proxy that tells it: clocks of different machines
+//! disagree, but each knows how long ago something happened. Being ready with nobody who said so
+//! is no intent, however young: it is what a proxy begins with, and what is left when an override
+//! has expired. Nothing is ever forced: a proxy that refuses is asked again later.
+
+use std::{collections::HashMap, time::Duration};
+
+use crate::model::{Admin, Answer, Backend};
+
+/// A change reaches all proxies within this time, or not at all.
+const SETTLE: f64 = 2.0;
+/// Between two attempts to tell the same proxy the same thing.
+const AGAIN: f64 = 10.0;
+/// How far two tellings of the same moment may lie apart: an answer's own time on the way.
+const BLUR: f64 = 0.5;
+/// The end of an actor's name that says that the change was carried over.
+const CARRIED: &str = ", carried over by the dashboard";
+
+type Key = (String, String);
+
+/// The standing intent for one backend.
+#[derive(Clone, Debug, PartialEq)]
+struct Standing {
+    state: Admin,
+    /// Seconds on the dashboard's own clock.
+    at: f64,
+    reason: Option<String>,
+    actor: Option<String>,
+    until: Option<f64>,
+}
+
+/// Something that one proxy must be told.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Order {
+    /// The proxy.
+    pub(crate) replica: String,
+    pub(crate) pool: String,
+    pub(crate) id: String,
+    pub(crate) state: Admin,
+    pub(crate) reason: Option<String>,
+    pub(crate) actor: String,
+    pub(crate) ttl: Option<Duration>,
+}
+
+/// All standing intents, and who differs from them since when.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    standing: HashMap<Key, Standing>,
+    /// By proxy and backend: since when, and when it was told last.
+    differing: HashMap<(String, Key), (f64, Option<f64>)>,
+}
+
+impl Book {
+    /// Notes what the proxies that answer say at `now`, in seconds, and gives what to tell whom.
+    pub(crate) fn note(&mut self, now: f64, said: &[(&str, &Answer)]) -> Vec<Order> {
+        for standing in self.standing.values_mut() {
+            if let Some(until) = standing.until.filter(|until| *until <= now) {
+                // It ended by itself; what was before it does not come back.
+                *standing = Standing {
+                    state: Admin::Ready,
+                    at: until,
+                    reason: None,
+                    actor: None,
+                    until: None,
+                };
+            }
+        }
+        for (_, answer) in said {
+            for (pool, backend) in backends(answer) {
+                self.hear(now, answer, pool, backend);
+            }
+        }
+        self.orders(now, said)
+    }
+
+    fn hear(&mut self, now: f64, answer: &Answer, pool: &str, backend: &Backend) {
+        if backend.admin == Admin::Unknown
+            || (backend.admin == Admin::Ready && backend.admin_actor.is_none())
+        {
+            return;
+        }
+        let Some(age) = answer.proxy.age(backend.admin_since.as_deref()) else { return };
+        let at = now - age;
+        let key = (pool.to_owned(), backend.id.clone());
+        let known = self.standing.get(&key);
+        if known.is_some_and(|known| at <= known.at + BLUR || known.state == backend.admin) {
+            return;
+        }
+        let left = answer.proxy.age(backend.admin_expires_at.as_deref());
+        let standing = Standing {
+            state: backend.admin,
+            at,
+            reason: backend.admin_reason.clone(),
+            actor: backend.admin_actor.clone(),
+            until: left.map(|left| now - left),
+        };
+        self.standing.insert(key, standing);
+    }
+
+    fn orders(&mut self, now: f64, said: &[(&str, &Answer)]) -> Vec<Order> {
+        let mut before = std::mem::take(&mut self.differing);
+        // One proxy alone cannot differ: what it says is what stands, its restart included.
+        let mut orders = Vec::new();
+        for (replica, answer) in said {
+            for (pool, backend) in backends(answer) {
+                let key = (pool.to_owned(), backend.id.clone());
+                let Some(standing) = self.standing.get(&key) else { continue };
+                if standing.state == backend.admin || backend.admin == Admin::Unknown {
+                    continue;
+                }
+                let entry = ((*replica).to_owned(), key);
+                let (since, told) = before.remove(&entry).unwrap_or((now, None));
+                let due = now - since >= SETTLE && told.is_none_or(|told| now - told >= AGAIN);
+                if due {
+                    orders.push(order(replica, &entry.1, standing, now));
+                }
+                self.differing.insert(entry, (since, if due { Some(now) } else { told }));
+            }
+        }
+        orders
+    }
+}
+
+fn order(replica: &str, (pool, id): &Key, standing: &Standing, now: f64) -> Order {
+    let actor = standing.actor.as_deref().unwrap_or("expired");
+    let actor = actor.split(CARRIED).next().unwrap_or_default();
+    Order {
+        replica: replica.to_owned(),
+        pool: pool.clone(),
+        id: id.clone(),
+        state: standing.state,
+        reason: standing.reason.clone(),
+        actor: format!("{actor}{CARRIED}"),
+        ttl: standing.until.and_then(|until| Duration::try_from_secs_f64(until - now).ok()),
+    }
+}
+
+fn backends(answer: &Answer) -> impl Iterator<Item = (&str, &Backend)> {
+    answer
+        .pools
+        .iter()
+        .flat_map(|pool| pool.backends.iter().map(move |backend| (pool.name.as_str(), backend)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// What a proxy says of backend `b`, `seconds` after a start, by a clock that is `skew` off.
+    fn says(
+        seconds: u64,
+        skew: u64,
+        admin: &str,
+        since: u64,
+        actor: Option<&str>,
+        expires: Option<u64>,
+    ) -> Answer {
+        let time = |seconds: u64| {
+            let at = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000 + skew + seconds);
+            Value::from(humantime::format_rfc3339_millis(at).to_string())
+        };
+        serde_json::from_value(json!({
+            "proxy": {"started_at": time(0), "uptime_seconds": seconds},
+            "pools": [{"name": "p", "backends": [{"id": "b", "admin": admin, "health": "up",
+                "effective": "serving", "admin_since": time(since), "admin_actor": actor,
+                "admin_reason": "why", "admin_expires_at": expires.map(time)}]}],
+        }))
+        .unwrap()
+    }
+
+    fn run(book: &mut Book, now: f64, said: &[(&str, Answer)]) -> Vec<(String, Admin)> {
+        let said: Vec<(&str, &Answer)> =
+            said.iter().map(|(name, answer)| (*name, answer)).collect();
+        book.note(now, &said).into_iter().map(|order| (order.replica, order.state)).collect()
+    }
+
+    #[test]
+    fn a_proxy_that_comes_back_without_memory_gets_the_standing_intent() {
+        let mut book = Book::default();
+        let drained = |at| says(at, 0, "drain", 10, Some("ann"), None);
+        assert!(run(&mut book, 20.0, &[("a", drained(20)), ("b", drained(20))]).is_empty());
+        // Its own "ready" is younger than the drain, but nobody said it.
+        let fresh = |at| says(at, 0, "ready", 59, None, None);
+        assert!(
+            run(&mut book, 60.0, &[("a", drained(60)), ("b", fresh(60))]).is_empty(),
+            "it settles"
+        );
+        let orders = run(&mut book, 63.0, &[("a", drained(63)), ("b", fresh(63))]);
+        assert_eq!(orders, [("b".to_owned(), Admin::Drain)]);
+        assert!(
+            run(&mut book, 64.0, &[("a", drained(64)), ("b", fresh(64))]).is_empty(),
+            "not each second"
+        );
+        assert_eq!(
+            run(&mut book, 74.0, &[("a", drained(74)), ("b", fresh(74))]).len(),
+            1,
+            "but again"
+        );
+    }
+
+    #[test]
+    fn the_newest_word_stands_whatever_the_clocks_say() {
+        let mut book = Book::default();
+        // The clock of `a` is an hour ahead; its drain is the older word all the same.
+        let said = |at| {
+            [
+                ("a", says(at, 3_600, "drain", 10, Some("ann"), None)),
+                ("b", says(at, 0, "ready", 40, Some("bob"), None)),
+            ]
+        };
+        run(&mut book, 50.0, &said(50));
+        assert_eq!(run(&mut book, 53.0, &said(53)), [("a".to_owned(), Admin::Ready)]);
+    }
+
+    #[test]
+    fn what_expired_is_not_brought_back() {
+        let mut book = Book::default();
+        let drained = |at| says(at, 0, "drain", 10, Some("ann"), Some(30));
+        run(&mut book, 20.0, &[("a", drained(20))]);
+        let ready = |at| says(at, 0, "ready", 30, None, None);
+        assert!(run(&mut book, 35.0, &[("a", ready(35))]).is_empty());
+        assert!(run(&mut book, 40.0, &[("a", ready(40))]).is_empty());
+        // One that missed the end is told of it.
+        let late = says(50, 0, "drain", 10, Some("ann"), None);
+        run(&mut book, 50.0, &[("a", ready(50)), ("b", late.clone())]);
+        assert_eq!(
+            run(&mut book, 53.0, &[("a", ready(53)), ("b", late)]),
+            [("b".to_owned(), Admin::Ready)]
+        );
+    }
+
+    #[test]
+    fn an_order_carries_reason_actor_and_the_time_that_is_left() {
+        let mut book = Book::default();
+        let drained = |at| says(at, 0, "drain", 10, Some("ann"), Some(100));
+        let fresh = |at| says(at, 0, "ready", 59, None, None);
+        book.note(60.0, &[("a", &drained(60)), ("b", &fresh(60))]);
+        let orders = book.note(63.0, &[("a", &drained(63)), ("b", &fresh(63))]);
+        assert_eq!(orders[0].actor, "ann, carried over by the dashboard");
+        assert_eq!(orders[0].reason.as_deref(), Some("why"));
+        assert!((orders[0].ttl.unwrap().as_secs_f64() - 37.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn nobody_is_told_what_nobody_said() {
+        let mut book = Book::default();
+        for at in [10, 20, 30] {
+            let said = [
+                ("a", says(at, 0, "ready", 1, None, None)),
+                ("b", says(at, 0, "sleepy", 1, None, None)),
+            ];
+            assert!(run(&mut book, at as f64, &said).is_empty());
+        }
+    }
+}

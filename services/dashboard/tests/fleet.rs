@@ -1,0 +1,162 @@
+//! Several proxies: one picture, and one change for all.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{Dashboard, FakeAdmin, backend, event, pools};
+
+/// A proxy of a name with these backends.
+fn proxy(name: &str, backends: &[Value]) -> FakeAdmin {
+    let mut answer = pools(backends);
+    answer["proxy"]["name"] = json!(name);
+    FakeAdmin::start(answer)
+}
+
+fn dashboard(proxies: &[&FakeAdmin]) -> Dashboard {
+    let urls: Vec<String> = proxies.iter().map(|proxy| proxy.url()).collect();
+    Dashboard::start(&urls.join(","), &[])
+}
+
+#[tokio::test]
+async fn several_proxies_are_one_picture_of_sums() {
+    let mut busy = backend("x:1");
+    busy["traffic"] =
+        json!({"requests_per_second": 90.0, "latency": {"scale": 7, "buckets": [100, 900]}});
+    let mut idle = backend("x:1");
+    idle["traffic"] =
+        json!({"requests_per_second": 10.0, "latency": {"scale": 6, "buckets": [60, 1]}});
+    let (one, two) = (proxy("edge-1", &[busy]), proxy("edge-2", &[idle]));
+    let dashboard = dashboard(&[&one, &two]);
+    let page = dashboard.text_with("/", |text| text.contains("2 of 2 proxies answer")).await;
+    assert!(page.contains(">edge-1<") && page.contains(">edge-2<"), "each proxy has its place");
+    let state: Value = serde_json::from_str(&dashboard.text("/api/state").await).unwrap();
+    let shown = &state["picture"]["pools"][0]["backends"][0];
+    assert_eq!(shown["in_flight"], 6);
+    assert_eq!(shown["traffic"]["requests_per_second"], 100.0);
+    // 900 requests of 0.1 ms and one of 0.06 ms: the average of both medians would be far off.
+    let median = shown["traffic"]["p50_ms"].as_f64().unwrap();
+    assert!((median - 0.1).abs() < 0.002, "{median}");
+}
+
+#[tokio::test]
+async fn what_proxies_disagree_about_is_told_with_names() {
+    let mut down = backend("x:1");
+    (down["effective"], down["health"]) = (json!("down"), json!("down"));
+    down["health_reason"] = json!("connection refused");
+    let one = proxy("edge-1", &[backend("x:1"), backend("y:1")]);
+    let two = proxy("edge-2", &[down, backend("y:1")]);
+    let dashboard = dashboard(&[&one, &two]);
+    let page = dashboard.text_with("/", |text| text.contains("1 of 2 serve")).await;
+    assert!(page.contains("Both backends serve, but proxies disagree about x:1"), "{page}");
+    let told = page.split("class=\"opinion\"").nth(1).unwrap();
+    assert!(told.contains("edge-2") && told.contains("connection refused"), "{told}");
+}
+
+#[tokio::test]
+async fn a_change_goes_to_all_and_each_answer_is_told() {
+    let (one, two, three) = (
+        proxy("edge-1", &[backend("x:1")]),
+        proxy("edge-2", &[backend("x:1")]),
+        proxy("edge-3", &[backend("x:1")]),
+    );
+    let dashboard = dashboard(&[&one, &two, &three]);
+    dashboard.text_with("/", |text| text.contains("3 of 3 proxies answer")).await;
+    let drain = async || {
+        let answer = dashboard
+            .post("/backends/default/x:1", &[("state", "drain")], &[("accept", "application/json")])
+            .await;
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (status, text) = drain().await;
+    assert_eq!(status, 200);
+    assert!(text.contains("on all 3 proxies"), "{text}");
+    for proxy in [&one, &two, &three] {
+        assert_eq!(proxy.with(|world| world.changes.len()), 1);
+    }
+
+    // The first refusal ends it: nobody else is asked.
+    one.with(|world| world.refusal = Some((409, "it is the only one")));
+    let (status, text) = drain().await;
+    assert_eq!(status, 409, "{text}");
+    assert_eq!(two.with(|world| world.changes.len()), 1);
+
+    one.with(|world| world.refusal = None);
+    two.with(|world| world.refusal = Some((409, "it is the only one")));
+    let (status, text) = drain().await;
+    assert_eq!(status, 409);
+    assert!(
+        text.contains("set on edge-1, edge-3, but edge-2 refused: It is the only one"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_proxy_that_was_away_gets_the_standing_intent_when_it_returns() {
+    let (one, mut two) = (proxy("edge-1", &[backend("x:1")]), proxy("edge-2", &[backend("x:1")]));
+    let dashboard = dashboard(&[&one, &two]);
+    dashboard.text_with("/", |text| text.contains("2 of 2 proxies answer")).await;
+    two.kill();
+    let page =
+        dashboard.text_with("/", |text| text.contains("1 of 2 proxies does not answer")).await;
+    assert!(page.contains("last heard"), "its own state");
+    let answer = dashboard
+        .post(
+            "/backends/default/x:1",
+            &[("state", "maint"), ("reason", "disk")],
+            &[("accept", "application/json")],
+        )
+        .await;
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("edge-2 does not answer; it is told when it returns"), "{text}");
+    one.with(|world| {
+        let backend = &mut world.pools["pools"][0]["backends"][0];
+        (backend["admin"], backend["effective"]) = (json!("maint"), json!("maint"));
+        (backend["admin_actor"], backend["admin_reason"]) =
+            (json!("dashboard, on this machine"), json!("disk"));
+        backend["admin_since"] = json!("2026-11-23T15:00:12.000Z");
+    });
+
+    two.come_back();
+    let end = std::time::Instant::now() + support::PATIENCE;
+    while two.with(|world| world.changes.is_empty()) {
+        assert!(std::time::Instant::now() < end, "it was never told");
+        tokio::task::yield_now().await;
+    }
+    let told = two.with(|world| world.changes[0].clone());
+    assert_eq!(
+        (told.body["state"].clone(), told.body["reason"].clone()),
+        (json!("maint"), json!("disk"))
+    );
+    assert_eq!(
+        told.actor.as_deref(),
+        Some("dashboard, on this machine, carried over by the dashboard")
+    );
+    assert_eq!(one.with(|world| world.changes.len()), 1, "nobody else is told anything");
+}
+
+#[tokio::test]
+async fn one_event_of_all_proxies_is_one_line() {
+    let (one, two) = (proxy("edge-1", &[backend("x:1")]), proxy("edge-2", &[backend("x:1")]));
+    for proxy in [&one, &two] {
+        proxy.with(|world| world.events.push(event(1, "x:1 is up")));
+    }
+    let dashboard = dashboard(&[&one, &two]);
+    let page = dashboard
+        .text_with("/", |text| {
+            text.contains("on edge-1, edge-2") || text.contains("on edge-2, edge-1")
+        })
+        .await;
+    assert_eq!(page.matches("x:1 is up").count(), 1);
+}
+
+#[tokio::test]
+async fn two_ways_to_one_proxy_are_one_proxy() {
+    let one = proxy("edge-1", &[backend("x:1")]);
+    let port = one.address.port();
+    let dashboard =
+        Dashboard::start(&format!("http://127.0.0.1:{port},http://localhost:{port}"), &[])
+            .ready()
+            .await;
+    let page = dashboard.text("/").await;
+    assert!(page.contains("The only backend serves") && !page.contains("proxies answer"), "{page}");
+}
