@@ -5,9 +5,11 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
+
+use crate::outcome::{Counts, Outcome, Outcomes};
 
 /// The stable name of a backend within its pool: `host:port` as configured, or `address:port` as
 /// discovered.
@@ -54,21 +56,29 @@ pub struct Member {
     slot: usize,
     /// Of the name, for hashing: the same in every proxy, so that replicas agree.
     hash: u64,
-    in_flight: AtomicU32,
+    /// Attempts that hold a ticket in the lower half, attempts so far in the upper one: so many as
+    /// began and are not in flight have ended, and a request pays nothing for our knowing it.
+    attempts: AtomicU64,
+    outcomes: Outcomes,
     // A std mutex: held for a copy, never across I/O, and only where a connection is made.
     addresses: Mutex<Vec<SocketAddr>>,
 }
 
+/// One attempt in the upper half of [`Member::attempts`].
+const BEGUN: u64 = 1 << 32;
+
 impl Member {
+    /// `streak_limit` is how many failures in a row the pool wants to be told of; 0 is never.
     pub(crate) fn new(
         id: BackendId,
         generation: u64,
         slot: usize,
         addresses: Vec<SocketAddr>,
+        streak_limit: u32,
     ) -> Self {
         let hash = hash_of(id.as_str().as_bytes());
-        let in_flight = AtomicU32::new(0);
-        Self { id, generation, slot, hash, in_flight, addresses: Mutex::new(addresses) }
+        let (attempts, outcomes) = (AtomicU64::new(0), Outcomes::new(streak_limit));
+        Self { id, generation, slot, hash, attempts, outcomes, addresses: Mutex::new(addresses) }
     }
 
     /// The backend's name.
@@ -107,16 +117,41 @@ impl Member {
     /// Attempts that hold a ticket.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.attempts.load(Ordering::Relaxed) as u32
     }
 
-    pub(crate) fn enter(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    /// Begins an attempt. Gives the term in which it counts.
+    pub(crate) fn enter(&self) -> u32 {
+        self.attempts.fetch_add(BEGUN + 1, Ordering::Relaxed);
+        self.outcomes.term()
     }
 
     pub(crate) fn leave(&self) {
-        let before = self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        debug_assert!(before > 0, "a ticket of {} was given back twice", self.id);
+        let before = self.attempts.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before as u32 > 0, "a ticket of {} was given back twice", self.id);
+    }
+
+    pub(crate) fn note(&self, outcome: Outcome, term: u32) -> bool {
+        self.outcomes.note(outcome, term)
+    }
+
+    /// How attempts ended so far.
+    pub(crate) fn counts(&self) -> Counts {
+        let attempts = self.attempts.load(Ordering::Relaxed);
+        let (begun, in_flight) = ((attempts >> 32) as u32, attempts as u32);
+        self.outcomes.counts(begun.wrapping_sub(in_flight))
+    }
+
+    pub(crate) fn take_streak(&self) -> bool {
+        self.outcomes.take_streak()
+    }
+
+    pub(crate) fn set_streak_limit(&self, limit: u32) {
+        self.outcomes.set_streak_limit(limit);
+    }
+
+    pub(crate) fn begin_term(&self) {
+        self.outcomes.begin_term();
     }
 }
 

@@ -55,6 +55,8 @@ pub enum Health {
     Up,
     /// Failing.
     Down,
+    /// Passing, and taken out for a while because requests fail.
+    Ejected,
 }
 
 impl Health {
@@ -65,6 +67,7 @@ impl Health {
             Self::Checking => "checking",
             Self::Up => "up",
             Self::Down => "down",
+            Self::Ejected => "ejected",
         }
     }
 }
@@ -87,9 +90,11 @@ pub enum AttemptFailure {
     Refused,
     /// The connection could not be made otherwise, or broke.
     Unreachable,
+    /// It completes a streak of failures, as [`crate::Ticket::note`] said.
+    Streak,
 }
 
-/// The health of one backend and when it is probed next.
+/// What probes say of one backend, and when it is probed next. Never [`Health::Ejected`].
 #[derive(Clone, Debug)]
 pub(crate) struct HealthState {
     pub(crate) health: Health,
@@ -216,13 +221,13 @@ impl HealthState {
             (Health::Down, 0, passes) => {
                 format!("{seen}; {passes} of {} passes that bring it back", plan.rise)
             }
-            (Health::Down | Health::Checking, _, _) => seen.to_owned(),
+            (Health::Down | Health::Checking | Health::Ejected, _, _) => seen.to_owned(),
         };
     }
 
     fn is_settled(&self, plan: &ProbePlan) -> bool {
         match self.health {
-            Health::Checking => false,
+            Health::Checking | Health::Ejected => false,
             Health::Up => self.failures == 0,
             Health::Down => self.passes == 0 && self.failures > plan.fall,
         }

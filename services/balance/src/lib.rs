@@ -11,9 +11,11 @@
 mod admin;
 mod backend;
 mod budget;
+mod ejection;
 mod entry;
 mod events;
 mod health;
+mod outcome;
 mod pick;
 mod policy;
 mod pool;
@@ -21,12 +23,15 @@ mod random;
 mod schedule;
 mod time;
 mod view;
+mod window;
 
 pub use admin::{Admin, Change, Refused, StandingIntent, WEIGHT_MAX};
 pub use backend::{BackendId, Found, Member, hash_of};
 pub use budget::RetryBudget;
+pub use ejection::{EjectReason, EjectionPlan, Withheld};
 pub use events::{Effect, Event, EventKind, ProbeOrder};
 pub use health::{AttemptFailure, Health, ProbePlan, ProbeResult};
+pub use outcome::Outcome;
 pub use pick::{NoBackend, Picker, Ticket};
 pub use policy::Policy;
 pub use pool::Pool;

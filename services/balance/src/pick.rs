@@ -12,6 +12,7 @@ use std::sync::{
 
 use crate::{
     backend::Member,
+    outcome::Outcome,
     policy::{Choice, Policy},
     random::Random,
 };
@@ -72,6 +73,7 @@ pub enum NoBackend {
 #[derive(Debug)]
 pub struct Ticket {
     member: Arc<Member>,
+    term: u32,
 }
 
 impl Ticket {
@@ -79,6 +81,13 @@ impl Ticket {
     #[must_use]
     pub fn member(&self) -> &Arc<Member> {
         &self.member
+    }
+
+    /// Notes how the attempt ended; to be called once. True if the pool should be told of
+    /// [`crate::AttemptFailure::Streak`].
+    #[must_use]
+    pub fn note(&self, outcome: Outcome) -> bool {
+        self.member.note(outcome, self.term)
     }
 }
 
@@ -146,8 +155,8 @@ impl Picker {
         match choice.make(self.policy, &self.known) {
             Some(at) => {
                 let member = Arc::clone(&self.known.members[at]);
-                member.enter();
-                Ok(Ticket { member })
+                let term = member.enter();
+                Ok(Ticket { member, term })
             }
             None if self.known.members.is_empty() => Err(NoBackend::NoneEligible),
             None => Err(NoBackend::AllTried),

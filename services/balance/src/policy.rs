@@ -213,7 +213,7 @@ mod tests {
     fn snapshot(weights: &[u32]) -> Snapshot {
         let member = |at: usize| {
             let id = BackendId::new(&format!("10.0.0.{at}:80"));
-            Arc::new(Member::new(id, at as u64 + 1, at, Vec::new()))
+            Arc::new(Member::new(id, at as u64 + 1, at, Vec::new(), 0))
         };
         Snapshot {
             version: 1,
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn least_request_avoids_the_busy_ones_of_a_large_pool() {
         let snapshot = snapshot(&[1; 200]);
-        (0..100).for_each(|at| (0..50).for_each(|_| snapshot.members[at].enter()));
+        (0..100).for_each(|at| (0..50).for_each(|_| _ = snapshot.members[at].enter()));
         let busy = (0..1_000)
             .filter(|turn| choose(Policy::LeastRequest, &snapshot, *turn, 0, &[]).unwrap() < 100);
         assert_eq!(busy.count(), 0, "of sixteen, one idle is nearly always found");

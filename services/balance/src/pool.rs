@@ -4,11 +4,14 @@
 //! the set of eligible backends changed, and leaves effects to be fetched. Afterwards, in debug
 //! builds, the invariants are swept.
 
+mod eject;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     admin::{Admin, Change, Intent, Refused, StandingIntent},
     backend::{BackendId, Found, Member},
+    ejection::{EjectReason, Ejection, EjectionPlan, Withheld},
     entry::Entry,
     events::{Effect, Event, EventKind, ProbeOrder},
     health::{AttemptFailure, Health, HealthState, ProbePlan, ProbeResult},
@@ -36,6 +39,7 @@ pub struct Pool {
     name: String,
     policy: Policy,
     plan: ProbePlan,
+    ejection: EjectionPlan,
     random: Random,
     backends: BTreeMap<BackendId, Entry>,
     /// Intent for backends that are gone, until the time given.
@@ -45,18 +49,23 @@ pub struct Pool {
     discovered: Option<Time>,
     discovery_error: Option<String>,
     early_discovery: Option<Time>,
+    /// When the outcomes of attempts are sampled next.
+    next_sample: Time,
+    ejections: BTreeMap<EjectReason, u64>,
+    withheld: BTreeMap<Withheld, u64>,
     effects: Vec<Effect>,
     published: Arc<Published>,
 }
 
 impl Pool {
-    /// An empty pool. `seed` decides the jitter of its probes and what its pickers draw.
+    /// An empty pool that ejects nobody. `seed` decides the jitter of its probes and what its pickers draw.
     #[must_use]
     pub fn new(name: &str, policy: Policy, plan: ProbePlan, seed: u64) -> Self {
         Self {
             name: name.to_owned(),
             policy,
             plan,
+            ejection: EjectionPlan::off(),
             random: Random::new(seed),
             backends: BTreeMap::new(),
             departed: BTreeMap::new(),
@@ -65,6 +74,9 @@ impl Pool {
             discovered: None,
             discovery_error: None,
             early_discovery: None,
+            next_sample: Time::START,
+            ejections: BTreeMap::new(),
+            withheld: BTreeMap::new(),
             effects: Vec::new(),
             published: Arc::default(),
         }
@@ -145,6 +157,9 @@ impl Pool {
             backend.health.attempt_failed(failure, plan, now);
             self.tell_health(id, before, now);
         }
+        if failure == AttemptFailure::Streak {
+            self.streak_told(id, generation, now);
+        }
         // The address may be stale: whoever was recreated has another one by now.
         if self.early_discovery.is_none_or(|last| now.since(last) >= EARLY_DISCOVERY) {
             self.early_discovery = Some(now);
@@ -192,7 +207,7 @@ impl Pool {
         self.settle(now);
     }
 
-    /// Does what is due: starts probes, gives up on lost ones, lets intent expire.
+    /// Does what is due: starts probes, gives up on lost ones, judges outcomes, lets intent expire.
     /// To be called when [`Self::deadline`] is reached; calling it more often does no harm.
     pub fn advance(&mut self, now: Time) {
         self.expire_intents(now);
@@ -216,6 +231,7 @@ impl Pool {
                 self.next_probe += 1;
             }
         }
+        self.judge_outcomes(now, false);
         self.departed.retain(|_, (_, until)| *until > now);
         self.tell_drained(now);
         self.settle(now);
@@ -231,7 +247,7 @@ impl Pool {
             [probe, drained, backend.intent.next_end()]
         });
         let of_departed = self.departed.values().map(|(_, until)| Some(*until));
-        of_backends.chain(of_departed).flatten().min()
+        of_backends.chain(of_departed).chain([self.ejection_deadline()]).flatten().min()
     }
 
     /// The effects since the last call, in order.
@@ -257,6 +273,8 @@ impl Pool {
             name: self.name.clone(),
             discovered: self.discovered,
             discovery_error: self.discovery_error.clone(),
+            ejections: self.ejections.clone(),
+            withheld: self.withheld.clone(),
             backends: self.backends.values().map(Entry::view).collect(),
         }
     }
@@ -267,6 +285,7 @@ impl Pool {
             let before = backend.health.health;
             backend.health.probe_finished(sequence, result, plan, random, now);
             self.tell_health(id, before, now);
+            self.forgive_restart(id, before, now);
         }
     }
 
@@ -275,7 +294,8 @@ impl Pool {
         self.next_generation += 1;
         let id = found.id.clone();
         let addresses = found.addresses.clone().unwrap_or_default();
-        let member = Arc::new(Member::new(id.clone(), generation, self.free_slot(), addresses));
+        let (slot, streak_limit) = (self.free_slot(), self.ejection.consecutive);
+        let member = Arc::new(Member::new(id.clone(), generation, slot, addresses, streak_limit));
         let kept = self.departed.remove(&id).map(|(intent, _)| intent);
         let intent = kept.unwrap_or_else(|| Intent::none(now));
         match &found.addresses {
@@ -283,7 +303,9 @@ impl Pool {
             Err(error) => self.tell(now, EventKind::Discovery, Some(&id), error),
         }
         let health = HealthState::new(&self.plan, now);
-        let backend = Entry { found, place: 0, member, intent, health, drained_told: false };
+        let ejection = Ejection::new(member.counts(), now);
+        let backend =
+            Entry { found, place: 0, member, intent, health, ejection, drained_told: false };
         self.backends.insert(id, backend);
     }
 
@@ -319,10 +341,12 @@ impl Pool {
     }
 
     fn set_intent(&mut self, id: &BackendId, intent: Intent, now: Time) {
-        let Some(backend) = self.backends.get_mut(id) else { return };
+        let Self { backends, plan, ejection, .. } = self;
+        let Some(backend) = backends.get_mut(id) else { return };
         if backend.intent.state == Admin::Maint && intent.state != Admin::Maint {
             // Nobody probed it meanwhile: it has to pass anew.
-            backend.health = HealthState::new(&self.plan, now);
+            backend.health = HealthState::new(plan, now);
+            backend.forget_outcomes(ejection.consecutive, now);
         }
         backend.drained_told = false;
         backend.intent = intent;
@@ -368,6 +392,7 @@ impl Pool {
     /// Publishes the eligible backends if they or their weights changed, and sweeps the
     /// invariants.
     fn settle(&mut self, now: Time) {
+        self.end_excess_ejections(now);
         let mut eligible: Vec<&Entry> =
             self.backends.values().filter(|backend| backend.is_eligible()).collect();
         eligible.sort_unstable_by_key(|backend| backend.place);
@@ -401,6 +426,7 @@ impl Pool {
         slots.sort_unstable();
         slots.dedup();
         assert_eq!(slots.len(), self.backends.len(), "two backends share a slot");
+        self.check_ejections();
         if let Some(deadline) = self.deadline(now) {
             let probes = self.backends.values().filter(|backend| backend.is_probed());
             let earliest = probes.filter_map(|b| b.health.deadline(&self.plan)).min();

@@ -1,10 +1,11 @@
 //! A pool as people see it: everything that is known, and why a backend gets no traffic.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use crate::{
     admin::Admin,
     backend::{BackendId, Member},
+    ejection::{EjectReason, Withheld},
     health::{Health, ProbeResult},
     time::Time,
 };
@@ -18,6 +19,10 @@ pub struct PoolView {
     pub discovered: Option<Time>,
     /// Why the latest look-up failed, if it did; the backends are then those of the last good one.
     pub discovery_error: Option<String>,
+    /// Ejections so far, by reason.
+    pub ejections: BTreeMap<EjectReason, u64>,
+    /// Ejections that the pool could not afford so far, by reason.
+    pub withheld: BTreeMap<Withheld, u64>,
     /// Its backends, by name.
     pub backends: Vec<BackendView>,
 }
@@ -57,6 +62,8 @@ pub struct BackendView {
     pub health: Health,
     /// Since when.
     pub health_since: Time,
+    /// Until when at most, if that is known: the end of an ejection.
+    pub health_until: Option<Time>,
     /// Why, in words.
     pub health_reason: String,
     /// What comes of the two.
@@ -89,6 +96,8 @@ pub enum Effective {
     Checking,
     /// Fails its probes.
     Down,
+    /// Is out for a while because requests fail.
+    Ejected,
     /// Gets no new requests, still has some in flight.
     Draining,
     /// Gets no new requests, has none in flight.
@@ -105,6 +114,7 @@ impl Effective {
             Self::Serving => "serving",
             Self::Checking => "checking",
             Self::Down => "down",
+            Self::Ejected => "ejected",
             Self::Draining => "draining",
             Self::Drained => "drained",
             Self::Maint => "maint",

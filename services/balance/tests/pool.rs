@@ -2,118 +2,16 @@
 
 #![allow(clippy::unwrap_used)] // A helper that fails should panic at the line that was wrong.
 
-use std::{collections::BTreeMap, time::Duration};
+mod common;
+
+use std::time::Duration;
 
 use balance::{
-    Admin, AttemptFailure, BackendId, Change, Effect, Effective, Found, NoBackend, Policy, Pool,
-    ProbeOrder, ProbePlan, ProbeResult, Refused, StandingIntent, Time,
+    Admin, AttemptFailure, BackendId, Change, Effective, Found, NoBackend, Policy, Pool, ProbePlan,
+    Refused, Time,
 };
+use common::{SECOND, World, counts, found, passed};
 use evenkeel_balance as balance;
-
-/// A pool with a clock, and a world in which some backends pass their probes.
-struct World {
-    pool: Pool,
-    now: Time,
-    events: Vec<String>,
-    discoveries: usize,
-    intents: Vec<StandingIntent>,
-}
-
-impl World {
-    fn with(names: &[&str]) -> Self {
-        let mut world = Self {
-            pool: Pool::new("default", Policy::RoundRobin, ProbePlan::default(), 42),
-            now: Time::START,
-            events: Vec::new(),
-            discoveries: 0,
-            intents: Vec::new(),
-        };
-        world.discover(names);
-        world
-    }
-
-    fn discover(&mut self, names: &[&str]) {
-        self.pool.discovered(names.iter().map(|name| found(name)).collect(), self.now);
-    }
-
-    /// Lets time pass; probes of `passing` backends pass at once, the others fail.
-    fn run(&mut self, duration: Duration, passing: &[&str]) {
-        let end = self.now + duration;
-        loop {
-            self.pool.advance(self.now);
-            for effect in self.pool.take_effects() {
-                match effect {
-                    Effect::Probe(order) => {
-                        let passed = passing.contains(&order.id.as_str());
-                        let detail = "seen".to_owned();
-                        let result = ProbeResult { passed, detail, duration: Duration::ZERO };
-                        self.pool.probe_finished(&order, result, self.now);
-                    }
-                    Effect::Event(event) => self.events.push(event.message),
-                    Effect::Discover => self.discoveries += 1,
-                    Effect::KeepIntents => self.intents = self.pool.standing_intents(),
-                }
-            }
-            match self.pool.deadline(self.now) {
-                Some(deadline) if deadline <= end => self.now = deadline.max(self.now),
-                _ => break,
-            }
-        }
-        self.now = end;
-    }
-
-    /// The probe of a backend that is due now; others are not answered.
-    fn order(&mut self, name: &str) -> ProbeOrder {
-        self.pool.advance(self.now);
-        let orders = self.pool.take_effects().into_iter().filter_map(|effect| match effect {
-            Effect::Probe(order) if order.id.as_str() == name => Some(order),
-            _ => None,
-        });
-        orders.last().unwrap()
-    }
-
-    fn picks(&mut self, count: usize) -> BTreeMap<String, usize> {
-        let mut picker = self.pool.picker();
-        let mut counts = BTreeMap::new();
-        for _ in 0..count {
-            let ticket = picker.pick(None).unwrap();
-            *counts.entry(ticket.member().id().to_string()).or_default() += 1;
-        }
-        counts
-    }
-
-    fn set(&mut self, name: &str, state: Admin) -> Result<(), Refused> {
-        let change = Change { state: Some(state), ..Change::default() };
-        self.pool.change(&BackendId::new(name), &change, self.now)
-    }
-
-    fn effective(&self, name: &str) -> Effective {
-        let view = self.pool.view();
-        view.backends.iter().find(|backend| backend.id.as_str() == name).unwrap().effective
-    }
-
-    fn generation(&self, name: &str) -> u64 {
-        let view = self.pool.view();
-        view.backends.iter().find(|b| b.id.as_str() == name).unwrap().member.generation()
-    }
-}
-
-/// A backend whose address follows from its name.
-fn found(name: &str) -> Found {
-    let last = name.bytes().last().unwrap();
-    let address = ([10, 0, 0, last], 80).into();
-    Found { id: BackendId::new(name), addresses: Ok(vec![address]), weight: 1 }
-}
-
-fn passed() -> ProbeResult {
-    ProbeResult { passed: true, detail: "seen".to_owned(), duration: Duration::ZERO }
-}
-
-const SECOND: Duration = Duration::from_secs(1);
-
-fn counts(pairs: &[(&str, usize)]) -> BTreeMap<String, usize> {
-    pairs.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
-}
 
 #[test]
 fn a_new_backend_gets_nothing_before_its_first_passing_probe() {

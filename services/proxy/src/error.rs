@@ -5,6 +5,7 @@
 
 use std::io;
 
+use balance::Outcome;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
@@ -65,6 +66,26 @@ pub(crate) enum Source {
 }
 
 impl Reason {
+    /// What an attempt that failed for this reason says of its backend.
+    pub(crate) fn outcome(self) -> Outcome {
+        match self {
+            Self::BadRequest
+            | Self::NotSupported
+            | Self::RequestTimeout
+            | Self::ClientGone
+            | Self::NoBackend
+            | Self::Draining => Outcome::Unknown,
+            Self::ConnectRefused
+            | Self::ConnectTimeout
+            | Self::ConnectFailed
+            | Self::ResetBeforeHeaders
+            | Self::ResetMidBody
+            | Self::ResponseTimeout
+            | Self::ReadTimeout
+            | Self::ProtocolError => Outcome::Failure,
+        }
+    }
+
     pub(crate) fn token(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",

@@ -2,15 +2,15 @@
 
 use std::{rc::Rc, sync::atomic::Ordering, time::Duration};
 
-use balance::Ticket;
-use http::{HeaderValue, Method, Response, header};
+use balance::{AttemptFailure, Outcome, Ticket};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use tokio::time::Instant;
 
 use crate::{
     body::{ResponseBody, Upload, UploadState},
     client::Busy,
     error::{self, Reason},
-    stats::Outcome,
+    stats,
     upstream::{Connection, Upstream},
     worker::Worker,
 };
@@ -24,6 +24,8 @@ pub(crate) struct Exchange {
     method: &'static str,
     /// The status that the client gets.
     code: u16,
+    /// What the attempt says of its backend if its response comes to a good end.
+    verdict: Outcome,
     attempt: Option<Attempt>,
     first_byte: Option<Duration>,
     is_recorded: bool,
@@ -45,6 +47,7 @@ impl Exchange {
             started: Instant::now(),
             method: chassis::metrics::method_label(method),
             code: 0,
+            verdict: Outcome::Success,
             attempt: None,
             first_byte: None,
             is_recorded: false,
@@ -58,9 +61,19 @@ impl Exchange {
         self.attempt = Some(Attempt { ticket, upstream, started });
     }
 
+    /// Notes that the attempt brought no response. Another one may follow.
+    pub(crate) fn attempt_failed(&self, reason: Reason, on_kept_connection: bool) {
+        // That a backend closed a connection that it had kept is its right.
+        let is_stale = on_kept_connection && reason == Reason::ResetBeforeHeaders;
+        self.note(if is_stale { Outcome::Unknown } else { reason.outcome() });
+    }
+
     /// Notes the head of the response.
-    pub(crate) fn answered(&mut self, code: u16) {
-        self.code = code;
+    pub(crate) fn answered(&mut self, status: StatusCode) {
+        self.code = status.as_u16();
+        if self.worker.settings.ejecting.statuses.contains(status) {
+            self.verdict = Outcome::Failure;
+        }
         self.first_byte = self.attempt.as_ref().map(|attempt| attempt.started.elapsed());
     }
 
@@ -68,6 +81,7 @@ impl Exchange {
     /// the request is through as well.
     pub(crate) fn complete(mut self, connection: Connection, upload: Option<Rc<Upload>>) {
         self.record(self.code, None);
+        self.note(self.verdict);
         let Some(attempt) = self.attempt.take() else { return };
         match upload.filter(|upload| upload.state() != UploadState::Done) {
             None => {
@@ -89,12 +103,14 @@ impl Exchange {
     /// The connection was upgraded. What remains in flight is the ticket.
     pub(crate) fn upgraded(mut self) -> Option<Ticket> {
         self.record(self.code, None);
+        self.note(self.verdict);
         self.attempt.take().map(|attempt| attempt.ticket)
     }
 
     /// The response was cut after its head.
     pub(crate) fn fail(mut self, reason: Reason) {
         self.record(self.code, Some(reason));
+        self.note(reason.outcome());
     }
 
     /// Answers with an error of our own.
@@ -106,9 +122,18 @@ impl Exchange {
         response
     }
 
+    /// Tells the backend's counters how the attempt ended, and the pool if that is urgent.
+    fn note(&self, outcome: Outcome) {
+        if let Some(Attempt { ticket, .. }) = &self.attempt
+            && ticket.note(outcome)
+        {
+            self.worker.report(ticket.member(), AttemptFailure::Streak);
+        }
+    }
+
     fn record(&mut self, code: u16, failure: Option<Reason>) {
         self.is_recorded = true;
-        let outcome = Outcome {
+        let outcome = stats::Outcome {
             method: self.method,
             code,
             duration: self.started.elapsed(),
@@ -147,6 +172,7 @@ impl Drop for Exchange {
         if !self.is_recorded {
             let reason = Reason::ClientGone;
             self.record(reason.status().as_u16(), Some(reason));
+            self.note(Outcome::Unknown);
         }
         self.worker.gauges.client_active.fetch_sub(1, Ordering::Relaxed);
     }

@@ -54,6 +54,7 @@ pub(crate) async fn forward(
                 return respond(&worker, exchange, answer, &request_id, upgrade);
             }
             Err(failed) => {
+                exchange.attempt_failed(failed.reason, failed.on_kept_connection);
                 if !failed.on_kept_connection {
                     tell_pool(&worker, &member, failed.reason);
                 }
@@ -345,10 +346,11 @@ fn respond(
     upgrade: Option<OnUpgrade>,
 ) -> Response<ResponseBody> {
     let Answer { mut response, connection, upload } = answer;
-    exchange.answered(response.status().as_u16());
+    exchange.answered(response.status());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client) = upgrade else {
             // A protocol that nobody asked for.
+            exchange.attempt_failed(Reason::ProtocolError, false);
             return exchange.refuse(Reason::ProtocolError);
         };
         let backend = hyper::upgrade::on(&mut response);
@@ -359,6 +361,7 @@ fn respond(
     }
     *response.version_mut() = Version::HTTP_11;
     if let Err(reason) = headers::prepare_response(response.headers_mut(), Some(request_id)) {
+        exchange.attempt_failed(reason, false);
         return exchange.refuse(reason);
     }
     let read_timeout = worker.settings.timeouts.read;

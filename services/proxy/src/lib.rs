@@ -91,7 +91,8 @@ impl Listeners {
 pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std::io::Result<()> {
     let settings = Arc::new(settings.make_token()?);
     let clock = Clock::start();
-    let mut pool = Pool::new("default", settings.policy, probe_plan(&settings), fastrand::u64(..));
+    let mut pool = Pool::new("default", settings.policy, probe_plan(&settings), fastrand::u64(..))
+        .with_ejection(settings.ejecting.plan.clone());
     let pickers: Vec<Picker> = (0..settings.workers).map(|_| pool.picker()).collect();
     let state_file = settings.state_file.as_deref().map(|path| StateFile::new(path, clock));
     let (control, failures, inbox) = Control::new(pool, clock, state_file);

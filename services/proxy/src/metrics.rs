@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use balance::{Admin, Health};
+use balance::{Admin, EjectReason, Health, Withheld};
 use chassis::metrics::DURATION_BUCKETS;
 use prometheus::{
     core::{Collector, Desc},
@@ -108,7 +108,8 @@ fn traffic_families(numbers: &[(String, Numbers)]) -> Vec<MetricFamily> {
 
 impl ProxyCollector {
     fn pool_families(&self) -> Vec<MetricFamily> {
-        let backends = self.control.read(|pool| pool.view()).backends;
+        let view = self.control.read(|pool| pool.view());
+        let backends = &view.backends;
         let labels = |backend: &str| [("pool", POOL), ("backend", backend)].map(own);
         let up = backends.iter().map(|backend| {
             gauge(labels(backend.id.as_str()), f64::from(u8::from(backend.health == Health::Up)))
@@ -126,10 +127,30 @@ impl ProxyCollector {
                 gauge(labels, f64::from(u8::from(backend.admin == state)))
             })
         });
+        let ejections = EjectReason::ALL.map(|reason| {
+            let count = view.ejections.get(&reason).copied().unwrap_or_default();
+            counter(&[("pool", POOL), ("reason", reason.as_str())], count)
+        });
+        let withheld = Withheld::ALL.map(|reason| {
+            let count = view.withheld.get(&reason).copied().unwrap_or_default();
+            counter(&[("pool", POOL), ("reason", reason.as_str())], count)
+        });
         vec![
             family(
+                "evenkeel_ejections_total",
+                "Backends taken out because requests failed, by reason.",
+                MetricType::COUNTER,
+                ejections,
+            ),
+            family(
+                "evenkeel_ejections_withheld_total",
+                "Backends that should have been ejected and were not, by what the pool lacked.",
+                MetricType::COUNTER,
+                withheld,
+            ),
+            family(
                 "evenkeel_backend_up",
-                "1 if the backend passes its probes.",
+                "1 if the backend passes its probes and is not ejected.",
                 MetricType::GAUGE,
                 up,
             ),

@@ -1,5 +1,7 @@
 //! The proxy's settings: the raw text of variables and flags, and the valid type it becomes.
 
+mod ejection;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -16,6 +18,7 @@ use chassis::{
 };
 use ipnet::IpNet;
 
+pub use self::ejection::Ejecting;
 use crate::{hash_key::HashKey, source::Source};
 
 /// Everything the proxy can be told. See `evenkeel-proxy --help` for what each is for.
@@ -41,6 +44,8 @@ pub struct Settings {
     pub hash_key: HashKey,
     /// How backends are probed.
     pub probe: Probe,
+    /// When backends are ejected.
+    pub ejecting: Ejecting,
     /// The time limits of the request path.
     pub timeouts: Timeouts,
     /// Idle connections kept per backend and worker.
@@ -167,6 +172,9 @@ pub struct Raw {
     /// Passed probes in a row that bring a backend back
     #[arg(long, value_name = "N", default_value = "2")]
     proxy_probe_rise: String,
+    #[command(flatten)]
+    #[serde(flatten)]
+    ejecting: ejection::EjectionRaw,
     /// Time limit for connecting to a backend; then another one is tried
     #[arg(long, value_name = "DURATION", default_value = "1s")]
     proxy_connect_timeout: String,
@@ -273,6 +281,7 @@ impl chassis::settings::Settings for Settings {
             );
         }
         let probe = probe(&raw, mistakes);
+        let ejecting = raw.ejecting.parse(mistakes);
         let timeouts = timeouts(&raw, mistakes);
         let admin_token_to_make = token_to_make(&raw, mistakes);
         let admin_token_file =
@@ -301,6 +310,7 @@ impl chassis::settings::Settings for Settings {
             policy: policy?,
             hash_key: hash_key?,
             probe: probe?,
+            ejecting: ejecting?,
             timeouts: timeouts?,
             upstream_idle_max: upstream_idle_max? as usize,
             retries: retries?,
