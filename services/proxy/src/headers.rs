@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Version,
-    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA},
+    header::{
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    },
     uri::{Authority, Uri},
 };
 use ipnet::IpNet;
@@ -81,6 +83,10 @@ pub(crate) fn prepare_request(
     check_target(method, uri)?;
     check_host(headers, uri, version)?;
     check_framing(headers).map_err(|()| Reason::BadRequest)?;
+    if version == Version::HTTP_2 {
+        check_length(headers).map_err(|()| Reason::BadRequest)?;
+        join_cookies(headers);
+    }
     let upgrade = wanted_upgrade(headers);
     let wants_trailers = headers.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
     strip_hop_by_hop(headers);
@@ -109,8 +115,10 @@ pub(crate) fn prepare_request(
 fn check_target(method: &Method, uri: &Uri) -> Result<(), Reason> {
     let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
     let is_authority_form = uri.authority().is_some() && uri.scheme().is_none();
-    let is_asterisk = uri.path() == "*";
-    if has_user || is_authority_form || (is_asterisk && method != Method::OPTIONS) {
+    let is_asterisk = uri.path() == "*" && method == Method::OPTIONS;
+    // HTTP/2 has paths that no request line could have.
+    let is_path = uri.path().starts_with('/');
+    if has_user || is_authority_form || !(is_path || is_asterisk) {
         return Err(Reason::BadRequest);
     }
     Ok(())
@@ -127,20 +135,48 @@ fn check_framing(headers: &HeaderMap) -> Result<(), ()> {
     }
 }
 
+/// One length at most, in digits: the HTTP/2 library compares it with what comes, but a backend of
+/// HTTP/1 goes by what is written.
+fn check_length(headers: &HeaderMap) -> Result<(), ()> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        (None, _) => Ok(()),
+        (Some(length), None) if length.as_bytes().iter().all(u8::is_ascii_digit) => Ok(()),
+        _ => Err(()),
+    }
+}
+
+/// HTTP/2 may carry each cookie in a field of its own; nobody else knows that (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, joined);
+    }
+}
+
 /// Exactly one `Host` that names a host (RFC 9112 §3.2), none only in HTTP/1.0. An absolute
-/// target's authority replaces it (§3.2.2).
+/// target's authority replaces it (§3.2.2); so does that of HTTP/2, where a `Host` beside it must
+/// name the same (RFC 9113 §8.3.1).
 fn check_host(headers: &mut HeaderMap, uri: &Uri, version: Version) -> Result<(), Reason> {
+    let authority = uri.authority().map(Authority::as_str);
+    let is_http2 = version == Version::HTTP_2;
     let mut hosts = headers.get_all(HOST).iter();
     let is_valid = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => is_host(host),
-        (None, _) => version < Version::HTTP_11,
+        (Some(host), None) => {
+            let is_same =
+                |authority: &str| host.as_bytes().eq_ignore_ascii_case(authority.as_bytes());
+            is_host(host) && (!is_http2 || authority.is_none_or(is_same))
+        }
+        (None, _) => version < Version::HTTP_11 || (is_http2 && authority.is_some()),
         (Some(_), Some(_)) => false,
     };
-    if !is_valid {
+    if !is_valid || uri.authority().is_some_and(|authority| authority.host().is_empty()) {
         return Err(Reason::BadRequest);
     }
-    if let Some(authority) = uri.authority() {
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::BadRequest)?;
+    if let Some(authority) = authority {
+        let host = HeaderValue::from_str(authority).map_err(|_| Reason::BadRequest)?;
         headers.insert(HOST, host);
     }
     Ok(())
@@ -367,6 +403,42 @@ mod tests {
         assert_eq!(prepare(&[], "/", "").unwrap_err(), Reason::BadRequest);
         let two = [("host", "a"), ("host", "b")];
         assert_eq!(prepare(&two, "/", "").unwrap_err(), Reason::BadRequest);
+    }
+
+    fn prepare_http2(pairs: Pairs<'_>, uri: &str) -> Result<HeaderMap, Reason> {
+        let mut headers = map(pairs);
+        let client = Client::new(IpAddr::from([10, 1, 2, 3]), &[]);
+        let (uri, id): (Uri, _) = (uri.parse().unwrap(), HeaderValue::from_static("ours"));
+        prepare_request(&mut headers, &Method::GET, &uri, Version::HTTP_2, &client, id)?;
+        Ok(headers)
+    }
+
+    /// RFC 9113 §8.3.1.
+    #[test]
+    fn the_authority_of_http_2_is_the_host_and_a_host_beside_it_must_be_the_same() {
+        let headers = prepare_http2(&[], "http://a:81/").unwrap();
+        assert_eq!(all(&headers, "host"), ["a:81"]);
+        assert_eq!(all(&prepare_http2(&[("host", "A")], "http://a/").unwrap(), "host"), ["a"]);
+        assert_eq!(all(&prepare_http2(&[("host", "a")], "/").unwrap(), "host"), ["a"]);
+        let cases: [(Pairs<'_>, &str); 5] = [
+            (&[("host", "b")], "http://a/"),
+            (&[("host", "a"), ("host", "a")], "http://a/"),
+            (&[("host", "u@a")], "/"),
+            (&[], "/"),
+            (&[], "http://:80/"),
+        ];
+        for (pairs, uri) in cases {
+            assert_eq!(prepare_http2(pairs, uri).unwrap_err(), Reason::BadRequest, "{pairs:?}");
+        }
+    }
+
+    /// RFC 9113 §8.2.3.
+    #[test]
+    fn the_crumbs_of_cookies_are_joined() {
+        let crumbs = [("cookie", "a=1"), ("accept", "*/*"), ("cookie", "b=2; c=3")];
+        let headers = prepare_http2(&crumbs, "http://a/").unwrap();
+        assert_eq!(all(&headers, "cookie"), ["a=1; b=2; c=3"]);
+        assert_eq!(all(&headers, "via"), ["2.0 evenkeel"]);
     }
 
     #[test]

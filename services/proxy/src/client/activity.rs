@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::settings::Timeouts;
+use crate::{settings::Timeouts, stats::Gauges};
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,13 @@ impl Activity {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
+    /// Notes that something has arrived, which between two requests of HTTP/1 is the next one.
+    pub(super) fn begin_head(&self) {
+        if self.is(Phase::Idle) {
+            self.enter(Phase::Head);
+        }
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(NOT_BLOCKED - 1)
     }
@@ -90,6 +97,16 @@ impl Activity {
     /// Whether nothing has arrived yet at all.
     pub(super) fn awaits_first_request(&self) -> bool {
         self.is(Phase::Idle) && !self.has_served.load(Ordering::Relaxed)
+    }
+
+    /// Counts that it took too long over what it is doing.
+    pub(super) fn count_timeout(&self, gauges: &Gauges) {
+        let why = match () {
+            () if self.is_blocked() => &gauges.write_timeouts,
+            () if self.is(Phase::Head) => &gauges.header_timeouts,
+            () => &gauges.idle_timeouts,
+        };
+        why.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Until when what it is doing may take.

@@ -3,14 +3,14 @@
 use std::{
     rc::Rc,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
 };
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
+use tokio::{io::AsyncWriteExt, time::Instant};
 
 use super::{
+    FIRST_REQUEST,
     activity::{Activity, Busy, Phase},
     io::ClientIo,
 };
@@ -25,16 +25,16 @@ const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
     content-length: 0\r\nproxy-status: evenkeel; error=http_request_error; \
     details=\"request_timeout\"\r\n\r\n";
 
-/// At the end of a stop, what a connection that was accepted but has not said anything yet gets to
-/// send its request: a client that has just connected is about to.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
-
-/// Serves a client's connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: Client) {
-    let client = Rc::new(client);
-    let activity = Activity::new();
+/// Serves a client's connection to its end, or until it turns out to be one of HTTP/2.
+pub(super) async fn serve(
+    worker: &Rc<Worker>,
+    io: ClientIo,
+    client: &Rc<Client>,
+    activity: &Arc<Activity>,
+) -> Option<ClientIo> {
     let service = {
-        let (worker, activity) = (Rc::clone(&worker), Arc::clone(&activity));
+        let (worker, client) = (Rc::clone(worker), Rc::clone(client));
+        let activity = Arc::clone(activity);
         service_fn(move |request| {
             let (worker, client) = (Rc::clone(&worker), Rc::clone(&client));
             let busy = Rc::new(Busy::new(&activity));
@@ -43,11 +43,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: Client)
             }
         })
     };
-    let io = ClientIo { stream: TokioIo::new(stream), activity: Arc::clone(&activity) };
     let mut connection = http1::Builder::new()
         // Ours; see the module above.
         .header_read_timeout(None)
-        .serve_connection(io, service)
+        .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut finishing = worker.stage.clone();
     let mut finishing = std::pin::pin!(finishing.wait_for(|stage| *stage >= Stage::Finishing));
@@ -64,12 +63,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: Client)
                 if result.is_err_and(|error| error.is_parse()) {
                     worker.gauges.invalid_heads.fetch_add(1, Ordering::Relaxed);
                 }
-                return;
+                let io = connection.into_parts()?.io.into_inner();
+                return io.is_http2().then_some(io);
             }
             () = timer.as_mut() => {
                 let now = Instant::now();
                 if is_finishing && activity.is(Phase::Idle) && !activity.is_blocked() {
-                    return;
+                    return None;
                 }
                 match activity.deadline(timeouts) {
                     Some(deadline) if deadline <= now => break,
@@ -93,19 +93,15 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: Client)
             }
         }
     }
-    let why = match () {
-        () if activity.is_blocked() => &worker.gauges.write_timeouts,
-        () if activity.is(Phase::Head) => &worker.gauges.header_timeouts,
-        () => &worker.gauges.idle_timeouts,
-    };
-    why.fetch_add(1, Ordering::Relaxed);
+    activity.count_timeout(&worker.gauges);
     if activity.is(Phase::Head)
         && !activity.is_blocked()
         && let Some(parts) = connection.into_parts()
     {
-        let mut stream = parts.io.stream.into_inner();
+        let mut stream = parts.io.into_inner().stream;
         // The client may be gone; then it needs no answer.
         let _ = stream.write_all(TOO_SLOW).await;
         let _ = stream.shutdown().await;
     }
+    None
 }

@@ -1,41 +1,114 @@
-//! A client's socket.
+//! A client's socket: notes what moves on it, and finds out which protocol it speaks.
 
 use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
-use super::activity::{Activity, Phase};
+use super::activity::Activity;
 
-/// A client's socket that notes when a request begins to arrive.
-#[derive(Debug)]
-pub(super) struct ClientIo {
-    pub(super) stream: TokioIo<TcpStream>,
-    pub(super) activity: Arc<Activity>,
+/// What a client of HTTP/2 sends first (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    /// All that has come so far, which is nothing or little, may be the beginning of the preface.
+    Unknown,
+    Http1,
+    Http2,
 }
 
-impl Read for ClientIo {
+/// A client's socket.
+#[derive(Debug)]
+pub(super) struct ClientIo {
+    pub(super) stream: TcpStream,
+    activity: Arc<Activity>,
+    protocol: Protocol,
+    /// What was read to find out the protocol and still is to be given to a reader. Empty for
+    /// HTTP/1, but for one that begins like the preface.
+    held: Vec<u8>,
+}
+
+impl ClientIo {
+    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+        Self { stream, activity, protocol: Protocol::Unknown, held: Vec::new() }
+    }
+
+    /// Whether the preface of HTTP/2 has come. Reading has then failed once, to end what had begun
+    /// as HTTP/1, and gives it all from its beginning from now on.
+    pub(super) fn is_http2(&self) -> bool {
+        self.protocol == Protocol::Http2
+    }
+
+    /// Reads what comes first on a connection.
+    fn poll_opening(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        loop {
+            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+            self.activity.begin_head();
+            let read = &buffer.filled()[before..];
+            let rest = &PREFACE[self.held.len()..];
+            let both = rest.len().min(read.len());
+            let agrees = both > 0 && rest[..both] == read[..both];
+            if !agrees && self.held.is_empty() {
+                self.protocol = Protocol::Http1;
+                return Poll::Ready(Ok(()));
+            }
+            self.held.extend_from_slice(read);
+            buffer.set_filled(before);
+            if !agrees {
+                self.protocol = Protocol::Http1;
+                return self.poll_held(buffer);
+            }
+            if both == rest.len() {
+                self.protocol = Protocol::Http2;
+                return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+            }
+        }
+    }
+
+    /// Gives what is held.
+    fn poll_held(&mut self, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let count = self.held.len().min(buffer.remaining());
+        buffer.put_slice(&self.held[..count]);
+        self.held.drain(..count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for ClientIo {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.protocol == Protocol::Unknown {
+            return this.poll_opening(context, buffer);
+        }
+        if !this.held.is_empty() {
+            return this.poll_held(buffer);
+        }
         let result = Pin::new(&mut this.stream).poll_read(context, buffer);
-        if result.is_ready() && this.activity.is(Phase::Idle) {
-            this.activity.enter(Phase::Head);
+        if result.is_ready() && this.protocol == Protocol::Http1 {
+            this.activity.begin_head();
         }
         result
     }
 }
 
-impl Write for ClientIo {
+impl AsyncWrite for ClientIo {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -67,6 +140,11 @@ impl Write for ClientIo {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        let this = self.get_mut();
+        if this.is_http2() && !this.held.is_empty() {
+            // What ends here is only the HTTP/1 that it was taken for.
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut this.stream).poll_shutdown(context)
     }
 }

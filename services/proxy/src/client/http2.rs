@@ -1,0 +1,113 @@
+//! A client's connection of HTTP/2: requests side by side on their streams (RFC 9113).
+
+use std::{
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+};
+
+use hyper::{server::conn::http2, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
+
+use super::{
+    FIRST_REQUEST,
+    activity::{Activity, Busy, Phase},
+    io::ClientIo,
+    streams::{StreamBody, Streams},
+};
+use crate::{
+    forward::forward,
+    headers::Client,
+    worker::{Stage, Worker},
+};
+
+/// What a client may have sent of a request's body before the backend has taken it, per stream: at
+/// 10 ms to the client still 25 MB a second.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// The same over all streams of a connection, which is what one client can make us hold.
+const CONNECTION_WINDOW_BYTES: u32 = 768 * 1024;
+
+/// What of a response may wait for a slow client, per stream.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Serves a client's connection to its end.
+pub(super) async fn serve(
+    worker: &Rc<Worker>,
+    io: ClientIo,
+    client: &Rc<Client>,
+    activity: &Arc<Activity>,
+) {
+    activity.enter(Phase::Idle);
+    let streams = Streams::default();
+    let service = {
+        let (worker, client) = (Rc::clone(worker), Rc::clone(client));
+        let (activity, streams) = (Arc::clone(activity), streams.clone());
+        service_fn(move |request| {
+            let (worker, client) = (Rc::clone(&worker), Rc::clone(&client));
+            let busy = Rc::new(Busy::new(&activity));
+            let progress = streams.begin();
+            async move {
+                let response = forward(worker, client, busy, request).await;
+                let response = response.map(|body| StreamBody::new(body, progress));
+                Ok::<_, std::convert::Infallible>(response)
+            }
+        })
+    };
+    let connection = http2::Builder::new(streams.clone())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = std::pin::pin!(connection);
+    let mut draining = worker.stage.clone();
+    let mut draining = std::pin::pin!(draining.wait_for(|stage| *stage >= Stage::Draining));
+    let mut is_draining = false;
+    // Said goodbye (RFC 9113 §6.8) and about to close.
+    let mut is_leaving = false;
+    let timeouts = &worker.settings.timeouts;
+    // The shortest of the limits: nothing can end sooner.
+    let look = timeouts.header.min(timeouts.idle).min(timeouts.write);
+    let mut timer = std::pin::pin!(tokio::time::sleep(look));
+    loop {
+        tokio::select! {
+            biased;
+            // A broken connection concerns only its client; requests have recorded their ends.
+            _ = connection.as_mut() => return,
+            () = timer.as_mut() => {
+                let stalled = streams.reset_stalled(timeouts.write);
+                worker.gauges.write_timeouts.fetch_add(stalled, Ordering::Relaxed);
+                let is_idle = activity.is(Phase::Idle) && !activity.is_blocked();
+                let is_over = is_leaving || *worker.stage.borrow() >= Stage::Finishing;
+                if is_idle && is_over {
+                    return;
+                }
+                let now = Instant::now();
+                let deadline = activity.deadline(timeouts);
+                let is_late = deadline.is_some_and(|deadline| deadline <= now);
+                if is_late {
+                    activity.count_timeout(&worker.gauges);
+                    if !is_idle {
+                        return;
+                    }
+                }
+                if is_late || (is_draining && !activity.awaits_first_request()) {
+                    is_leaving = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                let look = if is_draining || is_leaving { look.min(FIRST_REQUEST) } else { look };
+                let next = deadline.filter(|_| !is_late).map_or(now + look, |at| at.min(now + look));
+                timer.as_mut().reset(next);
+            }
+            _ = draining.as_mut(), if !is_draining => {
+                is_draining = true;
+                timer.as_mut().reset(Instant::now() + FIRST_REQUEST);
+                // What has yet to say anything is told after its first request: told before, its
+                // client would only come again.
+                if !activity.awaits_first_request() {
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
