@@ -9,7 +9,10 @@ use std::{
     },
 };
 
-use crate::outcome::{Counts, Outcome, Outcomes};
+use crate::{
+    degraded::Saying,
+    outcome::{Counts, Outcome, Outcomes},
+};
 
 /// The stable name of a backend within its pool: `host:port` as configured, or `address:port` as
 /// discovered.
@@ -46,6 +49,9 @@ pub struct Found {
     pub addresses: Result<Vec<SocketAddr>, String>,
     /// Its share of the traffic relative to the others.
     pub weight: u32,
+    /// Whether the source says that it is going away and serves still. It gets requests only if
+    /// there is nobody else.
+    pub is_terminating: bool,
 }
 
 /// What workers and the control thread share of one generation of a backend.
@@ -60,6 +66,8 @@ pub struct Member {
     /// began and are not in flight have ended, and a request pays nothing for our knowing it.
     attempts: AtomicU64,
     outcomes: Outcomes,
+    /// Whether its responses ask to spare it.
+    pub(crate) saying: Saying,
     // A std mutex: held for a copy, never across I/O, and only where a connection is made.
     addresses: Mutex<Vec<SocketAddr>>,
 }
@@ -78,7 +86,8 @@ impl Member {
     ) -> Self {
         let hash = hash_of(id.as_str().as_bytes());
         let (attempts, outcomes) = (AtomicU64::new(0), Outcomes::new(streak_limit));
-        Self { id, generation, slot, hash, attempts, outcomes, addresses: Mutex::new(addresses) }
+        let (saying, addresses) = (Saying::default(), Mutex::new(addresses));
+        Self { id, generation, slot, hash, attempts, outcomes, saying, addresses }
     }
 
     /// The backend's name.
@@ -140,6 +149,12 @@ impl Member {
         let attempts = self.attempts.load(Ordering::Relaxed);
         let (begun, in_flight) = ((attempts >> 32) as u32, attempts as u32);
         self.outcomes.counts(begun.wrapping_sub(in_flight))
+    }
+
+    /// Notes that a response asks to spare the backend. True if the pool is to be told with
+    /// [`crate::Pool::degraded`].
+    pub fn ask_to_spare(&self) -> bool {
+        self.saying.say()
     }
 
     pub(crate) fn take_streak(&self) -> bool {

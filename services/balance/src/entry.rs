@@ -6,8 +6,10 @@ use std::sync::Arc;
 use crate::{
     admin::{Admin, Intent},
     backend::{Found, Member},
+    degraded::Degraded,
     ejection::Ejection,
     health::{Health, HealthState},
+    rung::Rung,
     time::Time,
     view::{BackendView, Effective, LastProbe},
 };
@@ -23,6 +25,8 @@ pub(crate) struct Entry {
     pub(crate) health: HealthState,
     /// What requests say.
     pub(crate) ejection: Ejection,
+    /// What it says of itself.
+    pub(crate) degraded: Option<Degraded>,
     pub(crate) drained_told: bool,
 }
 
@@ -36,8 +40,21 @@ impl Entry {
         self.intent.state == Admin::Ready && self.found.addresses.is_ok() && self.weight() > 0
     }
 
-    pub(crate) fn is_eligible(&self) -> bool {
-        self.is_in_service() && self.observed() == Health::Up
+    /// Where it stands on the ladder, if it may get requests at all.
+    pub(crate) fn rung(&self) -> Option<Rung> {
+        match self.observed() {
+            _ if !self.is_in_service() => None,
+            Health::Checking | Health::Down => None,
+            _ if self.found.is_terminating => Some(Rung::Terminating),
+            Health::Up => Some(Rung::Up),
+            Health::Degraded => Some(Rung::Degraded),
+            Health::Ejected => Some(Rung::Ejected),
+        }
+    }
+
+    /// Whether it can serve without being the last resort.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.rung().is_some_and(|rung| rung <= Rung::Degraded)
     }
 
     /// What comes of probes and requests together.
@@ -45,6 +62,7 @@ impl Entry {
         match self.health.health {
             _ if self.found.addresses.is_err() => Health::Down,
             Health::Up if self.ejection.is_out() => Health::Ejected,
+            Health::Up if self.degraded.is_some() => Health::Degraded,
             health => health,
         }
     }
@@ -53,17 +71,22 @@ impl Entry {
         self.intent.state != Admin::Maint && self.found.addresses.is_ok()
     }
 
-    pub(crate) fn effective(&self) -> Effective {
+    /// What comes of it while the pool serves from `rung`.
+    pub(crate) fn effective(&self, rung: Rung) -> Effective {
         match (self.intent.state, self.observed()) {
             (Admin::Maint, _) => Effective::Maint,
             (Admin::Drain, _) if self.member.in_flight() > 0 => Effective::Draining,
             (Admin::Drain, _) => Effective::Drained,
+            (Admin::Ready, _) if self.rung() == Some(rung) => Effective::Serving,
             (Admin::Ready, Health::Checking) => Effective::Checking,
             (Admin::Ready, Health::Down) => Effective::Down,
             (Admin::Ready, Health::Ejected) => Effective::Ejected,
-            (Admin::Ready, Health::Up) if self.weight() > 0 => Effective::Serving,
-            (Admin::Ready, Health::Up) if self.member.in_flight() > 0 => Effective::Draining,
-            (Admin::Ready, Health::Up) => Effective::Drained,
+            (Admin::Ready, _) if self.weight() == 0 && self.member.in_flight() == 0 => {
+                Effective::Drained
+            }
+            (Admin::Ready, _) if self.weight() == 0 => Effective::Draining,
+            (Admin::Ready, _) if self.found.is_terminating => Effective::Terminating,
+            (Admin::Ready, Health::Degraded | Health::Up) => Effective::Degraded,
         }
     }
 
@@ -75,6 +98,9 @@ impl Entry {
             reasons.push(format!("set to {}{who}{why}", self.intent.state.as_str()));
         }
         let health = self.observed();
+        if self.found.is_terminating {
+            reasons.push("its source says that it is going away".to_owned());
+        }
         if let Err(error) = &self.found.addresses {
             reasons.push(error.clone());
         } else if self.intent.state != Admin::Maint && health != Health::Up {
@@ -101,6 +127,10 @@ impl Entry {
                 let seconds = until.since(since).as_secs_f64();
                 format!("{text}; out for {seconds:.0} s, then on probation")
             }
+            (Ok(_), None) if self.observed() == Health::Degraded => match &self.degraded {
+                Some(degraded) => degraded.reason.clone(),
+                None => self.health.reason.clone(),
+            },
             (Ok(_), None) if self.ejection.is_on_probation() => {
                 format!("{}; on probation after an ejection", self.health.reason)
             }
@@ -120,7 +150,10 @@ impl Entry {
     /// A backend that stays. If its name stopped resolving, the last good addresses stay too.
     pub(crate) fn updated(mut self, found: Found) -> Self {
         match (&found.addresses, &self.found.addresses) {
-            (Err(_), Ok(_)) => self.found.weight = found.weight,
+            (Err(_), Ok(_)) => {
+                self.found.weight = found.weight;
+                self.found.is_terminating = found.is_terminating;
+            }
             (addresses, _) => {
                 self.member.set_addresses(addresses.clone().unwrap_or_default());
                 self.found = found;
@@ -129,11 +162,15 @@ impl Entry {
         self
     }
 
-    /// The backend as people see it.
-    pub(crate) fn view(&self) -> BackendView {
+    /// The backend as people see it while the pool serves from `rung`.
+    pub(crate) fn view(&self, rung: Rung) -> BackendView {
         let Self { found, member, intent, health, .. } = self;
         let observed = self.observed();
         let out = self.ejection.out().filter(|_| observed == Health::Ejected);
+        let degraded = self.degraded.as_ref().filter(|_| observed == Health::Degraded);
+        let span = out
+            .map(|(since, until, _)| (since, until))
+            .or(degraded.map(|degraded| (degraded.since, degraded.until)));
         BackendView {
             id: found.id.clone(),
             member: Arc::clone(member),
@@ -146,11 +183,12 @@ impl Entry {
             admin_expires: intent.expires,
             weight_expires: intent.weight_expires,
             health: observed,
-            health_since: out.map_or(health.since, |(since, ..)| since),
-            health_until: out.map(|(_, until, _)| until),
+            health_since: span.map_or(health.since, |(since, _)| since),
+            health_until: span.map(|(_, until)| until),
             health_reason: self.health_reason(),
-            effective: self.effective(),
-            eligible: self.is_eligible(),
+            is_terminating: found.is_terminating,
+            effective: self.effective(rung),
+            eligible: self.rung() == Some(rung),
             reasons: self.reasons(),
             last_probe: health.last.as_ref().map(|(at, result)| LastProbe {
                 at: *at,

@@ -22,6 +22,8 @@ pub enum Effect {
 pub struct ProbeOrder {
     /// The backend.
     pub id: BackendId,
+    /// The generation that it has now.
+    pub generation: u64,
     /// Tells this probe from all others, so that a late report is not taken for another's.
     pub sequence: u64,
     /// Where to connect, best first.

@@ -53,6 +53,8 @@ pub enum Health {
     Checking,
     /// Passing.
     Up,
+    /// Passing, and asking to be spared.
+    Degraded,
     /// Failing.
     Down,
     /// Passing, and taken out for a while because requests fail.
@@ -66,6 +68,7 @@ impl Health {
         match self {
             Self::Checking => "checking",
             Self::Up => "up",
+            Self::Degraded => "degraded",
             Self::Down => "down",
             Self::Ejected => "ejected",
         }
@@ -94,7 +97,7 @@ pub enum AttemptFailure {
     Streak,
 }
 
-/// What probes say of one backend, and when it is probed next. Never [`Health::Ejected`].
+/// What probes say of one backend, and when it is probed next. Only ever checking, up or down.
 #[derive(Clone, Debug)]
 pub(crate) struct HealthState {
     pub(crate) health: Health,
@@ -221,13 +224,13 @@ impl HealthState {
             (Health::Down, 0, passes) => {
                 format!("{seen}; {passes} of {} passes that bring it back", plan.rise)
             }
-            (Health::Down | Health::Checking | Health::Ejected, _, _) => seen.to_owned(),
+            (_, _, _) => seen.to_owned(),
         };
     }
 
     fn is_settled(&self, plan: &ProbePlan) -> bool {
         match self.health {
-            Health::Checking | Health::Ejected => false,
+            Health::Checking | Health::Degraded | Health::Ejected => false,
             Health::Up => self.failures == 0,
             Health::Down => self.passes == 0 && self.failures > plan.fall,
         }

@@ -15,12 +15,15 @@ use crate::{
     outcome::Outcome,
     policy::{Choice, Policy},
     random::Random,
+    rung::Rung,
 };
 
 /// What picks are made from. Never changed after it is published.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     pub(crate) version: u64,
+    /// The rung of the ladder that all of them stand on.
+    pub(crate) rung: Rung,
     /// The backends that may get requests, in the order of their list.
     pub(crate) members: Vec<Arc<Member>>,
     /// Their weights.

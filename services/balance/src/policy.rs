@@ -217,6 +217,7 @@ mod tests {
         };
         Snapshot {
             version: 1,
+            rung: crate::rung::Rung::Up,
             members: (0..weights.len()).map(member).collect(),
             weights: weights.to_vec(),
             schedule: schedule(weights),

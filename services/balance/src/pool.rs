@@ -4,6 +4,7 @@
 //! the set of eligible backends changed, and leaves effects to be fetched. Afterwards, in debug
 //! builds, the invariants are swept.
 
+mod degrade;
 mod eject;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -18,6 +19,7 @@ use crate::{
     pick::{Picker, Published, Snapshot},
     policy::Policy,
     random::Random,
+    rung::{Rung, RungPicks},
     schedule::schedule,
     time::Time,
     view::{Effective, PoolView},
@@ -51,6 +53,9 @@ pub struct Pool {
     early_discovery: Option<Time>,
     /// When the outcomes of attempts are sampled next.
     next_sample: Time,
+    degraded_time: Duration,
+    rung_since: Time,
+    rung_picks: RungPicks,
     ejections: BTreeMap<EjectReason, u64>,
     withheld: BTreeMap<Withheld, u64>,
     effects: Vec<Effect>,
@@ -75,6 +80,9 @@ impl Pool {
             discovery_error: None,
             early_discovery: None,
             next_sample: Time::START,
+            degraded_time: degrade::HOLD,
+            rung_since: Time::START,
+            rung_picks: RungPicks::default(),
             ejections: BTreeMap::new(),
             withheld: BTreeMap::new(),
             effects: Vec::new(),
@@ -174,12 +182,11 @@ impl Pool {
     /// [`Refused`]; nothing has changed then.
     pub fn change(&mut self, id: &BackendId, change: &Change, now: Time) -> Result<(), Refused> {
         let total = self.backends.len();
-        let others =
-            self.backends.values().filter(|b| b.is_eligible() && b.found.id != *id).count();
+        let others = self.backends.values().filter(|b| b.is_usable() && b.found.id != *id).count();
         let backend = self.backends.get_mut(id).ok_or(Refused::Unknown)?;
         let intent = backend.intent.changed(change, now);
         let stays = intent.state == Admin::Ready && intent.weight != Some(0);
-        if backend.is_eligible() && !stays && others == 0 && !change.force {
+        if backend.is_usable() && !stays && others == 0 && !change.force {
             return Err(Refused::LastUsable { total });
         }
         let text = intent.describe_since(&backend.intent);
@@ -225,6 +232,7 @@ impl Pool {
             if backend.health.start_probe(&self.plan, self.next_probe, now) {
                 self.effects.push(Effect::Probe(ProbeOrder {
                     id: backend.found.id.clone(),
+                    generation: backend.member.generation(),
                     sequence: self.next_probe,
                     addresses: backend.member.addresses(),
                 }));
@@ -232,6 +240,7 @@ impl Pool {
             }
         }
         self.judge_outcomes(now, false);
+        self.end_degraded(now);
         self.departed.retain(|_, (_, until)| *until > now);
         self.tell_drained(now);
         self.settle(now);
@@ -244,7 +253,8 @@ impl Pool {
             let probe = backend.health.deadline(&self.plan).filter(|_| backend.is_probed());
             let is_draining = backend.intent.state == Admin::Drain || backend.weight() == 0;
             let drained = (is_draining && !backend.drained_told).then(|| now + DRAIN_LOOK);
-            [probe, drained, backend.intent.next_end()]
+            let degraded = backend.degraded.as_ref().map(|degraded| degraded.until);
+            [probe, drained, degraded, backend.intent.next_end()]
         });
         let of_departed = self.departed.values().map(|(_, until)| Some(*until));
         of_backends.chain(of_departed).chain([self.ejection_deadline()]).flatten().min()
@@ -269,13 +279,17 @@ impl Pool {
     /// The pool as people see it.
     #[must_use]
     pub fn view(&self) -> PoolView {
+        let rung = self.published.current().rung;
         PoolView {
+            rung,
+            rung_since: self.rung_since,
+            picks: self.rung_picks.up_to(rung, self.picks()),
             name: self.name.clone(),
             discovered: self.discovered,
             discovery_error: self.discovery_error.clone(),
             ejections: self.ejections.clone(),
             withheld: self.withheld.clone(),
-            backends: self.backends.values().map(Entry::view).collect(),
+            backends: self.backends.values().map(|entry| entry.view(rung)).collect(),
         }
     }
 
@@ -304,8 +318,16 @@ impl Pool {
         }
         let health = HealthState::new(&self.plan, now);
         let ejection = Ejection::new(member.counts(), now);
-        let backend =
-            Entry { found, place: 0, member, intent, health, ejection, drained_told: false };
+        let backend = Entry {
+            found,
+            place: 0,
+            member,
+            intent,
+            health,
+            ejection,
+            degraded: None,
+            drained_told: false,
+        };
         self.backends.insert(id, backend);
     }
 
@@ -354,10 +376,11 @@ impl Pool {
     }
 
     fn tell_drained(&mut self, now: Time) {
+        let rung = self.published.current().rung;
         let drained: Vec<BackendId> = self
             .backends
             .values_mut()
-            .filter(|b| b.effective() == Effective::Drained && !b.drained_told)
+            .filter(|b| b.effective(rung) == Effective::Drained && !b.drained_told)
             .map(|backend| {
                 backend.drained_told = true;
                 backend.found.id.clone()
@@ -389,38 +412,65 @@ impl Pool {
         self.effects.push(Effect::Event(Event { at, kind, backend, message, actor }));
     }
 
-    /// Publishes the eligible backends if they or their weights changed, and sweeps the
-    /// invariants.
+    /// Publishes the backends of the best rung that has any if they or their weights changed, and
+    /// sweeps the invariants.
     fn settle(&mut self, now: Time) {
         self.end_excess_ejections(now);
+        let rung = self.best_rung();
         let mut eligible: Vec<&Entry> =
-            self.backends.values().filter(|backend| backend.is_eligible()).collect();
+            self.backends.values().filter(|backend| backend.rung() == Some(rung)).collect();
         eligible.sort_unstable_by_key(|backend| backend.place);
         let weights: Vec<u32> = eligible.iter().map(|backend| backend.weight()).collect();
         let current = self.published.current();
         let same = current.weights == weights
+            && current.rung == rung
             && current.members.iter().zip(&eligible).all(|(a, b)| Arc::ptr_eq(a, &b.member));
         if !same {
             self.published.publish(Snapshot {
                 version: current.version + 1,
+                rung,
                 members: eligible.iter().map(|backend| Arc::clone(&backend.member)).collect(),
                 schedule: schedule(&weights),
                 weights,
             });
+            self.tell_rung(current.rung, rung, now);
         }
         if cfg!(debug_assertions) {
             self.check_invariants(now);
         }
     }
 
+    fn best_rung(&self) -> Rung {
+        self.backends.values().filter_map(Entry::rung).min().unwrap_or_default()
+    }
+
+    /// Counts the picks of the rung before, and tells of a change for the worse and back.
+    fn tell_rung(&mut self, before: Rung, rung: Rung, now: Time) {
+        self.rung_picks.count(before, self.published.picks());
+        if before == rung {
+            return;
+        }
+        self.rung_since = now;
+        let message = match rung {
+            Rung::Up => "requests are served by backends that are up",
+            Rung::Degraded => "no backend is up: those that ask to be spared serve",
+            Rung::Ejected => "last resort: ejected backends that pass their probes serve",
+            Rung::Terminating => "last resort: backends that are going away serve",
+            Rung::Nobody => "nobody can serve: requests are refused",
+        };
+        self.tell(now, EventKind::Health, None, message);
+    }
+
     fn check_invariants(&self, now: Time) {
         let snapshot = self.published.current();
+        assert_eq!(snapshot.rung, self.best_rung(), "requests are served from a wrong rung");
         for member in &snapshot.members {
             let backend = self.backends.get(member.id()).expect("published backends are present");
             assert!(Arc::ptr_eq(&backend.member, member), "{} is stale", member.id());
-            assert!(backend.is_eligible(), "{} is published and not eligible", member.id());
+            assert_eq!(backend.rung(), Some(snapshot.rung), "{} is published", member.id());
         }
-        let eligible = self.backends.values().filter(|backend| backend.is_eligible()).count();
+        let on_rung = |backend: &&Entry| backend.rung() == Some(snapshot.rung);
+        let eligible = self.backends.values().filter(on_rung).count();
         assert_eq!(eligible, snapshot.members.len(), "an eligible backend is not published");
         let mut slots: Vec<usize> = self.backends.values().map(|b| b.member.slot()).collect();
         slots.sort_unstable();

@@ -7,6 +7,7 @@ use crate::{
     backend::{BackendId, Member},
     ejection::{EjectReason, Withheld},
     health::{Health, ProbeResult},
+    rung::Rung,
     time::Time,
 };
 
@@ -19,6 +20,12 @@ pub struct PoolView {
     pub discovered: Option<Time>,
     /// Why the latest look-up failed, if it did; the backends are then those of the last good one.
     pub discovery_error: Option<String>,
+    /// The rung of the ladder that requests are served from.
+    pub rung: Rung,
+    /// Since when.
+    pub rung_since: Time,
+    /// First picks so far, by the rung.
+    pub picks: BTreeMap<Rung, u64>,
     /// Ejections so far, by reason.
     pub ejections: BTreeMap<EjectReason, u64>,
     /// Ejections that the pool could not afford so far, by reason.
@@ -62,15 +69,18 @@ pub struct BackendView {
     pub health: Health,
     /// Since when.
     pub health_since: Time,
-    /// Until when at most, if that is known: the end of an ejection.
+    /// Until when, if that is known: the end of an ejection, or of being degraded unless the
+    /// backend says so again.
     pub health_until: Option<Time>,
     /// Why, in words.
     pub health_reason: String,
-    /// What comes of the two.
+    /// Whether its source says that it is going away.
+    pub is_terminating: bool,
+    /// What comes of it all.
     pub effective: Effective,
     /// Whether it may get requests.
     pub eligible: bool,
-    /// Why it gets no requests, in words; empty if it does.
+    /// Why it gets no requests, or only as a last resort, in words; empty if it does.
     pub reasons: Vec<String>,
     /// The latest probe.
     pub last_probe: Option<LastProbe>,
@@ -87,7 +97,7 @@ pub struct LastProbe {
     pub streak: u32,
 }
 
-/// What comes of intent and health.
+/// What comes of intent, health and the other backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effective {
     /// Gets its share of the requests.
@@ -96,6 +106,10 @@ pub enum Effective {
     Checking,
     /// Fails its probes.
     Down,
+    /// Asks to be spared, and others serve.
+    Degraded,
+    /// Is going away, and others serve.
+    Terminating,
     /// Is out for a while because requests fail.
     Ejected,
     /// Gets no new requests, still has some in flight.
@@ -114,6 +128,8 @@ impl Effective {
             Self::Serving => "serving",
             Self::Checking => "checking",
             Self::Down => "down",
+            Self::Degraded => "degraded",
+            Self::Terminating => "terminating",
             Self::Ejected => "ejected",
             Self::Draining => "draining",
             Self::Drained => "drained",

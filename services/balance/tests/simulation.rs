@@ -178,6 +178,7 @@ impl World {
             id: BackendId::new(name),
             addresses: Ok(vec![([10, 0, 0, truth.address], 80).into()]),
             weight: truth.weight,
+            is_terminating: false,
         };
         let before: BTreeMap<String, u64> = self
             .told

@@ -13,16 +13,25 @@ use crate::{clock::Clock, events::Events, state_file::StateFile};
 /// The only pool so far.
 pub(crate) const POOL: &str = "default";
 
-/// Failures that may wait to be told to the pool. When more come at once they are dropped: the
+/// Reports that may wait to be told to the pool. When more come at once they are dropped: the
 /// first few of a burst say all there is to say.
-const FAILURES_WAITING: usize = 1024;
+const REPORTS_WAITING: usize = 1024;
 
-/// A failed attempt, as a worker reports it.
+/// What a worker reports of a backend.
 #[derive(Debug)]
-pub(crate) struct FailureReport {
+pub(crate) struct Report {
     pub(crate) id: BackendId,
     pub(crate) generation: u64,
-    pub(crate) failure: AttemptFailure,
+    pub(crate) seen: Seen,
+}
+
+/// What a worker saw.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// An attempt failed.
+    Failure(AttemptFailure),
+    /// A response asks to spare the backend, with this reason.
+    Degraded(String),
 }
 
 /// The pool with its clock and what happens around it.
@@ -42,7 +51,7 @@ pub(crate) struct Control {
 /// The receiving ends that [`drive`] and the prober work from.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    pub(crate) failures: mpsc::Receiver<FailureReport>,
+    pub(crate) reports: mpsc::Receiver<Report>,
     /// Unbounded, because the pool orders at most one probe per backend at a time.
     pub(crate) probes: mpsc::UnboundedReceiver<ProbeOrder>,
 }
@@ -52,8 +61,8 @@ impl Control {
         pool: Pool,
         clock: Clock,
         state_file: Option<StateFile>,
-    ) -> (Arc<Self>, mpsc::Sender<FailureReport>, Inbox) {
-        let (failure_sender, failures) = mpsc::channel(FAILURES_WAITING);
+    ) -> (Arc<Self>, mpsc::Sender<Report>, Inbox) {
+        let (report_sender, reports) = mpsc::channel(REPORTS_WAITING);
         let (probe_sender, probes) = mpsc::unbounded_channel();
         let control = Arc::new(Self {
             pool: Mutex::new(pool),
@@ -65,7 +74,7 @@ impl Control {
             state_file,
         });
         control.restore_intents();
-        (control, failure_sender, Inbox { failures, probes })
+        (control, report_sender, Inbox { reports, probes })
     }
 
     /// Applies an event to the pool, and its effects to the world.
@@ -124,8 +133,8 @@ impl Control {
     }
 }
 
-/// Runs the pool's deadlines and takes in failures, until the process ends.
-pub(crate) async fn drive(control: Arc<Control>, mut failures: mpsc::Receiver<FailureReport>) {
+/// Runs the pool's deadlines and takes in reports, until the process ends.
+pub(crate) async fn drive(control: Arc<Control>, mut reports: mpsc::Receiver<Report>) {
     loop {
         control.step(|pool, now| pool.advance(now));
         let deadline = control.read(|pool| pool.deadline(control.clock.now()));
@@ -138,9 +147,12 @@ pub(crate) async fn drive(control: Arc<Control>, mut failures: mpsc::Receiver<Fa
         tokio::select! {
             () = due => {}
             () = control.deadline_changed.notified() => {}
-            Some(report) = failures.recv() => {
-                let FailureReport { id, generation, failure } = report;
-                control.step(|pool, now| pool.attempt_failed(&id, generation, failure, now));
+            Some(report) = reports.recv() => {
+                let Report { id, generation, seen } = report;
+                control.step(|pool, now| match seen {
+                    Seen::Failure(failure) => pool.attempt_failed(&id, generation, failure, now),
+                    Seen::Degraded(reason) => pool.degraded(&id, generation, &reason, now),
+                });
             }
         }
     }

@@ -56,7 +56,7 @@ async fn look_up(source: &Source) -> Result<Vec<Found>, String> {
             let found = backends.iter().map(|backend| async {
                 let StaticBackend { id, host, port, weight } = backend;
                 let addresses = resolve(host, *port).await;
-                Found { id: id.clone(), addresses, weight: *weight }
+                Found { id: id.clone(), addresses, weight: *weight, is_terminating: false }
             });
             Ok(futures_util::future::join_all(found).await)
         }
@@ -68,6 +68,7 @@ async fn look_up(source: &Source) -> Result<Vec<Found>, String> {
                 id: BackendId::new(&address.to_string()),
                 addresses: Ok(vec![address]),
                 weight: 1,
+                is_terminating: false,
             };
             Ok(addresses.into_iter().map(found).collect())
         }

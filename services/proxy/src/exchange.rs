@@ -3,12 +3,13 @@
 use std::{rc::Rc, sync::atomic::Ordering, time::Duration};
 
 use balance::{AttemptFailure, Outcome, Ticket};
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use tokio::time::Instant;
 
 use crate::{
     body::{ResponseBody, Upload, UploadState},
     client::Busy,
+    control::Seen,
     error::{self, Reason},
     stats,
     upstream::{Connection, Upstream},
@@ -77,6 +78,16 @@ impl Exchange {
         self.first_byte = self.attempt.as_ref().map(|attempt| attempt.started.elapsed());
     }
 
+    /// Takes a backend's wish to be spared out of its response, and passes it to the pool.
+    pub(crate) fn take_degraded(&self, headers: &mut HeaderMap) {
+        if let Some(reason) = self.worker.settings.degrading.take(headers)
+            && let Some(Attempt { ticket, .. }) = &self.attempt
+            && ticket.member().ask_to_spare()
+        {
+            self.worker.report(ticket.member(), Seen::Degraded(reason));
+        }
+    }
+
     /// The response was passed on to its end; the connection may serve the next request, as soon as
     /// the request is through as well.
     pub(crate) fn complete(mut self, connection: Connection, upload: Option<Rc<Upload>>) {
@@ -127,7 +138,7 @@ impl Exchange {
         if let Some(Attempt { ticket, .. }) = &self.attempt
             && ticket.note(outcome)
         {
-            self.worker.report(ticket.member(), AttemptFailure::Streak);
+            self.worker.report(ticket.member(), Seen::Failure(AttemptFailure::Streak));
         }
     }
 

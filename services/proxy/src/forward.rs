@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::{
     body::{RequestBody, ResponseBody, Upload, UploadState},
     client::Busy,
+    control::Seen,
     error::Reason,
     exchange::Exchange,
     headers::{self, Client},
@@ -328,7 +329,7 @@ fn tell_pool(worker: &Worker, member: &Member, reason: Reason) {
         }
         _ => return,
     };
-    worker.report(member, failure);
+    worker.report(member, Seen::Failure(failure));
 }
 
 /// What a backend has answered so far.
@@ -347,6 +348,7 @@ fn respond(
 ) -> Response<ResponseBody> {
     let Answer { mut response, connection, upload } = answer;
     exchange.answered(response.status());
+    exchange.take_degraded(response.headers_mut());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client) = upgrade else {
             // A protocol that nobody asked for.

@@ -49,7 +49,7 @@ use crate::{
     fence::Fence,
     history::History,
     metrics::ProxyCollector,
-    probe::ProbeCounts,
+    probe::{ProbeCounts, Probing},
     settings::{ProbeKind, Settings},
     state_file::StateFile,
     stats::Stats,
@@ -92,10 +92,11 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
     let settings = Arc::new(settings.make_token()?);
     let clock = Clock::start();
     let mut pool = Pool::new("default", settings.policy, probe_plan(&settings), fastrand::u64(..))
-        .with_ejection(settings.ejecting.plan.clone());
+        .with_ejection(settings.ejecting.plan.clone())
+        .with_degraded_time(settings.degrading.time);
     let pickers: Vec<Picker> = (0..settings.workers).map(|_| pool.picker()).collect();
     let state_file = settings.state_file.as_deref().map(|path| StateFile::new(path, clock));
-    let (control, failures, inbox) = Control::new(pool, clock, state_file);
+    let (control, reports, inbox) = Control::new(pool, clock, state_file);
     let stats = Arc::new(Stats::new(settings.workers));
     let (stage, stage_receiver) = watch::channel(Stage::Serving);
     let (time_is_up, time_is_up_receiver) = watch::channel(false);
@@ -105,7 +106,7 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
         stats: Arc::clone(&stats),
         budget,
         clock,
-        failures,
+        reports,
         stage: stage_receiver.clone(),
     };
     // Hears of a worker that ends by itself.
@@ -201,8 +202,8 @@ fn start_control(
     let observed = observe::routes(registry, shutdown.clone(), Arc::new(move || ready.not_ready()));
     let router = admin::routes(admin).merge(observed);
     let inbox_control = Arc::clone(control);
-    tokio::spawn(control::drive(inbox_control, inbox.failures));
-    tokio::spawn(probe::run(Arc::clone(control), settings.probe.clone(), probes, inbox.probes));
+    tokio::spawn(control::drive(inbox_control, inbox.reports));
+    tokio::spawn(probe::run(Arc::clone(control), Probing::new(settings), probes, inbox.probes));
     tokio::spawn(discovery::run(Arc::clone(control), settings.source.clone()));
     tokio::spawn(traffic::run(sampler, Arc::clone(stats), Arc::clone(control), history));
     // The admin port outlives the workers: it ends with the process.

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use balance::{Admin, EjectReason, Health, Withheld};
+use balance::{Admin, EjectReason, Health, Rung, Withheld};
 use chassis::metrics::DURATION_BUCKETS;
 use prometheus::{
     core::{Collector, Desc},
@@ -112,7 +112,10 @@ impl ProxyCollector {
         let backends = &view.backends;
         let labels = |backend: &str| [("pool", POOL), ("backend", backend)].map(own);
         let up = backends.iter().map(|backend| {
-            gauge(labels(backend.id.as_str()), f64::from(u8::from(backend.health == Health::Up)))
+            gauge(
+                labels(backend.id.as_str()),
+                f64::from(u8::from(matches!(backend.health, Health::Up | Health::Degraded))),
+            )
         });
         let in_flight = backends.iter().map(|backend| {
             gauge(labels(backend.id.as_str()), f64::from(backend.member.in_flight()))
@@ -127,6 +130,10 @@ impl ProxyCollector {
                 gauge(labels, f64::from(u8::from(backend.admin == state)))
             })
         });
+        let picks = Rung::ALL.map(|rung| {
+            let count = view.picks.get(&rung).copied().unwrap_or_default();
+            counter(&[("pool", POOL), ("rung", rung.as_str())], count)
+        });
         let ejections = EjectReason::ALL.map(|reason| {
             let count = view.ejections.get(&reason).copied().unwrap_or_default();
             counter(&[("pool", POOL), ("reason", reason.as_str())], count)
@@ -136,6 +143,12 @@ impl ProxyCollector {
             counter(&[("pool", POOL), ("reason", reason.as_str())], count)
         });
         vec![
+            family(
+                "evenkeel_picks_total",
+                "Requests by the rung of the last-resort ladder that their first pick stood on.",
+                MetricType::COUNTER,
+                picks,
+            ),
             family(
                 "evenkeel_ejections_total",
                 "Backends taken out because requests failed, by reason.",

@@ -18,7 +18,7 @@ use crate::{
     connect::{ConnectError, connect},
     control::Control,
     error::io_source,
-    settings::{Probe, ProbeKind},
+    settings::{Degrading, Probe, ProbeKind, Settings},
 };
 
 /// Probes so far, for the metrics.
@@ -28,14 +28,27 @@ pub(crate) struct ProbeCounts {
     pub(crate) failed: AtomicU64,
 }
 
+/// How probes are made and read.
+#[derive(Clone, Debug)]
+pub(crate) struct Probing {
+    pub(crate) probe: Probe,
+    pub(crate) degrading: Degrading,
+}
+
+impl Probing {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self { probe: settings.probe.clone(), degrading: settings.degrading.clone() }
+    }
+}
+
 /// Makes probes as they are ordered, each in a task of its own, until the process ends.
 pub(crate) async fn run(
     control: Arc<Control>,
-    settings: Probe,
+    settings: Probing,
     counts: Arc<ProbeCounts>,
     mut orders: mpsc::UnboundedReceiver<ProbeOrder>,
 ) {
-    let client = match http_client(&settings) {
+    let client = match http_client(&settings.probe) {
         Ok(client) => client,
         Err(error) => return tracing::error!(%error, "probes cannot be made"),
     };
@@ -44,10 +57,15 @@ pub(crate) async fn run(
         let (control, settings) = (Arc::clone(&control), Arc::clone(&settings));
         let (client, counts) = (client.clone(), Arc::clone(&counts));
         tokio::spawn(async move {
-            let result = probe(&settings, &client, &order).await;
+            let (result, degraded) = probe(&settings, &client, &order).await;
             let count = if result.passed { &counts.passed } else { &counts.failed };
             count.fetch_add(1, Ordering::Relaxed);
-            control.apply(|pool, now| pool.probe_finished(&order, result, now));
+            control.apply(|pool, now| {
+                if let Some(reason) = degraded {
+                    pool.degraded(&order.id, order.generation, &reason, now);
+                }
+                pool.probe_finished(&order, result, now);
+            });
         });
     }
 }
@@ -64,18 +82,30 @@ fn http_client(settings: &Probe) -> reqwest::Result<reqwest::Client> {
         .build()
 }
 
-async fn probe(settings: &Probe, client: &reqwest::Client, order: &ProbeOrder) -> ProbeResult {
-    let start = Instant::now();
-    let result = match &settings.kind {
-        ProbeKind::Http(path) => http(client, order, path, settings.timeout).await,
-        ProbeKind::Tcp | ProbeKind::Off => tcp(&order.addresses, settings.timeout).await,
+/// Makes a probe. The reason is of a backend that asks to be spared.
+async fn probe(
+    settings: &Probing,
+    client: &reqwest::Client,
+    order: &ProbeOrder,
+) -> (ProbeResult, Option<String>) {
+    let (start, timeout) = (Instant::now(), settings.probe.timeout);
+    let mut degraded = None;
+    let result = match &settings.probe.kind {
+        ProbeKind::Http(path) => match http(client, order, path, timeout).await {
+            Ok(mut answer) => {
+                degraded = settings.degrading.take(answer.headers_mut());
+                judge(answer.status())
+            }
+            Err(why) => Err(why),
+        },
+        ProbeKind::Tcp | ProbeKind::Off => tcp(&order.addresses, timeout).await,
     };
     let duration = start.elapsed();
     let (passed, detail) = match result {
         Ok(seen) => (true, format!("{seen}, {:.1} ms", duration.as_secs_f64() * 1e3)),
         Err(why) => (false, why),
     };
-    ProbeResult { passed, detail, duration }
+    (ProbeResult { passed, detail, duration }, degraded)
 }
 
 async fn tcp(addresses: &[SocketAddr], timeout: Duration) -> Result<String, String> {
@@ -90,7 +120,7 @@ async fn http(
     order: &ProbeOrder,
     path: &str,
     timeout: Duration,
-) -> Result<String, String> {
+) -> Result<reqwest::Response, String> {
     let start = Instant::now();
     let address = match order.addresses[..] {
         [only] => only,
@@ -106,7 +136,7 @@ async fn http(
         .timeout(timeout.saturating_sub(start.elapsed()))
         .header(header::HOST, order.id.as_str());
     match request.send().await {
-        Ok(answer) => judge(answer.status()),
+        Ok(answer) => Ok(answer),
         Err(error) if error.is_timeout() => Err(format!("no answer within {timeout:?}")),
         Err(error) => Err(source_reason(&error)),
     }
@@ -150,14 +180,17 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::settings::Settings;
 
     async fn run_probe(kind: &str, address: SocketAddr) -> ProbeResult {
+        probe_with_wish(kind, address).await.0
+    }
+
+    async fn probe_with_wish(kind: &str, address: SocketAddr) -> (ProbeResult, Option<String>) {
         let variables = [("PROXY_PROBE", kind), ("PROXY_PROBE_TIMEOUT", "200ms")];
-        let settings = Settings::from_variables(&variables).probe;
+        let settings = Probing::new(&Settings::from_variables(&variables));
         let id = BackendId::new(&address.to_string());
-        let order = ProbeOrder { id, sequence: 1, addresses: vec![address] };
-        probe(&settings, &http_client(&settings).unwrap(), &order).await
+        let order = ProbeOrder { id, generation: 1, sequence: 1, addresses: vec![address] };
+        probe(&settings, &http_client(&settings.probe).unwrap(), &order).await
     }
 
     /// A server that answers each connection with `answer` and closes it.
@@ -207,6 +240,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_to_a_probe_may_ask_to_spare_the_backend() {
+        let answer =
+            "HTTP/1.1 200 OK\r\nx-evenkeel-degraded: cold cache\r\ncontent-length: 0\r\n\r\n";
+        let (result, degraded) = probe_with_wish("http", server(answer).await).await;
+        assert!(result.passed);
+        assert_eq!(degraded.as_deref(), Some("cold cache"));
+    }
+
+    #[tokio::test]
     async fn an_http_probe_of_several_addresses_gives_the_one_that_works_its_time() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -219,10 +261,11 @@ mod tests {
             }
         });
         let variables = [("PROXY_PROBE", "http"), ("PROXY_PROBE_TIMEOUT", "1s")];
-        let settings = Settings::from_variables(&variables).probe;
+        let settings = Probing::new(&Settings::from_variables(&variables));
         let addresses = vec![address, closed_port(), closed_port(), closed_port(), closed_port()];
-        let order = ProbeOrder { id: BackendId::new("many:80"), sequence: 1, addresses };
-        let result = probe(&settings, &http_client(&settings).unwrap(), &order).await;
+        let order =
+            ProbeOrder { id: BackendId::new("many:80"), generation: 1, sequence: 1, addresses };
+        let (result, _) = probe(&settings, &http_client(&settings.probe).unwrap(), &order).await;
         assert!(result.passed && result.detail.starts_with("answered 200"), "{result:?}");
     }
 

@@ -1,5 +1,6 @@
 //! The proxy's settings: the raw text of variables and flags, and the valid type it becomes.
 
+mod degraded;
 mod ejection;
 
 use std::{
@@ -18,7 +19,7 @@ use chassis::{
 };
 use ipnet::IpNet;
 
-pub use self::ejection::Ejecting;
+pub use self::{degraded::Degrading, ejection::Ejecting};
 use crate::{hash_key::HashKey, source::Source};
 
 /// Everything the proxy can be told. See `evenkeel-proxy --help` for what each is for.
@@ -46,6 +47,8 @@ pub struct Settings {
     pub probe: Probe,
     /// When backends are ejected.
     pub ejecting: Ejecting,
+    /// How a backend asks to be spared.
+    pub degrading: Degrading,
     /// The time limits of the request path.
     pub timeouts: Timeouts,
     /// Idle connections kept per backend and worker.
@@ -175,6 +178,9 @@ pub struct Raw {
     #[command(flatten)]
     #[serde(flatten)]
     ejecting: ejection::EjectionRaw,
+    #[command(flatten)]
+    #[serde(flatten)]
+    degrading: degraded::DegradedRaw,
     /// Time limit for connecting to a backend; then another one is tried
     #[arg(long, value_name = "DURATION", default_value = "1s")]
     proxy_connect_timeout: String,
@@ -282,6 +288,7 @@ impl chassis::settings::Settings for Settings {
         }
         let probe = probe(&raw, mistakes);
         let ejecting = raw.ejecting.parse(mistakes);
+        let degrading = raw.degrading.parse(mistakes);
         let timeouts = timeouts(&raw, mistakes);
         let admin_token_to_make = token_to_make(&raw, mistakes);
         let admin_token_file =
@@ -311,6 +318,7 @@ impl chassis::settings::Settings for Settings {
             hash_key: hash_key?,
             probe: probe?,
             ejecting: ejecting?,
+            degrading: degrading?,
             timeouts: timeouts?,
             upstream_idle_max: upstream_idle_max? as usize,
             retries: retries?,

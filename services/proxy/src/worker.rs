@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use balance::{AttemptFailure, Member, Picker, RetryBudget};
+use balance::{Member, Picker, RetryBudget};
 use http::HeaderValue;
 use tokio::{
     runtime::LocalOptions,
@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     client,
     clock::Clock,
-    control::FailureReport,
+    control::{Report, Seen},
     fence,
     headers::Client,
     settings::Settings,
@@ -53,7 +53,7 @@ pub(crate) struct Shared {
     pub(crate) stats: Arc<Stats>,
     pub(crate) budget: Arc<RetryBudget>,
     pub(crate) clock: Clock,
-    pub(crate) failures: mpsc::Sender<FailureReport>,
+    pub(crate) reports: mpsc::Sender<Report>,
     pub(crate) stage: watch::Receiver<Stage>,
 }
 
@@ -88,7 +88,7 @@ pub(crate) struct Worker {
     pub(crate) tunnels: Rc<Cell<usize>>,
     budget: Arc<RetryBudget>,
     clock: Clock,
-    failures: mpsc::Sender<FailureReport>,
+    reports: mpsc::Sender<Report>,
 }
 
 /// Counts something as being served until it is dropped.
@@ -110,7 +110,7 @@ impl Drop for Open {
 
 impl Worker {
     pub(crate) fn new(index: usize, picker: Picker, shared: Shared) -> Rc<Self> {
-        let Shared { settings, stats, budget, clock, failures, stage } = shared;
+        let Shared { settings, stats, budget, clock, reports, stage } = shared;
         Rc::new(Self {
             settings,
             picker: RefCell::new(picker),
@@ -124,7 +124,7 @@ impl Worker {
             stage,
             budget,
             clock,
-            failures,
+            reports,
         })
     }
 
@@ -137,10 +137,10 @@ impl Worker {
         granted
     }
 
-    /// Reports a failure to the pool. When more come than it can take in, the rest adds nothing.
-    pub(crate) fn report(&self, member: &Member, failure: AttemptFailure) {
+    /// Reports to the pool. When more come than it can take in, the rest adds nothing.
+    pub(crate) fn report(&self, member: &Member, seen: Seen) {
         let (id, generation) = (member.id().clone(), member.generation());
-        let _ = self.failures.try_send(FailureReport { id, generation, failure });
+        let _ = self.reports.try_send(Report { id, generation, seen });
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     events::EventKind,
     health::Health,
     outcome::Counts,
+    rung::Rung,
     time::Time,
     window::PARTS,
 };
@@ -43,7 +44,7 @@ impl Pool {
             }
             let streak = entry.member.take_streak();
             match entry.ejection.verdict(streak, &self.ejection) {
-                Some(verdict) if entry.is_in_service() && entry.observed() == Health::Up => {
+                Some(verdict) if entry.rung().is_some_and(|rung| rung != Rung::Ejected) => {
                     suspects.push((id.clone(), verdict));
                 }
                 _ => entry.ejection.withheld = None,
@@ -63,7 +64,7 @@ impl Pool {
     fn withheld(&self, id: &BackendId, verdict: &Verdict) -> Option<Withheld> {
         let in_service = self.backends.values().filter(|entry| entry.is_in_service());
         let others = in_service.clone().filter(|entry| entry.found.id != *id);
-        let usable = others.clone().filter(|entry| entry.is_eligible()).count();
+        let usable = others.clone().filter(|entry| entry.is_usable()).count();
         let mut recent = Counts::default();
         others.filter(|entry| !entry.ejection.is_out()).for_each(|other| {
             let Counts { attempts, failures } = other.ejection.recent();

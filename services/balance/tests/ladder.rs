@@ -1,0 +1,155 @@
+//! The last-resort ladder: who serves when nobody better does.
+
+#![allow(clippy::unwrap_used)] // A helper that fails should panic at the line that was wrong.
+
+mod common;
+
+use balance::{
+    Admin, AttemptFailure, BackendId, Change, Effective, EjectionPlan, Found, Health, NoBackend,
+    Outcome, Rung,
+};
+use common::{SECOND, World, counts, found};
+use evenkeel_balance as balance;
+
+const BOTH: [&str; 2] = ["a", "b"];
+
+fn world() -> World {
+    // Without a share and a floor, ejection may take all of them.
+    let plan = EjectionPlan { pool_share: 1.0, floor: 0, ..EjectionPlan::default() };
+    let mut world = World::with_ejection(&BOTH, plan);
+    world.run(SECOND, &BOTH);
+    world
+}
+
+fn degrade(world: &mut World, name: &str) {
+    let generation = world.generation(name);
+    world.pool.degraded(&BackendId::new(name), generation, "cold cache", world.now);
+}
+
+/// Lets requests of a backend fail until it is ejected.
+fn eject(world: &mut World, name: &str) {
+    let (id, generation) = (BackendId::new(name), world.generation(name));
+    let mut picker = world.pool.picker();
+    for _ in 0..20 {
+        let ticket = picker.pick(None).unwrap();
+        let is_it = ticket.member().id() == &id;
+        if ticket.note(if is_it { Outcome::Failure } else { Outcome::Unknown }) {
+            world.pool.attempt_failed(&id, generation, AttemptFailure::Streak, world.now);
+        }
+    }
+}
+
+fn health(world: &World, name: &str) -> Health {
+    let view = world.pool.view();
+    view.backends.iter().find(|backend| backend.id.as_str() == name).unwrap().health
+}
+
+fn terminating(name: &str) -> Found {
+    Found { is_terminating: true, ..found(name) }
+}
+
+#[test]
+fn a_backend_that_asks_to_be_spared_gets_nothing_while_others_serve() {
+    let mut world = world();
+    degrade(&mut world, "a");
+    assert_eq!(
+        (health(&world, "a"), world.effective("a")),
+        (Health::Degraded, Effective::Degraded)
+    );
+    assert_eq!(world.picks(10), counts(&[("b", 10)]));
+    let backend = world.pool.view().backends.remove(0);
+    assert_eq!(backend.reasons, ["degraded: cold cache"]);
+    assert_eq!(backend.health_until, Some(world.now + SECOND * 10));
+}
+
+#[test]
+fn being_degraded_ends_by_itself_unless_it_is_said_again() {
+    let mut world = world();
+    degrade(&mut world, "a");
+    world.run(SECOND * 9, &BOTH);
+    degrade(&mut world, "a");
+    world.run(SECOND * 9, &BOTH);
+    assert_eq!(health(&world, "a"), Health::Degraded);
+    world.run(SECOND * 2, &BOTH);
+    assert_eq!(health(&world, "a"), Health::Up);
+    let told: Vec<_> = world.events.iter().filter(|text| text.contains("degraded")).collect();
+    assert_eq!(told, ["degraded: cold cache", "no longer degraded"]);
+}
+
+#[test]
+fn responses_that_say_it_all_the_time_are_told_once() {
+    let mut world = world();
+    let mut picker = world.pool.picker();
+    let member = std::sync::Arc::clone(picker.pick(None).unwrap().member());
+    assert!(member.ask_to_spare());
+    world.pool.degraded(member.id(), member.generation(), "", world.now);
+    for _ in 0..30 {
+        assert!(!member.ask_to_spare(), "the pool looks itself");
+        world.run(SECOND, &BOTH);
+    }
+    assert_eq!(health(&world, member.id().as_str()), Health::Degraded);
+    world.run(SECOND * 21, &BOTH);
+    assert_eq!(health(&world, member.id().as_str()), Health::Up);
+    assert!(member.ask_to_spare(), "this is news again");
+}
+
+#[test]
+fn the_ladder_is_climbed_down_rung_by_rung_and_each_pick_counted() {
+    let mut world = world();
+    assert_eq!(world.picks(4), counts(&[("a", 2), ("b", 2)]));
+
+    degrade(&mut world, "a");
+    degrade(&mut world, "b");
+    assert_eq!(world.pool.view().rung, Rung::Degraded);
+    assert_eq!(world.effective("a"), Effective::Serving);
+    assert_eq!(world.picks(4), counts(&[("a", 2), ("b", 2)]));
+    world.run(SECOND * 11, &BOTH);
+    assert_eq!(world.pool.view().rung, Rung::Up);
+
+    eject(&mut world, "a");
+    assert_eq!(world.picks(4), counts(&[("b", 4)]));
+    world.run(SECOND, &["a"]);
+    world.run(SECOND * 3, &["a"]);
+    assert_eq!(health(&world, "b"), Health::Down);
+    assert_eq!(world.pool.view().rung, Rung::Ejected, "better than an error for all");
+    assert_eq!(world.picks(4), counts(&[("a", 4)]));
+
+    world.run(SECOND * 20, &BOTH);
+    world.pool.discovered(vec![terminating("a"), terminating("b")], world.now);
+    assert_eq!(world.pool.view().rung, Rung::Terminating);
+    assert_eq!(world.picks(4), counts(&[("a", 2), ("b", 2)]));
+
+    world.set("a", Admin::Maint).unwrap();
+    world.set("b", Admin::Maint).unwrap();
+    assert_eq!(world.pool.view().rung, Rung::Nobody);
+    let none = world.pool.picker().pick(None).unwrap_err();
+    assert_eq!(none, NoBackend::NoneEligible);
+
+    let picks = world.pool.view().picks;
+    assert_eq!(picks[&Rung::Degraded], 4);
+    assert_eq!(picks[&Rung::Ejected], 4);
+    assert_eq!(picks[&Rung::Terminating], 4);
+    assert_eq!(picks[&Rung::Nobody], 1);
+    assert_eq!(picks.values().sum::<u64>(), world.pool.picks());
+}
+
+#[test]
+fn one_that_is_going_away_gets_nothing_while_another_serves() {
+    let mut world = world();
+    world.pool.discovered(vec![terminating("a"), found("b")], world.now);
+    assert_eq!(world.effective("a"), Effective::Terminating);
+    assert_eq!(world.picks(4), counts(&[("b", 4)]));
+    assert_eq!(world.generation("a"), 1, "it is the same backend");
+}
+
+#[test]
+fn no_rung_takes_in_who_is_down_or_out_of_service() {
+    let mut world = world();
+    world.pool.discovered(vec![terminating("a"), found("b")], world.now);
+    assert!(world.set("b", Admin::Drain).is_err(), "only a last resort would be left");
+    let change = Change { state: Some(Admin::Drain), force: true, ..Change::default() };
+    world.pool.change(&BackendId::new("b"), &change, world.now).unwrap();
+    assert_eq!(world.picks(2), counts(&[("a", 2)]));
+    world.run(SECOND * 5, &["b"]);
+    assert_eq!(world.pool.view().rung, Rung::Nobody);
+}
