@@ -21,6 +21,7 @@ pub mod hash_key;
 mod headers;
 mod history;
 mod latency;
+mod limits;
 mod metrics;
 mod probe;
 pub mod settings;

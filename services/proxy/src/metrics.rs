@@ -14,6 +14,7 @@ use prometheus::{
 
 use crate::{
     control::Control,
+    limits::Limit,
     probe::ProbeCounts,
     stats::{Durations, Gauges, Numbers, Stats},
 };
@@ -238,6 +239,16 @@ impl ProxyCollector {
                     timeout("write", |gauges| &gauges.write_timeouts),
                     timeout("tunnel", |gauges| &gauges.tunnel_timeouts),
                 ],
+            ),
+            family(
+                "evenkeel_limits_hit_total",
+                "Times that a bound on what clients may do was hit.",
+                MetricType::COUNTER,
+                Limit::ALL.map(|limit| {
+                    let gauges = self.stats.gauges.iter();
+                    let count = gauges.map(|gauges| gauges.limits.of(limit)).sum();
+                    counter(&[("limit", limit.as_str())], count)
+                }),
             ),
             family(
                 "evenkeel_retry_budget_exhausted_total",

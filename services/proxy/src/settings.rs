@@ -51,6 +51,8 @@ pub struct Settings {
     pub degrading: Degrading,
     /// The time limits of the request path.
     pub timeouts: Timeouts,
+    /// What a client may do on a connection of HTTP/2.
+    pub http2: Http2,
     /// Idle connections kept per backend and worker.
     pub upstream_idle_max: usize,
     /// Retries per request after something was sent.
@@ -93,6 +95,17 @@ pub struct Timeouts {
     pub tunnel: Duration,
     /// Of a backend's connection between two requests.
     pub upstream_idle: Duration,
+}
+
+/// What a client may do on a connection of HTTP/2.
+#[derive(Clone, Copy, Debug)]
+pub struct Http2 {
+    /// Requests at once.
+    pub streams: u32,
+    /// Streams that it resets within ten seconds, if they are more than half of those it begins.
+    pub resets: u32,
+    /// Frames within ten seconds that belong to no request.
+    pub control_frames: u32,
 }
 
 /// How backends are probed.
@@ -205,6 +218,16 @@ pub struct Raw {
     /// How long a backend's connection may be idle; keep it below the backend's own limit
     #[arg(long, value_name = "DURATION", default_value = "4s")]
     proxy_upstream_idle_timeout: String,
+    /// Requests that a client may have under way at once on a connection of HTTP/2
+    #[arg(long, value_name = "N", default_value = "100")]
+    proxy_http2_streams_max: String,
+    /// Requests that a client may cancel on a connection of HTTP/2 within 10s, unless it lets as many
+    /// through
+    #[arg(long, value_name = "N", default_value = "200")]
+    proxy_http2_resets_max: String,
+    /// Frames of HTTP/2 within 10s that belong to no request, such as PING and SETTINGS
+    #[arg(long, value_name = "N", default_value = "1000")]
+    proxy_http2_control_frames_max: String,
     /// Idle connections kept for each backend, per worker
     #[arg(long, value_name = "N", default_value = "512")]
     proxy_upstream_idle_max: String,
@@ -290,6 +313,7 @@ impl chassis::settings::Settings for Settings {
         let ejecting = raw.ejecting.parse(mistakes);
         let degrading = raw.degrading.parse(mistakes);
         let timeouts = timeouts(&raw, mistakes);
+        let http2 = http2(&raw, mistakes);
         let admin_token_to_make = token_to_make(&raw, mistakes);
         let admin_token_file =
             raw.proxy_admin_token_file.as_deref().filter(|_| admin_token_to_make.is_none());
@@ -320,6 +344,7 @@ impl chassis::settings::Settings for Settings {
             ejecting: ejecting?,
             degrading: degrading?,
             timeouts: timeouts?,
+            http2: http2?,
             upstream_idle_max: upstream_idle_max? as usize,
             retries: retries?,
             retry_budget: retry_budget?,
@@ -438,6 +463,15 @@ fn timeouts(raw: &Raw, mistakes: &mut Mistakes) -> Option<Timeouts> {
         tunnel: tunnel?,
         upstream_idle: upstream_idle?,
     })
+}
+
+fn http2(raw: &Raw, mistakes: &mut Mistakes) -> Option<Http2> {
+    let mut read =
+        |name, text: &str| mistakes.parse(name, text, |text| units::whole(text, 1, 1_000_000));
+    let streams = read("proxy_http2_streams_max", &raw.proxy_http2_streams_max);
+    let resets = read("proxy_http2_resets_max", &raw.proxy_http2_resets_max);
+    let frames = read("proxy_http2_control_frames_max", &raw.proxy_http2_control_frames_max);
+    Some(Http2 { streams: streams?, resets: resets?, control_frames: frames? })
 }
 
 /// The token file to make at the start. Reading settings must not write anything: `--check` and

@@ -17,7 +17,7 @@ use balance::{BackendId, Time};
 use chassis::metrics::DURATION_BUCKETS;
 use hdrhistogram::Histogram;
 
-use crate::error::Reason;
+use crate::{error::Reason, limits::LimitCounts};
 
 /// The label of requests that no backend got.
 pub(crate) const NO_BACKEND: &str = "_none";
@@ -188,6 +188,8 @@ pub(crate) struct Gauges {
     pub(crate) write_timeouts: AtomicU64,
     /// Tunnels that were silent for too long.
     pub(crate) tunnel_timeouts: AtomicU64,
+    /// Bounds on clients that were hit.
+    pub(crate) limits: LimitCounts,
     /// Retries that the budget refused.
     pub(crate) budget_exhausted: AtomicU64,
 }

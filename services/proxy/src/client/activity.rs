@@ -39,9 +39,15 @@ pub(super) struct Activity {
     /// [`NOT_BLOCKED`] if it does. hyper writes as much as it can, so that as long as something is
     /// left to write this is set.
     blocked_since: AtomicU64,
+    /// HTTP/2 may send a head while it is being served: milliseconds after `start` since which one
+    /// has begun and not ended, or [`NO_HEAD`].
+    stream_head_since: AtomicU64,
 }
 
 const NOT_BLOCKED: u64 = u64::MAX;
+
+/// No head has begun.
+const NO_HEAD: u64 = u64::MAX;
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
@@ -53,6 +59,7 @@ impl Activity {
             has_served: AtomicBool::new(false),
             busy: AtomicU32::new(0),
             blocked_since: AtomicU64::new(NOT_BLOCKED),
+            stream_head_since: AtomicU64::new(NO_HEAD),
         })
     }
 
@@ -68,7 +75,20 @@ impl Activity {
         }
     }
 
-    fn now(&self) -> u64 {
+    /// Notes whether a head of HTTP/2 has begun and not ended.
+    pub(super) fn note_stream_head(&self, is_open: bool) {
+        if is_open != self.is_in_stream_head() {
+            let since = if is_open { self.now() } else { NO_HEAD };
+            self.stream_head_since.store(since, Ordering::Relaxed);
+        }
+    }
+
+    fn is_in_stream_head(&self) -> bool {
+        self.stream_head_since.load(Ordering::Relaxed) != NO_HEAD
+    }
+
+    /// Milliseconds since the connection began.
+    pub(super) fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(NOT_BLOCKED - 1)
     }
 
@@ -103,7 +123,7 @@ impl Activity {
     pub(super) fn count_timeout(&self, gauges: &Gauges) {
         let why = match () {
             () if self.is_blocked() => &gauges.write_timeouts,
-            () if self.is(Phase::Head) => &gauges.header_timeouts,
+            () if self.is_in_stream_head() || self.is(Phase::Head) => &gauges.header_timeouts,
             () => &gauges.idle_timeouts,
         };
         why.fetch_add(1, Ordering::Relaxed);
@@ -116,6 +136,8 @@ impl Activity {
         };
         if self.is_blocked() {
             after(&self.blocked_since, timeouts.write)
+        } else if self.is_in_stream_head() {
+            after(&self.stream_head_since, timeouts.header)
         } else if self.is(Phase::Idle) {
             after(&self.since, timeouts.idle)
         } else if self.is(Phase::Head) {

@@ -12,12 +12,14 @@ use tokio::time::Instant;
 use super::{
     FIRST_REQUEST,
     activity::{Activity, Busy, Phase},
+    frames::FrameWatch,
     io::ClientIo,
     streams::{StreamBody, Streams},
 };
 use crate::{
     forward::forward,
     headers::Client,
+    limits::Limit,
     worker::{Stage, Worker},
 };
 
@@ -34,10 +36,14 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Serves a client's connection to its end.
 pub(super) async fn serve(
     worker: &Rc<Worker>,
-    io: ClientIo,
+    mut io: ClientIo,
     client: &Rc<Client>,
     activity: &Arc<Activity>,
 ) {
+    let limits = worker.settings.http2;
+    if io.watch(FrameWatch::new(limits, &worker.gauges)).is_err() {
+        return;
+    }
     activity.enter(Phase::Idle);
     let streams = Streams::default();
     let service = {
@@ -58,6 +64,7 @@ pub(super) async fn serve(
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_concurrent_streams(limits.streams)
         .serve_connection(TokioIo::new(io), service);
     let mut connection = std::pin::pin!(connection);
     let mut draining = worker.stage.clone();
@@ -73,7 +80,12 @@ pub(super) async fn serve(
         tokio::select! {
             biased;
             // A broken connection concerns only its client; requests have recorded their ends.
-            _ = connection.as_mut() => return,
+            result = connection.as_mut() => {
+                if result.is_err_and(|error| is_excess(&error)) {
+                    worker.gauges.limits.hit(Limit::Excess);
+                }
+                return;
+            }
             () = timer.as_mut() => {
                 let stalled = streams.reset_stalled(timeouts.write);
                 worker.gauges.write_timeouts.fetch_add(stalled, Ordering::Relaxed);
@@ -110,4 +122,12 @@ pub(super) async fn serve(
             }
         }
     }
+}
+
+/// Whether the library ended a connection because its client does too much of something.
+fn is_excess(error: &hyper::Error) -> bool {
+    let error = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+    error.is_some_and(|error: &h2::Error| {
+        error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)
+    })
 }

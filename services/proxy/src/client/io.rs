@@ -12,10 +12,13 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::activity::Activity;
+use super::{activity::Activity, frames::FrameWatch};
 
 /// What a client of HTTP/2 sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// GOAWAY with the error ENHANCE_YOUR_CALM, about any stream (RFC 9113 §6.8, §7).
+const CALM_DOWN: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
@@ -34,17 +37,30 @@ pub(super) struct ClientIo {
     /// What was read to find out the protocol and still is to be given to a reader. Empty for
     /// HTTP/1, but for one that begins like the preface.
     held: Vec<u8>,
+    /// Of HTTP/2.
+    frames: Option<Box<FrameWatch>>,
 }
 
 impl ClientIo {
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, protocol: Protocol::Unknown, held: Vec::new() }
+        Self { stream, activity, protocol: Protocol::Unknown, held: Vec::new(), frames: None }
     }
 
     /// Whether the preface of HTTP/2 has come. Reading has then failed once, to end what had begun
     /// as HTTP/1, and gives it all from its beginning from now on.
     pub(super) fn is_http2(&self) -> bool {
         self.protocol == Protocol::Http2
+    }
+
+    /// Watches the frames of HTTP/2 from the first.
+    pub(super) fn watch(&mut self, frames: FrameWatch) -> io::Result<()> {
+        let frames = self.frames.insert(Box::new(frames));
+        see(
+            frames,
+            self.held.get(PREFACE.len()..).unwrap_or_default(),
+            &self.stream,
+            &self.activity,
+        )
     }
 
     /// Reads what comes first on a connection.
@@ -78,6 +94,14 @@ impl ClientIo {
         }
     }
 
+    /// Notes how a write went.
+    fn wrote(&mut self, result: &Poll<io::Result<usize>>) {
+        self.activity.wrote(result.is_pending());
+        if let (Some(frames), Poll::Ready(Ok(bytes))) = (&mut self.frames, result) {
+            frames.wrote(*bytes);
+        }
+    }
+
     /// Gives what is held.
     fn poll_held(&mut self, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let count = self.held.len().min(buffer.remaining());
@@ -85,6 +109,27 @@ impl ClientIo {
         self.held.drain(..count);
         Poll::Ready(Ok(()))
     }
+}
+
+/// Takes note of what has come in of HTTP/2.
+///
+/// # Errors
+/// It is more than a client may send; if possible, the client has been told.
+fn see(
+    frames: &mut FrameWatch,
+    bytes: &[u8],
+    stream: &TcpStream,
+    activity: &Activity,
+) -> io::Result<()> {
+    frames.see(bytes, activity.now()).map_err(|_| {
+        if !activity.is_blocked() {
+            // All frames before it have gone out whole. If it does not, closing says enough.
+            let _ = stream.try_write(CALM_DOWN);
+        }
+        io::ErrorKind::QuotaExceeded
+    })?;
+    activity.note_stream_head(frames.is_in_head());
+    Ok(())
 }
 
 impl AsyncRead for ClientIo {
@@ -100,9 +145,15 @@ impl AsyncRead for ClientIo {
         if !this.held.is_empty() {
             return this.poll_held(buffer);
         }
+        let before = buffer.filled().len();
         let result = Pin::new(&mut this.stream).poll_read(context, buffer);
-        if result.is_ready() && this.protocol == Protocol::Http1 {
-            this.activity.begin_head();
+        if result.is_ready() {
+            match &mut this.frames {
+                None => this.activity.begin_head(),
+                Some(frames) => {
+                    see(frames, &buffer.filled()[before..], &this.stream, &this.activity)?;
+                }
+            }
         }
         result
     }
@@ -116,7 +167,7 @@ impl AsyncWrite for ClientIo {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_write(context, bytes);
-        this.activity.wrote(result.is_pending());
+        this.wrote(&result);
         result
     }
 
@@ -127,7 +178,7 @@ impl AsyncWrite for ClientIo {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_write_vectored(context, parts);
-        this.activity.wrote(result.is_pending());
+        this.wrote(&result);
         result
     }
 

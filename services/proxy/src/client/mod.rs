@@ -8,6 +8,7 @@
 //! preface of HTTP/2 (RFC 9113 §3.4), which costs HTTP/1 neither a system call nor a copy.
 
 mod activity;
+mod frames;
 mod http1;
 mod http2;
 mod io;

@@ -1,0 +1,240 @@
+//! Watches what frames an HTTP/2 client sends (RFC 9113 §10.5), without taking part.
+//!
+//! The HTTP/2 library keeps its memory bounded by itself. What it does not bound is work: requests
+//! that are reset as soon as they have cost a backend something (CVE-2023-44487), pings and
+//! settings that each want an answer, frames that say nothing. Here such frames are counted as they
+//! come in, over a window of time and against the requests that they may belong to.
+//!
+//! WINDOW_UPDATE is not counted: it gets no answer, and an honest client may send one for each of
+//! our DATA frames.
+
+use std::sync::Arc;
+
+use crate::{limits::Limit, settings::Http2, stats::Gauges};
+
+/// Long enough for a burst of an honest client to be a small part of what it may send.
+const WINDOW_MS: u64 = 10_000;
+
+/// The length of a frame's header (RFC 9113 §4.1).
+const HEADER_BYTES: usize = 9;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// One connection's frames so far.
+#[derive(Debug)]
+pub(super) struct FrameWatch {
+    limits: Http2,
+    gauges: Arc<Gauges>,
+    /// The header of the frame that is coming in, as far as it has come.
+    header: [u8; HEADER_BYTES],
+    header_bytes: usize,
+    /// What is to come of its payload.
+    payload_left: usize,
+    /// Whether a request's head has begun and not ended.
+    is_head_open: bool,
+    window: Window,
+}
+
+/// What came since a moment.
+#[derive(Debug, Default)]
+struct Window {
+    since_ms: u64,
+    streams: u32,
+    resets: u32,
+    /// Frames of no request.
+    control: u32,
+    /// Such frames that other traffic explains, as many transports ping while data flows.
+    explained: u32,
+}
+
+impl FrameWatch {
+    pub(super) fn new(limits: Http2, gauges: &Arc<Gauges>) -> Self {
+        Self {
+            limits,
+            gauges: Arc::clone(gauges),
+            header: [0; HEADER_BYTES],
+            header_bytes: 0,
+            payload_left: 0,
+            is_head_open: false,
+            window: Window::default(),
+        }
+    }
+
+    /// Whether a request's head has begun and not ended, or it cannot be told yet.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.is_head_open || self.header_bytes > 0
+    }
+
+    /// Takes note of what has come in, after the preface.
+    ///
+    /// # Errors
+    /// The limit that it exceeds. It has been counted.
+    pub(super) fn see(&mut self, mut bytes: &[u8], now_ms: u64) -> Result<(), Limit> {
+        if now_ms.saturating_sub(self.window.since_ms) >= WINDOW_MS {
+            self.window = Window { since_ms: now_ms, ..Window::default() };
+        }
+        while !bytes.is_empty() {
+            let is_payload = self.payload_left > 0;
+            let wanted =
+                if is_payload { self.payload_left } else { HEADER_BYTES - self.header_bytes };
+            let (part, rest) = bytes.split_at(wanted.min(bytes.len()));
+            bytes = rest;
+            if is_payload {
+                self.payload_left -= part.len();
+            } else {
+                let filled = self.header_bytes + part.len();
+                self.header[self.header_bytes..filled].copy_from_slice(part);
+                self.header_bytes = filled % HEADER_BYTES;
+                if self.header_bytes > 0 {
+                    break;
+                }
+                self.begin_frame();
+            }
+            if self.payload_left == 0 {
+                self.end_frame();
+            }
+        }
+        self.window.check(&self.limits).inspect_err(|limit| self.gauges.limits.hit(*limit))
+    }
+
+    /// Takes note of what has gone out. An answer to a ping is not worth a ping.
+    pub(super) fn wrote(&mut self, bytes: usize) {
+        let explained = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
+        self.window.explained = self.window.explained.saturating_add(explained);
+    }
+
+    fn begin_frame(&mut self) {
+        let [a, b, c, kind, flags, ..] = self.header;
+        self.payload_left = u32::from_be_bytes([0, a, b, c]) as usize;
+        let window = &mut self.window;
+        match kind {
+            HEADERS => {
+                self.is_head_open = true;
+                window.streams += 1;
+            }
+            RST_STREAM => window.resets += 1,
+            WINDOW_UPDATE => {}
+            DATA if self.payload_left > 0 => window.explained += 1,
+            DATA if flags & END_STREAM != 0 => {}
+            // SETTINGS, PING, PRIORITY, CONTINUATION, DATA with nothing in it, unknown ones.
+            _ => window.control += 1,
+        }
+    }
+
+    fn end_frame(&mut self) {
+        let [_, _, _, kind, flags, ..] = self.header;
+        if matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS != 0 {
+            self.is_head_open = false;
+        }
+    }
+}
+
+impl Window {
+    fn check(&self, limits: &Http2) -> Result<(), Limit> {
+        // Somebody who cancels much but asks for more, such as a proxy in front, is welcome.
+        if self.resets > limits.resets && self.resets > self.streams / 2 {
+            return Err(Limit::Resets);
+        }
+        let allowed = limits.control_frames.saturating_add(self.explained);
+        if self.control > allowed.saturating_add(self.streams) {
+            return Err(Limit::ControlFrames);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PING: u8 = 6;
+
+    fn watch() -> FrameWatch {
+        let limits = Http2 { streams: 100, resets: 10, control_frames: 10 };
+        FrameWatch::new(limits, &Arc::default())
+    }
+
+    fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
+        let mut bytes = vec![0, 0, length, kind, flags, 0, 0, 0, 1];
+        // A payload that would be another frame to whoever loses the count.
+        bytes.extend(std::iter::repeat_n(RST_STREAM, length.into()));
+        bytes
+    }
+
+    fn until_refused(watch: &mut FrameWatch, frames: &[u8], now_ms: u64) -> (usize, Limit) {
+        (0..1_000)
+            .find_map(|count| Some((count, watch.see(frames, now_ms).err()?)))
+            .expect("no limit")
+    }
+
+    #[test]
+    fn frames_are_counted_the_same_however_they_are_cut() {
+        let frames = [frame(HEADERS, END_HEADERS, 20), frame(DATA, 0, 5), frame(RST_STREAM, 0, 4)];
+        for size in [1, 2, 7, 9, 64] {
+            let mut watch = watch();
+            for _ in 0..8 {
+                frames.concat().chunks(size).for_each(|part| watch.see(part, 0).unwrap());
+            }
+            let Window { streams, resets, control, explained, .. } = watch.window;
+            assert_eq!((streams, resets, control, explained), (8, 8, 0, 8), "{size}");
+            assert!(!watch.is_in_head());
+        }
+    }
+
+    #[test]
+    fn resets_are_bounded_unless_most_requests_are_let_through() {
+        let reset = [frame(HEADERS, END_HEADERS, 3), frame(RST_STREAM, 0, 4)].concat();
+        assert_eq!(until_refused(&mut watch(), &reset, 0), (10, Limit::Resets));
+        let mut honest = watch();
+        let two = frame(HEADERS, END_HEADERS, 3);
+        for _ in 0..1_000 {
+            honest.see(&[two.clone(), reset.clone()].concat(), 0).unwrap();
+        }
+    }
+
+    #[test]
+    fn frames_that_say_nothing_are_bounded_and_the_bound_is_counted() {
+        for (kind, flags, length) in [(PING, 0, 8), (DATA, 0, 0), (CONTINUATION, 0, 0), (99, 0, 1)]
+        {
+            let mut watch = watch();
+            let found = until_refused(&mut watch, &frame(kind, flags, length), 0);
+            assert_eq!(found, (10, Limit::ControlFrames), "{kind}");
+            assert_eq!(watch.gauges.limits.of(Limit::ControlFrames), 1);
+        }
+    }
+
+    #[test]
+    fn what_time_and_other_traffic_explain_is_no_flood() {
+        let ping = frame(PING, 0, 8);
+        let mut slow = watch();
+        (0..100).for_each(|second| slow.see(&ping, second * 1_000).unwrap());
+        let mut busy = watch();
+        for _ in 0..500 {
+            busy.see(&[ping.clone(), frame(DATA, 0, 100)].concat(), 0).unwrap();
+            busy.see(&ping, 0).unwrap();
+            busy.wrote(1_500);
+        }
+    }
+
+    #[test]
+    fn a_head_is_open_from_its_first_byte_to_the_last_of_its_continuations() {
+        let mut watch = watch();
+        let mut after = |bytes: &[u8]| {
+            watch.see(bytes, 0).unwrap();
+            watch.is_in_head()
+        };
+        assert!(!after(&[]));
+        assert!(after(&frame(HEADERS, END_STREAM, 3)[..1]));
+        assert!(after(&frame(HEADERS, END_STREAM, 3)[1..]));
+        assert!(after(&frame(CONTINUATION, 0, 3)));
+        assert!(after(&frame(CONTINUATION, END_HEADERS, 3)[..11]));
+        assert!(!after(&frame(CONTINUATION, END_HEADERS, 3)[11..]));
+    }
+}

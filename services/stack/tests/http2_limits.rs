@@ -1,0 +1,151 @@
+//! What a hostile client of HTTP/2 can make the proxy do: attacks with raw frames (RFC 9113 §10.5).
+#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
+
+mod common;
+
+use common::{
+    World,
+    frames::{self, END_HEADERS, END_STREAM, RawClient},
+};
+use tokio::io::AsyncWriteExt;
+
+/// Sends the frames that `attack` makes until the proxy closes.
+async fn until_calmed(world: &World, attack: impl Fn(u32) -> Vec<u8>) {
+    let RawClient(stream) = RawClient::connect(world.proxy.address, &[]).await;
+    let (mut reader, mut writer) = stream.into_split();
+    // Answers that nobody takes would stop the proxy, which is another limit.
+    tokio::spawn(async move { tokio::io::copy(&mut reader, &mut tokio::io::sink()).await });
+    let sends = async move {
+        let mut round = 0;
+        while writer.write_all(&attack(round)).await.is_ok() {
+            round += 1;
+            assert!(round < 1_000_000, "never refused");
+        }
+    };
+    let sending = tokio::time::timeout(common::PATIENCE, sends);
+    sending.await.expect("the proxy stops reading, but does not close");
+}
+
+async fn hits(world: &World, limit: &str) -> f64 {
+    world.metric(&format!("evenkeel_limits_hit_total{{limit=\"{limit}\"}}")).await
+}
+
+/// Others are served, and nothing is left of the attack.
+async fn is_unharmed(world: &World) {
+    assert_eq!(world.get("/").await.0, 200);
+    let in_flight = async || world.backend(&world.id(0)).await["in_flight"] == 0;
+    world.until("all tickets to be given back", in_flight).await;
+}
+
+fn head(stream: u32, flags: u8, block: &[u8]) -> Vec<u8> {
+    frames::frame(frames::HEADERS, flags, stream, block)
+}
+
+/// CVE-2023-44487.
+#[tokio::test]
+async fn rapid_resets_end_the_connection() {
+    let world = World::start(1, &[("PROXY_HTTP2_RESETS_MAX", "50")]).await;
+    let block = frames::get("/delay/10s", &[]);
+    until_calmed(&world, |round| {
+        let stream = 2 * round + 1;
+        let reset = frames::frame(frames::RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+        [head(stream, END_HEADERS | END_STREAM, &block), reset].concat()
+    })
+    .await;
+    // The library's own bound is lower when it sees both frames in one read.
+    let count = hits(&world, "http2_resets").await + hits(&world, "http2_excess").await;
+    assert_eq!(count, 1.0);
+    is_unharmed(&world).await;
+}
+
+#[tokio::test]
+async fn a_reset_here_and_there_is_no_attack() {
+    let world = World::start(1, &[("PROXY_HTTP2_RESETS_MAX", "3")]).await;
+    let mut client = RawClient::connect(world.proxy.address, &[]).await;
+    let block = frames::get("/status/204", &[]);
+    for round in 0..20 {
+        let (served, reset) = (4 * round + 1, 4 * round + 3);
+        client.send(frames::HEADERS, END_HEADERS | END_STREAM, served, &block).await;
+        while client.until(frames::HEADERS).await.unwrap().stream != served {}
+        client.send(frames::HEADERS, END_HEADERS, reset, &block).await;
+        client.send(frames::RST_STREAM, 0, reset, &8_u32.to_be_bytes()).await;
+    }
+    assert_eq!(hits(&world, "http2_resets").await, 0.0);
+}
+
+/// CVE-2019-9512, CVE-2019-9515, CVE-2019-9513.
+#[tokio::test]
+async fn floods_of_frames_that_belong_to_no_request_end_the_connection() {
+    let world = World::start(1, &[("PROXY_HTTP2_CONTROL_FRAMES_MAX", "100")]).await;
+    let ping = frames::frame(frames::PING, 0, 0, &[0; 8]);
+    let settings = frames::frame(frames::SETTINGS, 0, 0, &[]);
+    let priority = frames::frame(2, 0, 1, &[0, 0, 0, 3, 1]);
+    let unknown = frames::frame(0xee, 0, 0, b"x");
+    for (index, flood) in [ping, settings, priority, unknown].into_iter().enumerate() {
+        until_calmed(&world, |_| flood.clone()).await;
+        assert_eq!(hits(&world, "http2_control_frames").await, index as f64 + 1.0);
+    }
+    is_unharmed(&world).await;
+}
+
+/// CVE-2019-9518.
+#[tokio::test]
+async fn data_with_nothing_in_it_ends_the_connection() {
+    let world = World::start(1, &[("PROXY_HTTP2_CONTROL_FRAMES_MAX", "100")]).await;
+    let post = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/echo")];
+    let block = frames::block(&post);
+    until_calmed(&world, |round| match round {
+        0 => head(1, END_HEADERS, &block),
+        _ => frames::frame(frames::DATA, 0, 1, &[]),
+    })
+    .await;
+    assert_eq!(hits(&world, "http2_control_frames").await, 1.0);
+    is_unharmed(&world).await;
+}
+
+/// CVE-2024-27316.
+#[tokio::test]
+async fn a_head_without_an_end_ends_the_connection() {
+    let world = World::start(1, &[]).await;
+    let field = frames::block(&[("x", &"y".repeat(100))]);
+    until_calmed(&world, |round| match round {
+        0 => head(1, END_STREAM, &frames::get("/", &[])),
+        _ => frames::frame(frames::CONTINUATION, 0, 1, &field.repeat(20)),
+    })
+    .await;
+    assert_eq!(hits(&world, "http2_excess").await, 1.0);
+    is_unharmed(&world).await;
+}
+
+#[tokio::test]
+async fn a_head_that_trickles_in_ends_the_connection_in_time_even_beside_other_requests() {
+    let variables = [("PROXY_HEADER_TIMEOUT", "300ms"), ("PROXY_IDLE_TIMEOUT", "60s")];
+    let world = World::start(1, &variables).await;
+    let mut client = RawClient::connect(world.proxy.address, &[]).await;
+    let block = frames::get("/delay/60s", &[]);
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 1, &block).await;
+    client.send(frames::HEADERS, END_STREAM, 3, &block).await;
+    client.rest().await;
+    let timeouts = "evenkeel_client_timeouts_total{phase=\"header\"}";
+    assert_eq!(world.metric(timeouts).await, 1.0);
+    is_unharmed(&world).await;
+}
+
+/// RFC 9113 §5.1.2.
+#[tokio::test]
+async fn more_streams_than_agreed_are_refused_one_by_one() {
+    let world = World::start(1, &[("PROXY_HTTP2_STREAMS_MAX", "2")]).await;
+    let mut client = RawClient::connect(world.proxy.address, &[]).await;
+    let settings = client.until(frames::SETTINGS).await.unwrap();
+    assert!(settings.payload.chunks(6).any(|setting| setting == [0, 3, 0, 0, 0, 2]));
+    let block = frames::get("/delay/1s", &[]);
+    for stream in [1, 3, 5] {
+        client.send(frames::HEADERS, END_HEADERS | END_STREAM, stream, &block).await;
+    }
+    const REFUSED_STREAM: u32 = 7;
+    let refused = client.until(frames::RST_STREAM).await.unwrap();
+    assert_eq!((refused.stream, &refused.payload[..]), (5, &REFUSED_STREAM.to_be_bytes()[..]));
+    for _ in 0..2 {
+        assert_ne!(client.until(frames::HEADERS).await.unwrap().stream, 5);
+    }
+}
