@@ -30,7 +30,7 @@ pub(crate) struct Exchange {
     attempt: Option<Attempt>,
     first_byte: Option<Duration>,
     is_recorded: bool,
-    _busy: Rc<Busy>,
+    busy: Rc<Busy>,
 }
 
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Exchange {
             attempt: None,
             first_byte: None,
             is_recorded: false,
-            _busy: busy,
+            busy,
         }
     }
 
@@ -113,6 +113,7 @@ impl Exchange {
 
     /// The connection was upgraded. What remains in flight is the ticket.
     pub(crate) fn upgraded(mut self) -> Option<Ticket> {
+        self.busy.switch();
         self.record(self.code, None);
         self.note(self.verdict);
         self.attempt.take().map(|attempt| attempt.ticket)

@@ -33,6 +33,8 @@ pub(super) struct Activity {
     /// Milliseconds after `start`.
     since: AtomicU64,
     has_served: AtomicBool,
+    /// The connection speaks another protocol, which the client asked for.
+    has_switched: AtomicBool,
     /// Requests that are being served, or are not let go of yet.
     busy: AtomicU32,
     /// Milliseconds after `start` since which the client takes nothing of what we have for it;
@@ -57,6 +59,7 @@ impl Activity {
             phase,
             since: AtomicU64::new(0),
             has_served: AtomicBool::new(false),
+            has_switched: AtomicBool::new(false),
             busy: AtomicU32::new(0),
             blocked_since: AtomicU64::new(NOT_BLOCKED),
             stream_head_since: AtomicU64::new(NO_HEAD),
@@ -129,6 +132,10 @@ impl Activity {
         why.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn has_switched(&self) -> bool {
+        self.has_switched.load(Ordering::Relaxed)
+    }
+
     /// Until when what it is doing may take.
     pub(super) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         let after = |since: &AtomicU64, limit| {
@@ -158,6 +165,11 @@ impl Busy {
         activity.enter(Phase::Busy);
         activity.has_served.store(true, Ordering::Relaxed);
         Self(Arc::clone(activity))
+    }
+
+    /// Notes that what comes next is another protocol.
+    pub(crate) fn switch(&self) {
+        self.0.has_switched.store(true, Ordering::Relaxed);
     }
 }
 

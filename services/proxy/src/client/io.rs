@@ -1,4 +1,5 @@
-//! A client's socket: notes what moves on it, and finds out which protocol it speaks.
+//! A client's socket: notes what moves on it, finds out which protocol it speaks, and keeps from
+//! hyper what it would repair.
 
 use std::{
     io,
@@ -12,13 +13,21 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{activity::Activity, frames::FrameWatch};
+use super::{
+    activity::{Activity, Phase},
+    frames::FrameWatch,
+    strict::Strict,
+};
 
 /// What a client of HTTP/2 sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// GOAWAY with the error ENHANCE_YOUR_CALM, about any stream (RFC 9113 §6.8, §7).
 const CALM_DOWN: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11];
+
+/// What hyper gets instead of the rest of a head that is not valid: a NUL, which is allowed nowhere
+/// in a head, and the end without which hyper would go on reading. It answers 400 and closes.
+const NOT_VALID: &[u8] = b"\0\r\n\r\n";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
@@ -37,13 +46,22 @@ pub(super) struct ClientIo {
     /// What was read to find out the protocol and still is to be given to a reader. Empty for
     /// HTTP/1, but for one that begins like the preface.
     held: Vec<u8>,
+    /// Of HTTP/1.
+    strict: Strict,
     /// Of HTTP/2.
     frames: Option<Box<FrameWatch>>,
 }
 
 impl ClientIo {
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, protocol: Protocol::Unknown, held: Vec::new(), frames: None }
+        Self {
+            stream,
+            activity,
+            protocol: Protocol::Unknown,
+            held: Vec::new(),
+            strict: Strict::new(),
+            frames: None,
+        }
     }
 
     /// Whether the preface of HTTP/2 has come. Reading has then failed once, to end what had begun
@@ -109,6 +127,52 @@ impl ClientIo {
         self.held.drain(..count);
         Poll::Ready(Ok(()))
     }
+
+    fn poll_bytes(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.protocol == Protocol::Unknown {
+            return self.poll_opening(context, buffer);
+        }
+        if !self.held.is_empty() {
+            return self.poll_held(buffer);
+        }
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if result.is_ready() {
+            match &mut self.frames {
+                None => self.activity.begin_head(),
+                Some(frames) => {
+                    see(frames, &buffer.filled()[before..], &self.stream, &self.activity)?;
+                }
+            }
+        }
+        result
+    }
+
+    /// Checks what was read after the first `before` bytes, and takes back what is not valid.
+    fn check(&mut self, buffer: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        if self.activity.has_switched() {
+            self.strict.switch();
+        } else if !self.activity.is(Phase::Busy) {
+            self.strict.is_idle();
+        }
+        let Err(violation) = self.strict.read(&buffer.filled()[before..]) else { return Ok(()) };
+        buffer.set_filled(before + violation.valid);
+        if violation.is_head && buffer.remaining() >= NOT_VALID.len() {
+            buffer.put_slice(NOT_VALID);
+        } else if violation.valid == 0 {
+            return Err(not_valid());
+        }
+        Ok(())
+    }
+}
+
+/// How a body fails that is not valid; hyper's own errors of this sort are of the same kind.
+fn not_valid() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the message is not valid")
 }
 
 /// Takes note of what has come in of HTTP/2.
@@ -139,23 +203,13 @@ impl AsyncRead for ClientIo {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.protocol == Protocol::Unknown {
-            return this.poll_opening(context, buffer);
-        }
-        if !this.held.is_empty() {
-            return this.poll_held(buffer);
+        if this.strict.has_refused() {
+            return Poll::Ready(Err(not_valid()));
         }
         let before = buffer.filled().len();
-        let result = Pin::new(&mut this.stream).poll_read(context, buffer);
-        if result.is_ready() {
-            match &mut this.frames {
-                None => this.activity.begin_head(),
-                Some(frames) => {
-                    see(frames, &buffer.filled()[before..], &this.stream, &this.activity)?;
-                }
-            }
-        }
-        result
+        ready!(this.poll_bytes(context, buffer))?;
+        let is_http1 = this.protocol == Protocol::Http1;
+        Poll::Ready(if is_http1 { this.check(buffer, before) } else { Ok(()) })
     }
 }
 

@@ -13,6 +13,7 @@ mod http1;
 mod http2;
 mod io;
 mod streams;
+mod strict;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
