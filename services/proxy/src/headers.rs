@@ -111,14 +111,15 @@ pub(crate) fn prepare_request(
 }
 
 /// The forms of a target that a server may be sent (RFC 9112 §3.2): a path, an absolute URI without
-/// user information (RFC 9110 §4.2.4), or `*` with OPTIONS.
+/// user information (RFC 9110 §4.2.4), or `*` with OPTIONS. What is asked for is HTTP in any case.
 fn check_target(method: &Method, uri: &Uri) -> Result<(), Reason> {
     let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
     let is_authority_form = uri.authority().is_some() && uri.scheme().is_none();
     let is_asterisk = uri.path() == "*" && method == Method::OPTIONS;
+    let is_foreign = uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https"));
     // HTTP/2 has paths that no request line could have.
     let is_path = uri.path().starts_with('/');
-    if has_user || is_authority_form || !(is_path || is_asterisk) {
+    if is_foreign || has_user || is_authority_form || !(is_path || is_asterisk) {
         return Err(Reason::BadRequest);
     }
     Ok(())
@@ -183,9 +184,14 @@ fn check_host(headers: &mut HeaderMap, uri: &Uri, version: Version) -> Result<()
 }
 
 fn is_host(host: &HeaderValue) -> bool {
-    let authority = Authority::try_from(host.as_bytes());
-    authority
-        .is_ok_and(|authority| !authority.host().is_empty() && !host.as_bytes().contains(&b'@'))
+    let Ok(authority) = Authority::try_from(host.as_bytes()) else { return false };
+    let bytes = host.as_bytes();
+    // `Authority` takes anything for a port. It is digits (RFC 3986 §3.2.3), or none.
+    let is_port = match &bytes[authority.host().len().min(bytes.len())..] {
+        [] | [b':'] => true,
+        port => port[1..].iter().all(u8::is_ascii_digit) && authority.port_u16().is_some(),
+    };
+    !authority.host().is_empty() && !bytes.contains(&b'@') && is_port
 }
 
 fn wanted_upgrade(headers: &HeaderMap) -> WantedUpgrade {
@@ -265,9 +271,9 @@ pub(crate) fn prepare_response(
     request_id: Option<&HeaderValue>,
 ) -> Result<(), Reason> {
     check_framing(headers).map_err(|()| Reason::ProtocolError)?;
-    if headers.contains_key(TRANSFER_ENCODING) {
-        // It does not count beside a coding (RFC 9112 §6.3), and need not be true.
-        headers.remove(CONTENT_LENGTH);
+    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+        // Somebody may go by the one and somebody by the other (RFC 9112 §6.3).
+        return Err(Reason::ProtocolError);
     }
     strip_hop_by_hop(headers);
     headers.remove(UPGRADE);
@@ -457,7 +463,7 @@ mod tests {
     /// RFC 9112 §6.1, §3.2.
     #[test]
     fn codings_hosts_and_targets_that_could_be_read_in_two_ways_are_refused() {
-        let cases: [(Pairs<'_>, &str); 10] = [
+        let cases: [(Pairs<'_>, &str); 15] = [
             (&[("host", "a"), ("transfer-encoding", "gzip, chunked")], "/"),
             (&[("host", "a"), ("transfer-encoding", "chunked, chunked")], "/"),
             (
@@ -473,6 +479,11 @@ mod tests {
             (&[("host", "a/..")], "/"),
             (&[("host", "u:p@a")], "/"),
             (&[("host", "a")], "http://u@a/"),
+            (&[("host", "a:b")], "/"),
+            (&[("host", "a:+80")], "/"),
+            (&[("host", "a:65536")], "/"),
+            (&[("host", "[::1]:b")], "/"),
+            (&[("host", "a")], "ftp://a/"),
             (&[("host", "a")], "a:80"),
             (&[("host", "a")], "*"),
         ];
@@ -508,10 +519,9 @@ mod tests {
 
     /// RFC 9112 §6.3.
     #[test]
-    fn a_responses_length_does_not_count_beside_a_coding() {
+    fn a_response_with_two_framings_or_one_that_we_do_not_read_is_not_passed_on() {
         let mut headers = map(&[("content-length", "100"), ("transfer-encoding", "chunked")]);
-        prepare_response(&mut headers, None).unwrap();
-        assert!(headers.is_empty());
+        assert_eq!(prepare_response(&mut headers, None), Err(Reason::ProtocolError));
         let mut headers = map(&[("transfer-encoding", "gzip, chunked")]);
         assert_eq!(prepare_response(&mut headers, None), Err(Reason::ProtocolError));
     }
