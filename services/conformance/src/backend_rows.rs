@@ -1,0 +1,263 @@
+//! Backends that break off, lie, or say too much. The client gets a clear error or an answer that
+//! is visibly cut, never a wrong one or another client's, and the next request is served.
+//!
+//! Sections are those of RFC 9112 unless another one is named.
+
+use crate::{
+    backend::Answer,
+    row::{Check, OK, Row, Want},
+};
+
+/// All of them but [`late_rows`].
+#[must_use]
+pub fn rows() -> Vec<Row> {
+    let invalid = INVALID.iter().map(|(name, rfc, answer)| {
+        Row::answer(name, rfc, Answer::Keep(answer.to_vec()), Want::Failed(&[502]))
+    });
+    let cut = CUT.iter().flat_map(|(closed, reset, rfc, answer)| {
+        let answer = || answer.to_vec();
+        [
+            Row::answer(closed, rfc, Answer::Close(answer()), Want::Cut),
+            Row::answer(reset, rfc, Answer::Reset(answer()), Want::Cut),
+        ]
+    });
+    let early = EARLY.iter().flat_map(|(closed, reset, answer)| {
+        let answer = || answer.to_vec();
+        [
+            Row::answer(closed, "§9.6", Answer::Close(answer()), Want::Failed(&[502])),
+            Row::answer(reset, "§9.6", Answer::Reset(answer()), Want::Failed(&[502])),
+        ]
+    });
+    invalid
+        .chain(cut)
+        .chain(early)
+        .chain(long())
+        .chain(too_much())
+        .chain(before_the_body())
+        .collect()
+}
+
+/// Backends that say nothing, or stop. For a proxy whose time limits are short.
+#[must_use]
+pub fn late_rows() -> Vec<Row> {
+    let half = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec();
+    let chunk = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n".to_vec();
+    let head = b"HTTP/1.1 200 OK\r\nContent-Le".to_vec();
+    let failed = Want::Failed(&[504]);
+    vec![
+        Row::answer("no answer", "9110 §15.6.5", Answer::Silent, failed.clone()),
+        Row::answer("half a head and no more", "9110 §15.6.5", Answer::Keep(head), failed),
+        Row::answer("half a body and no more", "§8", Answer::Keep(half), Want::Cut),
+        Row::answer("a chunk and no more", "§8", Answer::Keep(chunk), Want::Cut),
+    ]
+}
+
+type Case = (&'static str, &'static str, &'static [u8]);
+
+/// Answers that cannot be passed on.
+const INVALID: &[Case] = &[
+    ("an answer that is not HTTP", "§4", b"garbage\r\n\r\n"),
+    ("an answer without a head", "§4", b"<html>hello</html>\r\n\r\n"),
+    ("a status line without a version", "§4", b"200 OK\r\nContent-Length: 0\r\n\r\n"),
+    ("a version in lower case", "§2.3", b"http/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    ("a version 2.0", "§2.3", b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    ("another protocol's status line", "§4", b"ICY 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    ("a status that is a word", "§4", b"HTTP/1.1 abc OK\r\nContent-Length: 0\r\n\r\n"),
+    ("a status of two digits", "§4", b"HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n"),
+    ("a status of four digits", "§4", b"HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n"),
+    ("a status below 100", "9110 §15", b"HTTP/1.1 099 OK\r\nContent-Length: 0\r\n\r\n"),
+    ("a status of zero", "9110 §15", b"HTTP/1.1 000 OK\r\nContent-Length: 0\r\n\r\n"),
+    ("a protocol that nobody asked for", "9110 §15.2.2", b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"),
+    ("both framings", "§6.3", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+    ("both framings, the coding first", "§6.3", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+    ("two lengths that differ", "§6.3", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"),
+    ("a list of lengths that differ", "§6.3", b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\nhello!"),
+    ("a length with a plus", "§6.3", b"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello"),
+    ("a length below zero", "§6.3", b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello"),
+    ("a hexadecimal length", "§6.3", b"HTTP/1.1 200 OK\r\nContent-Length: 0x5\r\n\r\nhello"),
+    ("a length of twenty digits", "§6.3", b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nhello"),
+    ("a coding that nobody knows", "§6.1", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: x\r\n\r\nhello"),
+    ("another coding before chunked", "§6.1", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+    ("chunked twice", "§6.1", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    ("chunked in HTTP/1.0", "§6.1", b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    ("a space before a colon", "§5.1", b"HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n"),
+    ("a folded field", "§5.2", b"HTTP/1.1 200 OK\r\nX: y\r\n z\r\nContent-Length: 0\r\n\r\n"),
+    ("a line without a colon", "§5", b"HTTP/1.1 200 OK\r\nnonsense\r\nContent-Length: 0\r\n\r\n"),
+    ("a NUL in a value", "9110 §5.5", b"HTTP/1.1 200 OK\r\nX: y\0z\r\nContent-Length: 0\r\n\r\n"),
+    ("a control character in a value", "9110 §5.5", b"HTTP/1.1 200 OK\r\nX: y\x01z\r\nContent-Length: 0\r\n\r\n"),
+    ("a bare CR in a value", "§2.2", b"HTTP/1.1 200 OK\r\nX: y\rSet-Cookie: z\r\nContent-Length: 0\r\n\r\n"),
+    ("a bare CR in the reason", "§2.2", b"HTTP/1.1 200 O\rK\r\nContent-Length: 0\r\n\r\n"),
+];
+
+/// Answers that end within their body: when closed, when reset.
+const CUT: &[(&str, &str, &str, &[u8])] = &[
+    (
+        "closed at the body's first byte",
+        "reset at the body's first byte",
+        "§8",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n",
+    ),
+    (
+        "closed within a body",
+        "reset within a body",
+        "§8",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+    ),
+    (
+        "closed before the first chunk",
+        "reset before the first chunk",
+        "§8",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ),
+    (
+        "closed within a chunk's size",
+        "reset within a chunk's size",
+        "§8",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1",
+    ),
+    (
+        "closed within a chunk",
+        "reset within a chunk",
+        "§8",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+    ),
+    (
+        "closed between two chunks",
+        "reset between two chunks",
+        "§8",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    ),
+    (
+        "closed after the last chunk's size",
+        "reset after the last chunk's size",
+        "§8",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
+    ),
+    (
+        "a chunk whose size is no number, closed",
+        "a chunk whose size is no number, reset",
+        "§7.1",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nx\r\n",
+    ),
+    (
+        "a chunk longer than its size, closed",
+        "a chunk longer than its size, reset",
+        "§7.1",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhello\r\n0\r\n\r\n",
+    ),
+];
+
+/// Answers that end before their body: when closed, when reset.
+const EARLY: &[(&str, &str, &[u8])] = &[
+    ("closed instead of an answer", "reset instead of an answer", b""),
+    ("closed within the status line", "reset within the status line", b"HTTP/1.1 20"),
+    ("closed after the status line", "reset after the status line", b"HTTP/1.1 200 OK\r\n"),
+    ("closed within a field", "reset within a field", b"HTTP/1.1 200 OK\r\nContent-Length: 1"),
+    (
+        "closed before the empty line",
+        "reset before the empty line",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n",
+    ),
+    (
+        "closed after an interim answer",
+        "reset after an interim answer",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+    ),
+];
+
+fn long() -> Vec<Row> {
+    let field = |value: usize| format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(value));
+    let fields = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(2_000));
+    let failed = |name, answer: String| {
+        Row::answer(name, "9110 §5.4", Answer::Keep(answer.into_bytes()), Want::Failed(&[502]))
+    };
+    vec![
+        failed("an answer's field of 1 MB", field(1_000_000)),
+        failed("an answer with 2,000 fields", fields),
+        failed("a status line of 1 MB", format!("HTTP/1.1 200 {}\r\n\r\n", "x".repeat(1_000_000))),
+    ]
+}
+
+/// What another answer could begin with, for whoever gets it.
+const POISON: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+
+/// Bytes after the answer's end.
+fn too_much() -> Vec<Row> {
+    let row = |name, rfc, request: &[u8], answer, want| {
+        let mut row = Row::answer(name, rfc, answer, want);
+        if !request.is_empty() {
+            row.request = request.to_vec();
+        }
+        row
+    };
+    let more = |answer: &[u8]| Answer::Keep([answer, POISON].concat());
+    let head: &[u8] = b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let chunked: &[u8] =
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
+    let empty: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let no_content: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+    let not_modified: &[u8] = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 40\r\n\r\n";
+    let for_head: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 42\r\n\r\n";
+    vec![
+        row("an answer after a body", "§9.2", b"", more(OK), Want::Clean(b"ok")),
+        row("an answer after a chunked body", "§9.2", b"", more(chunked), Want::Clean(b"ok")),
+        row("an answer after an empty body", "§9.2", b"", more(empty), Want::Clean(b"")),
+        row("a body after 204", "9110 §15.3.5", b"", more(no_content), Want::Clean(b"")),
+        row("a body after 304", "9110 §15.4.5", b"", more(not_modified), Want::Clean(b"")),
+        row("a body after HEAD", "9110 §9.3.2", head, more(for_head), Want::Clean(b"")),
+        row(
+            "an answer on an idle connection",
+            "§9.2",
+            b"",
+            Answer::Late(OK.to_vec(), POISON.to_vec()),
+            Want::Clean(b"ok"),
+        ),
+        row(
+            "a chunk after the last one",
+            "§7.1",
+            b"",
+            Answer::Keep([chunked, b"2\r\nno\r\n0\r\n\r\n"].concat()),
+            Want::Clean(b"ok"),
+        ),
+        row(
+            "a body of another length than HEAD told",
+            "9110 §9.3.2",
+            head,
+            Answer::Keep([for_head, b"short"].concat()),
+            Want::Clean(b""),
+        ),
+    ]
+}
+
+/// Answers that come before the request's body is read.
+fn before_the_body() -> Vec<Row> {
+    let request = || {
+        let head =
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 400000\r\nConnection: close\r\n\r\n";
+        [head.as_bytes(), &[b'x'; 400_000]].concat()
+    };
+    let row =
+        |name, answer, want| Row { request: request(), ..Row::answer(name, "§9.3", answer, want) };
+    let refused = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno".to_vec();
+    let closing =
+        b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno";
+    vec![
+        row("an answer before the body", Answer::Early(refused), Want::Clean(b"no")),
+        row(
+            "an answer before the body, closed",
+            Answer::EarlyClose(closing.to_vec()),
+            Want::Clean(b"no"),
+        ),
+        row(
+            "an answer and a second one before the body",
+            Answer::Early([OK, POISON].concat()),
+            Want::Clean(b"ok"),
+        ),
+        Row::request(
+            "an answer to a chunked body that is not valid",
+            "§7.1",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            Want::Served(&[400], vec![Check::Messages(0)]),
+        ),
+    ]
+}

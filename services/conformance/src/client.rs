@@ -1,0 +1,98 @@
+//! A client that sends exactly its bytes and reads whatever comes back.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use crate::message::{self, Message, Reading};
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The proxy closed it.
+    Closed,
+    /// The proxy reset it.
+    Reset,
+    /// It was still open when the client's patience was over.
+    Open,
+}
+
+/// What came back on a connection.
+#[derive(Clone, Debug)]
+pub struct Got {
+    /// All of it.
+    pub bytes: Vec<u8>,
+    /// How it ended.
+    pub end: End,
+}
+
+/// What was left after the last whole answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing.
+    Nothing,
+    /// Part of an answer.
+    Cut,
+    /// Something that is not HTTP, and why.
+    Invalid(String),
+}
+
+impl Got {
+    /// The answers, interim ones left out, to a request with `method` and others with GET.
+    #[must_use]
+    pub fn answers(&self, method: &str) -> (Vec<Message>, Rest) {
+        let (mut answers, mut at) = (Vec::new(), 0);
+        let is_closed = self.end == End::Closed;
+        while at < self.bytes.len() {
+            let method = if answers.is_empty() { method } else { "GET" };
+            match message::response(&self.bytes[at..], method, is_closed) {
+                Reading::Whole(message, length) => {
+                    at += length;
+                    if !matches!(message.status(), 100 | 102..=199) {
+                        answers.push(message);
+                    }
+                }
+                Reading::Partial => return (answers, Rest::Cut),
+                Reading::Invalid(why) => return (answers, Rest::Invalid(why)),
+            }
+        }
+        (answers, Rest::Nothing)
+    }
+}
+
+/// Sends bytes on a new connection and reads until it ends or nothing has come for `patience`.
+///
+/// # Errors
+/// No connection is made.
+pub fn exchange(proxy: SocketAddr, request: &[u8], patience: Duration) -> io::Result<Got> {
+    let stream = TcpStream::connect(proxy)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    std::thread::scope(|scope| {
+        // A long request must not wait for an answer that comes before its end.
+        let writer = scope.spawn(|| (&stream).write_all(request));
+        let got = read_to_end(&stream);
+        // A proxy that has refused a request need not take the rest of it.
+        drop(writer.join());
+        Ok(got)
+    })
+}
+
+fn read_to_end(mut stream: &TcpStream) -> Got {
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 65_536]);
+    let end = loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break End::Closed,
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                break End::Open;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => break End::Reset,
+        }
+    };
+    Got { bytes, end }
+}

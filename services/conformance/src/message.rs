@@ -1,0 +1,289 @@
+//! Reading messages to the letter of RFC 9112, and nothing beyond it.
+//!
+//! It works on all bytes seen so far instead of a stream: it is called again when more have come.
+//! That is slow for long messages, simple, and the rows are short.
+
+/// The fields of a message in their order, names in lower case.
+pub type Fields = Vec<(String, Vec<u8>)>;
+
+/// A request or a response.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// The request line or the status line.
+    pub start: String,
+    /// The fields of the head.
+    pub fields: Fields,
+    /// The body without its framing.
+    pub body: Vec<u8>,
+    /// The fields after a chunked body.
+    pub trailers: Fields,
+}
+
+impl Message {
+    /// The values of a field, in order.
+    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.fields.iter().filter(move |field| field.0 == name).map(|field| field.1.as_slice())
+    }
+
+    /// Whether it has a field.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.values(name).next().is_some()
+    }
+
+    /// The status of a response.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.start.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
+    }
+
+    /// The method of a request.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.start.split(' ').next().unwrap_or_default()
+    }
+}
+
+/// What some bytes begin with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// A whole message, and how many bytes it takes.
+    Whole(Message, usize),
+    /// Part of one.
+    Partial,
+    /// Nothing that is HTTP, and why.
+    Invalid(String),
+}
+
+/// How the body of a message ends.
+enum Framing {
+    Length(usize),
+    Chunked,
+    /// Only the connection's end tells.
+    Close,
+}
+
+type Parsed<T> = Result<T, Stop>;
+
+/// Why reading does not go on.
+enum Stop {
+    Partial,
+    Invalid(String),
+}
+
+fn invalid<T>(why: impl Into<String>) -> Parsed<T> {
+    Err(Stop::Invalid(why.into()))
+}
+
+/// Reads a request.
+#[must_use]
+pub fn request(bytes: &[u8]) -> Reading {
+    reading(read_request(bytes))
+}
+
+/// Reads a response to a request with `method`. Once the connection is `closed`, a response that
+/// ends with it is whole. Interim responses (1xx but 101) are messages of their own.
+#[must_use]
+pub fn response(bytes: &[u8], method: &str, closed: bool) -> Reading {
+    reading(read_response(bytes, method, closed))
+}
+
+fn reading(parsed: Parsed<(Message, usize)>) -> Reading {
+    match parsed {
+        Ok((message, length)) => Reading::Whole(message, length),
+        Err(Stop::Partial) => Reading::Partial,
+        Err(Stop::Invalid(why)) => Reading::Invalid(why),
+    }
+}
+
+fn read_request(bytes: &[u8]) -> Parsed<(Message, usize)> {
+    let (mut message, mut at) = head(bytes)?;
+    let parts: Vec<&str> = message.start.split(' ').collect();
+    let is_target = |target: &str| !target.is_empty() && target.bytes().all(|byte| byte > b' ');
+    match parts.as_slice() {
+        [method, target, "HTTP/1.1" | "HTTP/1.0"] if is_token(method) && is_target(target) => {}
+        _ => return invalid(format!("request line {:?}", message.start)),
+    }
+    let framing = framing(&message)?.unwrap_or(Framing::Length(0));
+    at += body(&bytes[at..], framing, false, &mut message)?;
+    Ok((message, at))
+}
+
+fn read_response(bytes: &[u8], method: &str, closed: bool) -> Parsed<(Message, usize)> {
+    let (mut message, mut at) = head(bytes)?;
+    let mut parts = message.start.splitn(3, ' ');
+    let version = parts.next().unwrap_or_default();
+    let code = parts.next().unwrap_or_default();
+    let is_code = code.len() == 3 && code.bytes().all(|digit| digit.is_ascii_digit());
+    if !matches!(version, "HTTP/1.1" | "HTTP/1.0") || !is_code || parts.next().is_none() {
+        return invalid(format!("status line {:?}", message.start));
+    }
+    let has_no_body = method == "HEAD" || matches!(message.status(), 100..=199 | 204 | 304);
+    let framing = match framing(&message)? {
+        _ if has_no_body => Framing::Length(0),
+        Some(framing) => framing,
+        None => Framing::Close,
+    };
+    at += body(&bytes[at..], framing, closed, &mut message)?;
+    Ok((message, at))
+}
+
+/// The start line and the fields, and how many bytes they take.
+fn head(bytes: &[u8]) -> Parsed<(Message, usize)> {
+    let (start, mut at) = line(bytes)?;
+    let start = String::from_utf8_lossy(start).into_owned();
+    let fields = fields(bytes, &mut at)?;
+    Ok((Message { start, fields, ..Message::default() }, at))
+}
+
+/// Fields up to and with the empty line.
+fn fields(bytes: &[u8], at: &mut usize) -> Parsed<Fields> {
+    let mut fields = Fields::new();
+    loop {
+        let (text, length) = line(&bytes[*at..])?;
+        *at += length;
+        if text.is_empty() {
+            return Ok(fields);
+        }
+        let Some(colon) = text.iter().position(|byte| *byte == b':') else {
+            return invalid(format!("a line without a colon: {:?}", String::from_utf8_lossy(text)));
+        };
+        let name = String::from_utf8_lossy(&text[..colon]).to_ascii_lowercase();
+        let value = text[colon + 1..].trim_ascii();
+        if !is_token(&name) || value.iter().any(|byte| is_control(*byte)) {
+            return invalid(format!("field {:?}", String::from_utf8_lossy(text)));
+        }
+        fields.push((name, value.to_vec()));
+    }
+}
+
+/// A line without its CRLF, and how many bytes it takes with it.
+fn line(bytes: &[u8]) -> Parsed<(&[u8], usize)> {
+    let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+        return Err(Stop::Partial);
+    };
+    match bytes[..end].strip_suffix(b"\r") {
+        Some(text) if !text.contains(&b'\r') => Ok((text, end + 1)),
+        _ => invalid("a bare CR or LF"),
+    }
+}
+
+/// What the fields say of the body. Both framings together are invalid (RFC 9112 §6.3).
+fn framing(message: &Message) -> Parsed<Option<Framing>> {
+    let lengths: Vec<&[u8]> = message.values("content-length").collect();
+    let codings: Vec<&[u8]> = message.values("transfer-encoding").collect();
+    match (lengths.as_slice(), codings.as_slice()) {
+        ([], []) => Ok(None),
+        ([length], []) => {
+            let digits = std::str::from_utf8(length).unwrap_or_default();
+            match digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse()) {
+                Some(Ok(length)) => Ok(Some(Framing::Length(length))),
+                _ => invalid(format!("content-length {digits:?}")),
+            }
+        }
+        ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Some(Framing::Chunked)),
+        _ => invalid("more than one framing"),
+    }
+}
+
+/// Reads the body into the message; how many bytes it takes.
+fn body(bytes: &[u8], framing: Framing, closed: bool, message: &mut Message) -> Parsed<usize> {
+    match framing {
+        Framing::Length(length) if bytes.len() < length => Err(Stop::Partial),
+        Framing::Length(length) => {
+            message.body = bytes[..length].to_vec();
+            Ok(length)
+        }
+        Framing::Close if !closed => Err(Stop::Partial),
+        Framing::Close => {
+            message.body = bytes.to_vec();
+            Ok(bytes.len())
+        }
+        Framing::Chunked => chunks(bytes, message),
+    }
+}
+
+fn chunks(bytes: &[u8], message: &mut Message) -> Parsed<usize> {
+    let mut at = 0;
+    loop {
+        let (text, length) = line(&bytes[at..])?;
+        at += length;
+        // Extensions are not ours to read; our proxy sends none.
+        let size = std::str::from_utf8(text).unwrap_or_default();
+        let size = match usize::from_str_radix(size, 16) {
+            Ok(number) if !size.starts_with('+') => number,
+            _ => return invalid(format!("chunk size {:?}", String::from_utf8_lossy(text))),
+        };
+        if size == 0 {
+            message.trailers = fields(bytes, &mut at)?;
+            return Ok(at);
+        }
+        let Some(data) = bytes.get(at..at.saturating_add(size)) else { return Err(Stop::Partial) };
+        message.body.extend_from_slice(data);
+        at += size;
+        match bytes.get(at..at + 2) {
+            Some(b"\r\n") => at += 2,
+            Some(_) => return invalid("a chunk that does not end where it should"),
+            None => return Err(Stop::Partial),
+        }
+    }
+}
+
+fn is_token(text: &str) -> bool {
+    let is_char = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_char)
+}
+
+fn is_control(byte: u8) -> bool {
+    (byte < b' ' && byte != b'\t') || byte == 0x7F
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_whole_exactly_at_its_last_byte() {
+        let cases: [&[u8]; 3] = [
+            b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\nx: y\r\n\r\n",
+        ];
+        for bytes in cases {
+            for end in 0..bytes.len() {
+                assert_eq!(request(&bytes[..end]), Reading::Partial, "{end} of {bytes:?}");
+            }
+            let more = [bytes, b"GET"].concat();
+            assert!(matches!(request(&more), Reading::Whole(_, length) if length == bytes.len()));
+        }
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_invalid() {
+        let cases: [&[u8]; 9] = [
+            b"GET / HTTP/1.1\nHost: a\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+            b"GET / HTTP/1.1\r\n folded\r\n\r\n",
+            b"GET  / HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/1.1\r\nContent-Length: +1\r\n\r\na",
+            b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na",
+            b"GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc",
+        ];
+        for bytes in cases {
+            let reading = request(bytes);
+            assert!(matches!(reading, Reading::Invalid(_)), "{bytes:?}: {reading:?}");
+        }
+    }
+
+    #[test]
+    fn a_response_without_a_length_ends_with_its_connection() {
+        let bytes = b"HTTP/1.1 200 OK\r\n\r\nabc";
+        assert_eq!(response(bytes, "GET", false), Reading::Partial);
+        assert!(
+            matches!(response(bytes, "GET", true), Reading::Whole(message, _) if message.body == b"abc")
+        );
+        assert!(matches!(response(bytes, "HEAD", false), Reading::Whole(_, 19)));
+    }
+}

@@ -1,0 +1,46 @@
+//! Every row, against our proxy.
+#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
+
+mod common;
+
+use std::time::Duration;
+
+use common::Proxy;
+use evenkeel_conformance::{
+    backend::Backend,
+    backend_rows, forwarding_rows, request_rows,
+    row::{Row, Target},
+};
+
+/// Longer than any row takes on a busy machine: all of them end with a closed connection.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn all_hold(rows: &[Row], variables: &[(&str, &str)]) {
+    let backend = Backend::start().unwrap();
+    let proxy = Proxy::over(&[backend.address], variables);
+    let target = Target { proxy: proxy.address(), backend: &backend, patience: PATIENCE };
+    let wrong: Vec<String> = rows.iter().filter_map(|row| row.run(&target).err()).collect();
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
+}
+
+#[test]
+fn requests_that_could_be_read_in_two_ways_are_refused_and_reach_no_backend() {
+    all_hold(&request_rows::rows(), &[]);
+}
+
+#[test]
+fn backends_that_break_off_or_lie_spoil_no_answer_and_no_next_request() {
+    all_hold(&backend_rows::rows(), &[]);
+}
+
+#[test]
+fn backends_that_stop_are_given_up_and_the_next_request_is_served() {
+    // Long enough that the next request is answered within it on a busy machine.
+    let short = [("PROXY_RESPONSE_TIMEOUT", "2s"), ("PROXY_READ_TIMEOUT", "2s")];
+    all_hold(&backend_rows::late_rows(), &short);
+}
+
+#[test]
+fn what_is_forwarded_is_what_was_sent_but_for_what_a_proxy_must_change() {
+    all_hold(&forwarding_rows::rows(), &[]);
+}
