@@ -75,6 +75,13 @@ fn invalid<T>(why: impl Into<String>) -> Parsed<T> {
     Err(Stop::Invalid(why.into()))
 }
 
+/// The method that some bytes begin with, as far as they have one.
+#[must_use]
+pub fn method_of(request: &[u8]) -> &str {
+    let word = request.split(|byte| *byte == b' ').next().unwrap_or_default();
+    std::str::from_utf8(word).unwrap_or_default()
+}
+
 /// Reads a request.
 #[must_use]
 pub fn request(bytes: &[u8]) -> Reading {

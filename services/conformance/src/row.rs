@@ -9,7 +9,7 @@ use std::{
 use crate::{
     backend::{Answer, Backend, Seen},
     client::{self, End, Got, Rest},
-    message::Message,
+    message::{self, Message},
 };
 
 /// A good answer, for rows that are about the request.
@@ -138,8 +138,7 @@ impl Row {
         backend.answer_with(self.answer.clone());
         backend.forget();
         let got = client::exchange(proxy, &self.request, patience)?;
-        let method = self.request.split(|byte| *byte == b' ').next().unwrap_or_default();
-        let (answers, rest) = got.answers(&String::from_utf8_lossy(method));
+        let (answers, rest) = got.answers(message::method_of(&self.request));
         if matches!(self.answer, Answer::Late(..)) {
             // What comes after the next request was sent nobody can tell from its answer.
             let end = Instant::now() + patience;
