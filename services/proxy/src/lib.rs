@@ -17,6 +17,8 @@ mod events;
 mod exchange;
 mod fence;
 mod forward;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hash_key;
 mod headers;
 mod history;

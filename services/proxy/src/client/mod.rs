@@ -19,8 +19,8 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use tokio::net::TcpStream;
 
-pub(crate) use self::activity::Busy;
 use self::{activity::Activity, io::ClientIo};
+pub(crate) use self::{activity::Busy, strict::Strict};
 use crate::{headers::Client, worker::Worker};
 
 /// At the end of a stop, what a connection that was accepted but has not said anything yet gets to

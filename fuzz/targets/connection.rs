@@ -1,0 +1,4 @@
+//! A client's connection, byte by byte.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| proxy::fuzzing::connection(data));

@@ -1,0 +1,117 @@
+//! What the fuzz targets of `fuzz/` run: every place where bytes or fields from the network are
+//! read or rewritten by code of ours, with what must hold afterwards.
+//!
+//! It is always compiled, so that it cannot fall behind what it tests; nothing calls it but the
+//! targets and the tests below, which run the targets' seeds.
+
+#![allow(clippy::unwrap_used)] // A target fails by panicking.
+
+use std::net::IpAddr;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE, VIA},
+};
+
+use crate::{
+    client::Strict,
+    hash_key::HashKey,
+    headers::{self, Client},
+};
+
+/// Bytes as a client's connection brings them, after one byte that says in which pieces.
+///
+/// # Panics
+/// What is found valid depends on the pieces, or a head is valid in which a line ends oddly.
+pub fn connection(data: &[u8]) {
+    let Some((size, bytes)) = data.split_first() else { return };
+    let size = usize::from(*size).max(1);
+    let mut strict = Strict::new();
+    let whole = strict.read(bytes).map_err(|violation| violation.is_head);
+    let mut strict = Strict::new();
+    let pieces: Result<(), bool> = bytes
+        .chunks(size)
+        .try_for_each(|piece| strict.read(piece).map_err(|violation| violation.is_head));
+    assert_eq!(whole, pieces, "in pieces of {size}");
+    let head = bytes.windows(4).position(|end| end == b"\r\n\r\n").map(|end| &bytes[..end + 2]);
+    if let (Ok(()), Some(head)) = (whole, head) {
+        let lines = head.split_inclusive(|byte| *byte == b'\n');
+        assert!(lines.clone().all(|line| line.ends_with(b"\r\n")), "a bare LF");
+        let frames = |line: &&[u8]| {
+            let line = line.to_ascii_lowercase();
+            line.starts_with(b"content-length:") || line.starts_with(b"transfer-encoding:")
+        };
+        assert!(lines.skip_while(|line| *line == b"\r\n").skip(1).filter(frames).count() < 2);
+    }
+}
+
+/// A head, as lines of a target and of fields. A first byte says from whom and for which version.
+///
+/// # Panics
+/// What a backend would get breaks a rule for proxies, or reading it panics.
+pub fn head(data: &[u8]) {
+    let Some((kind, text)) = data.split_first() else { return };
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let Some(Ok(uri)) = lines.next().map(Uri::try_from) else { return };
+    let mut fields = HeaderMap::new();
+    for line in lines.take(100) {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let name = HeaderName::from_bytes(&line[..colon]);
+        let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            fields.append(name, value);
+        }
+    }
+    let version = if kind & 1 == 0 { Version::HTTP_11 } else { Version::HTTP_2 };
+    let method = if kind & 2 == 0 { Method::GET } else { Method::OPTIONS };
+    let trusted = if kind & 4 == 0 { "" } else { "10.0.0.0/8" };
+    let trusted = chassis::units::networks(trusted).unwrap();
+    let client = Client::new(IpAddr::from([10, 0, 0, 1]), &trusted);
+    for key in ["client_address", "path", "header:host", "cookie:a", "query:a"] {
+        HashKey::parse(key).unwrap().of(&fields, &uri, &client, &trusted);
+    }
+    response(fields.clone());
+    let id = HeaderValue::from_static("id");
+    let prepared = headers::prepare_request(&mut fields, &method, &uri, version, &client, id).ok();
+    let Some(upgrade) = prepared else { return };
+    assert!(fields.get_all(HOST).iter().count() <= 1, "two hosts");
+    assert!(!fields.contains_key(TRANSFER_ENCODING) && !fields.contains_key("keep-alive"));
+    assert!(fields.get_all(VIA).iter().any(|via| via.as_bytes().ends_with(b" evenkeel")));
+    assert_eq!(fields.contains_key(CONNECTION), upgrade.is_some(), "a field of one connection");
+    assert_eq!(fields.contains_key(UPGRADE), upgrade.is_some(), "an upgrade nobody asked for");
+    assert_eq!(fields.get_all("x-forwarded-for").iter().count(), 1, "more than one list");
+}
+
+/// The same fields as those of a response.
+fn response(mut fields: HeaderMap) {
+    let frames_twice =
+        fields.contains_key(TRANSFER_ENCODING) && fields.contains_key(CONTENT_LENGTH);
+    let result = headers::prepare_response(&mut fields, None);
+    if result.is_ok() {
+        assert!(!frames_twice, "two framings");
+        assert!(!fields.contains_key(CONNECTION) && !fields.contains_key(TRANSFER_ENCODING));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    /// Runs a target on each of its seeds.
+    fn on_seeds(target: fn(&[u8]), name: &str) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(name);
+        let seeds = fs::read_dir(folder).unwrap().map(|seed| fs::read(seed.unwrap().path()));
+        let count = seeds.map(|seed| target(&seed.unwrap())).count();
+        assert!(count > 3, "{count} seeds");
+    }
+
+    #[test]
+    fn the_seeds_of_connections_hold() {
+        on_seeds(super::connection, "connection");
+    }
+
+    #[test]
+    fn the_seeds_of_heads_hold() {
+        on_seeds(super::head, "head");
+    }
+}
