@@ -11,5 +11,6 @@ pub mod backend_rows;
 pub mod client;
 pub mod forwarding_rows;
 pub mod message;
+pub mod peers;
 pub mod request_rows;
 pub mod row;

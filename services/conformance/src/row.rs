@@ -264,12 +264,15 @@ impl Observed {
         let message = messages.first().copied().unwrap_or(&nobody);
         let answer = self.answers.first().unwrap_or(&nothing);
         checks.iter().try_for_each(|check| {
-            ensure(check.holds(message, answer), || format!("this does not hold: {check:?}"))
+            ensure(check.holds(message, answer), || format!("{}{check:?}", Check::FAILED))
         })
     }
 }
 
 impl Check {
+    /// What the word of a check that does not hold begins with.
+    pub const FAILED: &'static str = "this does not hold: ";
+
     fn holds(&self, message: &Message, answer: &Message) -> bool {
         let has = |message: &Message, name, value: &str| {
             message.values(name).any(|other| other == value.as_bytes())
