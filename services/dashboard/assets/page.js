@@ -52,14 +52,52 @@ function morph(from, to) {
   }
 }
 
+/* Rows out of sight wait: of 500, the reader sees thirty. */
+
+const waiting = new Map();
+const inSight = new Set();
+const watcher = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (isIntersecting) {
+      inSight.add(target.id);
+      flush(target);
+    } else {
+      inSight.delete(target.id);
+    }
+  }
+}, { rootMargin: "300px" });
+
+function flush(row) {
+  for (const cell of row.cells) {
+    const html = waiting.get(cell.id);
+    if (html === undefined) continue;
+    waiting.delete(cell.id);
+    morph(cell, parse(html));
+  }
+}
+
+function watchRows() {
+  for (const row of document.querySelectorAll("#pools tbody > tr")) watcher.observe(row);
+}
+
+// Name, state and health are what the filter reads: these never wait.
+const CELL = /^(b[0-9a-f]{16})-(\d+)$/;
+function mayWait(id) {
+  const [, row, index] = CELL.exec(id) ?? [];
+  return row !== undefined && Number(index) > 2 && !inSight.has(row);
+}
+
 function apply(patch) {
   for (const { body, order, added } of patch.rows ?? []) {
     const rows = $(body);
     if (!rows) continue;
     const wanted = new Set(order);
+    // Who sorted the rows keeps that order; what is new comes last.
+    const keep = sorted ? [...rows.children].map((row) => row.id).filter((id) => wanted.has(id)) : [];
+    const places = sorted ? [...new Set([...keep, ...order])] : order;
     for (const row of [...rows.children]) if (!wanted.has(row.id)) row.remove();
     let at = rows.firstElementChild;
-    for (const id of order) {
+    for (const id of places) {
       if (at && at.id === id) {
         at = at.nextElementSibling;
       } else {
@@ -68,11 +106,19 @@ function apply(patch) {
       }
     }
   }
+  if (patch.rows) watchRows();
   for (const [id, html] of Object.entries(patch.html ?? {})) {
+    if (mayWait(id)) {
+      waiting.set(id, html);
+      continue;
+    }
+    waiting.delete(id);
     const now = $(id);
     const then = parse(html);
     if (now && then) morph(now, then);
+    if (id === "pools") watchRows();
   }
+  if (cursor) point();
   const title = $("headline")?.dataset.title;
   if (title) document.title = title;
   filter();
@@ -98,7 +144,7 @@ function state(name, text) {
 
 function connect() {
   disconnect();
-  feed = new EventSource("/live");
+  feed = new EventSource($("main").dataset.feed);
   const alive = () => {
     clearTimeout(late);
     clearTimeout(silence);
@@ -139,12 +185,151 @@ function filter() {
   for (const row of document.querySelectorAll("#pools tbody > tr")) {
     const [name, status, health] = row.cells;
     const text = words.length ? [name, status, health].map((c) => c.textContent).join(" ").toLowerCase() : "";
-    const serves = troubled && status.querySelector(".pill.good") !== null;
+    const serves = troubled && status.querySelector(".pill.good") !== null && health.querySelector(".good") !== null;
     const hide = serves || !words.every((word) => text.includes(word));
     if (row.hidden !== hide) row.hidden = hide;
     if (!hide) shown += 1;
   }
   $("no-match").hidden = shown > 0 || total === 0;
+}
+
+/* Sorting, once and not for ever: rows that move under the eye cannot be read. */
+
+let sorted = null;
+
+function worth(cell) {
+  const pill = cell.querySelector(".pill");
+  if (pill) return Number(pill.dataset.rank);
+  const text = cell.firstElementChild?.matches(".value, .quiet, strong") ? cell.firstElementChild.textContent : cell.textContent;
+  const [, number, unit] = /([\d.]+)([kM]?)/.exec(text) ?? [];
+  return number === undefined ? -1 : Number(number) * ({ k: 1e3, M: 1e6 }[unit] ?? 1);
+}
+
+function sort(link) {
+  const head = link.closest("th");
+  const table = head.closest("table");
+  const byName = link.dataset.sort === "name";
+  const down = head.ariaSort ? head.ariaSort === "ascending" : !byName;
+  for (const other of table.querySelectorAll("th[aria-sort]")) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", down ? "descending" : "ascending");
+  sorted = { column: link.dataset.sort, down };
+  const body = table.tBodies[0];
+  const rows = [...body.rows];
+  rows.forEach(flush);
+  const keys = new Map(rows.map((row) => {
+    const cell = row.cells[head.cellIndex];
+    return [row, byName ? cell.querySelector("a").textContent : worth(cell)];
+  }));
+  const order = byName
+    ? (a, b) => keys.get(a).localeCompare(keys.get(b), undefined, { numeric: true })
+    : (a, b) => keys.get(a) - keys.get(b);
+  rows.sort((a, b) => (down ? -order(a, b) : order(a, b)));
+  body.append(...rows);
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.("a[data-sort]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  sort(link);
+});
+
+/* Values under the pointer: one line through all charts, and what they show at that time. */
+
+let cursor = null;
+let series = null;
+
+const LEFT = 46;
+const WIDTH = 300;
+const ALL = 356;
+
+async function fetchSeries() {
+  const now = Date.now();
+  if (series && now - series.at < 1000) return;
+  series = { ...series, at: now };
+  try {
+    const query = $("main").dataset.feed.split("?")[1];
+    const answer = await fetch(`/api/series?${query}`);
+    if (answer.ok) series = { ...(await answer.json()), at: now };
+  } catch {
+    // The feed tells that the dashboard is away.
+  }
+}
+
+const short = (value) => (value === null || value === undefined ? "–" : String(Number(value.toPrecision(3))));
+
+async function point() {
+  await fetchSeries();
+  if (!cursor || !series?.rate) return;
+  const { rate, error_share, p50_ms, p95_ms, p99_ms, in_flight, step_seconds, newest_unix } = series;
+  const slots = (cursor.hour ? 3600 : 300) / step_seconds;
+  const ago = Math.round((1 - cursor.at) * slots);
+  const index = rate.length - 1 - ago;
+  for (const plot of document.querySelectorAll("svg.plot")) {
+    let line = plot.querySelector(".cursor");
+    if (!line) {
+      line = document.createElementNS("http://www.w3.org/2000/svg", "line");
+      line.setAttribute("class", "cursor");
+      plot.append(line);
+    }
+    const x = LEFT + WIDTH * cursor.at;
+    for (const [name, value] of [["x1", x], ["x2", x], ["y1", 10], ["y2", 102]]) line.setAttribute(name, value);
+  }
+  const time = new Date((newest_unix - ago * step_seconds) * 1000).toISOString().slice(11, 19);
+  const share = error_share[index];
+  const text = index < 0 || rate[index] === null && in_flight[index] === null
+    ? `${time} UTC: nothing is known`
+    : `${time} UTC: ${short(rate[index])} requests/s, ${share === null || share === undefined ? "–" : short(share * 100)}% failed, `
+      + `p50 ${short(p50_ms[index])} ms, p95 ${short(p95_ms[index])} ms, p99 ${short(p99_ms[index])} ms, ${short(in_flight[index])} in flight`;
+  if ($("readout").textContent !== text) $("readout").textContent = text;
+}
+
+function pointAt(at) {
+  const hour = ($("main").dataset.feed ?? "").includes("window=hour");
+  cursor = { at: Math.min(1, Math.max(0, at)), hour };
+  point();
+}
+
+function pointAway() {
+  cursor = null;
+  for (const line of document.querySelectorAll(".cursor")) line.remove();
+}
+
+document.addEventListener("pointermove", (event) => {
+  const plot = event.target.closest?.("svg.plot");
+  if (!plot) return;
+  const box = plot.getBoundingClientRect();
+  pointAt(((event.clientX - box.left) / box.width * ALL - LEFT) / WIDTH);
+});
+document.addEventListener("pointerout", (event) => {
+  if (event.target.closest?.("svg.plot") && !event.relatedTarget?.closest?.("svg.plot")) pointAway();
+});
+document.addEventListener("keydown", (event) => {
+  if (!document.activeElement?.matches("svg.plot")) return;
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (step) {
+    event.preventDefault();
+    pointAt((cursor?.at ?? 1) + step * (event.shiftKey ? 0.1 : 1 / 60));
+  } else if (event.key === "Escape") {
+    pointAway();
+  }
+});
+
+/* A request to try. */
+
+async function tryIt(form) {
+  const result = $("try-result");
+  const button = form.querySelector("button");
+  button.disabled = true;
+  try {
+    const answer = await fetch(form.action, { method: "POST", headers: { Accept: "application/json" }, body: new URLSearchParams(new FormData(form)) });
+    const told = await answer.json();
+    if (answer.ok) morph(result, parse(told.html));
+    else result.textContent = told.detail ?? answer.statusText;
+  } catch {
+    result.textContent = "The dashboard did not answer.";
+  }
+  button.disabled = false;
 }
 
 /* Changes. */
@@ -174,6 +359,11 @@ function ask(form, button) {
   $("confirm-do").textContent = `Set to ${word}`;
   for (const text of dialog.querySelectorAll(".explain")) text.hidden = text.dataset.state !== button.value;
   objection("", false);
+  $("confirm-effect").textContent = "";
+  fetch(`${form.dataset.action}/effect?state=${button.value}`)
+    .then((answer) => answer.json())
+    .then(({ effect }) => { $("confirm-effect").textContent = effect ?? ""; })
+    .catch(() => {});
   dialog.showModal();
   $("confirm-do").focus();
 }
@@ -216,6 +406,9 @@ document.addEventListener("submit", (event) => {
   if (form.matches("[data-change]") && event.submitter) {
     event.preventDefault();
     ask(form, event.submitter);
+  } else if (form.matches("[data-try]")) {
+    event.preventDefault();
+    tryIt(form);
   } else if (form.parentElement?.id === "confirm") {
     event.preventDefault();
     const buttons = [...form.querySelectorAll("button")];
@@ -229,11 +422,12 @@ document.addEventListener("submit", (event) => {
   }
 });
 
-if ($("pools")) {
+if ($("main")?.dataset.feed) {
   $("confirm-cancel").onclick = () => $("confirm").close();
-  $("filter").addEventListener("input", filter);
-  $("troubled").addEventListener("change", filter);
+  $("filter")?.addEventListener("input", filter);
+  $("troubled")?.addEventListener("change", filter);
   filter();
+  watchRows();
   state("off", "Connecting …");
   connect();
   document.addEventListener("visibilitychange", () => {
@@ -241,5 +435,9 @@ if ($("pools")) {
     else if (!feed) connect();
   });
   // The address named a result that is shown by now; a reload need not name it again.
-  if (location.search) history.replaceState(null, "", location.pathname);
+  const query = new URLSearchParams(location.search);
+  if (query.has("result")) {
+    query.delete("result");
+    history.replaceState(null, "", `${location.pathname}${query.size ? `?${query}` : ""}`);
+  }
 }

@@ -20,7 +20,7 @@ use crate::{
     model::Admin,
     page::{Flash, explain, reason_field, small_page, sorry},
     permit::Right,
-    table, tell,
+    predict, table, tell,
 };
 
 /// Characters of a reason: a sentence that fits below the controls, not a report.
@@ -33,6 +33,8 @@ pub(crate) struct ChangeForm {
     state: String,
     #[serde(default)]
     reason: String,
+    #[serde(default)]
+    ttl: String,
     #[serde(default)]
     force: bool,
 }
@@ -51,9 +53,35 @@ pub(crate) async fn ask(
         .and_then(|_| known(&app, &pool, &id))
         .and_then(|()| wanted(&form));
     match question {
-        Ok(state) => question_page(StatusCode::OK, (&pool, &id), state, &form.reason, None),
+        Ok(state) => {
+            let effect = effect(&app, &pool, &id, state).unwrap_or_default();
+            question_page(StatusCode::OK, (&pool, &id), (state, &effect), &form, None)
+        }
         Err(problem) => sorry(problem.status(), &capital(problem.detail())),
     }
+}
+
+/// `GET /backends/{pool}/{id}/effect?state=drain`: what it would do, for the dialog.
+pub(crate) async fn predict(
+    State(app): State<App>,
+    Path((pool, id)): Path<(String, String)>,
+    Query(form): Query<ChangeForm>,
+) -> Response {
+    let effect = known(&app, &pool, &id)
+        .and_then(|()| wanted(&form))
+        .map(|state| effect(&app, &pool, &id, state));
+    match effect {
+        Ok(effect) => Json(json!({ "effect": effect })).into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn effect(app: &App, pool: &str, id: &str, state: Admin) -> Option<String> {
+    let view = app.views.newest();
+    let answer = &view.picture.as_ref()?.answer;
+    let pool = answer.pools.iter().find(|candidate| candidate.name == pool)?;
+    let backend = pool.backends.iter().find(|backend| backend.id == id)?;
+    Some(predict::change(pool, backend, state))
 }
 
 /// `POST /backends/{pool}/{id}`: does it and answers with JSON for the script, with a redirect
@@ -106,7 +134,7 @@ async fn carry_out(
     let change = Change {
         state: state.key(),
         reason: (!reason.is_empty()).then(|| reason.to_owned()),
-        ttl: None,
+        ttl: (!form.ttl.is_empty()).then(|| form.ttl.clone()),
         force: form.force,
     };
     let token = app.gate.token();
@@ -182,7 +210,8 @@ fn without_script(
     let form = form.map(|Form(form)| form).unwrap_or_default();
     match (wanted(&form), problem.status(), label) {
         (Ok(state), status @ StatusCode::CONFLICT, _) => {
-            question_page(status, (pool, id), state, &form.reason, Some(problem.detail()))
+            let effect = effect(app, pool, id, state).unwrap_or_default();
+            question_page(status, (pool, id), (state, &effect), &form, Some(problem.detail()))
         }
         (_, status, "forbidden" | "malformed") => sorry(status, &capital(problem.detail())),
         _ => {
@@ -195,18 +224,20 @@ fn without_script(
 fn question_page(
     status: StatusCode,
     (pool, id): (&str, &str),
-    state: Admin,
-    reason: &str,
+    (state, effect): (Admin, &str),
+    form: &ChangeForm,
     objection: Option<&str>,
 ) -> Response {
     let title = format!("Set {id} to {}?", state.word().to_lowercase());
     let body = html! {
         p { (explain(state)) }
+        p { (effect) }
         @if let Some(objection) = objection { p.banner.bad role="alert" { (objection) } }
         form method="post" action=(table::path(pool, id, None)) {
             input type="hidden" name="state" value=(state.key());
             @if objection.is_some() {
-                input type="hidden" name="reason" value=(reason);
+                input type="hidden" name="reason" value=(form.reason);
+                input type="hidden" name="ttl" value=(form.ttl);
             } @else {
                 (reason_field())
             }

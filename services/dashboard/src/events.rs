@@ -2,25 +2,48 @@
 
 use maud::{Markup, html};
 
-use crate::{icons::icon, poll::View, timeline::Seen, words::clock};
+use crate::{charts::Mark, icons::icon, poll::View, timeline::Seen, words::clock};
 
 /// Shown at first; the list scrolls within its own box.
 const SHOWN: usize = 60;
 
-/// The list, newest first.
-pub(crate) fn list(view: &View) -> Markup {
+/// What happened, for the time axes of charts; of one backend, or of all.
+pub(crate) fn marks(view: &View, id: Option<&str>) -> Vec<Mark> {
+    let now = view.now();
+    let concerns = |seen: &&Seen| id.is_none() || seen.event.backend.as_deref() == id;
+    let mark = |seen: &Seen| {
+        let at = humantime::parse_rfc3339(&seen.event.at).ok()?;
+        let kind = match seen.event.kind.as_str() {
+            "health" => "health",
+            "admin" => "admin",
+            "proxy" => "proxy",
+            // Who joins and leaves is told by health, too.
+            _ => return None,
+        };
+        let backend = seen.event.backend.as_deref().unwrap_or_default();
+        let title = format!("{} UTC {backend} {}", clock(&seen.event.at), seen.event.message);
+        let ago = now.duration_since(at).unwrap_or_default().as_secs_f64();
+        Some(Mark { ago, kind, title })
+    };
+    view.events.iter().filter(concerns).filter_map(mark).collect()
+}
+
+/// The list, newest first; of one backend, or of all.
+pub(crate) fn list(view: &View, id: Option<&str>) -> Markup {
+    let concerns = |seen: &&Seen| id.is_none() || seen.event.backend.as_deref() == id;
+    let shown: Vec<&Seen> = view.events.iter().filter(concerns).take(SHOWN).collect();
     let several = view.proxies.len() > 1;
     html! {
         div id="events" {
             @if let Some(error) = &view.events_error {
                 p.banner.busy { (icon("warn")) span { "Events cannot be read. " (error) } }
             }
-            @if view.events.is_empty() {
+            @if shown.is_empty() {
                 p.empty { "Nothing has happened yet. Health changes and operator actions appear here." }
             } @else {
                 // Keyboards reach what scrolls only if it takes the focus.
                 ol tabindex="0" aria-label="Events, newest first" {
-                    @for seen in view.events.iter().take(SHOWN) { (item(seen, several)) }
+                    @for seen in shown { (item(seen, several)) }
                 }
             }
         }

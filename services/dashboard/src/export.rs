@@ -3,15 +3,18 @@
 
 use axum::{
     Json,
-    extract::State,
+    extract::{Query, State},
     response::{IntoResponse, Response},
 };
 use http::header;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     App,
+    charts::Window,
     history::{Sample, Series},
+    panels,
     timeline::Seen,
 };
 
@@ -50,6 +53,26 @@ pub(crate) async fn file(State(app): State<App>) -> Response {
     let name = format!("evenkeel-{}.json", now.replace(':', ""));
     let disposition = format!("attachment; filename=\"{name}\"");
     ([(header::CONTENT_DISPOSITION, disposition)], Json(body)).into_response()
+}
+
+/// Whose values are wanted.
+#[derive(Default, Deserialize)]
+pub(crate) struct SeriesQuery {
+    window: Option<String>,
+    pool: Option<String>,
+    id: Option<String>,
+}
+
+/// `GET /api/series`: what the charts are drawn from, for the values under the pointer.
+pub(crate) async fn series(State(app): State<App>, Query(query): Query<SeriesQuery>) -> Response {
+    let window = Window::parse(query.window.as_deref());
+    let view = app.views.newest();
+    let history = view.history();
+    let series = match (&query.pool, &query.id) {
+        (Some(pool), Some(id)) => history.backend_window(pool, id, window),
+        _ => history.totals(),
+    };
+    Json(columns(&series.last(window.seconds(), panels::SLOTS))).into_response()
 }
 
 fn told(seen: &Seen) -> Value {

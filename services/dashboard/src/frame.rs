@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use maud::{Markup, PreEscaped, html};
 use serde::Serialize;
 
+use crate::sort::Sort;
+
 /// All moving parts at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Frame {
@@ -28,6 +30,8 @@ pub(crate) struct PoolPart {
     pub(crate) head: (String, String),
     /// The rows in order.
     pub(crate) rows: Vec<Row>,
+    /// So many that each gets one line.
+    pub(crate) dense: bool,
 }
 
 /// One backend's row.
@@ -66,9 +70,14 @@ impl Frame {
 
     /// The element that holds all pools.
     pub(crate) fn pools(&self) -> Markup {
+        self.pools_sorted(None, &[])
+    }
+
+    /// The same with the rows in the order of these ids.
+    pub(crate) fn pools_sorted(&self, sort: Option<Sort>, order: &[String]) -> Markup {
         html! {
             div id="pools" {
-                @for pool in &self.pools { (pool.section()) }
+                @for pool in &self.pools { (pool.section(sort, order)) }
             }
         }
     }
@@ -99,14 +108,18 @@ impl Frame {
 }
 
 impl PoolPart {
-    fn section(&self) -> Markup {
+    fn section(&self, sort: Option<Sort>, order: &[String]) -> Markup {
+        let place: BTreeMap<&str, usize> =
+            order.iter().enumerate().map(|(place, id)| (id.as_str(), place)).collect();
+        let mut rows: Vec<&Row> = self.rows.iter().collect();
+        rows.sort_by_key(|row| place.get(row.id.as_str()));
         html! {
-            section.pool id=(self.id) aria-label="Backends" {
+            section.pool.dense[self.dense] id=(self.id) aria-label="Backends" {
                 (PreEscaped(&self.head.1))
                 table role="table" {
-                    (crate::table::columns())
+                    (crate::table::columns(sort))
                     tbody id={ (self.id) "-rows" } role="rowgroup" {
-                        @for row in &self.rows { (row.html()) }
+                        @for row in rows { (row.html()) }
                     }
                 }
             }
@@ -162,7 +175,7 @@ mod tests {
         let head = ("p-head".to_owned(), "<header id=\"p-head\">".to_owned());
         Frame {
             parts: vec![("headline", "<h1>".to_owned())],
-            pools: vec![PoolPart { id: "p".to_owned(), head, rows }],
+            pools: vec![PoolPart { id: "p".to_owned(), head, rows, dense: false }],
         }
     }
 

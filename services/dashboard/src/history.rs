@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::model::Answer;
+use crate::{charts::Window, model::Answer};
 
 /// Seconds of totals: who was woken by an alert sees how it began.
 pub(crate) const HOUR: usize = 3600;
@@ -63,6 +63,12 @@ pub(crate) struct Series {
 }
 
 impl Series {
+    /// One value of each slot; a hole is nothing.
+    pub(crate) fn values(&self, value: impl Fn(&Sample) -> f32) -> Vec<Option<f64>> {
+        let known = |slot| Some(f64::from(value(slot))).filter(|value| !value.is_nan());
+        self.slots.iter().map(known).collect()
+    }
+
     /// The last `seconds` in about `count` slots.
     pub(crate) fn last(&self, seconds: usize, count: usize) -> Self {
         let wanted = (seconds / self.step.max(1)).min(self.slots.len());
@@ -200,11 +206,25 @@ impl History {
         Series { slots: self.totals.iter().copied().collect(), step: 1, newest: self.newest_unix }
     }
 
-    /// The last minute of one backend.
-    pub(crate) fn recent(&self, pool: &str, id: &str) -> Series {
+    /// How many of the newest seconds the row of this index leaves out, so that it is drawn anew
+    /// once in `turn` seconds and not all rows at the same time.
+    pub(crate) fn turn(&self, index: usize, turn: usize) -> usize {
+        (usize::try_from(self.second.unwrap_or_default()).unwrap_or_default() + index) % turn
+    }
+
+    /// The last minute of one backend without its newest `skip` seconds.
+    pub(crate) fn recent(&self, pool: &str, id: &str, skip: usize) -> Series {
         let recent = self.backends.get(&(pool.to_owned(), id.to_owned())).map(|one| &one.recent);
-        let slots = recent.map(|slots| slots.iter().copied().collect()).unwrap_or_default();
+        let slots = recent
+            .map(|slots| slots.iter().take(slots.len().saturating_sub(skip)).copied().collect())
+            .unwrap_or_default();
         Series { slots, step: 1, newest: self.newest_unix }
+    }
+
+    /// The last hour of one backend, or its last minutes in the same steps.
+    pub(crate) fn backend_window(&self, pool: &str, id: &str, window: Window) -> Series {
+        let hour = self.hour(pool, id);
+        hour.last(window.seconds(), window.seconds())
     }
 
     /// The last hour of one backend.
@@ -319,7 +339,7 @@ mod tests {
         record(&mut history, 2.2, &[("x", answer(300, 20))]);
         assert_eq!(rates(&history), [None, Some(100.0), Some(100.0)], "a skipped second is filled");
         assert!((history.totals().slots[2].error_share - 0.1).abs() < 1e-6);
-        let recent = history.recent("default", "a");
+        let recent = history.recent("default", "a", 0);
         assert_eq!(
             known(recent.slots.iter().map(|slot| slot.rate)),
             [None, Some(100.0), Some(100.0)]
@@ -354,7 +374,7 @@ mod tests {
             record(&mut history, f64::from(second), &[("x", answer(requests, 0))]);
         }
         assert_eq!(history.totals().slots.len(), HOUR);
-        assert_eq!(history.recent("default", "a").slots.len(), SPARK_SECONDS);
+        assert_eq!(history.recent("default", "a", 0).slots.len(), SPARK_SECONDS);
         let hour = history.hour("default", "a");
         assert!(hour.slots.len() <= HOUR / STEP + 1);
         let shown = history.totals().last(HOUR, 300);

@@ -28,6 +28,7 @@ mod assets;
 mod carry;
 mod change;
 mod charts;
+mod detail;
 mod events;
 mod export;
 mod flash;
@@ -41,21 +42,27 @@ mod icons;
 mod intent;
 mod latency;
 mod live;
+mod map;
 mod metrics;
 mod model;
+mod overrides;
 mod page;
 mod panels;
 mod permit;
 mod poll;
+mod predict;
+mod probes;
 mod proxies;
 mod replica;
 mod resolve;
 mod session;
 mod settings;
 mod sign_in;
+mod sort;
 mod table;
 mod tell;
 mod timeline;
+mod try_it;
 mod words;
 
 /// A form of this page is a few hundred bytes.
@@ -70,6 +77,9 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 #[derive(Clone)]
 struct App {
     url: Arc<str>,
+    load_balancer: Url,
+    try_client: reqwest::Client,
+    try_permit: Arc<Semaphore>,
     gate: Arc<permit::Gate>,
     views: poll::Views,
     flashes: Arc<flash::Flashes>,
@@ -92,6 +102,9 @@ pub async fn run(
     let views = watch(&settings, &metrics, true, shutdown.clone())?;
     let app = App {
         url: shown(&settings.load_balancer_url).into(),
+        load_balancer: settings.load_balancer_url.clone(),
+        try_client: try_it::client().map_err(std::io::Error::other)?,
+        try_permit: Arc::new(Semaphore::new(1)),
         gate: Arc::new(permit::Gate::new(settings.token.clone(), trusted(&settings))),
         views,
         flashes: Arc::default(),
@@ -159,7 +172,10 @@ fn router(app: App) -> Router {
         .route("/api/export", get(export::file))
         .route("/login", get(sign_in::show).post(sign_in::sign_in))
         .route("/logout", post(sign_in::sign_out))
-        .route("/backends/{pool}/{id}", post(change::change))
+        .route("/backends/{pool}/{id}", get(detail::show).post(change::change))
+        .route("/backends/{pool}/{id}/effect", get(change::predict))
+        .route("/try", post(try_it::send))
+        .route("/api/series", get(export::series))
         .route("/backends/{pool}/{id}/change", get(change::ask))
         .route("/assets/{name}", get(assets::serve))
         .fallback(|| async { page::sorry(StatusCode::NOT_FOUND, "There is no such page.") })
@@ -173,6 +189,17 @@ fn router(app: App) -> Router {
 #[derive(Deserialize)]
 struct IndexQuery {
     result: Option<String>,
+    window: Option<String>,
+    sort: Option<String>,
+}
+
+impl App {
+    fn visitor(&self, peer: SocketAddr, headers: &HeaderMap) -> page::Visitor {
+        page::Visitor {
+            may_change: self.gate.standing(peer.ip(), headers).is_ok(),
+            signed_in: self.gate.is_signed_in(headers),
+        }
+    }
 }
 
 async fn index(
@@ -181,13 +208,24 @@ async fn index(
     Query(query): Query<IndexQuery>,
     headers: HeaderMap,
 ) -> Response {
-    let visitor = page::Visitor {
-        may_change: app.gate.standing(peer.ip(), &headers).is_ok(),
-        signed_in: app.gate.is_signed_in(&headers),
+    let visitor = app.visitor(peer, &headers);
+    let looks = page::Looks {
+        subject: page::Subject::All,
+        window: charts::Window::parse(query.window.as_deref()),
+        may_change: visitor.may_change,
     };
-    let frame = page::frame(&app.views.newest(), &app.url, visitor.may_change);
+    let view = app.views.newest();
+    let frame = page::frame(&view, &app.url, &looks);
+    let pools = match sort::Sort::parse(query.sort.as_deref()) {
+        None => frame.pools(),
+        Some(sort) => {
+            let pools = view.picture.iter().flat_map(|picture| &picture.answer.pools);
+            let order: Vec<String> = pools.flat_map(|pool| table::order(pool, sort)).collect();
+            frame.pools_sorted(Some(sort), &order)
+        }
+    };
     let flash = query.result.and_then(|id| app.flashes.find(&id));
-    page::main_page(&frame, visitor, flash.as_ref()).into_response()
+    page::main_page(&frame, &looks, visitor, &pools, (flash.as_ref(), &app.url)).into_response()
 }
 
 /// What the page shows, for scripts.

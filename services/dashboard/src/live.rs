@@ -6,7 +6,7 @@
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
-    extract::{ConnectInfo, State},
+    extract::{ConnectInfo, Query, State},
     response::{
         IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
@@ -16,19 +16,35 @@ use chassis::{problem::Problem, shutdown::Shutdown};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use prometheus::IntGauge;
+use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use crate::{App, frame::Frame, page, poll::View};
+use crate::{
+    App,
+    charts::Window,
+    frame::Frame,
+    page::{self, Looks, Subject},
+    poll::View,
+};
 
 /// Pages fed at the same time. A hidden tab disconnects, so these are pages that are looked at.
 pub(crate) const CLIENTS_MOST: usize = 100;
 /// Below the 60 s after which common proxies close a silent connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// What is looked at.
+#[derive(Default, Deserialize)]
+pub(crate) struct FeedQuery {
+    window: Option<String>,
+    pool: Option<String>,
+    id: Option<String>,
+}
+
 /// `GET /live`
 pub(crate) async fn feed(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Query(query): Query<FeedQuery>,
     headers: HeaderMap,
 ) -> Response {
     let busy = |detail: &str| {
@@ -43,7 +59,14 @@ pub(crate) async fn feed(
         return busy("too many pages are fed live: close some, or reload later");
     };
     let client = Client {
-        may_change: app.gate.standing(peer.ip(), &headers).is_ok(),
+        looks: Looks {
+            subject: match (query.pool, query.id) {
+                (Some(pool), Some(id)) => Subject::Backend(pool, id),
+                _ => Subject::All,
+            },
+            window: Window::parse(query.window.as_deref()),
+            may_change: app.gate.standing(peer.ip(), &headers).is_ok(),
+        },
         url: app.url.to_string(),
         views: app.views.subscribe(),
         shutdown: app.shutdown.clone(),
@@ -61,7 +84,7 @@ pub(crate) async fn feed(
 
 /// One connected page.
 struct Client {
-    may_change: bool,
+    looks: Looks,
     url: String,
     views: watch::Receiver<Arc<View>>,
     shutdown: Shutdown,
@@ -75,7 +98,7 @@ impl Client {
     async fn next(&mut self) -> Option<Event> {
         loop {
             let view = Arc::clone(&self.views.borrow_and_update());
-            let frame = page::frame(&view, &self.url, self.may_change);
+            let frame = page::frame(&view, &self.url, &self.looks);
             let event = frame
                 .patch_since(self.has.as_deref())
                 .and_then(|patch| Event::default().event("patch").json_data(patch).ok());

@@ -129,9 +129,15 @@ pub(crate) struct Backend {
     /// Its address.
     #[serde(default)]
     pub(crate) url: String,
+    /// Where to connect, by all its addresses.
+    #[serde(default)]
+    pub(crate) addresses: Vec<String>,
     /// Its weight.
     #[serde(default)]
     pub(crate) weight: u32,
+    /// When an operator's weight ends by itself.
+    #[serde(default)]
+    pub(crate) weight_expires_at: Option<String>,
     /// The operator's intent.
     #[serde(default, deserialize_with = "known")]
     pub(crate) admin: Admin,

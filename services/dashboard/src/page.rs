@@ -1,20 +1,24 @@
 //! The page: its frame, and the small pages around it.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 
 use crate::{
-    assets, events,
+    assets,
+    charts::Window,
+    detail, events,
     frame::Frame,
     headline::{self, Headline},
     icons::mark,
+    map,
     model::Admin,
-    panels,
+    overrides,
+    panels::{self, Charts},
     poll::View,
-    proxies, table,
+    proxies, table, try_it,
 };
 
 /// From this many backends a filter helps more than it costs room.
@@ -31,21 +35,52 @@ pub(crate) struct Visitor {
     pub(crate) signed_in: bool,
 }
 
-/// The moving parts of `view`, made once for all visitors of the same kind.
-pub(crate) fn frame(view: &View, url: &str, may_change: bool) -> Arc<Frame> {
-    let slot = &view.frames[usize::from(may_change)];
-    Arc::clone(slot.get_or_init(|| Arc::new(make_frame(view, url, may_change))))
+/// What a page is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Subject {
+    /// Everything.
+    All,
+    /// One backend, by its pool and its id.
+    Backend(String, String),
 }
 
-fn make_frame(view: &View, url: &str, may_change: bool) -> Frame {
+/// All that makes the moving parts of two pages differ.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Looks {
+    pub(crate) subject: Subject,
+    pub(crate) window: Window,
+    pub(crate) may_change: bool,
+}
+
+/// Kinds of pages kept for one view; a view lasts for half a second.
+const FRAMES_MOST: usize = 256;
+
+/// The moving parts of `view`, made once for all visitors of the same kind.
+pub(crate) fn frame(view: &View, url: &str, looks: &Looks) -> Arc<Frame> {
+    // Held while the frame is made: who wants the same one at the same moment waits for it.
+    let mut frames = view.frames.lock().unwrap_or_else(PoisonError::into_inner);
+    if frames.len() >= FRAMES_MOST {
+        frames.clear();
+    }
+    let made = frames.entry(looks.clone()).or_insert_with(|| {
+        Arc::new(match &looks.subject {
+            Subject::All => make_frame(view, url, looks),
+            Subject::Backend(pool, id) => detail::frame(view, looks, pool, id),
+        })
+    });
+    Arc::clone(made)
+}
+
+fn make_frame(view: &View, url: &str, looks: &Looks) -> Frame {
     let answer = view.picture.as_ref().map(|picture| &picture.answer);
     let traffic = answer.map(|answer| answer.traffic()).unwrap_or_default();
     let pools = answer.map(|answer| &answer.pools[..]).unwrap_or_default();
     let in_flight: u64 = pools.iter().map(|pool| pool.in_flight()).sum();
     let total: usize = pools.iter().map(|pool| pool.backends.len()).sum();
     let serving: usize = pools.iter().map(|pool| pool.serving()).sum();
+    let marks = events::marks(view, None);
     let history = view.history();
-    let last = history.totals().last(panels::SECONDS, panels::SECONDS);
+    let charts = Charts::new(&traffic, in_flight, &history.totals(), looks.window, &marks);
     let stale = view.trouble.is_some();
     let part = |id, markup: Markup| (id, markup.into_string());
     let several = pools.len() > 1;
@@ -58,57 +93,98 @@ fn make_frame(view: &View, url: &str, may_change: bool) -> Frame {
                 "freshness",
                 html! { div id="freshness" hidden data-stale=(stale) data-total=(total) {} },
             ),
+            part("overrides", overrides::list(pools, view.now())),
+            part("map", map::picture(view)),
+            part("map-tiles", map::tiles(pools)),
             part("proxies", proxies::list(view)),
-            part("panel-rate", panels::rate(&traffic, &last)),
-            part("panel-errors", panels::errors(&traffic, &last)),
-            part("panel-latency", panels::latency(&traffic, &last)),
-            part("panel-flight", panels::in_flight(in_flight, &last)),
+            part("panel-rate", charts.rate()),
+            part("panel-errors", charts.errors()),
+            part("panel-latency", charts.latency()),
+            part("panel-flight", charts.flight()),
             part("counts", table::counts(total, serving)),
-            part("events", events::list(view)),
+            part("events", events::list(view, None)),
         ],
         pools: pools
             .iter()
-            .map(|pool| table::pool(pool, &history, view.now(), may_change, several))
+            .map(|pool| table::pool(pool, &history, view.now(), looks.may_change, several))
             .collect(),
     }
 }
 
+/// The four charts side by side.
+pub(crate) fn panel_row(frame: &Frame) -> Markup {
+    html! {
+        div.panels role="group" aria-label="Traffic over time" tabindex="0" {
+            (frame.part("panel-rate"))
+            (frame.part("panel-errors"))
+            (frame.part("panel-latency"))
+            (frame.part("panel-flight"))
+        }
+        p.readout id="readout" role="status" aria-live="polite" { "Point at a chart, or move along it with the arrow keys, to read its values." }
+    }
+}
+
 /// The main page.
-pub(crate) fn main_page(frame: &Frame, visitor: Visitor, flash: Option<&Flash>) -> Markup {
-    let head = html! {
-        noscript { meta http-equiv="refresh" content=(RELOAD_SECONDS); }
-    };
+pub(crate) fn main_page(
+    frame: &Frame,
+    looks: &Looks,
+    visitor: Visitor,
+    pools: &Markup,
+    (flash, url): (Option<&Flash>, &str),
+) -> Markup {
     let body = html! {
-        main id="main" tabindex="-1" {
+        main id="main" tabindex="-1" data-feed={ "/live?window=" (looks.window.key()) } {
             div.hero {
                 div role="status" aria-live="polite" { (frame.part("headline")) }
                 (frame.part("subline"))
             }
             (frame.part("notice"))
             (frame.part("freshness"))
-            div.panels role="group" aria-label="Totals of the last minutes" tabindex="0" {
-                (frame.part("panel-rate"))
-                (frame.part("panel-errors"))
-                (frame.part("panel-latency"))
-                (frame.part("panel-flight"))
-            }
-            div.tools id="tools" hidden data-from=(FILTER_FROM) role="search" {
+            (frame.part("overrides"))
+            section.traffic aria-label="Traffic" { (frame.part("map")) (frame.part("map-tiles")) }
+            (panels::windows("/", looks.window))
+            (panel_row(frame))
+            div.tools id="tools" data-from=(FILTER_FROM) role="search" hidden {
                 label for="filter" { "Filter" }
                 input id="filter" type="search" placeholder="id, state or reason" autocomplete="off";
-                label.check { input id="troubled" type="checkbox"; " only those that do not serve" }
+                label.check { input id="troubled" type="checkbox"; " only those that do not serve well" }
                 (frame.part("counts"))
             }
-            (frame.pools())
-            (frame.part("proxies"))
+            (pools)
             p.empty id="no-match" hidden { "No backend matches the filter." }
+            (frame.part("proxies"))
             section.events aria-label="Events" {
                 header { h2 { "Events" } p.meta { span { "times in UTC" } } }
                 (frame.part("events"))
             }
+            (try_it::form(visitor.may_change, url))
         }
         (dialog())
     };
-    shell("Evenkeel", head, body, Some(visitor), flash)
+    shell("Evenkeel", reload(), body, Some(visitor), flash)
+}
+
+/// The page of one backend.
+pub(crate) fn backend_page(
+    frame: &Frame,
+    looks: &Looks,
+    visitor: Visitor,
+    flash: Option<&Flash>,
+) -> Markup {
+    let Subject::Backend(pool, id) = &looks.subject else { return html! {} };
+    let feed = url::form_urlencoded::Serializer::new("/live?".to_owned())
+        .extend_pairs([("window", looks.window.key()), ("pool", pool), ("id", id)])
+        .finish();
+    let feed = feed.replacen("?&", "?", 1);
+    let body = html! {
+        main id="main" tabindex="-1" data-feed=(feed) { (detail::body(frame, looks, &detail::path(pool, id))) }
+        (dialog())
+    };
+    shell(&format!("{id} · Evenkeel"), reload(), body, Some(visitor), flash)
+}
+
+fn reload() -> Markup {
+    html! { noscript { meta http-equiv="refresh" content=(RELOAD_SECONDS); } }
 }
 
 /// The question "sure?" with JavaScript; filled in by the script.
@@ -121,6 +197,7 @@ fn dialog() -> Markup {
                     p.explain data-state=(state.key()) hidden { (explain(state)) }
                 }
                 input type="hidden" name="state";
+                p.explain id="confirm-effect" {}
                 (reason_field())
                 p.banner.bad id="confirm-error" role="alert" hidden {}
                 div.actions {
@@ -137,6 +214,13 @@ pub(crate) fn reason_field() -> Markup {
     html! {
         label for="reason" { "Reason " span.quiet { "(optional, shown to others)" } }
         input id="reason" name="reason" maxlength=(crate::change::REASON_MOST) autocomplete="off";
+        label for="ttl" { "For how long" }
+        select id="ttl" name="ttl" {
+            option value="" { "until somebody changes it" }
+            @for (value, text) in [("10m", "10 minutes"), ("1h", "1 hour"), ("8h", "8 hours"), ("24h", "1 day")] {
+                option value=(value) { (text) }
+            }
+        }
     }
 }
 
@@ -216,7 +300,7 @@ fn shell(
                     }
                 }
                 (body)
-                footer { "Evenkeel " (env!("CARGO_PKG_VERSION")) " · " a href="/api/state" { "this page as JSON" } " · " a href="/metrics" { "metrics" } }
+                footer { "Evenkeel " (env!("CARGO_PKG_VERSION")) " · " a href="/api/state" { "this page as JSON" } " · " a href="/api/export" download { "the hour as a file" } " · " a href="/metrics" { "metrics" } }
             }
         }
     }

@@ -1,88 +1,133 @@
-//! The totals: a number for now and a chart for the last minutes.
+//! The charts: a number for now and a line for the time before.
 
 use maud::{Markup, html};
 
 use crate::{
-    charts::{Line, chart},
+    charts::{Axis, Line, Mark, Window, chart},
     headline,
     history::{Sample, Series},
     model::Traffic,
     words::{millis, number, percent},
 };
 
-/// Seconds that the charts show: enough to see a rollout, short enough for one pixel a second.
-pub(crate) const SECONDS: usize = 300;
+/// Slots of a chart: one pixel each on a common screen.
+pub(crate) const SLOTS: usize = 300;
 
-/// Requests per second.
-pub(crate) fn rate(traffic: &Traffic, history: &Series) -> Markup {
-    let now = number(traffic.requests_per_second);
-    let lines = [line("rate", history, |sample| sample.rate)];
-    html! {
-        section.panel id="panel-rate" aria-label="Requests" {
-            h2 { "Requests" }
-            p.figure { b { (now) } " per second" }
-            (chart(&lines, 1.0, number, &format!("Requests per second over five minutes, now {now}")))
-        }
-    }
+/// What the four charts of a page are drawn from.
+pub(crate) struct Charts<'a> {
+    pub(crate) traffic: &'a Traffic,
+    pub(crate) in_flight: u64,
+    /// The window's slots.
+    pub(crate) series: Series,
+    pub(crate) window: Window,
+    pub(crate) marks: &'a [Mark],
 }
 
-/// The share of failures.
-pub(crate) fn errors(traffic: &Traffic, history: &Series) -> Markup {
-    let now = percent(traffic.error_share);
-    let lines = [line("errors", history, |sample| sample.error_share)];
-    let tone = match traffic.error_share {
-        share if share > 0.0 => headline::error_tone(share),
-        _ => "calm",
-    };
-    html! {
-        section.panel id="panel-errors" aria-label="Errors" {
-            h2 { "Errors" }
-            p.figure { b class=(tone) { (now) } " of requests" }
-            // One percent as the least height: a single failure should not look like an outage.
-            (chart(&lines, 0.01, percent, &format!("Share of failures over five minutes, now {now}")))
+impl<'a> Charts<'a> {
+    /// The charts of a series over a window.
+    pub(crate) fn new(
+        traffic: &'a Traffic,
+        in_flight: u64,
+        all: &Series,
+        window: Window,
+        marks: &'a [Mark],
+    ) -> Self {
+        let series = all.last(window.seconds(), SLOTS);
+        Self { traffic, in_flight, series, window, marks }
+    }
+
+    /// Requests per second.
+    pub(crate) fn rate(&self) -> Markup {
+        let now = number(self.traffic.requests_per_second);
+        let lines = [self.line("rate", |sample| sample.rate)];
+        let summary = format!("Requests per second over {}, now {now}", self.window.words());
+        html! {
+            section.panel id="panel-rate" aria-label="Requests" {
+                h2 { "Requests" }
+                p.figure { b { (now) } " per second" }
+                (chart("rate", &lines, &self.axis(), 1.0, number, &summary))
+            }
         }
     }
-}
 
-/// Percentiles of the time to answer.
-pub(crate) fn latency(traffic: &Traffic, history: &Series) -> Markup {
-    let lines = [
-        line("p50", history, |sample| sample.p50_ms),
-        line("p95", history, |sample| sample.p95_ms),
-        line("p99", history, |sample| sample.p99_ms),
-    ];
-    let values = [("p50", traffic.p50_ms), ("p95", traffic.p95_ms), ("p99", traffic.p99_ms)];
-    let summary = values.map(|(name, value)| format!("{name} {}", millis(value))).join(", ");
-    html! {
-        section.panel id="panel-latency" aria-label="Latency" {
-            h2 { "Latency" }
-            p.figure.three {
-                @for (name, value) in values {
-                    span {
-                        svg.key viewBox="0 0 16 4" aria-hidden="true" { path.line.(name) d="M1 2h14" {} }
-                        (name)
-                        b { (millis(value)) }
+    /// The share of failures.
+    pub(crate) fn errors(&self) -> Markup {
+        let now = percent(self.traffic.error_share);
+        let lines = [self.line("errors", |sample| sample.error_share)];
+        let tone = match self.traffic.error_share {
+            share if share > 0.0 => headline::error_tone(share),
+            _ => "calm",
+        };
+        let summary = format!("Share of failures over {}, now {now}", self.window.words());
+        html! {
+            section.panel id="panel-errors" aria-label="Errors" {
+                h2 { "Errors" }
+                p.figure { b class=(tone) { (now) } " of requests" }
+                // One percent as the least height: a single failure should not look like an outage.
+                (chart("error_share", &lines, &self.axis(), 0.01, percent, &summary))
+            }
+        }
+    }
+
+    /// Percentiles of the time to answer.
+    pub(crate) fn latency(&self) -> Markup {
+        let lines = [
+            self.line("p50", |sample| sample.p50_ms),
+            self.line("p95", |sample| sample.p95_ms),
+            self.line("p99", |sample| sample.p99_ms),
+        ];
+        let traffic = self.traffic;
+        let values = [("p50", traffic.p50_ms), ("p95", traffic.p95_ms), ("p99", traffic.p99_ms)];
+        let told = values.map(|(name, value)| format!("{name} {}", millis(value))).join(", ");
+        let summary = format!("Latency over {}, now {told}", self.window.words());
+        html! {
+            section.panel id="panel-latency" aria-label="Latency" {
+                h2 { "Latency" }
+                p.figure.three {
+                    @for (name, value) in values {
+                        span {
+                            svg.key viewBox="0 0 16 4" aria-hidden="true" { path.line.(name) d="M1 2h14" {} }
+                            (name)
+                            b { (millis(value)) }
+                        }
                     }
                 }
+                (chart("latency", &lines, &self.axis(), 1.0, |value| millis(Some(value)), &summary))
             }
-            (chart(&lines, 1.0, |value| millis(Some(value)), &format!("Latency over five minutes, now {summary}")))
         }
+    }
+
+    /// Requests that are being answered.
+    pub(crate) fn flight(&self) -> Markup {
+        let now = self.in_flight;
+        let lines = [self.line("flight", |sample| sample.in_flight)];
+        let summary = format!("Requests in flight over {}, now {now}", self.window.words());
+        html! {
+            section.panel id="panel-flight" aria-label="In flight" {
+                h2 { "In flight" }
+                p.figure { b { (now) } " requests" }
+                (chart("in_flight", &lines, &self.axis(), 2.0, number, &summary))
+            }
+        }
+    }
+
+    fn axis(&self) -> Axis<'_> {
+        let slots = self.window.seconds() / self.series.step.max(1);
+        Axis { window: self.window, slots, marks: self.marks }
+    }
+
+    fn line(&self, class: &'static str, value: fn(&Sample) -> f32) -> Line {
+        Line { class, values: self.series.values(value) }
     }
 }
 
-/// Requests that are being answered.
-pub(crate) fn in_flight(in_flight: u64, history: &Series) -> Markup {
-    let lines = [line("flight", history, |sample| sample.in_flight)];
+/// The way to the other window. Links, so that it works without JavaScript.
+pub(crate) fn windows(base: &str, chosen: Window) -> Markup {
     html! {
-        section.panel id="panel-flight" aria-label="In flight" {
-            h2 { "In flight" }
-            p.figure { b { (in_flight) } " requests" }
-            (chart(&lines, 2.0, number, &format!("Requests in flight over five minutes, now {in_flight}")))
+        nav.windows aria-label="Time shown" {
+            @for (window, text) in [(Window::Minutes, "5 minutes"), (Window::Hour, "1 hour")] {
+                a href={ (base) "?window=" (window.key()) } aria-current=[(window == chosen).then_some("true")] { (text) }
+            }
         }
     }
-}
-
-fn line(class: &'static str, history: &Series, value: fn(&Sample) -> f32) -> Line {
-    let known = |slot| Some(f64::from(value(slot))).filter(|value| !value.is_nan());
-    Line { class, values: history.slots.iter().map(known).collect() }
 }

@@ -6,8 +6,8 @@
 //! picture stays in the view, together with what went wrong.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -26,6 +26,8 @@ use crate::{
     intent::Book,
     metrics::Metrics,
     model::Event,
+    page::Looks,
+    probes::ProbeLog,
     replica::{Picture, Replica},
     resolve::{self, Endpoint},
     settings::TokenSource,
@@ -53,8 +55,9 @@ pub(crate) struct View {
     pub(crate) events_error: Option<String>,
     /// The last hour. Shared, not copied: a copy for each view would cost more than the views.
     history: Arc<Mutex<History>>,
-    /// The page's parts for visitors with controls and without, made when first asked for.
-    pub(crate) frames: [OnceLock<Arc<Frame>>; 2],
+    probes: Arc<Mutex<ProbeLog>>,
+    /// The moving parts of pages, made when first asked for.
+    pub(crate) frames: Mutex<HashMap<Looks, Arc<Frame>>>,
 }
 
 /// What went wrong with the newest round.
@@ -104,7 +107,8 @@ impl View {
             events: Vec::new(),
             events_error: None,
             history: Arc::default(),
-            frames: [OnceLock::new(), OnceLock::new()],
+            probes: Arc::default(),
+            frames: Mutex::default(),
         }
     }
 
@@ -127,6 +131,11 @@ impl View {
     /// The last hour, for as long as it is drawn.
     pub(crate) fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last probes, for as long as they are read.
+    pub(crate) fn probes(&self) -> MutexGuard<'_, ProbeLog> {
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The proxies that answer.
@@ -217,6 +226,7 @@ struct Poller {
     timeline: Timeline,
     book: Book,
     history: Arc<Mutex<History>>,
+    probes: Arc<Mutex<ProbeLog>>,
     picture: Option<Arc<Picture>>,
 }
 
@@ -230,6 +240,7 @@ impl Poller {
             timeline: Timeline::default(),
             book: Book::default(),
             history: Arc::default(),
+            probes: Arc::default(),
             picture: None,
         }
     }
@@ -335,6 +346,9 @@ impl Poller {
         }
         let now = self.start.elapsed().as_secs_f64();
         self.record(now, &answering);
+        if !said.is_empty() {
+            self.probes.lock().unwrap_or_else(PoisonError::into_inner).note(&said);
+        }
         if self.plan.carries {
             let orders = self.book.note(now, &said);
             carry::out(orders, &proxies, &self.plan.token, &self.plan.metrics, wake);
@@ -350,8 +364,9 @@ impl Poller {
             events: self.timeline.events.clone(),
             events_error,
             history: Arc::clone(&self.history),
+            probes: Arc::clone(&self.probes),
             proxies,
-            frames: [OnceLock::new(), OnceLock::new()],
+            frames: Mutex::default(),
         }
     }
 

@@ -13,37 +13,61 @@ use crate::{
     history::History,
     icons::icon,
     model::{Admin, Backend, Pool},
-    words::{Tone, count, number, percent, since},
+    overrides::intent,
+    sort::Sort,
+    words::{Tone, ago, count, number, percent, since},
 };
 
-/// Heading, and the class of the column's cells.
-const COLUMNS: [(&str, &str); 12] = [
-    ("Backend", "name"),
-    ("State", "state"),
-    ("Health", "health"),
-    ("Last probe", "probe"),
-    ("Requests/s", "rate"),
-    ("Share", "share"),
-    ("In flight", "num"),
-    ("Errors", "num errors"),
-    ("p50 ms", "num"),
-    ("p95 ms", "num"),
-    ("p99 ms", "num"),
-    ("Operator", "operator"),
+/// Heading, the class of the column's cells, and the name to sort by, if one may.
+const COLUMNS: [(&str, &str, &str); 12] = [
+    ("Backend", "name", "name"),
+    ("State", "state", "state"),
+    ("Health", "health", ""),
+    ("Last probe", "probe", ""),
+    ("Requests/s", "rate", "rate"),
+    ("Share", "share", ""),
+    ("In flight", "num", "flight"),
+    ("Errors", "num errors", "errors"),
+    ("p50 ms", "num", "p50"),
+    ("p95 ms", "num", "p95"),
+    ("p99 ms", "num p99", "p99"),
+    ("Operator", "operator", ""),
 ];
 
-/// The heading of a table.
-pub(crate) fn columns() -> Markup {
+/// From this many rows each has one line, and what is only decoration moves less often.
+const DENSE_FROM: usize = 21;
+/// Seconds between two drawings of a sparkline in a dense table; each row has its own turn.
+const DENSE_TURN: usize = 5;
+
+/// The heading of a table. Its links sort without JavaScript; the script sorts in place.
+pub(crate) fn columns(sort: Option<Sort>) -> Markup {
     // The roles are implied by the elements until the style sheet turns rows into cards.
     html! {
         thead role="rowgroup" {
             tr role="row" {
-                @for (name, class) in COLUMNS {
-                    th scope="col" role="columnheader" class=(class) { (name) }
+                @for (name, class, column) in COLUMNS {
+                    @let chosen = sort.filter(|sort| sort.column == column);
+                    @let order = chosen.map(|sort| if sort.down { "descending" } else { "ascending" });
+                    th scope="col" role="columnheader" class=(class) aria-sort=[order] {
+                        @if column.is_empty() { (name) }
+                        @else { a href={ "/?sort=" (Sort::next(sort, column)) } data-sort=(column) { (name) } }
+                    }
                 }
             }
         }
     }
+}
+
+/// The ids of a pool's rows in another order.
+pub(crate) fn order(pool: &Pool, sort: Sort) -> Vec<String> {
+    let mut backends: Vec<&Backend> = pool.backends.iter().collect();
+    backends.sort_by(|a, b| sort.compare(a, b));
+    backends.into_iter().map(|backend| row_id(pool, backend)).collect()
+}
+
+/// Hashes, because a backend's id may hold what an element's may not.
+fn row_id(pool: &Pool, backend: &Backend) -> String {
+    format!("b{}", hash(&[&pool.name, &backend.id]))
 }
 
 /// A pool's section.
@@ -54,19 +78,24 @@ pub(crate) fn pool(
     may_change: bool,
     several: bool,
 ) -> PoolPart {
-    // Hashes, because a backend's id may hold what an element's may not.
     let id = format!("p{}", hash(&[&pool.name]));
+    let dense = pool.backends.len() >= DENSE_FROM;
     let rows = pool
         .backends
         .iter()
-        .map(|backend| Row {
-            id: format!("b{}", hash(&[&pool.name, &backend.id])),
-            cells: cells(pool, backend, history, now, may_change),
+        .enumerate()
+        .map(|(index, backend)| {
+            let turn = if dense { history.turn(index, DENSE_TURN) } else { 0 };
+            let row = row_id(pool, backend);
+            Row {
+                cells: cells(pool, backend, history, (now, turn, dense, may_change), &row),
+                id: row,
+            }
         })
         .collect();
     let head_id = format!("{id}-head");
     let head = head(pool, &head_id, several).into_string();
-    PoolPart { id, head: (head_id, head), rows }
+    PoolPart { id, head: (head_id, head), rows, dense }
 }
 
 fn head(pool: &Pool, id: &str, several: bool) -> Markup {
@@ -103,7 +132,7 @@ fn short(text: &str) -> String {
     }
 }
 
-fn probing(pool: &Pool) -> String {
+pub(crate) fn probing(pool: &Pool) -> String {
     let probe = &pool.probe;
     let seconds = number(probe.interval_ms / 1_000.0);
     match (probe.kind.as_str(), &probe.path) {
@@ -118,23 +147,22 @@ fn cells(
     pool: &Pool,
     backend: &Backend,
     history: &History,
-    now: SystemTime,
-    may_change: bool,
+    (now, turn, dense, may_change): (SystemTime, usize, bool, bool),
+    row: &str,
 ) -> Vec<(String, String)> {
-    let row = format!("b{}", hash(&[&pool.name, &backend.id]));
     let traffic = &backend.traffic;
     let all = pool.traffic.requests_per_second;
     let share = if all > 0.0 { traffic.requests_per_second / all } else { 0.0 };
-    let recent = history.recent(&pool.name, &backend.id);
+    let recent = history.recent(&pool.name, &backend.id, turn);
     let idle = traffic.requests_per_second <= 0.0;
     let contents = [
-        name(backend),
+        name(pool, backend),
         state(backend),
         health(backend, now),
-        probe(backend, now),
+        probe(backend, now, dense),
         html! {
             span.value { (number(traffic.requests_per_second)) }
-            (sparkline(&recent.slots.iter().map(|slot| Some(f64::from(slot.rate)).filter(|rate| !rate.is_nan())).collect::<Vec<_>>()))
+            (sparkline("rate", &recent.values(|slot| slot.rate)))
         },
         html! { span.value { (percent((share * 100.0).round() / 100.0)) } (bar(share)) },
         html! { (backend.in_flight) },
@@ -147,14 +175,17 @@ fn cells(
         },
         milliseconds(traffic.p50_ms),
         milliseconds(traffic.p95_ms),
-        milliseconds(traffic.p99_ms),
+        html! {
+            (milliseconds(traffic.p99_ms))
+            (sparkline("p99", &recent.values(|slot| slot.p99_ms)))
+        },
         operator(pool, backend, now, may_change),
     ];
     contents
         .into_iter()
         .zip(COLUMNS)
         .enumerate()
-        .map(|(index, (content, (column, class)))| {
+        .map(|(index, (content, (column, class, _)))| {
             let id = format!("{row}-{index}");
             let html = html! {
                 @if index == 0 {
@@ -171,9 +202,9 @@ fn cells(
 /// Ids up to an IPv4 address with its port stay on one line; longer ones may break anywhere.
 const LONG: usize = "255.255.255.255:65535".len();
 
-fn name(backend: &Backend) -> Markup {
+fn name(pool: &Pool, backend: &Backend) -> Markup {
     html! {
-        span.mono.long[backend.id.len() > LONG] title=(backend.url) { (backend.id) }
+        a.mono.long[backend.id.len() > LONG] href=(path(&pool.name, &backend.id, None)) title=(backend.url) { (backend.id) }
         small { "weight " (backend.weight) }
     }
 }
@@ -182,9 +213,9 @@ fn state(backend: &Backend) -> Markup {
     if !backend.opinions.is_empty() {
         return disputed(backend);
     }
-    let (word, tone, shape) = backend.effective.show();
+    let (word, tone, shape) = backend.show();
     html! {
-        span.pill.(tone.class()) title=(backend.reasons.join("; ")) { (icon(shape)) (word) }
+        span.pill.(tone.class()) data-rank=(tone.rank()) title=(backend.reasons.join("; ")) { (icon(shape)) (word) }
     }
 }
 
@@ -194,7 +225,7 @@ fn disputed(backend: &Backend) -> Markup {
     let serving = backend.opinions.iter().filter(|one| one.serves()).count();
     let (tone, shape) = if serving > 0 { (Tone::Busy, "split") } else { (Tone::Bad, "cross") };
     html! {
-        span.pill.(tone.class()) { (icon(shape)) (serving) " of " (all) " serve" }
+        span.pill.(tone.class()) data-rank=(tone.rank()) { (icon(shape)) (serving) " of " (all) " serve" }
         @for one in backend.opinions.iter().filter(|one| !one.serves()) {
             small.opinion title=(one.reason) {
                 span.mono { (one.replica) } ": "
@@ -218,7 +249,7 @@ fn health(backend: &Backend, now: SystemTime) -> Markup {
     }
 }
 
-fn probe(backend: &Backend, now: SystemTime) -> Markup {
+fn probe(backend: &Backend, now: SystemTime, dense: bool) -> Markup {
     let Some(probe) = &backend.last_probe else {
         return html! { span.quiet { "–" } };
     };
@@ -228,10 +259,12 @@ fn probe(backend: &Backend, now: SystemTime) -> Markup {
         span {
             strong.(tone) { (icon(shape)) span.spoken { (word) } }
             @if let (Some(since), Some(at)) = (since(probe.at.as_deref(), now), &probe.at) {
-                " " time.quiet datetime=(at) title={ (at) ", " (probe.streak) " in a row" } { (ago(&since)) }
+                // Of hundreds, an age that counts the seconds would be most of what is sent.
+                @let since = if dense && since.ends_with(" s") { "0 s".to_owned() } else { since };
+                " " time.quiet datetime=[(!dense).then_some(at)] title=[(!dense).then(|| format!("{at}, {} in a row", probe.streak))] { (ago(&since)) }
             }
         }
-        small title=(probe.detail) { (probe.detail) }
+        @if !dense { small title=(probe.detail) { (probe.detail) } }
     }
 }
 
@@ -246,7 +279,7 @@ fn milliseconds(value: Option<f64>) -> Markup {
 
 /// The controls, which also show the operator's present intent. They are one small form that
 /// leads to the question "sure?": with JavaScript a dialog, without it a page.
-fn operator(pool: &Pool, backend: &Backend, now: SystemTime, may_change: bool) -> Markup {
+pub(crate) fn controls(pool: &Pool, backend: &Backend, may_change: bool) -> Markup {
     let action = path(&pool.name, &backend.id, Some("change"));
     html! {
         form.controls method="get" action=(action) aria-label={ "Change " (backend.id) }
@@ -256,6 +289,12 @@ fn operator(pool: &Pool, backend: &Backend, now: SystemTime, may_change: bool) -
                     aria-pressed=(if backend.admin == state { "true" } else { "false" }) { (state.word()) }
             }
         }
+    }
+}
+
+fn operator(pool: &Pool, backend: &Backend, now: SystemTime, may_change: bool) -> Markup {
+    html! {
+        (controls(pool, backend, may_change))
         small {
             @if !may_change {
                 a href="/login" { "Sign in to change" }
@@ -264,24 +303,6 @@ fn operator(pool: &Pool, backend: &Backend, now: SystemTime, may_change: bool) -
             @if backend.admin != Admin::Ready { (intent(backend, now)) }
         }
     }
-}
-
-/// Who wanted it, since when, why, and until when.
-fn intent(backend: &Backend, now: SystemTime) -> Markup {
-    html! {
-        @if let (Some(since), Some(at)) = (since(backend.admin_since.as_deref(), now), &backend.admin_since) {
-            time datetime=(at) title=(at) { (ago(&since)) }
-        }
-        @if let Some(actor) = &backend.admin_actor { " by " (actor) }
-        @if let Some(reason) = &backend.admin_reason { ": " q { (reason) } }
-        @if let Some(until) = &backend.admin_expires_at {
-            " until " time datetime=(until) title=(until) { (crate::words::clock(until)) " UTC" }
-        }
-    }
-}
-
-fn ago(since: &str) -> String {
-    if since == "0 s" { "just now".to_owned() } else { format!("{since} ago") }
 }
 
 /// The path of a backend on this page's server, with what ids may contain encoded.

@@ -55,6 +55,11 @@ pub(crate) fn since(time: Option<&str>, now: SystemTime) -> Option<String> {
     Some(span(now.duration_since(time).unwrap_or_default()))
 }
 
+/// How long ago, as people say it.
+pub(crate) fn ago(since: &str) -> String {
+    if since == "0 s" { "just now".to_owned() } else { format!("{since} ago") }
+}
+
 /// The time of day of an RFC 3339 timestamp, UTC, as far as it is one.
 pub(crate) fn clock(time: &str) -> &str {
     time.get(11..19).unwrap_or(time)
@@ -91,6 +96,31 @@ impl Tone {
     }
 }
 
+impl Tone {
+    /// How much it wants attention, for sorting.
+    pub(crate) fn rank(self) -> u8 {
+        match self {
+            Self::Good => 0,
+            Self::Idle => 1,
+            Self::Busy => 2,
+            Self::Bad => 3,
+        }
+    }
+}
+
+impl Backend {
+    /// The word, the tone and the icon of all that is known of it.
+    pub(crate) fn show(&self) -> (&'static str, Tone, &'static str) {
+        if !self.opinions.is_empty() && self.serves() {
+            return ("Disputed", Tone::Busy, "split");
+        }
+        if self.is_degraded() {
+            return Effective::Degraded.show();
+        }
+        self.effective.show()
+    }
+}
+
 impl Effective {
     /// The word, the tone, and the id of the icon.
     pub(crate) fn show(self) -> (&'static str, Tone, &'static str) {
@@ -109,6 +139,11 @@ impl Effective {
 }
 
 impl Health {
+    /// Whether it would take traffic.
+    pub(crate) fn is_well(self) -> bool {
+        matches!(self, Self::Up | Self::Degraded)
+    }
+
     /// The word, the tone, and the id of the icon.
     pub(crate) fn show(self) -> (&'static str, Tone, &'static str) {
         match self {
@@ -156,6 +191,12 @@ impl Admin {
 
 /// What is wrong with a backend that does not serve, as the end of a sentence.
 pub(crate) fn predicate(backend: &Backend) -> &'static str {
+    if !backend.opinions.is_empty() && backend.serves() {
+        return "serves on some proxies only";
+    }
+    if backend.is_degraded() {
+        return "is degraded";
+    }
     match backend.effective {
         Effective::Serving => "serves",
         Effective::Degraded => "is degraded",

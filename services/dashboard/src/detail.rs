@@ -1,0 +1,255 @@
+//! One backend: what it is, what it did in the last hour, what was probed, and the controls with
+//! what they would do.
+
+use std::{net::SocketAddr, time::SystemTime};
+
+use axum::{
+    extract::{ConnectInfo, Path, Query, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use crate::{
+    App,
+    charts::Window,
+    events,
+    frame::Frame,
+    headline,
+    icons::icon,
+    model::{Admin, Backend, Pool},
+    overrides,
+    page::{self, Looks, Subject},
+    panels::{self, Charts},
+    poll::View,
+    predict,
+    probes::Seen,
+    table,
+    words::{ago, count, percent, plain, since},
+};
+
+/// What the address says.
+#[derive(Default, Deserialize)]
+pub(crate) struct DetailQuery {
+    window: Option<String>,
+    result: Option<String>,
+}
+
+/// The address of a backend's page.
+pub(crate) fn path(pool: &str, id: &str) -> String {
+    table::path(pool, id, None)
+}
+
+/// `GET /backends/{pool}/{id}`
+pub(crate) async fn show(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path((pool, id)): Path<(String, String)>,
+    Query(query): Query<DetailQuery>,
+    headers: HeaderMap,
+) -> Response {
+    let view = app.views.newest();
+    let known = view.picture.as_ref().and_then(|picture| picture.answer.backend(&pool, &id));
+    if known.is_none() {
+        let sentence = format!("There is no backend {id} in the pool {pool} (any more).");
+        return page::sorry(StatusCode::NOT_FOUND, &sentence);
+    }
+    let visitor = app.visitor(peer, &headers);
+    let looks = Looks {
+        subject: Subject::Backend(pool, id),
+        window: Window::parse(query.window.as_deref()),
+        may_change: visitor.may_change,
+    };
+    let frame = page::frame(&view, &app.url, &looks);
+    let flash = query.result.and_then(|result| app.flashes.find(&result));
+    page::backend_page(&frame, &looks, visitor, flash.as_ref()).into_response()
+}
+
+/// The moving parts of a backend's page.
+pub(crate) fn frame(view: &View, looks: &Looks, pool_name: &str, id: &str) -> Frame {
+    let picture = view.picture.as_ref();
+    let found = picture.and_then(|picture| {
+        let pool = picture.answer.pools.iter().find(|pool| pool.name == pool_name)?;
+        Some((pool, picture.answer.backend(pool_name, id)?))
+    });
+    let part = |id, markup: Markup| (id, markup.into_string());
+    let stale = view.trouble.is_some();
+    let freshness = html! { div id="freshness" hidden data-stale=(stale) data-total="1" {} };
+    let notice = part("notice", headline::notice(view));
+    let Some((pool, backend)) = found else {
+        let gone = html! { h1 id="headline" class="idle" data-title="gone · Evenkeel" { span.badge { (icon("cross")) } span { (id) " has left its pool" } } };
+        return Frame {
+            parts: vec![part("headline", gone), notice, part("freshness", freshness)],
+            pools: Vec::new(),
+        };
+    };
+    let marks = events::marks(view, Some(id));
+    let history = view.history();
+    let window = history.backend_window(pool_name, id, looks.window);
+    let charts = Charts::new(&backend.traffic, backend.in_flight, &window, looks.window, &marks);
+    Frame {
+        parts: vec![
+            part("headline", title(backend)),
+            part("subline", subline(pool, backend)),
+            notice,
+            part("freshness", freshness),
+            part("controls", controls(pool, backend, view.now(), looks.may_change)),
+            part("panel-rate", charts.rate()),
+            part("panel-errors", charts.errors()),
+            part("panel-latency", charts.latency()),
+            part("panel-flight", charts.flight()),
+            part("facts", facts(view, pool, backend)),
+            part("opinions", opinions(backend)),
+            part(
+                "probes",
+                probes(&view.probes().of(pool_name, id), view.now(), view.proxies.len() > 1),
+            ),
+            part("events", events::list(view, Some(id))),
+        ],
+        pools: Vec::new(),
+    }
+}
+
+fn title(backend: &Backend) -> Markup {
+    let (word, tone, shape) = backend.show();
+    let tab = format!("{word} · {}", backend.id);
+    html! {
+        h1 id="headline" class=(tone.class()) data-title=(tab) {
+            span.badge { (icon(shape)) }
+            span { span.mono { (backend.id) } " " (crate::words::predicate(backend)) }
+        }
+    }
+}
+
+fn subline(pool: &Pool, backend: &Backend) -> Markup {
+    let all = pool.traffic.requests_per_second;
+    let share = if all > 0.0 { backend.traffic.requests_per_second / all } else { 0.0 };
+    html! {
+        p id="subline" {
+            span { "pool " (pool.name) ", " (plain(&pool.policy)) }
+            span { (percent((share * 100.0).round() / 100.0)) " of the requests" }
+            @if !backend.reasons.is_empty() { span { (backend.reasons.join("; ")) } }
+        }
+    }
+}
+
+/// The controls, each with what it would do.
+fn controls(pool: &Pool, backend: &Backend, now: SystemTime, may_change: bool) -> Markup {
+    html! {
+        section.controls-box id="controls" aria-label="Controls" {
+            h2 { "Operator" }
+            (table::controls(pool, backend, may_change))
+            dl.predictions {
+                @for state in [Admin::Ready, Admin::Drain, Admin::Maint] {
+                    @if backend.admin != state {
+                        dt { (state.word()) }
+                        dd { (predict::change(pool, backend, state)) }
+                    }
+                }
+            }
+            @if backend.admin != Admin::Ready { p.quiet { (overrides::intent(backend, now)) } }
+            @if !may_change { p { a href="/login" { "Sign in to change" } } }
+        }
+    }
+}
+
+fn facts(view: &View, pool: &Pool, backend: &Backend) -> Markup {
+    let now = view.now();
+    let (health, tone, shape) = backend.health.show();
+    let traffic = &backend.traffic;
+    let rows: [(&str, Markup); 8] = [
+        (
+            "Health",
+            html! {
+                strong.(tone.class()) { (icon(shape)) " " (health) }
+                @if let Some(since) = since(backend.health_since.as_deref(), now) { " for " (since) }
+                @if !backend.health_reason.is_empty() { ": " (backend.health_reason) }
+            },
+        ),
+        (
+            "Intent",
+            html! { (backend.admin.word()) @if backend.admin != Admin::Ready { ", " (overrides::intent(backend, now)) } },
+        ),
+        ("URL", html! { span.mono { (backend.url) } }),
+        (
+            "Addresses",
+            html! { span.mono { @if backend.addresses.is_empty() { "–" } @else { (backend.addresses.join(", ")) } } },
+        ),
+        (
+            "Weight",
+            html! { (backend.weight) @if let Some(until) = &backend.weight_expires_at { ", until " (crate::words::clock(until)) " UTC" } },
+        ),
+        (
+            "Requests",
+            html! { (traffic.requests_total) " since the start, " (traffic.failures_total) " failed" },
+        ),
+        ("Probes", html! { (table::probing(pool)) }),
+        ("Found by", html! { span.mono { (pool.source.text) } }),
+    ];
+    html! {
+        dl.facts id="facts" { @for (name, value) in rows { dt { (name) } dd { (value) } } }
+    }
+}
+
+fn opinions(backend: &Backend) -> Markup {
+    html! {
+        div id="opinions" {
+            @if !backend.opinions.is_empty() {
+                section.card aria-label="What each proxy says" {
+                    h2 { "Proxies disagree" }
+                    ul.log {
+                        @for one in &backend.opinions {
+                            @let (word, tone, shape) = one.effective.show();
+                            li {
+                                span.mono { (one.replica) }
+                                @if one.known { strong.(tone.class()) { (icon(shape)) " " (word) } } @else { strong.idle { "Unknown there" } }
+                                span { (one.reason) @if one.admin != backend.admin { " (its intent is " (one.admin.word().to_lowercase()) ")" } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn probes(all: &[Seen], now: SystemTime, several: bool) -> Markup {
+    html! {
+        section.card id="probes" aria-label="Probes" {
+            header { h2 { "Probes" } p.meta { span { (count(all.len(), "probe")) " seen, newest first" } } }
+            @if all.is_empty() { p.empty { "No probe has been seen yet." } } @else {
+                ol.log tabindex="0" aria-label="Probes, newest first" {
+                    @for seen in all {
+                        @let probe = &seen.probe;
+                        @let (word, tone, shape) = if probe.passed { ("passed", "good", "check") } else { ("failed", "bad", "cross") };
+                        li {
+                            @if let Some(at) = &probe.at { time datetime=(at) title=(since(Some(at), now).map(|since| ago(&since)).unwrap_or_default()) { (crate::words::clock(at)) } }
+                            strong.(tone) { (icon(shape)) " " (word) }
+                            span { (probe.detail)
+                                @if several { span.quiet { " · by " (seen.proxy) } } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The parts of the page around the moving ones.
+pub(crate) fn body(frame: &Frame, looks: &Looks, base: &str) -> Markup {
+    html! {
+        p.crumbs { a href="/" { "← All backends" } }
+        div.hero { div role="status" aria-live="polite" { (frame.part("headline")) } (frame.part("subline")) }
+        (frame.part("notice"))
+        (frame.part("freshness"))
+        div.columns { (frame.part("controls")) section.card aria-label="Facts" { h2 { "Facts" } (frame.part("facts")) } }
+        (panels::windows(base, looks.window))
+        (page::panel_row(frame))
+        (frame.part("opinions"))
+        div.columns {
+            (frame.part("probes"))
+            section.events aria-label="Events" { header { h2 { "Events" } p.meta { span { "times in UTC" } } } (frame.part("events")) }
+        }
+    }
+}

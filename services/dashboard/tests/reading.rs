@@ -1,0 +1,109 @@
+//! What the pages tell beyond the rows: one backend, overrides, order, series, a request to try.
+
+mod support;
+
+use axum::{Router, http::HeaderMap, routing::get};
+use serde_json::{Value, json};
+use support::{Dashboard, FakeAdmin, backend, event, pools};
+
+fn three() -> Value {
+    let mut all: Vec<Value> = ["a:1", "b:1", "c:1"].map(backend).into();
+    for (index, one) in all.iter_mut().enumerate() {
+        one["traffic"]["requests_per_second"] = json!([5.0, 90.0, 20.0][index]);
+    }
+    (all[2]["admin"], all[2]["effective"]) = (json!("drain"), json!("drained"));
+    (all[2]["admin_reason"], all[2]["admin_actor"]) = (json!("kernel update"), json!("ann"));
+    all[2]["admin_expires_at"] = json!("2026-11-23T16:00:12.000Z");
+    pools(&all)
+}
+
+#[tokio::test]
+async fn a_backend_has_a_page_with_its_probes_events_and_what_a_change_would_do() {
+    let admin = FakeAdmin::start(three());
+    admin.with(|world| {
+        let mut own = event(1, "it came up");
+        own["backend"] = json!("a:1");
+        world.events = vec![own, event(2, "somebody else")];
+    });
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let page =
+        dashboard.text_with("/backends/default/a:1", |text| text.contains("it came up")).await;
+    assert!(page.contains("connected in 0.3 ms") && !page.contains("somebody else"), "{page}");
+    assert!(page.contains("Then 1 of 3 serve; its 5/s go to them"), "{page}");
+    assert!(
+        page.contains("data-feed=\"/live?window=minutes&amp;pool=default&amp;id=a%3A1\""),
+        "{page}"
+    );
+    let effect = dashboard.text("/backends/default/a:1/effect?state=drain").await;
+    assert!(effect.contains("Then 1 of 3 serve"), "{effect}");
+    assert_eq!(dashboard.get("/backends/default/nobody").await.status(), 404);
+}
+
+#[tokio::test]
+async fn an_override_is_shown_with_reason_actor_and_end() {
+    let admin = FakeAdmin::start(three());
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let page = dashboard.text("/").await;
+    let told = page.split("id=\"overrides\"").nth(1).unwrap().split("</div>").next().unwrap();
+    for part in ["1 override", "c:1", "by ann", "kernel update", "16:00:12 UTC", ", in 59 min"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn rows_can_be_put_in_order_without_a_script() {
+    let admin = FakeAdmin::start(three());
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    for (query, order) in [
+        ("", ["a:1", "b:1", "c:1"]),
+        ("?sort=rate", ["b:1", "c:1", "a:1"]),
+        ("?sort=rate-turned", ["a:1", "c:1", "b:1"]),
+        ("?sort=state", ["c:1", "a:1", "b:1"]),
+        ("?sort=nonsense", ["a:1", "b:1", "c:1"]),
+    ] {
+        let page = dashboard.text(&format!("/{query}")).await;
+        let body = page.split("<tbody").nth(1).unwrap();
+        let places = order.map(|id| body.find(&format!(">{id}</a>")).unwrap());
+        assert!(places.is_sorted(), "{query}: {places:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_hour_can_be_had_as_one_file_and_as_series() {
+    let admin = FakeAdmin::start(three());
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let answer = dashboard.get("/api/export").await;
+    let name = answer.headers()["content-disposition"].to_str().unwrap().to_owned();
+    assert!(name.starts_with("attachment; filename=\"evenkeel-2"), "{name}");
+    let file: Value = answer.json().await.unwrap();
+    assert_eq!(file["format"], "evenkeel-hour-1");
+    assert_eq!(file["backends"].as_array().unwrap().len(), 3);
+    assert!(file["totals"]["in_flight"].as_array().unwrap().iter().any(|slot| slot == 9.0));
+    let series = dashboard.text("/api/series?window=hour&pool=default&id=b:1").await;
+    let series: Value = serde_json::from_str(&series).unwrap();
+    assert_eq!(series["step_seconds"], 10);
+}
+
+#[tokio::test]
+async fn a_request_to_try_tells_who_answered_and_goes_nowhere_else() {
+    let answer = |headers: HeaderMap| async move {
+        assert!(!headers.contains_key("cookie"), "the visitor's cookies stay here");
+        ([("x-served-by", "server-7")], "<b>hello</b>")
+    };
+    let balancer = FakeAdmin::other(Router::new().route("/echo", get(answer)));
+    let admin = FakeAdmin::start(three());
+    let url = balancer.url();
+    let dashboard =
+        Dashboard::start(&admin.url(), &[("LOAD_BALANCER_URL", url.as_str())]).ready().await;
+    let page = dashboard.post("/try", &[("path", "/echo"), ("method", "GET")], &[]).await;
+    let page = page.text().await.unwrap();
+    assert!(page.contains("200 OK") && page.contains("server-7"), "{page}");
+    assert!(page.contains("&lt;b&gt;hello&lt;/b&gt;"), "an answer is only text");
+    for (form, more, status) in [
+        ([("path", "//evil"), ("method", "GET")], [("x-a", "b")], 400),
+        ([("path", "/"), ("method", "DELETE")], [("x-a", "b")], 400),
+        ([("path", "/"), ("method", "GET")], [("origin", "http://evil.example")], 403),
+    ] {
+        assert_eq!(dashboard.post("/try", &form, &more).await.status(), status, "{form:?}");
+    }
+}
