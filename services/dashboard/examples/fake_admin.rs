@@ -5,7 +5,9 @@
 //! ```
 //!
 //! serves that many lively backends on 127.0.0.1:9901 and takes changes; with `--troubled`, some
-//! backends fail and one is drained from the start.
+//! backends fail, are degraded or ejected, and some are drained from the start. FAKE_ADMIN_PORT,
+//! FAKE_ADMIN_NAME and FAKE_ADMIN_DOWN (the number of a backend that it cannot reach) make several
+//! of them a fleet.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -25,8 +27,12 @@ struct Backend {
     admin: String,
     admin_at: SystemTime,
     reason: Option<String>,
+    expires: Option<SystemTime>,
     actor: Option<String>,
     up: bool,
+    /// Serves, but not well.
+    odd: bool,
+    ejected: bool,
     health_at: SystemTime,
     requests: f64,
     failures: f64,
@@ -81,6 +87,7 @@ impl World {
     fn new(count: usize, troubled: bool) -> Self {
         let now = SystemTime::now();
         let started = now - Duration::from_secs(1_260);
+        let unreachable = std::env::var("FAKE_ADMIN_DOWN").ok().and_then(|text| text.parse().ok());
         let backend = |index: usize| {
             let id = if count <= 10 {
                 format!("127.0.0.1:{}", 8081 + index)
@@ -92,9 +99,12 @@ impl World {
                 id,
                 admin: if drained { "drain" } else { "ready" }.to_owned(),
                 admin_at: now - Duration::from_secs(200),
+                expires: None,
                 reason: drained.then(|| "kernel update".to_owned()),
                 actor: drained.then(|| "dashboard, on this machine".to_owned()),
-                up: !(troubled && index % 17 == 2),
+                up: !(troubled && index % 17 == 2) && unreachable != Some(index),
+                odd: troubled && index % 29 == 5,
+                ejected: troubled && index % 41 == 7,
                 health_at: now - Duration::from_secs(1_250 - index as u64 % 900),
                 requests: 0.0,
                 failures: 0.0,
@@ -133,7 +143,7 @@ impl World {
 
     fn tick(&mut self, seconds: f64) {
         let t = self.clock.elapsed().as_secs_f64();
-        let takes = |backend: &Backend| backend.up && backend.admin == "ready";
+        let takes = |backend: &Backend| backend.up && !backend.ejected && backend.admin == "ready";
         let serving = self.backends.iter().filter(|backend| takes(backend)).count().max(1);
         let all =
             420.0 + 130.0 * (t / 19.0).sin() + 60.0 * (t / 4.1).sin() + 25.0 * (t * 2.3).sin();
@@ -164,7 +174,7 @@ impl World {
         let uptime = self.started.elapsed().unwrap_or_default().as_secs_f64();
         let p50 = 1.8 + 0.3 * (t / 7.0).sin();
         json!({
-            "proxy": {"name": "edge-1", "version": "0.1.0", "started_at": time(self.started),
+            "proxy": {"name": std::env::var("FAKE_ADMIN_NAME").unwrap_or_else(|_| "edge-1".to_owned()), "version": "0.1.0", "started_at": time(self.started),
                 "uptime_seconds": uptime, "ready": true, "not_ready_reasons": [],
                 "stopping": false, "workers": 2},
             "pools": [{
@@ -196,8 +206,15 @@ impl Backend {
             ("maint", _) => "maint",
             ("drain", _) if in_flight > 0 => "draining",
             ("drain", _) => "drained",
+            (_, true) if self.ejected => "ejected",
             (_, true) => "serving",
             (_, false) => "down",
+        };
+        let health = match (self.up, self.ejected, self.odd) {
+            (false, ..) => "down",
+            (_, true, _) => "ejected",
+            (.., true) => "degraded",
+            _ => "up",
         };
         let detail = if self.up { "200 OK in 0.4 ms" } else { "connection refused" };
         let probed = SystemTime::now() - Duration::from_millis((t * 1000.0) as u64 % 2000);
@@ -205,8 +222,8 @@ impl Backend {
         json!({
             "id": self.id, "url": format!("http://{}", self.id), "weight": 1, "generation": 1,
             "admin": self.admin, "admin_since": time(self.admin_at), "admin_reason": self.reason,
-            "admin_actor": self.actor, "admin_expires_at": null,
-            "health": if self.up { "up" } else { "down" }, "health_since": time(self.health_at),
+            "admin_actor": self.actor, "admin_expires_at": self.expires.map(time),
+            "health": health, "health_since": time(self.health_at),
             "health_reason": if self.up { "passes its probes" } else { "connection refused, 3 probes in a row" },
             "effective": effective, "eligible": effective == "serving", "reasons": [],
             "last_probe": {"at": time(probed), "passed": self.up, "detail": detail,
@@ -256,6 +273,10 @@ async fn change(
     backend.admin = state;
     backend.admin_at = SystemTime::now();
     backend.reason = change["reason"].as_str().map(str::to_owned);
+    backend.expires = change["ttl"]
+        .as_str()
+        .and_then(|text| humantime::parse_duration(text).ok())
+        .map(|ttl| SystemTime::now() + ttl);
     backend.actor.clone_from(&actor);
     let message = format!("set to {}", backend.admin);
     world.tell("admin", Some(&id), &message, actor.as_deref());

@@ -68,6 +68,11 @@ impl Frame {
         PreEscaped(part.map(|(_, html)| html.clone()).unwrap_or_default())
     }
 
+    /// Rows of all tables.
+    pub(crate) fn rows(&self) -> usize {
+        self.pools.iter().map(|pool| pool.rows.len()).sum()
+    }
+
     /// The element that holds all pools.
     pub(crate) fn pools(&self) -> Markup {
         self.pools_sorted(None, &[])

@@ -125,6 +125,24 @@ pub(crate) struct History {
 }
 
 impl History {
+    /// What was saved.
+    pub(crate) fn saved(
+        totals: Series,
+        backends: impl Iterator<Item = ((String, String), Series)>,
+    ) -> Self {
+        let mut history = Self { newest_unix: totals.newest, ..Self::default() };
+        totals.slots.into_iter().for_each(|slot| push(&mut history.totals, slot, HOUR));
+        for (key, series) in backends {
+            let mut backend = Backend::default();
+            for slot in series.slots {
+                (0..STEP).for_each(|_| push(&mut backend.recent, slot, SPARK_SECONDS));
+                push(&mut backend.hour, slot, HOUR / STEP);
+            }
+            history.backends.insert(key, backend);
+        }
+        history
+    }
+
     /// Notes what was said, `now` seconds after an arbitrary start and `unix` after 1970; `merged`
     /// is all of it as one picture, `None` if nobody answered.
     pub(crate) fn record(

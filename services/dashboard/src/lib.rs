@@ -45,6 +45,7 @@ mod live;
 mod map;
 mod metrics;
 mod model;
+mod open;
 mod overrides;
 mod page;
 mod panels;
@@ -61,6 +62,7 @@ mod sign_in;
 mod sort;
 mod table;
 mod tell;
+mod text;
 mod timeline;
 mod try_it;
 mod words;
@@ -80,6 +82,7 @@ struct App {
     load_balancer: Url,
     try_client: reqwest::Client,
     try_permit: Arc<Semaphore>,
+    open_permit: Arc<Semaphore>,
     gate: Arc<permit::Gate>,
     views: poll::Views,
     flashes: Arc<flash::Flashes>,
@@ -105,6 +108,7 @@ pub async fn run(
         load_balancer: settings.load_balancer_url.clone(),
         try_client: try_it::client().map_err(std::io::Error::other)?,
         try_permit: Arc::new(Semaphore::new(1)),
+        open_permit: Arc::new(Semaphore::new(1)),
         gate: Arc::new(permit::Gate::new(settings.token.clone(), trusted(&settings))),
         views,
         flashes: Arc::default(),
@@ -121,6 +125,17 @@ pub async fn run(
     let router = router(app).merge(observe::routes(registry, shutdown.clone(), ready));
     let router = router.layer(middleware::from_fn(protect));
     serve::serve(listener, router, shutdown, settings.stop).await
+}
+
+/// Shows the table of backends on standard output until a stop; once if it is no terminal. Nothing
+/// is served and nothing is changed.
+///
+/// # Errors
+/// No proxy answers, or standard output is gone.
+pub async fn text(settings: Settings, shutdown: Shutdown) -> std::io::Result<()> {
+    let metrics = metrics::Metrics::new(&chassis::metrics::registry("dashboard"));
+    let views = watch(&settings, &metrics, false, shutdown.clone())?;
+    text::run(views, shutdown).await
 }
 
 /// Starts asking the proxies.
@@ -170,6 +185,10 @@ fn router(app: App) -> Router {
         .route("/live", get(live::feed))
         .route("/api/state", get(state))
         .route("/api/export", get(export::file))
+        .route(
+            "/open",
+            get(open::show).post(open::open).layer(DefaultBodyLimit::max(open::FILE_MOST)),
+        )
         .route("/login", get(sign_in::show).post(sign_in::sign_in))
         .route("/logout", post(sign_in::sign_out))
         .route("/backends/{pool}/{id}", get(detail::show).post(change::change))

@@ -17,7 +17,10 @@ use futures_util::stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use prometheus::IntGauge;
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::Instant,
+};
 
 use crate::{
     App,
@@ -29,6 +32,11 @@ use crate::{
 
 /// Pages fed at the same time. A hidden tab disconnects, so these are pages that are looked at.
 pub(crate) const CLIENTS_MOST: usize = 100;
+/// Between two updates of a page with hundreds of rows: once a second is what one can read.
+const PACE: Duration = Duration::from_secs(1);
+/// Rows from which it counts.
+const ROWS_MANY: usize = 200;
+
 /// Below the 60 s after which common proxies close a silent connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -71,6 +79,7 @@ pub(crate) async fn feed(
         views: app.views.subscribe(),
         shutdown: app.shutdown.clone(),
         has: None,
+        sent: Instant::now(),
         _counted: Counted::new(app.metrics.live_clients.clone(), permit),
     };
     let events = stream::unfold(client, |mut client| async move {
@@ -90,6 +99,8 @@ struct Client {
     shutdown: Shutdown,
     /// What the page shows.
     has: Option<Arc<Frame>>,
+    /// When it was sent something.
+    sent: Instant,
     _counted: Counted,
 }
 
@@ -97,6 +108,12 @@ impl Client {
     /// The next difference; the end of the feed at a stop.
     async fn next(&mut self) -> Option<Event> {
         loop {
+            if self.has.as_ref().is_some_and(|frame| frame.rows() >= ROWS_MANY) {
+                tokio::select! {
+                    () = tokio::time::sleep_until(self.sent + PACE) => {}
+                    _ = self.shutdown.requested() => return None,
+                }
+            }
             let view = Arc::clone(&self.views.borrow_and_update());
             let frame = page::frame(&view, &self.url, &self.looks);
             let event = frame
@@ -104,6 +121,7 @@ impl Client {
                 .and_then(|patch| Event::default().event("patch").json_data(patch).ok());
             self.has = Some(frame);
             if event.is_some() {
+                self.sent = Instant::now();
                 return event;
             }
             tokio::select! {

@@ -3,7 +3,7 @@
 use std::{error::Error, process::ExitCode};
 
 use chassis::{command, net, settings::Settings as _, shutdown};
-use evenkeel_dashboard::{Settings, run};
+use evenkeel_dashboard::{Settings, run, text};
 
 fn main() -> ExitCode {
     // Before any runtime exists: `healthcheck` brings its own.
@@ -14,6 +14,16 @@ fn main() -> ExitCode {
 }
 
 fn start(settings: Settings) -> Result<(), Box<dyn Error>> {
+    if settings.text {
+        // Asking a few proxies needs no more than this thread.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (trigger, shutdown) = shutdown::channel();
+        runtime.block_on(async {
+            tokio::spawn(trigger.on_signals());
+            text(settings, shutdown).await
+        })?;
+        return Ok(());
+    }
     let listener = net::bind("DASHBOARD_PORT", settings.bind, settings.port)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (trigger, shutdown) = shutdown::channel();

@@ -164,6 +164,30 @@ pub(crate) fn main_page(
     shell("Evenkeel", reload(), body, Some(visitor), flash)
 }
 
+/// The main page of a file: nothing on it is live or can be changed.
+pub(crate) fn saved_page(frame: &Frame, at: &str) -> Markup {
+    let body = html! {
+        main id="main" tabindex="-1" {
+            div.hero { (frame.part("headline")) (frame.part("subline")) }
+            div id="notice" {
+                div.banner.busy {
+                    (crate::icons::icon("clock"))
+                    p { "This is from a file that was saved at " time datetime=(at) { (at) } ". Nothing on it is live, and nothing can be changed. " a href="/" { "Back to what is now" } }
+                }
+            }
+            (frame.part("overrides"))
+            section.traffic aria-label="Traffic" { (frame.part("map")) (frame.part("map-tiles")) }
+            (panel_row(frame))
+            (frame.pools())
+            section.events aria-label="Events" {
+                header { h2 { "Events" } p.meta { span { "times in UTC" } } }
+                (frame.part("events"))
+            }
+        }
+    };
+    shell("A saved hour · Evenkeel", html! {}, body, None, None)
+}
+
 /// The page of one backend.
 pub(crate) fn backend_page(
     frame: &Frame,
@@ -300,7 +324,7 @@ fn shell(
                     }
                 }
                 (body)
-                footer { "Evenkeel " (env!("CARGO_PKG_VERSION")) " · " a href="/api/state" { "this page as JSON" } " · " a href="/api/export" download { "the hour as a file" } " · " a href="/metrics" { "metrics" } }
+                footer { "Evenkeel " (env!("CARGO_PKG_VERSION")) " · " a href="/api/state" { "this page as JSON" } " · " a href="/api/export" download { "the hour as a file" } " · " a href="/open" { "open such a file" } " · " a href="/metrics" { "metrics" } }
             }
         }
     }

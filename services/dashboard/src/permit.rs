@@ -117,6 +117,12 @@ impl Gate {
         self.standing(peer, headers)
     }
 
+    /// Whether a form was sent from our own page, by anybody.
+    pub(crate) fn check_page(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        Self::check_site(headers)?;
+        Self::check_browser(headers)
+    }
+
     /// Opens a session for whoever shows the token on our own form.
     pub(crate) fn sign_in(
         &self,

@@ -112,6 +112,12 @@ impl View {
         }
     }
 
+    /// A view of what was saved.
+    pub(crate) fn saved(answer: crate::model::Answer, events: Vec<Seen>, history: History) -> Self {
+        let picture = Some(Arc::new(Picture { answer, at: Instant::now() }));
+        Self { picture, events, history: Arc::new(Mutex::new(history)), ..Self::new() }
+    }
+
     /// How old the picture is.
     pub(crate) fn age(&self) -> Duration {
         self.picture

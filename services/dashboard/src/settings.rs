@@ -42,6 +42,8 @@ pub struct Settings {
     pub trusted_clients: Vec<IpNet>,
     /// Whether the default gateway of this container is such a client too.
     pub trust_gateway: bool,
+    /// Show the table in this terminal instead of serving the page.
+    pub text: bool,
     /// How to stop.
     pub stop: StopPlan,
     /// How to log.
@@ -108,6 +110,10 @@ pub struct Raw {
     /// a port published by Docker arrive; publish it on 127.0.0.1 only
     #[arg(long, value_name = "NETWORKS")]
     dashboard_trusted_clients: Option<String>,
+    /// Show the table of backends in this terminal, live, instead of serving the page; once where
+    /// standard output is no terminal
+    #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, default_missing_value = "true")]
+    dashboard_text: String,
     /// When stopping: stop accepting after this long without a request
     #[arg(long, value_name = "DURATION", default_value = "2s")]
     dashboard_stop_quiet: String,
@@ -150,6 +156,7 @@ impl ServiceSettings for Settings {
             raw.dashboard_trusted_clients.as_deref().unwrap_or_default(),
             trusted_clients,
         );
+        let text = mistakes.parse("dashboard_text", &raw.dashboard_text, units::switch);
         let stop = StopPlan::parse(
             "dashboard_",
             &raw.dashboard_stop_quiet,
@@ -158,7 +165,8 @@ impl ServiceSettings for Settings {
         );
         let log = LogSettings::parse(
             "dashboard_",
-            &raw.dashboard_log,
+            // Lines of the log would tear the table; what is wrong stands above it.
+            if text == Some(true) { "off" } else { &raw.dashboard_log },
             &raw.dashboard_log_format,
             mistakes,
         );
@@ -172,6 +180,7 @@ impl ServiceSettings for Settings {
             interval: interval?,
             trusted_clients,
             trust_gateway,
+            text: text?,
             stop: stop?,
             log: log?,
         })

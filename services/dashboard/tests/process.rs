@@ -52,3 +52,14 @@ fn check_and_help_answer_and_leave() {
         assert!(help.contains(part), "{part} is missing in:\n{help}");
     }
 }
+
+#[test]
+fn text_is_told_once_where_nobody_looks_and_says_who_does_not_answer() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{free}");
+    let output = dashboard().args(["--text", "--load-balancer-admin-url", &url]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(69));
+    assert!(text.starts_with("The proxy does not answer\n"), "{text}");
+    assert!(!text.contains('\x1b'), "plain where it is no terminal: {text:?}");
+}

@@ -107,3 +107,61 @@ async fn a_request_to_try_tells_who_answered_and_goes_nowhere_else() {
         assert_eq!(dashboard.post("/try", &form, &more).await.status(), status, "{form:?}");
     }
 }
+
+#[tokio::test]
+async fn text_in_a_pipe_is_the_same_table_once() {
+    let admin = FakeAdmin::start(three());
+    let url = admin.url();
+    let output = tokio::task::spawn_blocking(move || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_evenkeel-dashboard"));
+        command.env_clear().args(["--text", "--load-balancer-admin-url", &url]).output().unwrap()
+    })
+    .await
+    .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    assert!(text.starts_with("2 of 3 serve: c:1 is drained\n"), "{text}");
+    let rows: Vec<&str> = text.lines().filter(|line| line.contains(":1")).skip(1).collect();
+    assert!(rows[0].starts_with("Drained") && rows[0].contains("kernel update"), "{text}");
+    assert_eq!(rows.len(), 3);
+}
+
+#[tokio::test]
+async fn a_saved_hour_is_opened_again_without_a_proxy() {
+    let mut admin = FakeAdmin::start(three());
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let file = dashboard.text("/api/export").await;
+    admin.kill();
+    let body = |file: &str| {
+        format!(
+            "--x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.json\"\r\n\r\n{file}\r\n--x--\r\n"
+        )
+    };
+    let send = async |file: &str, origin: &str| {
+        let answer = dashboard
+            .client
+            .post(dashboard.url("/open"))
+            .header("origin", origin)
+            .header("content-type", "multipart/form-data; boundary=x")
+            .body(body(file))
+            .send()
+            .await
+            .unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let own = dashboard.url("");
+    let (status, page) = send(&file, &own).await;
+    assert_eq!(status, 200, "{page}");
+    assert!(
+        page.contains("from a file") && page.contains("2 of 3 serve: c:1 is drained"),
+        "{page}"
+    );
+    assert!(!page.contains("data-feed") && page.contains("kernel update"));
+    assert_eq!(send("{}", &own).await.0, 400);
+    assert_eq!(send(&file.replace("hour-1", "hour-9"), &own).await.0, 400);
+    assert_eq!(
+        send(&file, "http://evil.example").await.0,
+        403,
+        "no other site shows its page here"
+    );
+}
