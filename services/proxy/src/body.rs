@@ -16,9 +16,9 @@ use tokio::time::{Instant, Sleep};
 
 use crate::{
     client::Busy,
+    connection::Connection,
     error::{Reason, io_source},
     exchange::Exchange,
-    upstream::Connection,
 };
 
 /// How far the client's body has come, for whoever waits for the response.

@@ -9,10 +9,11 @@ use tokio::time::Instant;
 use crate::{
     body::{ResponseBody, Upload, UploadState},
     client::Busy,
+    connection::Connection,
     control::Seen,
     error::{self, Reason},
     stats,
-    upstream::{Connection, Upstream},
+    upstream::Upstream,
     worker::Worker,
 };
 

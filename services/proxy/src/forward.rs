@@ -10,12 +10,13 @@ use tokio::time::Instant;
 use crate::{
     body::{RequestBody, ResponseBody, Upload, UploadState},
     client::Busy,
+    connection::{self, Connection},
     control::Seen,
     error::Reason,
     exchange::Exchange,
     headers::{self, Client},
     tunnel,
-    upstream::{self, Connection, Upstream},
+    upstream::Upstream,
     worker::Worker,
 };
 
@@ -49,7 +50,8 @@ pub(crate) async fn forward(
         let upstream = worker.upstreams.borrow_mut().of(&member);
         exchange.attempt(ticket, Rc::clone(&upstream));
         let upload = request.body().upload();
-        match attempt(&worker, &upstream, &member, request, tried.needs_new_connection).await {
+        let connections = tried.connections(replay.is_some());
+        match attempt(&worker, &upstream, &member, request, connections).await {
             Ok((response, connection)) => {
                 let answer = Answer { response, connection, upload };
                 return respond(&worker, exchange, answer, &request_id, upgrade);
@@ -183,6 +185,13 @@ impl Tried {
         })
     }
 
+    fn connections(&self, is_replayable: bool) -> Connections {
+        match self.needs_new_connection {
+            true => Connections::New,
+            false => Connections::Any { is_replayable },
+        }
+    }
+
     /// Decides whether a failed attempt is followed by another one, and gives the request for it.
     /// Safe are only two cases: nothing was sent, or the request may be sent twice.
     fn retry(
@@ -215,6 +224,15 @@ impl Tried {
     }
 }
 
+/// Which connections an attempt may use.
+#[derive(Clone, Copy)]
+enum Connections {
+    /// One that nobody has used.
+    New,
+    /// One that is idle, or a new one.
+    Any { is_replayable: bool },
+}
+
 /// An attempt that brought no response.
 struct Failed {
     reason: Reason,
@@ -240,13 +258,17 @@ async fn attempt(
     upstream: &Upstream,
     member: &Member,
     mut request: Request<RequestBody>,
-    needs_new_connection: bool,
+    connections: Connections,
 ) -> Result<(Response<Incoming>, Connection), Failed> {
     let upload = request.body().upload();
     let timeouts = &worker.settings.timeouts;
     loop {
-        let kept =
-            if needs_new_connection { None } else { upstream.take_idle(timeouts.upstream_idle) };
+        let kept = match connections {
+            Connections::New => None,
+            Connections::Any { is_replayable } => {
+                upstream.take_idle(timeouts.upstream_idle, is_replayable)
+            }
+        };
         let is_kept = kept.is_some();
         let mut connection = match kept {
             Some(connection) => connection,
@@ -255,9 +277,9 @@ async fn attempt(
                 Err(reason) => return Err(Failed::unsent(reason, request)),
             },
         };
-        if is_kept && !connection.is_ready() {
+        if is_kept && !connection.sender.is_ready() {
             // Just used, or closed by the backend meanwhile. If it does not settle, take the next.
-            let ready = tokio::time::timeout(timeouts.connect, connection.ready()).await;
+            let ready = tokio::time::timeout(timeouts.connect, connection.sender.ready()).await;
             if !matches!(ready, Ok(Ok(()))) {
                 continue;
             }
@@ -266,9 +288,12 @@ async fn attempt(
             // An operator took it out while the connection was being made.
             return Err(Failed::unsent(Reason::Draining, request));
         }
-        let sent = connection.try_send_request(request);
+        let sent = connection.sender.try_send_request(request);
         match within(timeouts.response, upload.as_deref(), sent).await {
-            Ok(Ok(response)) => return Ok((response, connection)),
+            Ok(Ok(response)) => {
+                upstream.idle_limit.hear(response.headers());
+                return Ok((response, connection));
+            }
             Ok(Err(mut error)) => match error.take_message() {
                 // hyper gives the request back only if it wrote nothing of it.
                 Some(unsent) if is_kept => request = unsent,
@@ -286,7 +311,8 @@ async fn attempt(
 async fn open(worker: &Worker, upstream: &Upstream, member: &Member) -> Result<Connection, Reason> {
     let start = Instant::now();
     let timeout = worker.settings.timeouts.connect;
-    let connection = upstream::open(member, timeout, &worker.gauges).await?;
+    let limit = &upstream.idle_limit;
+    let connection = connection::open(member, timeout, limit, &worker.gauges).await?;
     upstream.shard.record_connect(start.elapsed());
     Ok(connection)
 }

@@ -224,6 +224,12 @@ impl ProxyCollector {
                 ],
             ),
             family(
+                "evenkeel_backend_idle_closed_total",
+                "Connections that a backend closed while they waited for a request.",
+                MetricType::COUNTER,
+                [counter(&[], count(|gauges| &gauges.backend_idle_closed))],
+            ),
+            family(
                 "evenkeel_invalid_requests_total",
                 "Request heads that could not be read, answered 400, 414 or 431.",
                 MetricType::COUNTER,

@@ -215,7 +215,8 @@ pub struct Raw {
     /// How long a client's connection may be idle between two requests
     #[arg(long, value_name = "DURATION", default_value = "75s")]
     proxy_idle_timeout: String,
-    /// How long a backend's connection may be idle; keep it below the backend's own limit
+    /// How long a backend's connection may be idle at most; less where the backend is known to close
+    /// sooner
     #[arg(long, value_name = "DURATION", default_value = "4s")]
     proxy_upstream_idle_timeout: String,
     /// Requests that a client may have under way at once on a connection of HTTP/2

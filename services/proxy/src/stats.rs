@@ -178,6 +178,8 @@ pub(crate) struct Gauges {
     pub(crate) backend_open: AtomicI64,
     /// Those that wait for a request.
     pub(crate) backend_idle: AtomicI64,
+    /// Connections that a backend closed while they waited for a request.
+    pub(crate) backend_idle_closed: AtomicU64,
     /// Heads that hyper refused before they became requests.
     pub(crate) invalid_heads: AtomicU64,
     /// Clients that did not send a whole head in time.

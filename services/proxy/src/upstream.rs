@@ -4,51 +4,81 @@
 //! last in, first out: the warmest connection is the least likely to be closed by the backend in
 //! this moment, and those not needed any more grow old and go.
 
-use std::{cell::RefCell, collections::VecDeque, io::ErrorKind, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
 
 use balance::Member;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use crate::{
-    body::RequestBody,
-    connect::{ConnectError, connect},
-    error::Reason,
+    connection::Connection,
+    idle_limit::IdleLimit,
     stats::{Counted, Gauges, Shard, Stats},
 };
 
-/// A connection that can send one request at a time.
-pub(crate) type Connection = SendRequest<RequestBody>;
+/// A connection that served another request a moment ago is as good as checked, where a request
+/// that is lost on it can be sent again. Under load this saves a system call per request.
+const TRUSTED: Duration = Duration::from_millis(1);
 
 /// One worker's view of one backend: its idle connections and its numbers.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     generation: u64,
     idle: RefCell<VecDeque<Idle>>,
+    pub(crate) idle_limit: Rc<IdleLimit>,
     pub(crate) shard: Arc<Shard>,
 }
 
+/// A connection that waits for a request.
 #[derive(Debug)]
 struct Idle {
-    connection: Connection,
-    since: Instant,
+    /// Gone only once it is taken.
+    connection: Option<Connection>,
     _counted: Counted,
 }
 
+impl Idle {
+    fn is_stale(&self, limit: Duration, now: Instant) -> bool {
+        self.connection
+            .as_ref()
+            .is_none_or(|connection| connection.idle_for(now) >= limit || !connection.is_open())
+    }
+}
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        // Given up by us: the end of the task that drives it must not be taken for the backend's.
+        if let Some(connection) = self.connection.as_ref().filter(|connection| connection.is_open())
+        {
+            connection.end_idle();
+        }
+    }
+}
+
 impl Upstream {
-    /// Takes the connection that was used last, unless it has been idle for too long.
-    pub(crate) fn take_idle(&self, limit: Duration) -> Option<Connection> {
+    /// Takes the connection that was used last, unless it has been idle for too long: at most for
+    /// `configured`, or less if the backend is known to close sooner. For a request that cannot be
+    /// sent again (`is_replayable`), each is looked at first.
+    pub(crate) fn take_idle(
+        &self,
+        configured: Duration,
+        is_replayable: bool,
+    ) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { connection, since, .. }) = idle.pop_back() {
-            if since.elapsed() >= limit {
+        let now = Instant::now();
+        while let Some(connection) = idle.pop_back().and_then(|mut last| last.connection.take()) {
+            let age = connection.idle_for(now);
+            if age >= self.idle_limit.current(configured, now) {
+                connection.end_idle();
                 // All the others have been idle for longer.
                 idle.clear();
                 return None;
             }
-            if !connection.is_closed() {
+            let is_trusted = is_replayable && age < TRUSTED && connection.is_open();
+            if is_trusted || connection.is_usable() {
+                connection.end_idle();
                 return Some(connection);
             }
+            connection.note_closed();
         }
         None
     }
@@ -56,17 +86,17 @@ impl Upstream {
     /// Keeps a connection whose response has ended.
     pub(crate) fn put_idle(&self, connection: Connection, most: usize, gauges: &Arc<Gauges>) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < most && !connection.is_closed() {
+        if idle.len() < most && connection.is_open() {
+            connection.begin_idle();
             let counted = Counted::new(gauges, |gauges| &gauges.backend_idle);
-            idle.push_back(Idle { connection, since: Instant::now(), _counted: counted });
+            idle.push_back(Idle { connection: Some(connection), _counted: counted });
         }
     }
 
-    fn close_idle(&self, limit: Duration) {
+    fn close_idle(&self, configured: Duration) {
         let now = Instant::now();
-        let is_stale =
-            |idle: &Idle| now.duration_since(idle.since) >= limit || idle.connection.is_closed();
-        self.idle.borrow_mut().retain(|idle| !is_stale(idle));
+        let limit = self.idle_limit.current(configured, now);
+        self.idle.borrow_mut().retain(|idle| !idle.is_stale(limit, now));
     }
 }
 
@@ -98,6 +128,7 @@ impl Upstreams {
         let upstream = Rc::new(Upstream {
             generation: member.generation(),
             idle: RefCell::default(),
+            idle_limit: Rc::default(),
             shard: self.stats.shard(member.id().as_str(), self.worker),
         });
         self.table[slot] = Some(Rc::clone(&upstream));
@@ -110,31 +141,101 @@ impl Upstreams {
     }
 }
 
-/// Makes a connection to a backend, trying its addresses in turn.
-///
-/// # Errors
-/// The reason, with nothing sent.
-pub(crate) async fn open(
-    member: &Member,
-    timeout: Duration,
-    gauges: &Arc<Gauges>,
-) -> Result<Connection, Reason> {
-    let stream = connect(&member.addresses(), timeout).await.map_err(|error| match error {
-        ConnectError::Timeout => Reason::ConnectTimeout,
-        ConnectError::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            Reason::ConnectRefused
-        }
-        ConnectError::Io(_) => Reason::ConnectFailed,
-    })?;
-    // A small request must not wait for an acknowledgement; failure costs only time.
-    let _ = stream.set_nodelay(true);
-    let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
-    let (connection, driver) = handshake.map_err(|_| Reason::ConnectFailed)?;
-    let counted = Counted::new(gauges, |gauges| &gauges.backend_open);
-    tokio::task::spawn_local(async move {
-        // Whoever waits for a response learns of an error there.
-        let _ = driver.with_upgrades().await;
-        drop(counted);
-    });
-    Ok(connection)
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::{SocketAddr, TcpListener, TcpStream},
+    };
+
+    use balance::{BackendId, Found, Policy, Pool, ProbePlan, Time};
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    /// A member at an address, as a pool without probes makes it.
+    fn member(address: SocketAddr) -> Arc<Member> {
+        let second = Duration::from_secs(1);
+        let plan = ProbePlan {
+            enabled: false,
+            interval: second,
+            transition_interval: second,
+            give_up: second,
+            fall: 1,
+            rise: 1,
+        };
+        let mut pool = Pool::new("test", Policy::default(), plan, 1);
+        let id = BackendId::new("backend");
+        let addresses = Ok(vec![address]);
+        let found = Found { id, addresses, weight: 1, is_terminating: false };
+        pool.discovered(vec![found], Time::START);
+        Arc::clone(pool.picker().pick(None).unwrap().member())
+    }
+
+    /// An idle connection, and the backend's end of it.
+    async fn kept(listener: &TcpListener) -> (Rc<Upstream>, Arc<Gauges>, TcpStream) {
+        let member = member(listener.local_addr().unwrap());
+        let stats = Arc::new(Stats::new(1));
+        let gauges = Arc::clone(&stats.gauges[0]);
+        let upstream = Upstreams::new(0, stats).of(&member);
+        let limit = &upstream.idle_limit;
+        let connection = crate::connection::open(&member, LIMIT, limit, &gauges).await.unwrap();
+        upstream.put_idle(connection, 1, &gauges);
+        (upstream, gauges, listener.accept().unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_this_instant_is_not_used() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        LocalSet::new()
+            .run_until(async {
+                let (upstream, gauges, backend) = kept(&listener).await;
+                // Nothing is awaited from here on, so that nobody has told us of the end yet.
+                drop(backend);
+                assert!(upstream.take_idle(LIMIT, false).is_none());
+                assert_eq!(
+                    gauges.backend_idle_closed.load(std::sync::atomic::Ordering::Relaxed),
+                    1
+                );
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_on_which_the_backend_says_something_unasked_is_not_used() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        LocalSet::new()
+            .run_until(async {
+                let (upstream, _, mut backend) = kept(&listener).await;
+                backend.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").unwrap();
+                assert!(upstream.take_idle(LIMIT, false).is_none());
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_given_up_before_the_backend_closes_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        LocalSet::new()
+            .run_until(async {
+                let (upstream, gauges, mut backend) = kept(&listener).await;
+                let mut headers = http::HeaderMap::new();
+                headers.insert("keep-alive", http::HeaderValue::from_static("timeout=1"));
+                upstream.idle_limit.hear(&headers);
+                tokio::time::pause();
+                tokio::time::advance(Duration::from_millis(800)).await;
+                upstream.close_idle(LIMIT);
+                assert!(upstream.take_idle(LIMIT, true).is_none());
+                tokio::task::yield_now().await;
+                tokio::time::resume();
+                assert_eq!(backend.read(&mut [0]).unwrap(), 0, "it was we who closed");
+                assert_eq!(
+                    gauges.backend_idle_closed.load(std::sync::atomic::Ordering::Relaxed),
+                    0
+                );
+            })
+            .await;
+    }
 }

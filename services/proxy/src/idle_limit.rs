@@ -1,0 +1,139 @@
+//! How long a connection to a backend may be idle before it is used no more.
+//!
+//! A backend closes connections that were idle for too long, and a request that is on its way in
+//! that moment is lost; one that cannot be sent twice becomes a 502 (caddyserver/caddy#6452,
+//! sozu-proxy/sozu#1442). The only cure is to let go first. So the limit of the settings is the
+//! most; a backend that tells a shorter one in `Keep-Alive`, or that is seen to close sooner, gets
+//! a shorter one, with room for a request on its way.
+
+use std::{cell::Cell, time::Duration};
+
+use http::HeaderMap;
+use tokio::time::Instant;
+
+/// Of a backend's limit, what is used. The rest is for a request on its way, and for the moment
+/// from which either side counts.
+const USED: (u32, u32) = (3, 4);
+
+/// Nobody's limit is shorter: a connection that is closed sooner after its last response was
+/// closed for another reason, such as the end of a process.
+const SHORTEST_OBSERVED: Duration = Duration::from_millis(100);
+
+/// After this long without another close, twice as long is tried: what was taken for a limit may
+/// have been a restart.
+const DOUBLES_AFTER: Duration = Duration::from_secs(60);
+
+/// What is known of one backend's limit.
+#[derive(Debug, Default)]
+pub(crate) struct IdleLimit {
+    /// What it said last.
+    told: Cell<Option<Duration>>,
+    /// After how long it was seen to close, the shortest lately, and when.
+    observed: Cell<Option<(Duration, Instant)>>,
+}
+
+impl IdleLimit {
+    /// Takes note of `Keep-Alive: timeout=5` in a response.
+    pub(crate) fn hear(&self, headers: &HeaderMap) {
+        if let Some(value) = headers.get("keep-alive").and_then(|value| value.to_str().ok()) {
+            self.told.set(timeout_of(value));
+        }
+    }
+
+    /// Takes note that the backend closed a connection that had been idle for so long.
+    pub(crate) fn saw_close(&self, idle: Duration, now: Instant) {
+        let is_news = self.observation(now).is_none_or(|limit| idle <= limit);
+        if idle >= SHORTEST_OBSERVED && is_news {
+            self.observed.set(Some((idle, now)));
+        }
+    }
+
+    /// For how long a connection may be idle, at most as long as `configured`.
+    pub(crate) fn current(&self, configured: Duration, now: Instant) -> Duration {
+        let known = [self.told.get(), self.observation(now)].into_iter().flatten();
+        known.map(|limit| limit * USED.0 / USED.1).fold(configured, Duration::min)
+    }
+
+    fn observation(&self, now: Instant) -> Option<Duration> {
+        let (idle, at) = self.observed.get()?;
+        let doublings = now.duration_since(at).as_secs() / DOUBLES_AFTER.as_secs();
+        let factor = u32::try_from(doublings).ok().and_then(|times| 1_u32.checked_shl(times))?;
+        idle.checked_mul(factor)
+    }
+}
+
+/// The seconds of `timeout=5, max=1000`. Nobody's standard, but everybody's habit.
+fn timeout_of(value: &str) -> Option<Duration> {
+    value.split(',').find_map(|parameter| {
+        let (name, seconds) = parameter.split_once('=')?;
+        let is_timeout = name.trim().eq_ignore_ascii_case("timeout");
+        let seconds =
+            seconds.trim().trim_matches('"').parse::<u32>().ok().filter(|_| is_timeout)?;
+        Some(Duration::from_secs(seconds.into()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIGURED: Duration = Duration::from_secs(4);
+
+    fn heard(value: &'static str) -> Duration {
+        let limit = IdleLimit::default();
+        let mut headers = HeaderMap::new();
+        headers.insert("keep-alive", http::HeaderValue::from_static(value));
+        limit.hear(&headers);
+        limit.current(CONFIGURED, Instant::now())
+    }
+
+    #[test]
+    fn what_a_backend_tells_shortens_the_limit_and_never_lengthens_it() {
+        let cases = [
+            ("timeout=2", 1_500),
+            ("max=100, Timeout = 2", 1_500),
+            ("timeout=5", 3_750),
+            ("timeout=60", 4_000),
+            ("timeout=0", 0),
+            ("timeout=-1", 4_000),
+            ("timeout=soon", 4_000),
+            ("timeout=99999999999", 4_000),
+            ("max=2", 4_000),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(heard(value), Duration::from_millis(expected), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_limit_stays_below_where_the_backend_was_seen_to_close() {
+        let (limit, now) = (IdleLimit::default(), Instant::now());
+        let seen = Duration::from_secs(1);
+        limit.saw_close(seen, now);
+        assert_eq!(limit.current(CONFIGURED, now), Duration::from_millis(750));
+        limit.saw_close(seen * 2, now);
+        assert_eq!(limit.current(CONFIGURED, now), Duration::from_millis(750));
+        limit.saw_close(seen / 2, now);
+        assert_eq!(limit.current(CONFIGURED, now), Duration::from_millis(375));
+    }
+
+    #[test]
+    fn a_close_right_after_a_response_is_no_limit() {
+        let (limit, now) = (IdleLimit::default(), Instant::now());
+        limit.saw_close(Duration::from_millis(20), now);
+        assert_eq!(limit.current(CONFIGURED, now), CONFIGURED);
+    }
+
+    #[test]
+    fn what_was_not_seen_again_is_forgotten_step_by_step() {
+        let (limit, now) = (IdleLimit::default(), Instant::now());
+        limit.saw_close(Duration::from_secs(1), now);
+        let after = |minutes: u64| limit.current(CONFIGURED, now + DOUBLES_AFTER * minutes as u32);
+        assert_eq!(after(1), Duration::from_millis(1_500));
+        assert_eq!(after(2), Duration::from_millis(3_000));
+        assert_eq!(after(3), CONFIGURED);
+        assert_eq!(after(100), CONFIGURED);
+        limit.saw_close(Duration::from_millis(1_800), now + DOUBLES_AFTER);
+        assert_eq!(after(1), Duration::from_millis(1_350), "seen anew");
+    }
+}

@@ -1,0 +1,8 @@
+//! What users of other proxies have complained about for years, replayed over real sockets. Each
+//! file is named after the complaint that it answers.
+#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod b04_stale_keep_alive;
