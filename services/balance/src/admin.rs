@@ -7,6 +7,9 @@ use crate::{backend::BackendId, time::Time};
 /// The largest weight. More would make the schedule long for no finer share than 0.4 %.
 pub const WEIGHT_MAX: u32 = 256;
 
+/// The largest limit of requests in flight: more than one machine has ports for.
+pub const MAX_IN_FLIGHT_MAX: u32 = 1_000_000;
+
 /// The operator's intent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Admin {
@@ -44,6 +47,8 @@ pub struct Change {
     pub state: Option<Admin>,
     /// A weight instead of the configured one.
     pub weight: Option<u32>,
+    /// Another limit of requests in flight than the configured one; 0 is none.
+    pub max_in_flight: Option<u32>,
     /// Why, in the operator's words.
     pub reason: Option<String>,
     /// Who, as far as we know.
@@ -98,11 +103,15 @@ pub struct StandingIntent {
     pub weight: Option<u32>,
     /// When that goes back.
     pub weight_expires: Option<Time>,
+    /// Another limit of requests in flight than the configured one; 0 is none.
+    pub max_in_flight: Option<u32>,
+    /// When that goes back.
+    pub max_in_flight_expires: Option<Time>,
 }
 
 /// The standing intent for one backend: a state with who, why, since when and until when, and a
-/// weight with its own end. A change of the one leaves the other as it is, its end included: a
-/// weight for ten minutes must not bring a backend back from maintenance.
+/// weight and a limit with ends of their own. A change of the one leaves the others as they are,
+/// their ends included: a weight for ten minutes must not bring a backend back from maintenance.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Intent {
     pub(crate) state: Admin,
@@ -112,6 +121,8 @@ pub(crate) struct Intent {
     pub(crate) expires: Option<Time>,
     pub(crate) weight: Option<u32>,
     pub(crate) weight_expires: Option<Time>,
+    pub(crate) max_in_flight: Option<u32>,
+    pub(crate) max_in_flight_expires: Option<Time>,
 }
 
 impl Intent {
@@ -121,9 +132,19 @@ impl Intent {
     }
 
     pub(crate) fn standing(&self, id: &BackendId) -> StandingIntent {
-        let Self { state, since, reason, actor, expires, weight, weight_expires } = self.clone();
-        let id = id.clone();
-        StandingIntent { id, state, since, reason, actor, expires, weight, weight_expires }
+        let intent = self.clone();
+        StandingIntent {
+            id: id.clone(),
+            state: intent.state,
+            since: intent.since,
+            reason: intent.reason,
+            actor: intent.actor,
+            expires: intent.expires,
+            weight: intent.weight,
+            weight_expires: intent.weight_expires,
+            max_in_flight: intent.max_in_flight,
+            max_in_flight_expires: intent.max_in_flight_expires,
+        }
     }
 
     /// The intent after a change.
@@ -142,32 +163,62 @@ impl Intent {
         if change.weight.is_some() {
             (intent.weight, intent.weight_expires) = (change.weight, expires);
         }
+        if change.max_in_flight.is_some() {
+            (intent.max_in_flight, intent.max_in_flight_expires) = (change.max_in_flight, expires);
+        }
         intent
     }
 
     /// When the next part of it ends.
     pub(crate) fn next_end(&self) -> Option<Time> {
-        [self.expires, self.weight_expires].into_iter().flatten().min()
+        let ends = [self.expires, self.weight_expires, self.max_in_flight_expires];
+        ends.into_iter().flatten().min()
+    }
+
+    /// The limit of requests in flight that holds where `configured` is the usual one.
+    pub(crate) fn limit(&self, configured: Option<u32>) -> Option<u32> {
+        match self.max_in_flight {
+            Some(0) => None,
+            Some(limit) => Some(limit),
+            None => configured,
+        }
+    }
+
+    /// The operator's limit in words.
+    pub(crate) fn describe_limit(&self) -> Option<String> {
+        self.max_in_flight.map(|limit| match limit {
+            0 => "no limit of requests in flight".to_owned(),
+            limit => format!("at most {limit} in flight"),
+        })
     }
 
     /// The intent without the parts that have ended.
     pub(crate) fn ended(&self, now: Time) -> Self {
         let is_over = |end: Option<Time>| end.is_some_and(|end| end <= now);
         let mut intent = if is_over(self.expires) {
-            let (weight, weight_expires) = (self.weight, self.weight_expires);
-            Self { weight, weight_expires, ..Self::none(now) }
+            Self {
+                state: Admin::Ready,
+                since: now,
+                reason: None,
+                actor: None,
+                expires: None,
+                ..self.clone()
+            }
         } else {
             self.clone()
         };
         if is_over(intent.weight_expires) {
             (intent.weight, intent.weight_expires) = (None, None);
         }
+        if is_over(intent.max_in_flight_expires) {
+            (intent.max_in_flight, intent.max_in_flight_expires) = (None, None);
+        }
         intent
     }
 
     /// Whether there is anything to keep for a backend that is gone.
     pub(crate) fn is_special(&self) -> bool {
-        self.state != Admin::Ready || self.weight.is_some()
+        self.state != Admin::Ready || self.weight.is_some() || self.max_in_flight.is_some()
     }
 
     /// What changed from `before` to this, in words.
@@ -179,6 +230,9 @@ impl Intent {
         if before.weight != self.weight {
             parts.extend(self.weight.map(|weight| format!("weight {weight}")));
         }
+        if before.max_in_flight != self.max_in_flight {
+            parts.extend(self.describe_limit());
+        }
         if parts.is_empty() {
             parts.push(format!("still {}", self.state.as_str()));
         }
@@ -189,8 +243,16 @@ impl Intent {
 
 impl From<StandingIntent> for Intent {
     fn from(standing: StandingIntent) -> Self {
-        let StandingIntent { id: _, state, since, reason, actor, expires, weight, weight_expires } =
-            standing;
-        Self { state, since, reason, actor, expires, weight, weight_expires }
+        Self {
+            state: standing.state,
+            since: standing.since,
+            reason: standing.reason,
+            actor: standing.actor,
+            expires: standing.expires,
+            weight: standing.weight,
+            weight_expires: standing.weight_expires,
+            max_in_flight: standing.max_in_flight,
+            max_in_flight_expires: standing.max_in_flight_expires,
+        }
     }
 }

@@ -5,13 +5,14 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
 use crate::{
     degraded::Saying,
     outcome::{Counts, Outcome, Outcomes},
+    queue::Queue,
 };
 
 /// The stable name of a backend within its pool: `host:port` as configured, or `address:port` as
@@ -54,6 +55,9 @@ pub struct Found {
     pub is_terminating: bool,
 }
 
+/// In place of a limit of requests in flight.
+const NO_LIMIT: u32 = u32::MAX;
+
 /// What workers and the control thread share of one generation of a backend.
 #[derive(Debug)]
 pub struct Member {
@@ -68,6 +72,10 @@ pub struct Member {
     outcomes: Outcomes,
     /// Whether its responses ask to spare it.
     pub(crate) saying: Saying,
+    /// The most requests in flight at a time; [`NO_LIMIT`] if there is none.
+    limit: AtomicU32,
+    /// Who waits for a ticket to be given back.
+    queue: Arc<Queue>,
     // A std mutex: held for a copy, never across I/O, and only where a connection is made.
     addresses: Mutex<Vec<SocketAddr>>,
 }
@@ -83,11 +91,13 @@ impl Member {
         slot: usize,
         addresses: Vec<SocketAddr>,
         streak_limit: u32,
+        queue: Arc<Queue>,
     ) -> Self {
         let hash = hash_of(id.as_str().as_bytes());
         let (attempts, outcomes) = (AtomicU64::new(0), Outcomes::new(streak_limit));
-        let (saying, addresses) = (Saying::default(), Mutex::new(addresses));
-        Self { id, generation, slot, hash, attempts, outcomes, saying, addresses }
+        let (limit, saying) = (AtomicU32::new(NO_LIMIT), Saying::default());
+        let addresses = Mutex::new(addresses);
+        Self { id, generation, slot, hash, attempts, outcomes, saying, limit, queue, addresses }
     }
 
     /// The backend's name.
@@ -129,15 +139,45 @@ impl Member {
         self.attempts.load(Ordering::Relaxed) as u32
     }
 
-    /// Begins an attempt. Gives the term in which it counts.
-    pub(crate) fn enter(&self) -> u32 {
-        self.attempts.fetch_add(BEGUN + 1, Ordering::Relaxed);
-        self.outcomes.term()
+    /// The most requests in flight at a time, if there is a limit.
+    #[must_use]
+    pub fn limit(&self) -> Option<u32> {
+        Some(self.limit.load(Ordering::Relaxed)).filter(|limit| *limit != NO_LIMIT)
+    }
+
+    /// Sets the most requests in flight at a time. More may be under way for the moment.
+    pub(crate) fn set_limit(&self, limit: Option<u32>) {
+        let limit = limit.unwrap_or(NO_LIMIT);
+        if self.limit.swap(limit, Ordering::SeqCst) != limit {
+            self.queue.wake_first();
+        }
+    }
+
+    /// Whether another request may be sent to it, as of now.
+    pub(crate) fn has_room(&self) -> bool {
+        (self.attempts.load(Ordering::SeqCst) as u32) < self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Begins an attempt, unless there is no room for one. Gives the term in which it counts. SeqCst
+    /// here and in `leave` because of the queue: whoever waits and finds no room must be seen by
+    /// whoever makes some.
+    pub(crate) fn enter(&self) -> Option<u32> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if limit == NO_LIMIT {
+            self.attempts.fetch_add(BEGUN + 1, Ordering::SeqCst);
+        } else {
+            let one_more = |attempts: u64| {
+                ((attempts as u32) < limit).then(|| attempts.wrapping_add(BEGUN + 1))
+            };
+            self.attempts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
+        }
+        Some(self.outcomes.term())
     }
 
     pub(crate) fn leave(&self) {
-        let before = self.attempts.fetch_sub(1, Ordering::Relaxed);
+        let before = self.attempts.fetch_sub(1, Ordering::SeqCst);
         debug_assert!(before as u32 > 0, "a ticket of {} was given back twice", self.id);
+        self.queue.wake_first();
     }
 
     pub(crate) fn note(&self, outcome: Outcome, term: u32) -> bool {

@@ -176,6 +176,8 @@ impl Entry {
             member: Arc::clone(member),
             addresses: member.addresses(),
             weight: self.weight(),
+            max_in_flight: member.limit(),
+            max_in_flight_expires: intent.max_in_flight_expires,
             admin: intent.state,
             admin_since: intent.since,
             admin_reason: intent.reason.clone(),

@@ -14,6 +14,7 @@ use crate::{
     backend::Member,
     outcome::Outcome,
     policy::{Choice, Policy},
+    queue::Queue,
     random::Random,
     rung::Rung,
 };
@@ -43,6 +44,8 @@ pub(crate) struct Published {
     /// Attempts after the first walk the schedule with a counter of their own: they must not make
     /// the turns of first attempts uneven.
     retries: AtomicU64,
+    /// Who waits for a backend with room.
+    queue: Arc<Queue>,
 }
 
 impl Published {
@@ -51,6 +54,11 @@ impl Published {
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
         // Release: whoever reads this version finds that snapshot (or a newer one) in the mutex.
         self.version.store(version, Ordering::Release);
+        self.queue.wake_first();
+    }
+
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
     }
 
     pub(crate) fn picks(&self) -> u64 {
@@ -69,6 +77,8 @@ pub enum NoBackend {
     NoneEligible,
     /// None that this request has not tried yet.
     AllTried,
+    /// None has room for another request, or others wait for room already.
+    AllFull,
 }
 
 /// The right to make one attempt on one backend. Given back by dropping it, which every way out
@@ -118,17 +128,23 @@ impl Picker {
     /// The backend for a request's first attempt. `key` is what [`Policy::Hash`] goes by.
     ///
     /// # Errors
-    /// [`NoBackend::NoneEligible`].
+    /// [`NoBackend::NoneEligible`], or [`NoBackend::AllFull`], also when there is room and others
+    /// wait for it.
     pub fn pick(&mut self, key: Option<u64>) -> Result<Ticket, NoBackend> {
         self.refresh();
         let turn = self.published.picks.fetch_add(1, Ordering::Relaxed);
+        if self.published.queue.length() > 0 && !self.known.members.is_empty() {
+            return Err(NoBackend::AllFull);
+        }
         self.take(turn, key, &[])
     }
 
-    /// A backend for a further attempt: one whose generation is not among `tried`.
+    /// A backend for a further attempt, or for the first in line: one whose generation is not among
+    /// `tried`.
     ///
     /// # Errors
-    /// [`NoBackend::AllTried`] if there are backends but no other one.
+    /// [`NoBackend::AllTried`] if there are backends but no other one, [`NoBackend::AllFull`] if
+    /// none of the others has room.
     pub fn pick_other(&mut self, key: Option<u64>, tried: &[u64]) -> Result<Ticket, NoBackend> {
         self.refresh();
         let turn = self.published.retries.fetch_add(1, Ordering::Relaxed);
@@ -139,6 +155,12 @@ impl Picker {
     pub fn is_eligible(&mut self, member: &Member) -> bool {
         self.refresh();
         self.known.members.iter().any(|known| known.generation() == member.generation())
+    }
+
+    /// The line in which to wait for room.
+    #[must_use]
+    pub fn queue(&self) -> &Arc<Queue> {
+        self.published.queue()
     }
 
     /// First attempts of all workers so far.
@@ -154,15 +176,20 @@ impl Picker {
     }
 
     fn take(&mut self, turn: u64, key: Option<u64>, tried: &[u64]) -> Result<Ticket, NoBackend> {
+        let members = &self.known.members;
         let mut choice = Choice { turn, key, tried, random: &mut self.random };
-        match choice.make(self.policy, &self.known) {
-            Some(at) => {
-                let member = Arc::clone(&self.known.members[at]);
-                let term = member.enter();
-                Ok(Ticket { member, term })
+        while let Some(at) = choice.make(self.policy, &self.known) {
+            let member = Arc::clone(&members[at]);
+            if let Some(term) = member.enter() {
+                return Ok(Ticket { member, term });
             }
-            None if self.known.members.is_empty() => Err(NoBackend::NoneEligible),
-            None => Err(NoBackend::AllTried),
+            // Another worker took the last room meanwhile: choose anew among those that have some.
         }
+        let is_tried = |member: &Arc<Member>| tried.contains(&member.generation());
+        Err(match () {
+            () if members.is_empty() => NoBackend::NoneEligible,
+            () if members.iter().all(is_tried) => NoBackend::AllTried,
+            () => NoBackend::AllFull,
+        })
     }
 }

@@ -93,7 +93,7 @@ pub(crate) struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    /// The index of the member to pick; `None` if there is none that was not tried.
+    /// The index of the member to pick; `None` if none that was not tried has room.
     pub(crate) fn make(&mut self, policy: Policy, snapshot: &Snapshot) -> Option<usize> {
         if snapshot.schedule.is_empty() {
             return None;
@@ -107,7 +107,7 @@ impl Choice<'_> {
             Policy::PowerOfTwo => self.power_of_two(snapshot),
             Policy::LeastRequest if snapshot.members.len() <= SCAN_MOST => self.scan(snapshot),
             Policy::LeastRequest => self.sample(snapshot),
-            Policy::First => (0..snapshot.members.len()).find(|at| self.is_untried(snapshot, *at)),
+            Policy::First => (0..snapshot.members.len()).find(|at| self.may_get(snapshot, *at)),
             Policy::Hash => match self.key {
                 Some(key) => self.rendezvous(snapshot, key),
                 // Without a key, all backends are as good.
@@ -116,16 +116,18 @@ impl Choice<'_> {
         }
     }
 
-    fn is_untried(&self, snapshot: &Snapshot, at: usize) -> bool {
-        self.tried.is_empty() || !self.tried.contains(&snapshot.members[at].generation())
+    /// Whether a member has room and was not tried.
+    fn may_get(&self, snapshot: &Snapshot, at: usize) -> bool {
+        let member = &snapshot.members[at];
+        member.has_room() && (self.tried.is_empty() || !self.tried.contains(&member.generation()))
     }
 
-    /// The first untried member of the schedule from `turn` on.
+    /// The first possible member of the schedule from `turn` on.
     fn in_turn(&self, snapshot: &Snapshot, turn: u64) -> Option<usize> {
         let length = snapshot.schedule.len() as u64;
         (0..length)
             .map(|step| snapshot.schedule[(turn.wrapping_add(step) % length) as usize] as usize)
-            .find(|at| self.is_untried(snapshot, *at))
+            .find(|at| self.may_get(snapshot, *at))
     }
 
     fn power_of_two(&mut self, snapshot: &Snapshot) -> Option<usize> {
@@ -137,12 +139,12 @@ impl Choice<'_> {
         Some(less_loaded(snapshot, first, second))
     }
 
-    /// An untried member other than `first`, or `first` if there is none.
+    /// A possible member other than `first`, or `first` if there is none.
     fn another(&self, snapshot: &Snapshot, first: usize, turn: u64) -> usize {
         let length = snapshot.schedule.len() as u64;
         (0..length)
             .map(|step| snapshot.schedule[(turn.wrapping_add(step) % length) as usize] as usize)
-            .find(|at| *at != first && self.is_untried(snapshot, *at))
+            .find(|at| *at != first && self.may_get(snapshot, *at))
             .unwrap_or(first)
     }
 
@@ -151,8 +153,8 @@ impl Choice<'_> {
         let start = self.in_turn(snapshot, self.turn)?;
         let count = snapshot.members.len();
         let others = (1..count).map(|step| (start + step) % count);
-        let untried = others.filter(|at| self.is_untried(snapshot, *at));
-        Some(untried.fold(start, |best, at| less_loaded(snapshot, best, at)))
+        let possible = others.filter(|at| self.may_get(snapshot, *at));
+        Some(possible.fold(start, |best, at| less_loaded(snapshot, best, at)))
     }
 
     /// The least loaded of some drawn at random.
@@ -165,23 +167,23 @@ impl Choice<'_> {
         Some(best)
     }
 
-    /// The untried member that scores highest for the key and is within its bound. The lowest
+    /// The possible member that scores highest for the key and is within its bound. The lowest
     /// loaded is always within it, so that there is one.
     fn rendezvous(&self, snapshot: &Snapshot, key: u64) -> Option<usize> {
         let in_flight: u32 = snapshot.members.iter().map(|member| member.in_flight()).sum();
         let weights: u32 = snapshot.weights.iter().sum();
         // One more than now: the request that is being placed counts.
         let share = BOUND * f64::from(in_flight + 1) / f64::from(weights);
-        let has_room = |at: &usize| {
+        let is_within_bound = |at: &usize| {
             let bound = (share * f64::from(snapshot.weights[*at])).ceil();
             f64::from(snapshot.members[*at].in_flight()) < bound
         };
-        let untried = || (0..snapshot.members.len()).filter(|at| self.is_untried(snapshot, *at));
+        let possible = || (0..snapshot.members.len()).filter(|at| self.may_get(snapshot, *at));
         let score = |at: &usize| score(key, &snapshot.members[*at], snapshot.weights[*at]);
         let highest = |candidates: &mut dyn Iterator<Item = usize>| {
             candidates.max_by(|a, b| score(a).total_cmp(&score(b)))
         };
-        highest(&mut untried().filter(has_room)).or_else(|| highest(&mut untried()))
+        highest(&mut possible().filter(is_within_bound)).or_else(|| highest(&mut possible()))
     }
 }
 
@@ -213,7 +215,7 @@ mod tests {
     fn snapshot(weights: &[u32]) -> Snapshot {
         let member = |at: usize| {
             let id = BackendId::new(&format!("10.0.0.{at}:80"));
-            Arc::new(Member::new(id, at as u64 + 1, at, Vec::new(), 0))
+            Arc::new(Member::new(id, at as u64 + 1, at, Vec::new(), 0, Arc::default()))
         };
         Snapshot {
             version: 1,

@@ -60,6 +60,8 @@ pub struct Pool {
     withheld: BTreeMap<Withheld, u64>,
     effects: Vec<Effect>,
     published: Arc<Published>,
+    /// The most requests in flight at a backend for which no operator wants another number.
+    max_in_flight: Option<u32>,
 }
 
 impl Pool {
@@ -87,7 +89,15 @@ impl Pool {
             withheld: BTreeMap::new(),
             effects: Vec::new(),
             published: Arc::default(),
+            max_in_flight: None,
         }
+    }
+
+    /// Limits the requests in flight at each backend for which no operator wants another number.
+    #[must_use]
+    pub fn with_max_in_flight(mut self, limit: Option<u32>) -> Self {
+        self.max_in_flight = limit;
+        self
     }
 
     /// The backends as a look-up found them: exactly these are in the pool from now on.
@@ -270,6 +280,12 @@ impl Pool {
         Picker::new(Arc::clone(&self.published), self.policy, self.random.next())
     }
 
+    /// Requests that wait for a backend with room.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.published.queue().length()
+    }
+
     /// First attempts so far.
     #[must_use]
     pub fn picks(&self) -> u64 {
@@ -309,7 +325,9 @@ impl Pool {
         let id = found.id.clone();
         let addresses = found.addresses.clone().unwrap_or_default();
         let (slot, streak_limit) = (self.free_slot(), self.ejection.consecutive);
-        let member = Arc::new(Member::new(id.clone(), generation, slot, addresses, streak_limit));
+        let queue = Arc::clone(self.published.queue());
+        let member =
+            Arc::new(Member::new(id.clone(), generation, slot, addresses, streak_limit, queue));
         let kept = self.departed.remove(&id).map(|(intent, _)| intent);
         let intent = kept.unwrap_or_else(|| Intent::none(now));
         match &found.addresses {
@@ -353,10 +371,10 @@ impl Pool {
             .map(|backend| (backend.found.id.clone(), backend.intent.ended(now)))
             .collect();
         for (id, intent) in ended {
-            let text = match intent.weight {
-                None => format!("{}, configured weight", intent.state.as_str()),
-                Some(weight) => format!("{}, weight {weight}", intent.state.as_str()),
-            };
+            let weight =
+                intent.weight.map_or("configured weight".to_owned(), |w| format!("weight {w}"));
+            let limit = intent.describe_limit().map(|limit| format!(", {limit}"));
+            let text = format!("{}, {weight}{}", intent.state.as_str(), limit.unwrap_or_default());
             self.set_intent(&id, intent, now);
             self.tell_by(now, &id, &format!("{text}: the time set for a change is over"), None);
         }
@@ -416,6 +434,9 @@ impl Pool {
     /// sweeps the invariants.
     fn settle(&mut self, now: Time) {
         self.end_excess_ejections(now);
+        for backend in self.backends.values() {
+            backend.member.set_limit(backend.intent.limit(self.max_in_flight));
+        }
         let rung = self.best_rung();
         let mut eligible: Vec<&Entry> =
             self.backends.values().filter(|backend| backend.rung() == Some(rung)).collect();

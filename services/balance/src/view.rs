@@ -53,6 +53,10 @@ pub struct BackendView {
     pub addresses: Vec<SocketAddr>,
     /// The weight in force.
     pub weight: u32,
+    /// The most requests in flight at a time, if there is a limit.
+    pub max_in_flight: Option<u32>,
+    /// When an operator's limit reverts by itself.
+    pub max_in_flight_expires: Option<Time>,
     /// The operator's intent.
     pub admin: Admin,
     /// Since when.

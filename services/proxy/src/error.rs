@@ -36,6 +36,10 @@ pub(crate) enum Reason {
     NoBackend,
     /// An operator took the backend out just now, and there is no other.
     Draining,
+    /// Each backend has as many requests as it may have, and so many wait that no more may.
+    QueueFull,
+    /// The same, and no room came in time.
+    QueueTimeout,
     /// Nobody listens at the backend's address.
     ConnectRefused,
     /// The backend did not take the connection in time.
@@ -74,7 +78,9 @@ impl Reason {
             | Self::RequestTimeout
             | Self::ClientGone
             | Self::NoBackend
-            | Self::Draining => Outcome::Unknown,
+            | Self::Draining
+            | Self::QueueFull
+            | Self::QueueTimeout => Outcome::Unknown,
             Self::ConnectRefused
             | Self::ConnectTimeout
             | Self::ConnectFailed
@@ -94,6 +100,8 @@ impl Reason {
             Self::ClientGone => "client_gone",
             Self::NoBackend => "no_backend",
             Self::Draining => "draining",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::ConnectFailed => "connect_failed",
@@ -110,7 +118,9 @@ impl Reason {
             Self::BadRequest | Self::NotSupported | Self::RequestTimeout | Self::ClientGone => {
                 Source::Client
             }
-            Self::NoBackend | Self::Draining => Source::Proxy,
+            Self::NoBackend | Self::Draining | Self::QueueFull | Self::QueueTimeout => {
+                Source::Proxy
+            }
             _ => Source::Backend,
         }
     }
@@ -122,7 +132,9 @@ impl Reason {
             Self::NotSupported => StatusCode::NOT_IMPLEMENTED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::ClientGone => client_closed_request(),
-            Self::NoBackend | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoBackend | Self::Draining | Self::QueueFull | Self::QueueTimeout => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::ConnectTimeout | Self::ResponseTimeout | Self::ReadTimeout => {
                 StatusCode::GATEWAY_TIMEOUT
             }
@@ -141,6 +153,7 @@ impl Reason {
                 "http_request_error"
             }
             Self::NoBackend | Self::Draining => "destination_unavailable",
+            Self::QueueFull | Self::QueueTimeout => "connection_limit_reached",
             Self::ConnectRefused => "connection_refused",
             Self::ConnectTimeout => "connection_timeout",
             Self::ConnectFailed => "destination_ip_unroutable",
@@ -161,6 +174,9 @@ impl Reason {
             Self::NoBackend | Self::Draining => {
                 "No backend can take the request right now. Try again shortly."
             }
+            Self::QueueFull | Self::QueueTimeout => {
+                "All backends are busy right now. Try again shortly."
+            }
             Self::ConnectRefused | Self::ConnectFailed => "The backend cannot be reached.",
             Self::ConnectTimeout => "The backend did not take the connection in time.",
             Self::ResetBeforeHeaders | Self::ResetMidBody => {
@@ -178,7 +194,7 @@ fn client_closed_request() -> StatusCode {
 }
 
 /// Seconds after which trying again makes sense when no backend is up: two probes of a backend
-/// that recovers, at the transition interval.
+/// that recovers, at the transition interval. When all are busy, sooner would only add to it.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// Our own answer to a request that failed.
@@ -200,7 +216,7 @@ pub(crate) fn response(reason: Reason) -> Response<Bytes> {
         headers.insert("proxy-status", value);
     }
     match reason {
-        Reason::NoBackend | Reason::Draining => {
+        Reason::NoBackend | Reason::Draining | Reason::QueueFull | Reason::QueueTimeout => {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         // After a message that we did not understand, the next one cannot be found for sure.
@@ -220,6 +236,8 @@ mod tests {
     fn each_reason_has_its_status_and_token() {
         let cases = [
             (Reason::NoBackend, 503, "no_backend"),
+            (Reason::QueueFull, 503, "queue_full"),
+            (Reason::QueueTimeout, 503, "queue_timeout"),
             (Reason::ConnectRefused, 502, "connect_refused"),
             (Reason::ConnectTimeout, 504, "connect_timeout"),
             (Reason::ResponseTimeout, 504, "response_timeout"),

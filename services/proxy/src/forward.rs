@@ -15,7 +15,7 @@ use crate::{
     error::Reason,
     exchange::Exchange,
     headers::{self, Client},
-    tunnel,
+    queue, tunnel,
     upstream::Upstream,
     worker::Worker,
 };
@@ -42,7 +42,7 @@ pub(crate) async fn forward(
         };
     let mut tried = Tried::default();
     loop {
-        let ticket = match tried.pick(&worker, key) {
+        let ticket = match tried.pick(&worker, key).await {
             Ok(ticket) => ticket,
             Err(reason) => return exchange.refuse(reason),
         };
@@ -169,20 +169,29 @@ struct Tried {
 }
 
 impl Tried {
-    fn pick(&self, worker: &Worker, key: Option<u64>) -> Result<Ticket, Reason> {
-        let mut picker = worker.picker.borrow_mut();
-        if self.last.is_none() {
-            return picker.pick(key).map_err(|_| Reason::NoBackend);
-        }
-        let other = match picker.pick_other(key, &self.generations) {
-            Err(NoBackend::AllTried) if self.needs_new_connection => picker.pick_other(key, &[]),
-            other => other,
+    /// A backend with room. While there is none, the request waits in line.
+    async fn pick(&self, worker: &Worker, key: Option<u64>) -> Result<Ticket, Reason> {
+        let first = match self.last {
+            None => worker.picker.borrow_mut().pick(key),
+            Some(_) => self.pick_other(worker, key),
         };
-        other.map_err(|none| match none {
-            NoBackend::NoneEligible => Reason::NoBackend,
+        let picked = match first {
+            Err(NoBackend::AllFull) => queue::wait(worker, || self.pick_other(worker, key)).await?,
+            picked => picked,
+        };
+        picked.map_err(|none| match none {
+            NoBackend::NoneEligible | NoBackend::AllFull => Reason::NoBackend,
             // What went wrong with the last one says more than that there is no other.
             NoBackend::AllTried => self.last.unwrap_or(Reason::NoBackend),
         })
+    }
+
+    fn pick_other(&self, worker: &Worker, key: Option<u64>) -> Result<Ticket, NoBackend> {
+        let mut picker = worker.picker.borrow_mut();
+        match picker.pick_other(key, &self.generations) {
+            Err(NoBackend::AllTried) if self.needs_new_connection => picker.pick_other(key, &[]),
+            other => other,
+        }
     }
 
     fn connections(&self, is_replayable: bool) -> Connections {

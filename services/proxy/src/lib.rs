@@ -28,6 +28,7 @@ mod latency;
 mod limits;
 mod metrics;
 mod probe;
+mod queue;
 pub mod settings;
 pub mod source;
 mod state_file;
@@ -98,7 +99,8 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
     let clock = Clock::start();
     let mut pool = Pool::new("default", settings.policy, probe_plan(&settings), fastrand::u64(..))
         .with_ejection(settings.ejecting.plan.clone())
-        .with_degraded_time(settings.degrading.time);
+        .with_degraded_time(settings.degrading.time)
+        .with_max_in_flight(settings.max_in_flight);
     let pickers: Vec<Picker> = (0..settings.workers).map(|_| pool.picker()).collect();
     let state_file = settings.state_file.as_deref().map(|path| StateFile::new(path, clock));
     let (control, reports, inbox) = Control::new(pool, clock, state_file);

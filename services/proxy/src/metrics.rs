@@ -1,11 +1,11 @@
 //! The proxy's Prometheus metrics, put together when somebody scrapes.
 
 use std::sync::{
-    Arc,
+    Arc, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
-use balance::{Admin, EjectReason, Health, Rung, Withheld};
+use balance::{Admin, EjectReason, Health, Pool, Rung, Withheld};
 use chassis::metrics::DURATION_BUCKETS;
 use prometheus::{
     core::{Collector, Desc},
@@ -65,7 +65,9 @@ fn traffic_families(numbers: &[(String, Numbers)]) -> Vec<MetricFamily> {
         })
     });
     let durations = |durations: fn(&Numbers) -> &Durations| {
-        numbers.iter().map(move |(backend, numbers)| histogram(backend, durations(numbers)))
+        numbers.iter().map(move |(backend, numbers)| {
+            histogram(&[("pool", POOL), ("backend", backend)], durations(numbers))
+        })
     };
     vec![
         family(
@@ -124,6 +126,9 @@ impl ProxyCollector {
         let weight = backends
             .iter()
             .map(|backend| gauge(labels(backend.id.as_str()), f64::from(backend.weight)));
+        let limit = backends.iter().filter_map(|backend| {
+            Some(gauge(labels(backend.id.as_str()), f64::from(backend.max_in_flight?)))
+        });
         let admin = backends.iter().flat_map(|backend| {
             [Admin::Ready, Admin::Drain, Admin::Maint].map(|state| {
                 let mut labels = labels(backend.id.as_str()).to_vec();
@@ -186,6 +191,12 @@ impl ProxyCollector {
                 MetricType::GAUGE,
                 in_flight,
             ),
+            family(
+                "evenkeel_max_in_flight",
+                "Requests that the backend may serve at a time; absent where there is no limit.",
+                MetricType::GAUGE,
+                limit,
+            ),
         ]
     }
 
@@ -210,6 +221,11 @@ impl ProxyCollector {
             self.stats.gauges.iter().map(|gauges| gauge(gauges).load(Ordering::Relaxed)).sum()
         };
         let timeout = |phase, gauge| counter(&[("phase", phase)], count(gauge));
+        let mut queued = Durations::default();
+        for gauges in &self.stats.gauges {
+            queued.add(&gauges.queue_durations.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        let waiting = self.control.read(Pool::waiting) as f64;
         let probes = |result, count: u64| counter(&[("pool", POOL), ("result", result)], count);
         vec![
             family(
@@ -255,6 +271,18 @@ impl ProxyCollector {
                     let count = gauges.map(|gauges| gauges.limits.of(limit)).sum();
                     counter(&[("limit", limit.as_str())], count)
                 }),
+            ),
+            family(
+                "evenkeel_queue_length",
+                "Requests that wait for a backend with room.",
+                MetricType::GAUGE,
+                [gauge([("pool", POOL)].map(own), waiting)],
+            ),
+            family(
+                "evenkeel_queue_duration_seconds",
+                "How long requests waited for a backend with room, those in vain included.",
+                MetricType::HISTOGRAM,
+                [histogram(&[("pool", POOL)], &queued)],
             ),
             family(
                 "evenkeel_retry_budget_exhausted_total",
@@ -318,7 +346,7 @@ fn gauge(labels: impl Into<Vec<LabelPair>>, value: f64) -> Metric {
     metric
 }
 
-fn histogram(backend: &str, durations: &Durations) -> Metric {
+fn histogram(labels: &[(&str, &str)], durations: &Durations) -> Metric {
     let mut cumulative = 0;
     let buckets = DURATION_BUCKETS.iter().zip(durations.buckets).map(|(bound, count)| {
         cumulative += count;
@@ -331,7 +359,7 @@ fn histogram(backend: &str, durations: &Durations) -> Metric {
     histogram.set_bucket(buckets.collect());
     histogram.set_sample_count(durations.count);
     histogram.set_sample_sum(durations.sum);
-    let mut metric = Metric::from_label([("pool", POOL), ("backend", backend)].map(own).into());
+    let mut metric = Metric::from_label(labels.iter().copied().map(own).collect());
     metric.set_histogram(histogram);
     metric
 }

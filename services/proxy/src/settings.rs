@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use balance::Policy;
+use balance::{MAX_IN_FLIGHT_MAX, Policy};
 use chassis::{
     secret::Secret,
     settings::{Mistakes, Settings as _},
@@ -55,6 +55,10 @@ pub struct Settings {
     pub http2: Http2,
     /// Idle connections kept per backend and worker.
     pub upstream_idle_max: usize,
+    /// Requests in flight at a backend, at most.
+    pub max_in_flight: Option<u32>,
+    /// What happens to requests for which no backend has room.
+    pub queue: Queue,
     /// Retries per request after something was sent.
     pub retries: u32,
     /// Retries as a share of the requests.
@@ -106,6 +110,15 @@ pub struct Http2 {
     pub resets: u32,
     /// Frames within ten seconds that belong to no request.
     pub control_frames: u32,
+}
+
+/// The line of requests for which no backend has room.
+#[derive(Clone, Copy, Debug)]
+pub struct Queue {
+    /// How many may wait.
+    pub max: usize,
+    /// For how long.
+    pub timeout: Duration,
 }
 
 /// How backends are probed.
@@ -232,6 +245,15 @@ pub struct Raw {
     /// Idle connections kept for each backend, per worker
     #[arg(long, value_name = "N", default_value = "512")]
     proxy_upstream_idle_max: String,
+    /// Requests in flight at each backend, at most; 0 is no limit. Over this limit, requests wait
+    #[arg(long, value_name = "N", default_value = "0")]
+    proxy_max_in_flight: String,
+    /// Requests that may wait for a backend with room; further ones get a 503 at once
+    #[arg(long, value_name = "N", default_value = "256")]
+    proxy_queue_max: String,
+    /// How long a request may wait for a backend with room; then it gets a 503
+    #[arg(long, value_name = "DURATION", default_value = "1s")]
+    proxy_queue_timeout: String,
     /// Retries of a request that had been sent and got no answer (idempotent, without body)
     #[arg(long, value_name = "N", default_value = "1")]
     proxy_retries: String,
@@ -293,6 +315,11 @@ impl chassis::settings::Settings for Settings {
             mistakes.parse("proxy_upstream_idle_max", &raw.proxy_upstream_idle_max, |text| {
                 units::whole(text, 0, 100_000)
             });
+        let max_in_flight =
+            mistakes.parse("proxy_max_in_flight", &raw.proxy_max_in_flight, |text| {
+                units::whole(text, 0, MAX_IN_FLIGHT_MAX)
+            });
+        let queue = queue(&raw, mistakes);
         let retries =
             mistakes.parse("proxy_retries", &raw.proxy_retries, |text| units::whole(text, 0, 10));
         let retry_budget =
@@ -347,6 +374,8 @@ impl chassis::settings::Settings for Settings {
             timeouts: timeouts?,
             http2: http2?,
             upstream_idle_max: upstream_idle_max? as usize,
+            max_in_flight: Some(max_in_flight?).filter(|limit| *limit > 0),
+            queue: queue?,
             retries: retries?,
             retry_budget: retry_budget?,
             trusted_proxies: trusted_proxies?,
@@ -411,6 +440,14 @@ fn policy(text: &str) -> Result<Policy, String> {
         let names: Vec<&str> = Policy::ALL.iter().map(|policy| policy.as_str()).collect();
         names.join(", ")
     })
+}
+
+fn queue(raw: &Raw, mistakes: &mut Mistakes) -> Option<Queue> {
+    let max = mistakes
+        .parse("proxy_queue_max", &raw.proxy_queue_max, |text| units::whole(text, 0, 100_000));
+    let timeout =
+        mistakes.parse("proxy_queue_timeout", &raw.proxy_queue_timeout, units::positive_duration);
+    Some(Queue { max: max? as usize, timeout: timeout? })
 }
 
 /// More than a hundred probes a second of one backend are a load, not a check.
@@ -525,6 +562,9 @@ mod tests {
             ("PROXY_BACKENDS", "x"),
             ("PROXY_PROBE_INTERVAL", "0s"),
             ("PROXY_RETRY_BUDGET", "2"),
+            ("PROXY_MAX_IN_FLIGHT", "many"),
+            ("PROXY_QUEUE_MAX", "-1"),
+            ("PROXY_QUEUE_TIMEOUT", "0s"),
             ("PROXY_POLICY", "magic"),
             ("PROXY_ADMIN_TOKEN", "x"),
             ("PROXY_ADMIN_TOKEN_CREATE", "true"),
@@ -536,6 +576,9 @@ mod tests {
                 "PROXY_PORT",
                 "PROXY_BACKENDS",
                 "PROXY_POLICY",
+                "PROXY_MAX_IN_FLIGHT",
+                "PROXY_QUEUE_MAX",
+                "PROXY_QUEUE_TIMEOUT",
                 "PROXY_RETRY_BUDGET",
                 "PROXY_PROBE_INTERVAL",
                 "PROXY_ADMIN_TOKEN_CREATE",

@@ -12,7 +12,7 @@ use std::{
     path::PathBuf,
 };
 
-use balance::{Admin, BackendId, StandingIntent, WEIGHT_MAX};
+use balance::{Admin, BackendId, MAX_IN_FLIGHT_MAX, StandingIntent, WEIGHT_MAX};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
@@ -45,6 +45,8 @@ struct Kept {
     expires: Option<String>,
     weight: Option<u32>,
     weight_expires: Option<String>,
+    max_in_flight: Option<u32>,
+    max_in_flight_expires: Option<String>,
 }
 
 impl StateFile {
@@ -106,6 +108,8 @@ impl StateFile {
             expires: intent.expires.map(text),
             weight: intent.weight,
             weight_expires: intent.weight_expires.map(text),
+            max_in_flight: intent.max_in_flight,
+            max_in_flight_expires: intent.max_in_flight_expires.map(text),
         }
     }
 
@@ -124,6 +128,9 @@ impl StateFile {
         if kept.weight.is_some_and(|weight| weight > WEIGHT_MAX) {
             return Err(format!("{id}: a weight above {WEIGHT_MAX}"));
         }
+        if kept.max_in_flight.is_some_and(|limit| limit > MAX_IN_FLIGHT_MAX) {
+            return Err(format!("{id}: a limit above {MAX_IN_FLIGHT_MAX}"));
+        }
         Ok(StandingIntent {
             id: BackendId::new(id),
             state: Admin::from_name(&kept.state)
@@ -134,6 +141,8 @@ impl StateFile {
             reason: kept.reason,
             actor: kept.actor,
             weight: kept.weight,
+            max_in_flight: kept.max_in_flight,
+            max_in_flight_expires: kept.max_in_flight_expires.as_deref().map(time).transpose()?,
         })
     }
 }
@@ -176,6 +185,8 @@ mod tests {
             expires: Some(clock.now() + Duration::from_secs(60)),
             weight: Some(3),
             weight_expires: None,
+            max_in_flight: Some(9),
+            max_in_flight_expires: None,
         }
     }
 

@@ -38,7 +38,7 @@ pub(crate) struct Durations {
 }
 
 impl Durations {
-    fn record(&mut self, duration: Duration) {
+    pub(crate) fn record(&mut self, duration: Duration) {
         let seconds = duration.as_secs_f64();
         if let Some(bucket) = DURATION_BUCKETS.iter().position(|bound| seconds <= *bound) {
             self.buckets[bucket] += 1;
@@ -47,7 +47,7 @@ impl Durations {
         self.sum += seconds;
     }
 
-    fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.buckets.iter_mut().zip(other.buckets).for_each(|(mine, theirs)| *mine += theirs);
         self.count += other.count;
         self.sum += other.sum;
@@ -192,8 +192,18 @@ pub(crate) struct Gauges {
     pub(crate) tunnel_timeouts: AtomicU64,
     /// Bounds on clients that were hit.
     pub(crate) limits: LimitCounts,
+    /// How long requests waited for a backend with room. A mutex, because only those that wait take
+    /// it.
+    pub(crate) queue_durations: Mutex<Durations>,
     /// Retries that the budget refused.
     pub(crate) budget_exhausted: AtomicU64,
+}
+
+impl Gauges {
+    /// Counts a request that had to wait.
+    pub(crate) fn record_queued(&self, duration: Duration) {
+        self.queue_durations.lock().unwrap_or_else(PoisonError::into_inner).record(duration);
+    }
 }
 
 /// All shards, by backend.

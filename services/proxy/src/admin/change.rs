@@ -7,7 +7,7 @@ use axum::{
     body::Bytes,
     extract::{Path, State},
 };
-use balance::{BackendId, Change, Refused, WEIGHT_MAX};
+use balance::{BackendId, Change, MAX_IN_FLIGHT_MAX, Refused, WEIGHT_MAX};
 use chassis::{problem::Problem, units};
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
@@ -23,6 +23,7 @@ const REASON_LONGEST: usize = 500;
 struct Body {
     state: Option<State_>,
     weight: Option<u32>,
+    max_in_flight: Option<u32>,
     reason: Option<String>,
     ttl: Option<String>,
     #[serde(default)]
@@ -85,8 +86,13 @@ fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Change, Problem> {
     }
     let body: Body = serde_json::from_slice(body)
         .map_err(|error| bad(format!("the change is not what is expected: {error}")))?;
-    if body.state.is_none() && body.weight.is_none() {
-        return Err(bad("the change names neither a state nor a weight".to_owned()));
+    if body.state.is_none() && body.weight.is_none() && body.max_in_flight.is_none() {
+        let detail = "the change names neither a state nor a weight nor max_in_flight";
+        return Err(bad(detail.to_owned()));
+    }
+    if body.max_in_flight.is_some_and(|limit| limit > MAX_IN_FLIGHT_MAX) {
+        let expected = format!("a whole number from 0 (no limit) to {MAX_IN_FLIGHT_MAX}");
+        return Err(bad(format!("max_in_flight: expected {expected}")));
     }
     if body.weight.is_some_and(|weight| weight > WEIGHT_MAX) {
         return Err(bad(format!("weight: expected a whole number from 0 to {WEIGHT_MAX}")));
@@ -106,6 +112,7 @@ fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Change, Problem> {
     Ok(Change {
         state: body.state.map(Into::into),
         weight: body.weight,
+        max_in_flight: body.max_in_flight,
         reason,
         actor: None,
         ttl,
@@ -150,6 +157,8 @@ mod tests {
             ("{\"stat\": \"ready\"}", "unknown field `stat`"),
             ("{\"weight\": -1}", "not what is expected"),
             ("{\"weight\": 257}", "0 to 256"),
+            ("{\"max_in_flight\": -1}", "not what is expected"),
+            ("{\"max_in_flight\": 1000001}", "to 1000000"),
             ("{\"weight\": 1, \"ttl\": \"5\"}", "ttl: expected a duration"),
             ("{\"weight\": 1, \"reason\": \"a\\nb\"}", "one line"),
             ("{\"state\": \"ready\", \"state\": \"drain\"}", "duplicate field `state`"),

@@ -72,6 +72,8 @@ struct ProbeView {
 struct Counts {
     total: usize,
     eligible: usize,
+    /// Requests that wait for a backend with room.
+    waiting: usize,
 }
 
 /// A backend.
@@ -98,6 +100,9 @@ pub(crate) struct Backend {
     reasons: Vec<String>,
     last_probe: Option<LastProbe>,
     in_flight: u32,
+    /// None is no limit.
+    max_in_flight: Option<u32>,
+    max_in_flight_expires_at: Option<String>,
     traffic: Traffic,
 }
 
@@ -147,9 +152,9 @@ pub(super) fn everything(admin: &Admin) -> Everything {
 
 /// The only pool so far.
 pub(super) fn pool(admin: &Admin) -> Pool {
-    let view = admin.control.read(|pool| pool.view());
+    let (view, waiting) = admin.control.read(|pool| (pool.view(), pool.waiting()));
     let latest = admin.sampler.latest();
-    let counts = Counts { total: view.backends.len(), eligible: view.eligible() };
+    let counts = Counts { total: view.backends.len(), eligible: view.eligible(), waiting };
     let backends = view.backends.iter().map(|view| backend(admin, view, &latest)).collect();
     Pool {
         name: view.name.clone(),
@@ -220,6 +225,8 @@ fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Backend {
             streak: last.streak,
         }),
         in_flight: view.member.in_flight(),
+        max_in_flight: view.max_in_flight,
+        max_in_flight_expires_at: view.max_in_flight_expires.map(|time| clock.text(time)),
         traffic: latest.backends.get(view.id.as_str()).cloned().unwrap_or_default(),
     }
 }

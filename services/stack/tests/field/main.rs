@@ -6,3 +6,4 @@
 mod common;
 
 mod b04_stale_keep_alive;
+mod overload;
