@@ -55,6 +55,8 @@ pub struct Change {
     pub actor: Option<String>,
     /// What is changed goes back by itself after this long.
     pub ttl: Option<Duration>,
+    /// Upgraded connections are ended this long after the backend was taken out.
+    pub deadline: Option<Duration>,
     /// Do it even if no backend is left to serve.
     pub force: bool,
 }
@@ -123,6 +125,8 @@ pub(crate) struct Intent {
     pub(crate) weight_expires: Option<Time>,
     pub(crate) max_in_flight: Option<u32>,
     pub(crate) max_in_flight_expires: Option<Time>,
+    /// When upgraded connections are to end. Of no use after a restart, which ends them all.
+    pub(crate) deadline: Option<Time>,
 }
 
 impl Intent {
@@ -159,6 +163,8 @@ impl Intent {
             intent.reason.clone_from(&change.reason);
             intent.actor.clone_from(&change.actor);
             intent.expires = expires;
+            intent.deadline =
+                change.deadline.filter(|_| state != Admin::Ready).map(|deadline| now + deadline);
         }
         if change.weight.is_some() {
             (intent.weight, intent.weight_expires) = (change.weight, expires);
@@ -202,6 +208,7 @@ impl Intent {
                 reason: None,
                 actor: None,
                 expires: None,
+                deadline: None,
                 ..self.clone()
             }
         } else {
@@ -253,6 +260,7 @@ impl From<StandingIntent> for Intent {
             weight_expires: standing.weight_expires,
             max_in_flight: standing.max_in_flight,
             max_in_flight_expires: standing.max_in_flight_expires,
+            deadline: None,
         }
     }
 }

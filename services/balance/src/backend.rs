@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -76,6 +76,10 @@ pub struct Member {
     limit: AtomicU32,
     /// Who waits for a ticket to be given back.
     queue: Arc<Queue>,
+    /// Upgraded connections among the attempts in flight.
+    tunnels: AtomicU32,
+    /// Whether they are to end.
+    must_end_tunnels: AtomicBool,
     // A std mutex: held for a copy, never across I/O, and only where a connection is made.
     addresses: Mutex<Vec<SocketAddr>>,
 }
@@ -96,8 +100,21 @@ impl Member {
         let hash = hash_of(id.as_str().as_bytes());
         let (attempts, outcomes) = (AtomicU64::new(0), Outcomes::new(streak_limit));
         let (limit, saying) = (AtomicU32::new(NO_LIMIT), Saying::default());
-        let addresses = Mutex::new(addresses);
-        Self { id, generation, slot, hash, attempts, outcomes, saying, limit, queue, addresses }
+        let (tunnels, must_end_tunnels) = (AtomicU32::new(0), AtomicBool::new(false));
+        Self {
+            id,
+            generation,
+            slot,
+            hash,
+            attempts,
+            outcomes,
+            saying,
+            limit,
+            queue,
+            tunnels,
+            must_end_tunnels,
+            addresses: Mutex::new(addresses),
+        }
     }
 
     /// The backend's name.
@@ -137,6 +154,29 @@ impl Member {
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.attempts.load(Ordering::Relaxed) as u32
+    }
+
+    /// Upgraded connections among them.
+    #[must_use]
+    pub fn tunnels(&self) -> u32 {
+        self.tunnels.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_tunnel(&self) {
+        self.tunnels.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove_tunnel(&self) {
+        self.tunnels.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn must_end_tunnels(&self) -> bool {
+        self.must_end_tunnels.load(Ordering::Relaxed)
+    }
+
+    /// Says whether tunnels are to end, and tells whether that is new.
+    pub(crate) fn set_must_end_tunnels(&self, must: bool) -> bool {
+        self.must_end_tunnels.swap(must, Ordering::Relaxed) != must
     }
 
     /// The most requests in flight at a time, if there is a limit.

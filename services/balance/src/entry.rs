@@ -183,6 +183,7 @@ impl Entry {
             admin_reason: intent.reason.clone(),
             admin_actor: intent.actor.clone(),
             admin_expires: intent.expires,
+            deadline: intent.deadline,
             weight_expires: intent.weight_expires,
             health: observed,
             health_since: span.map_or(health.since, |(since, _)| since),

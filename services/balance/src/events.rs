@@ -13,6 +13,8 @@ pub enum Effect {
     Discover,
     /// Keep [`crate::Pool::standing_intents`] where they survive the process.
     KeepIntents,
+    /// Have whoever holds a [`crate::Tunnel`] look whether it must end.
+    EndTunnels,
     /// Tell the timeline.
     Event(Event),
 }

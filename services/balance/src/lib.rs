@@ -25,6 +25,7 @@ mod random;
 mod rung;
 mod schedule;
 mod time;
+mod tunnel;
 mod view;
 mod window;
 
@@ -41,4 +42,5 @@ pub use pool::Pool;
 pub use queue::{Place, Queue};
 pub use rung::Rung;
 pub use time::Time;
+pub use tunnel::Tunnel;
 pub use view::{BackendView, Effective, LastProbe, PoolView};

@@ -252,6 +252,7 @@ impl Pool {
         self.judge_outcomes(now, false);
         self.end_degraded(now);
         self.departed.retain(|_, (_, until)| *until > now);
+        self.end_tunnels(now);
         self.tell_drained(now);
         self.settle(now);
     }
@@ -264,10 +265,20 @@ impl Pool {
             let is_draining = backend.intent.state == Admin::Drain || backend.weight() == 0;
             let drained = (is_draining && !backend.drained_told).then(|| now + DRAIN_LOOK);
             let degraded = backend.degraded.as_ref().map(|degraded| degraded.until);
-            [probe, drained, degraded, backend.intent.next_end()]
+            let tunnels = backend.intent.deadline.filter(|_| !backend.member.must_end_tunnels());
+            [probe, drained, degraded, tunnels, backend.intent.next_end()]
         });
         let of_departed = self.departed.values().map(|(_, until)| Some(*until));
         of_backends.chain(of_departed).chain([self.ejection_deadline()]).flatten().min()
+    }
+
+    /// Whether a backend was taken out and still has requests in flight.
+    #[must_use]
+    pub fn is_draining(&self, id: &BackendId) -> bool {
+        self.backends.get(id).is_some_and(|backend| {
+            let is_out = backend.intent.state != Admin::Ready || backend.weight() == 0;
+            is_out && backend.member.in_flight() > 0
+        })
     }
 
     /// The effects since the last call, in order.
@@ -389,8 +400,26 @@ impl Pool {
             backend.forget_outcomes(ejection.consecutive, now);
         }
         backend.drained_told = false;
+        if intent.deadline.is_none() {
+            backend.member.set_must_end_tunnels(false);
+        }
         backend.intent = intent;
         self.effects.push(Effect::KeepIntents);
+    }
+
+    /// Has the tunnels ended whose deadline has passed.
+    fn end_tunnels(&mut self, now: Time) {
+        let due = self.backends.values().filter(|backend| {
+            let is_due = backend.intent.deadline.is_some_and(|deadline| deadline <= now);
+            is_due && backend.member.set_must_end_tunnels(true)
+        });
+        let due: Vec<(BackendId, u32)> =
+            due.map(|backend| (backend.found.id.clone(), backend.member.tunnels())).collect();
+        for (id, count) in due {
+            self.effects.push(Effect::EndTunnels);
+            let text = format!("the deadline is over: ending {count} upgraded connections");
+            self.tell(now, EventKind::Admin, Some(&id), &text);
+        }
     }
 
     fn tell_drained(&mut self, now: Time) {

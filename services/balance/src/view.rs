@@ -67,6 +67,8 @@ pub struct BackendView {
     pub admin_actor: Option<String>,
     /// When the intent reverts by itself.
     pub admin_expires: Option<Time>,
+    /// When its upgraded connections are to end.
+    pub deadline: Option<Time>,
     /// When an operator's weight reverts by itself.
     pub weight_expires: Option<Time>,
     /// The observed health.

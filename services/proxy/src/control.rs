@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use balance::{AttemptFailure, BackendId, Effect, Event, EventKind, Pool, ProbeOrder, Time};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{clock::Clock, events::Events, state_file::StateFile};
 
@@ -46,6 +46,8 @@ pub(crate) struct Control {
     pub(crate) discover: Notify,
     probes: mpsc::UnboundedSender<ProbeOrder>,
     state_file: Option<StateFile>,
+    /// Has tunnels look whether they must end.
+    pub(crate) end_tunnels: watch::Sender<()>,
 }
 
 /// The receiving ends that [`drive`] and the prober work from.
@@ -72,6 +74,7 @@ impl Control {
             discover: Notify::new(),
             probes: probe_sender,
             state_file,
+            end_tunnels: watch::Sender::new(()),
         });
         control.restore_intents();
         (control, report_sender, Inbox { reports, probes })
@@ -102,6 +105,7 @@ impl Control {
                 Effect::Discover => self.discover.notify_one(),
                 Effect::Event(event) => self.events.add(POOL, event),
                 Effect::KeepIntents => self.keep_intents(),
+                Effect::EndTunnels => self.end_tunnels.send_replace(()),
             }
         }
         answer

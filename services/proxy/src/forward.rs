@@ -391,7 +391,8 @@ fn respond(
             return exchange.refuse(Reason::ProtocolError);
         };
         let backend = hyper::upgrade::on(&mut response);
-        tunnel::start(worker, client, backend, exchange.upgraded());
+        let is_websocket = headers::is_websocket(response.headers());
+        tunnel::start(worker, client, backend, exchange.upgraded(), is_websocket);
         let mut response = response.map(|_| ResponseBody::Own(None));
         headers::prepare_switching(response.headers_mut());
         return response;

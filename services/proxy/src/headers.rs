@@ -293,6 +293,13 @@ pub(crate) fn prepare_switching(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether the protocol that a message names for its connection is that of WebSockets.
+pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
+    headers
+        .get(UPGRADE)
+        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -36,6 +36,7 @@ mod stats;
 mod traffic;
 mod tunnel;
 mod upstream;
+mod websocket;
 mod worker;
 
 use std::{net::TcpListener, sync::Arc, thread::JoinHandle, time::Duration};
@@ -115,6 +116,7 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
         clock,
         reports,
         stage: stage_receiver.clone(),
+        end_tunnels: control.end_tunnels.subscribe(),
     };
     // Hears of a worker that ends by itself.
     let (alive, mut ended) = mpsc::channel::<()>(1);

@@ -129,6 +129,9 @@ impl ProxyCollector {
         let limit = backends.iter().filter_map(|backend| {
             Some(gauge(labels(backend.id.as_str()), f64::from(backend.max_in_flight?)))
         });
+        let tunnels = backends
+            .iter()
+            .map(|backend| gauge(labels(backend.id.as_str()), f64::from(backend.member.tunnels())));
         let admin = backends.iter().flat_map(|backend| {
             [Admin::Ready, Admin::Drain, Admin::Maint].map(|state| {
                 let mut labels = labels(backend.id.as_str()).to_vec();
@@ -190,6 +193,12 @@ impl ProxyCollector {
                 "Requests that the backend is serving.",
                 MetricType::GAUGE,
                 in_flight,
+            ),
+            family(
+                "evenkeel_tunnels",
+                "Upgraded connections, such as WebSockets, among the requests in flight.",
+                MetricType::GAUGE,
+                tunnels,
             ),
             family(
                 "evenkeel_max_in_flight",
@@ -271,6 +280,18 @@ impl ProxyCollector {
                     let count = gauges.map(|gauges| gauges.limits.of(limit)).sum();
                     counter(&[("limit", limit.as_str())], count)
                 }),
+            ),
+            family(
+                "evenkeel_tunnels_ended_total",
+                "Upgraded connections that ended because the deadline of a drain had passed.",
+                MetricType::COUNTER,
+                [counter(&[], count(|gauges| &gauges.tunnels_ended))],
+            ),
+            family(
+                "evenkeel_tunnels_cut_total",
+                "Those of them that did not end with a good-bye from both sides.",
+                MetricType::COUNTER,
+                [counter(&[], count(|gauges| &gauges.tunnels_cut))],
             ),
             family(
                 "evenkeel_queue_length",

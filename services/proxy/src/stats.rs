@@ -192,6 +192,10 @@ pub(crate) struct Gauges {
     pub(crate) tunnel_timeouts: AtomicU64,
     /// Bounds on clients that were hit.
     pub(crate) limits: LimitCounts,
+    /// Tunnels that ended because the deadline of a drain had passed.
+    pub(crate) tunnels_ended: AtomicU64,
+    /// Those of them that were cut, with no good-bye or in the middle of it.
+    pub(crate) tunnels_cut: AtomicU64,
     /// How long requests waited for a backend with room. A mutex, because only those that wait take
     /// it.
     pub(crate) queue_durations: Mutex<Durations>,

@@ -2,16 +2,18 @@
 
 use std::{cell::Cell, io, pin::Pin, sync::atomic::Ordering, time::Duration};
 
-use balance::Ticket;
+use balance::{Ticket, Tunnel};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::watch,
     time::Instant,
 };
 
 use crate::{
     stats::Counted,
+    websocket::{self, Frames},
     worker::{Open, Worker},
 };
 
@@ -28,6 +30,10 @@ struct Limits {
     half_closed: Duration,
 }
 
+/// Once the deadline of a drain has passed, how long a WebSocket may take for the frame that it is
+/// in the middle of, and for its good-byes.
+const GOOD_BYE: Duration = Duration::from_secs(1);
+
 /// Connects the two sides once both have switched. The ticket is given back when the tunnel ends,
 /// so that a draining backend counts as busy until then.
 pub(crate) fn start(
@@ -35,6 +41,7 @@ pub(crate) fn start(
     client: OnUpgrade,
     backend: OnUpgrade,
     ticket: Option<Ticket>,
+    is_websocket: bool,
 ) {
     let open = Open::new(&worker.tunnels);
     let gauges = worker.gauges.clone();
@@ -46,32 +53,73 @@ pub(crate) fn start(
     ];
     let timeouts = &worker.settings.timeouts;
     let limits = Limits { open: timeouts.tunnel, half_closed: timeouts.read };
+    let tunnel = ticket.map(Ticket::into_tunnel);
+    let looks = worker.end_tunnels.clone();
     tokio::task::spawn_local(async move {
-        let _held = (open, ticket, counted);
+        let _held = (open, counted);
         let (client, backend) = match tokio::try_join!(client, backend) {
             Ok(both) => both,
             Err(error) => return tracing::debug!(%error, "an upgrade came to nothing"),
         };
+        let (must_end, end) = watch::channel(false);
         // A tunnel that breaks is told to each side by the other's closing.
-        let result = join(TokioIo::new(client), TokioIo::new(backend), limits).await;
-        if result.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-            gauges.tunnel_timeouts.fetch_add(1, Ordering::Relaxed);
+        let joined = join(TokioIo::new(client), TokioIo::new(backend), limits, is_websocket, end);
+        let cut = async {
+            until_must_end(tunnel.as_ref(), looks).await;
+            must_end.send_replace(true);
+            if is_websocket {
+                tokio::time::sleep(GOOD_BYE).await;
+            }
+        };
+        tokio::select! {
+            result = joined => {
+                if result.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+                    gauges.tunnel_timeouts.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            () = cut => {
+                gauges.tunnels_cut.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        if *must_end.borrow() {
+            gauges.tunnels_ended.fetch_add(1, Ordering::Relaxed);
         }
     });
 }
 
+/// Waits until the deadline of the backend's drain has passed.
+async fn until_must_end(tunnel: Option<&Tunnel>, mut looks: watch::Receiver<()>) {
+    while !tunnel.is_some_and(Tunnel::must_end) {
+        if looks.changed().await.is_err() {
+            // The control side is gone: it will not say so any more.
+            std::future::pending().await
+        }
+    }
+}
+
 /// Copies both ways. When one side has finished, the other may finish too, for as long as it goes
-/// on saying something: a peer that never closes its half must not hold a backend's ticket.
+/// on saying something: a peer that never closes its half must not hold a backend's ticket. When
+/// `end` says so, both sides of a WebSocket are told that it is over.
 async fn join(
     client: impl AsyncRead + AsyncWrite,
     backend: impl AsyncRead + AsyncWrite,
     limits: Limits,
+    is_websocket: bool,
+    end: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let (client_reader, client_writer) = tokio::io::split(client);
     let (backend_reader, backend_writer) = tokio::io::split(backend);
     let moved = Cell::new(Instant::now());
-    let mut up = std::pin::pin!(pump(client_reader, backend_writer, &moved));
-    let mut down = std::pin::pin!(pump(backend_reader, client_writer, &moved));
+    let way = |good_bye: Vec<u8>| Way {
+        frames: is_websocket.then(Frames::default),
+        good_bye,
+        end: end.clone(),
+        moved: &moved,
+    };
+    let to_backend = way(websocket::going_away(Some(fastrand::u32(..).to_ne_bytes())));
+    let to_client = way(websocket::going_away(None));
+    let mut up = std::pin::pin!(to_backend.pump(client_reader, backend_writer));
+    let mut down = std::pin::pin!(to_client.pump(backend_reader, client_writer));
     let either = async {
         tokio::select! {
             result = &mut up => result.map(|()| true),
@@ -86,19 +134,46 @@ async fn join(
     }
 }
 
-async fn pump(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    moved: &Cell<Instant>,
-) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        let count = from.read(&mut buffer).await?;
-        moved.set(Instant::now());
-        if count == 0 {
-            return to.shutdown().await;
+/// One direction of a tunnel.
+struct Way<'a> {
+    /// Where the frames end, if we know what frames there are.
+    frames: Option<Frames>,
+    /// What is said when it must end.
+    good_bye: Vec<u8>,
+    end: watch::Receiver<bool>,
+    moved: &'a Cell<Instant>,
+}
+
+impl Way<'_> {
+    async fn pump(
+        mut self,
+        mut from: impl AsyncRead + Unpin,
+        mut to: impl AsyncWrite + Unpin,
+    ) -> io::Result<()> {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let may_end = self.frames.as_ref().is_some_and(Frames::is_between);
+            let count = tokio::select! {
+                biased;
+                Ok(_) = self.end.wait_for(|must| *must), if may_end => break,
+                count = from.read(&mut buffer) => count?,
+            };
+            self.moved.set(Instant::now());
+            if count == 0 {
+                return to.shutdown().await;
+            }
+            to.write_all(&buffer[..count]).await?;
+            if let Some(frames) = &mut self.frames {
+                frames.follow(&buffer[..count]);
+            }
         }
-        to.write_all(&buffer[..count]).await?;
+        if !self.frames.is_some_and(|frames| frames.has_closed()) {
+            to.write_all(&self.good_bye).await?;
+        }
+        to.shutdown().await?;
+        // Closing with something unread would reset the connection, good-bye and all.
+        while from.read(&mut buffer).await? > 0 {}
+        Ok(())
     }
 }
 
@@ -127,12 +202,47 @@ mod tests {
     const LIMITS: Limits =
         Limits { open: Duration::from_secs(3_600), half_closed: Duration::from_secs(60) };
 
+    fn never() -> watch::Receiver<bool> {
+        watch::channel(false).1
+    }
+
+    /// Reads so many bytes, and makes sure that no more are there.
+    async fn hear(from: &mut (impl AsyncRead + Unpin), count: usize) -> Vec<u8> {
+        let mut heard = vec![0; count];
+        from.read_exact(&mut heard).await.unwrap();
+        heard
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_websocket_that_must_end_says_good_bye_both_ways_after_the_frame_it_is_in() {
+        let (mut client, client_side) = duplex(64);
+        let (mut backend, backend_side) = duplex(64);
+        let (end, ending) = watch::channel(false);
+        let tunnel = tokio::task::LocalSet::new();
+        let joined = tunnel.spawn_local(join(client_side, backend_side, LIMITS, true, ending));
+        tunnel
+            .run_until(async {
+                backend.write_all(&[0x81, 3, b'a']).await.unwrap();
+                assert_eq!(hear(&mut client, 3).await, [0x81, 3, b'a']);
+                end.send_replace(true);
+                let to_backend = hear(&mut backend, 8).await;
+                assert_eq!(to_backend[..2], [0x88, 0x82], "between two frames");
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                backend.write_all(b"bc").await.unwrap();
+                assert_eq!(hear(&mut client, 6).await, [b'b', b'c', 0x88, 2, 0x03, 0xE9]);
+                assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "and nothing more");
+                drop((client, backend));
+                joined.await.unwrap().unwrap();
+            })
+            .await;
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_half_that_is_closed_leaves_the_other_half_open_while_it_moves() {
         let (mut client, client_side) = duplex(64);
         let (mut backend, backend_side) = duplex(64);
         let tunnel = tokio::task::LocalSet::new();
-        let joined = tunnel.spawn_local(join(client_side, backend_side, LIMITS));
+        let joined = tunnel.spawn_local(join(client_side, backend_side, LIMITS, false, never()));
         tunnel
             .run_until(async {
                 client.write_all(b"question").await.unwrap();
@@ -159,7 +269,7 @@ mod tests {
         let (backend, backend_side) = duplex(64);
         drop(backend);
         let start = Instant::now();
-        let result = join(client_side, backend_side, LIMITS).await;
+        let result = join(client_side, backend_side, LIMITS, false, never()).await;
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(start.elapsed(), LIMITS.half_closed);
     }
@@ -169,7 +279,7 @@ mod tests {
         let (_client, client_side) = duplex(64);
         let (_backend, backend_side) = duplex(64);
         let start = Instant::now();
-        let result = join(client_side, backend_side, LIMITS).await;
+        let result = join(client_side, backend_side, LIMITS, false, never()).await;
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(start.elapsed(), LIMITS.open);
     }

@@ -55,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) reports: mpsc::Sender<Report>,
     pub(crate) stage: watch::Receiver<Stage>,
+    pub(crate) end_tunnels: watch::Receiver<()>,
 }
 
 /// A connection that was accepted for a worker. It counts as open from then on.
@@ -86,6 +87,8 @@ pub(crate) struct Worker {
     pub(crate) open: Rc<Cell<usize>>,
     /// Upgraded ones.
     pub(crate) tunnels: Rc<Cell<usize>>,
+    /// Changes when tunnels must look whether they must end.
+    pub(crate) end_tunnels: watch::Receiver<()>,
     budget: Arc<RetryBudget>,
     clock: Clock,
     reports: mpsc::Sender<Report>,
@@ -110,7 +113,7 @@ impl Drop for Open {
 
 impl Worker {
     pub(crate) fn new(index: usize, picker: Picker, shared: Shared) -> Rc<Self> {
-        let Shared { settings, stats, budget, clock, reports, stage } = shared;
+        let Shared { settings, stats, budget, clock, reports, stage, end_tunnels } = shared;
         Rc::new(Self {
             settings,
             picker: RefCell::new(picker),
@@ -122,6 +125,7 @@ impl Worker {
             open: Rc::default(),
             tunnels: Rc::default(),
             stage,
+            end_tunnels,
             budget,
             clock,
             reports,

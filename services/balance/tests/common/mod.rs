@@ -54,6 +54,7 @@ impl World {
                     Effect::Event(event) => self.events.push(event.message),
                     Effect::Discover => self.discoveries += 1,
                     Effect::KeepIntents => self.intents = self.pool.standing_intents(),
+                    Effect::EndTunnels => {}
                 }
             }
             match self.pool.deadline(self.now) {

@@ -26,6 +26,7 @@ struct Body {
     max_in_flight: Option<u32>,
     reason: Option<String>,
     ttl: Option<String>,
+    deadline: Option<String>,
     #[serde(default)]
     force: bool,
 }
@@ -108,6 +109,14 @@ fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Change, Problem> {
         .map(|text| units::positive_duration(&text))
         .transpose()
         .map_err(|expected| bad(format!("ttl: expected {expected}")))?;
+    let deadline = body
+        .deadline
+        .map(|text| units::duration(&text))
+        .transpose()
+        .map_err(|expected| bad(format!("deadline: expected {expected}")))?;
+    if deadline.is_some() && !matches!(body.state, Some(State_::Drain | State_::Maint)) {
+        return Err(bad("deadline: expected only with the state drain or maint".to_owned()));
+    }
     let reason = body.reason.filter(|reason| !reason.trim().is_empty());
     Ok(Change {
         state: body.state.map(Into::into),
@@ -116,6 +125,7 @@ fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Change, Problem> {
         reason,
         actor: None,
         ttl,
+        deadline,
         force: body.force,
     })
 }
@@ -157,6 +167,9 @@ mod tests {
             ("{\"stat\": \"ready\"}", "unknown field `stat`"),
             ("{\"weight\": -1}", "not what is expected"),
             ("{\"weight\": 257}", "0 to 256"),
+            ("{\"state\": \"drain\", \"deadline\": \"soon\"}", "deadline: expected a duration"),
+            ("{\"state\": \"ready\", \"deadline\": \"1m\"}", "only with the state drain"),
+            ("{\"weight\": 0, \"deadline\": \"1m\"}", "only with the state drain"),
             ("{\"max_in_flight\": -1}", "not what is expected"),
             ("{\"max_in_flight\": 1000001}", "to 1000000"),
             ("{\"weight\": 1, \"ttl\": \"5\"}", "ttl: expected a duration"),

@@ -7,6 +7,7 @@ mod change;
 mod events;
 mod history;
 mod view;
+mod wait;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -38,7 +39,7 @@ pub(crate) struct Admin {
 
 /// The routes under `/v1`.
 pub(crate) fn routes(admin: Admin) -> Router {
-    let backend = get(one_backend).patch(change::patch);
+    let backend = get(wait::one_backend).patch(change::patch);
     Router::new()
         .route("/v1/pools", get(pools))
         .route("/v1/pools/{pool}", get(one_pool))
@@ -128,13 +129,6 @@ async fn backends(
     Path(pool): Path<String>,
 ) -> Result<Json<view::Backends>, Problem> {
     find_pool(&admin, &pool).map(|pool| Json(pool.into_backends()))
-}
-
-async fn one_backend(
-    State(admin): State<Admin>,
-    Path((pool, id)): Path<(String, String)>,
-) -> Result<Json<view::Backend>, Problem> {
-    find_backend(&admin, &pool, &id).map(Json)
 }
 
 fn find_pool(admin: &Admin, name: &str) -> Result<view::Pool, Problem> {

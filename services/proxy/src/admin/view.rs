@@ -100,6 +100,10 @@ pub(crate) struct Backend {
     reasons: Vec<String>,
     last_probe: Option<LastProbe>,
     in_flight: u32,
+    /// Upgraded connections among them.
+    tunnels: u32,
+    /// When these are to end.
+    deadline_at: Option<String>,
     /// None is no limit.
     max_in_flight: Option<u32>,
     max_in_flight_expires_at: Option<String>,
@@ -225,6 +229,8 @@ fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Backend {
             streak: last.streak,
         }),
         in_flight: view.member.in_flight(),
+        tunnels: view.member.tunnels(),
+        deadline_at: view.deadline.map(|time| clock.text(time)),
         max_in_flight: view.max_in_flight,
         max_in_flight_expires_at: view.max_in_flight_expires.map(|time| clock.text(time)),
         traffic: latest.backends.get(view.id.as_str()).cloned().unwrap_or_default(),

@@ -5,5 +5,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod b02_drain;
 mod b04_stale_keep_alive;
 mod overload;

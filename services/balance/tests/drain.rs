@@ -1,0 +1,95 @@
+//! Drains that end: in-flight work counted down, tunnels apart, and a deadline for them.
+
+#![allow(clippy::unwrap_used)] // A helper that fails should panic at the line that was wrong.
+
+use std::time::Duration;
+
+use balance::{Admin, BackendId, Change, Effect, Found, Policy, Pool, ProbePlan, Time};
+use evenkeel_balance as balance;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A pool of two backends that need no probe.
+fn pool() -> Pool {
+    let plan = ProbePlan { enabled: false, ..ProbePlan::default() };
+    let mut pool = Pool::new("default", Policy::RoundRobin, plan, 7);
+    let found = |last: u8| Found {
+        id: BackendId::new(&format!("b{last}")),
+        addresses: Ok(vec![([10, 0, 0, last], 80).into()]),
+        weight: 1,
+        is_terminating: false,
+    };
+    pool.discovered((0..2).map(found).collect(), Time::START);
+    pool
+}
+
+fn set(pool: &mut Pool, state: Admin, deadline: Option<Duration>, now: Time) {
+    let change = Change { state: Some(state), deadline, ..Change::default() };
+    pool.change(&BackendId::new("b0"), &change, now).unwrap();
+}
+
+/// Whether the pool asks for the end of tunnels.
+fn asks(pool: &mut Pool, now: Time) -> bool {
+    pool.advance(now);
+    pool.take_effects().contains(&Effect::EndTunnels)
+}
+
+#[test]
+fn tunnels_are_counted_within_and_beside_the_requests_in_flight() {
+    let mut pool = pool();
+    let mut picker = pool.picker();
+    let (request, tunnel) = (picker.pick(None).unwrap(), picker.pick(None).unwrap().into_tunnel());
+    let counts = || {
+        let backends = pool.view().backends;
+        backends.iter().map(|b| (b.member.in_flight(), b.member.tunnels())).collect::<Vec<_>>()
+    };
+    assert_eq!(counts(), [(1, 0), (1, 1)]);
+    drop(tunnel);
+    assert_eq!(counts(), [(1, 0), (0, 0)]);
+    drop(request);
+}
+
+#[test]
+fn tunnels_are_to_end_when_the_deadline_of_the_drain_has_passed_and_not_before() {
+    let mut pool = pool();
+    let tunnel = pool.picker().pick(None).unwrap().into_tunnel();
+    assert_eq!(tunnel.member().id().as_str(), "b0");
+    let id = BackendId::new("b0");
+    set(&mut pool, Admin::Drain, Some(DEADLINE), Time::START);
+    let end = Time::START + DEADLINE;
+    assert!(pool.is_draining(&id));
+    assert!(!asks(
+        &mut pool,
+        end.since(Time::START)
+            .checked_sub(Duration::from_millis(1))
+            .map(Time::after_start)
+            .unwrap()
+    ));
+    assert!(!tunnel.must_end());
+    assert!(pool.deadline(Time::START).unwrap() <= end, "it will be called in time");
+    assert!(asks(&mut pool, end) && tunnel.must_end());
+    assert!(!asks(&mut pool, end), "asked once");
+    drop(tunnel);
+    assert!(!pool.is_draining(&id), "it is drained");
+}
+
+#[test]
+fn a_backend_that_is_ready_again_keeps_its_tunnels() {
+    let mut pool = pool();
+    let tunnel = pool.picker().pick(None).unwrap().into_tunnel();
+    set(&mut pool, Admin::Drain, Some(DEADLINE), Time::START);
+    set(&mut pool, Admin::Ready, None, Time::START);
+    assert!(!asks(&mut pool, Time::START + DEADLINE) && !tunnel.must_end());
+    set(&mut pool, Admin::Maint, Some(DEADLINE), Time::START);
+    assert!(asks(&mut pool, Time::START + DEADLINE) && tunnel.must_end(), "maint may have one too");
+    set(&mut pool, Admin::Ready, None, Time::START + DEADLINE);
+    assert!(!tunnel.must_end(), "what came through is let be");
+}
+
+#[test]
+fn a_drain_without_a_deadline_waits_for_tunnels_for_good() {
+    let mut pool = pool();
+    let tunnel = pool.picker().pick(None).unwrap().into_tunnel();
+    set(&mut pool, Admin::Drain, None, Time::START);
+    assert!(!asks(&mut pool, Time::START + Duration::from_secs(86_400)) && !tunnel.must_end());
+}
