@@ -7,12 +7,15 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use crate::{
     degraded::Saying,
+    load::AnswerTime,
     outcome::{Counts, Outcome, Outcomes},
     queue::Queue,
+    time::Time,
 };
 
 /// The stable name of a backend within its pool: `host:port` as configured, or `address:port` as
@@ -76,6 +79,8 @@ pub struct Member {
     limit: AtomicU32,
     /// Who waits for a ticket to be given back.
     queue: Arc<Queue>,
+    /// How long it takes to answer, if the policy goes by that.
+    answer_time: AnswerTime,
     /// Upgraded connections among the attempts in flight.
     tunnels: AtomicU32,
     /// Whether they are to end.
@@ -111,6 +116,7 @@ impl Member {
             saying,
             limit,
             queue,
+            answer_time: AnswerTime::default(),
             tunnels,
             must_end_tunnels,
             addresses: Mutex::new(addresses),
@@ -154,6 +160,16 @@ impl Member {
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.attempts.load(Ordering::Relaxed) as u32
+    }
+
+    /// Takes note of how long an attempt took to its answer, or to its failure, for
+    /// [`crate::Policy::LeastTime`].
+    pub fn answered(&self, took: Duration, is_failure: bool, now: Time) {
+        self.answer_time.note(took, is_failure, now);
+    }
+
+    pub(crate) fn answer_time(&self) -> &AnswerTime {
+        &self.answer_time
     }
 
     /// Upgraded connections among them.

@@ -16,6 +16,7 @@ mod ejection;
 mod entry;
 mod events;
 mod health;
+mod load;
 mod outcome;
 mod pick;
 mod policy;

@@ -13,10 +13,11 @@ use std::sync::{
 use crate::{
     backend::Member,
     outcome::Outcome,
-    policy::{Choice, Policy},
+    policy::{Choice, Moment, Policy},
     queue::Queue,
     random::Random,
     rung::Rung,
+    time::Time,
 };
 
 /// What picks are made from. Never changed after it is published.
@@ -117,12 +118,18 @@ pub struct Picker {
     known: Arc<Snapshot>,
     policy: Policy,
     random: Random,
+    moment: Moment,
 }
 
 impl Picker {
     pub(crate) fn new(published: Arc<Published>, policy: Policy, seed: u64) -> Self {
         let known = published.current();
-        Self { published, known, policy, random: Random::new(seed) }
+        Self { published, known, policy, random: Random::new(seed), moment: Moment::default() }
+    }
+
+    /// Says what time it is, before a pick by [`Policy::LeastTime`]; the others need not know.
+    pub fn tell_time(&mut self, now: Time) {
+        self.moment.advance(&self.known, now);
     }
 
     /// The backend for a request's first attempt. `key` is what [`Policy::Hash`] goes by.
@@ -177,7 +184,8 @@ impl Picker {
 
     fn take(&mut self, turn: u64, key: Option<u64>, tried: &[u64]) -> Result<Ticket, NoBackend> {
         let members = &self.known.members;
-        let mut choice = Choice { turn, key, tried, random: &mut self.random };
+        let mut choice =
+            Choice { turn, key, tried, random: &mut self.random, moment: &self.moment };
         while let Some(at) = choice.make(self.policy, &self.known) {
             let member = Arc::clone(&members[at]);
             if let Some(term) = member.enter() {

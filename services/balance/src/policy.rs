@@ -5,9 +5,9 @@
 //! many there are. Load is what the backends' own counters of requests in flight say, all workers
 //! included; it may change while it is compared, which costs a pick nothing but being a little off.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, time::Duration};
 
-use crate::{backend::Member, pick::Snapshot, random::Random};
+use crate::{backend::Member, pick::Snapshot, random::Random, time::Time};
 
 /// How a backend is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,9 @@ pub enum Policy {
     /// The less loaded of two drawn at random ("the power of two choices", Mitzenmacher, IEEE TPDS
     /// 2001): nearly as even as the fewest of all, without a scan and without a herd.
     PowerOfTwo,
+    /// At random, and the more probably the sooner a backend will answer, as far as its last answers
+    /// and its requests in flight tell. Nobody's share ever becomes nothing.
+    LeastTime,
     /// Any, by weight.
     Random,
     /// The first of the list that may be picked. The others stand by.
@@ -32,10 +35,11 @@ pub enum Policy {
 
 impl Policy {
     /// All policies.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::RoundRobin,
         Self::LeastRequest,
         Self::PowerOfTwo,
+        Self::LeastTime,
         Self::Random,
         Self::First,
         Self::Hash,
@@ -48,6 +52,7 @@ impl Policy {
             Self::RoundRobin => "round_robin",
             Self::LeastRequest => "least_request",
             Self::PowerOfTwo => "p2c",
+            Self::LeastTime => "least_time",
             Self::Random => "random",
             Self::First => "first",
             Self::Hash => "hash",
@@ -61,6 +66,7 @@ impl Policy {
             "round_robin" | "roundrobin" | "wrr" => Some(Self::RoundRobin),
             "least_request" | "leastconn" | "least_conn" => Some(Self::LeastRequest),
             "p2c" | "random(2)" | "random two" | "random_choose 2" => Some(Self::PowerOfTwo),
+            "least_time" | "leasttime" | "peak_ewma" => Some(Self::LeastTime),
             "random" => Some(Self::Random),
             "first" => Some(Self::First),
             "hash" | "consistent" | "ip_hash" | "client_ip_hash" | "uri_hash" => Some(Self::Hash),
@@ -76,6 +82,15 @@ const SCAN_MOST: usize = 64;
 /// Of so many drawn at random, the least loaded is within the best eighth nine times in ten.
 const SAMPLE: usize = 16;
 
+/// With `least_time`, one of so many requests goes to whose turn it is, whatever is known of it: what
+/// is known may be wrong, and only an answer can tell. Few enough that a backend in trouble stays
+/// out of the slowest hundredth.
+const EXPLORE: u64 = 50;
+
+/// How long the typical answer time is taken for true. Finding it anew looks at [`SCAN_MOST`]
+/// backends.
+const TYPICAL_KEPT: Duration = Duration::from_millis(100);
+
 /// How far above its share of the requests in flight a backend may be before its keys go on to the
 /// next: the balance between evenness and keeping keys together that Mirrokni et al. measure.
 const BOUND: f64 = 1.25;
@@ -90,6 +105,32 @@ pub(crate) struct Choice<'a> {
     /// Generations that this request has tried.
     pub(crate) tried: &'a [u64],
     pub(crate) random: &'a mut Random,
+    pub(crate) moment: &'a Moment,
+}
+
+/// What `least_time` knows of the present.
+#[derive(Debug, Default)]
+pub(crate) struct Moment {
+    now: Time,
+    /// The median of the backends' answer times in seconds; 0 before the first answer.
+    typical: f32,
+    typical_since: Option<Time>,
+}
+
+impl Moment {
+    /// Goes on to `now`.
+    pub(crate) fn advance(&mut self, snapshot: &Snapshot, now: Time) {
+        self.now = now;
+        if self.typical_since.is_none_or(|since| now.since(since) >= TYPICAL_KEPT) {
+            let step = snapshot.members.len().div_ceil(SCAN_MOST).max(1);
+            let members = snapshot.members.iter().step_by(step);
+            let mut known: Vec<f32> =
+                members.filter_map(|member| member.answer_time().remembered()).collect();
+            known.sort_unstable_by(f32::total_cmp);
+            self.typical = known.get(known.len() / 2).copied().unwrap_or_default();
+            self.typical_since = Some(now);
+        }
+    }
 }
 
 impl Choice<'_> {
@@ -105,6 +146,7 @@ impl Choice<'_> {
                 self.in_turn(snapshot, turn)
             }
             Policy::PowerOfTwo => self.power_of_two(snapshot),
+            Policy::LeastTime => self.soonest(snapshot),
             Policy::LeastRequest if snapshot.members.len() <= SCAN_MOST => self.scan(snapshot),
             Policy::LeastRequest => self.sample(snapshot),
             Policy::First => (0..snapshot.members.len()).find(|at| self.may_get(snapshot, *at)),
@@ -165,6 +207,48 @@ impl Choice<'_> {
             best = less_loaded(snapshot, best, self.in_turn(snapshot, turn)?);
         }
         Some(best)
+    }
+
+    /// One drawn with a probability of its weight over the square of what an answer will cost: in a
+    /// small pool among all, in a large one among some drawn by weight. A draw rather than the
+    /// cheapest, because nearly equal ones should get nearly equal shares; the square, because one
+    /// that takes ten times as long should get next to nothing.
+    fn soonest(&mut self, snapshot: &Snapshot) -> Option<usize> {
+        if self.turn.is_multiple_of(EXPLORE) {
+            return self.in_turn(snapshot, self.turn / EXPLORE);
+        }
+        let candidates: Vec<(usize, f32)> = if snapshot.members.len() <= SCAN_MOST {
+            let all = (0..snapshot.members.len()).filter(|at| self.may_get(snapshot, *at));
+            all.map(|at| (at, snapshot.weights[at] as f32)).collect()
+        } else {
+            let draws = (0..SAMPLE).map(|_| self.random.next()).collect::<Vec<_>>();
+            let drawn = draws.into_iter().filter_map(|turn| self.in_turn(snapshot, turn));
+            drawn.map(|at| (at, 1.0)).collect()
+        };
+        let chances: Vec<f32> = candidates
+            .iter()
+            .map(|(at, weight)| weight / self.cost(snapshot, *at).powi(2))
+            .collect();
+        // 24 bits fill the mantissa: a number in 0..1 with equal steps.
+        let unit = (self.random.next() >> 40) as f32 / (1_u32 << 24) as f32;
+        let mut left = unit * chances.iter().sum::<f32>();
+        let drawn = candidates.iter().zip(&chances).find(|(_, chance)| {
+            left -= **chance;
+            left < 0.0
+        });
+        // Rounding may leave a rest at the very end.
+        drawn.map(|(candidate, _)| candidate).or(candidates.last()).map(|(at, _)| *at)
+    }
+
+    /// What another request will cost a backend: the time that it takes for one, as often as there
+    /// are requests in flight for its weight, this one included.
+    fn cost(&self, snapshot: &Snapshot, at: usize) -> f32 {
+        /// Of a pool that answers in no time, or has not answered yet.
+        const LEAST: f32 = 1e-6;
+        let member = &snapshot.members[at];
+        let busy = 1.0 + member.in_flight() as f32 / snapshot.weights[at].max(1) as f32;
+        let seconds = member.answer_time().expected(self.moment.typical, self.moment.now);
+        seconds.max(LEAST) * busy
     }
 
     /// The possible member that scores highest for the key and is within its bound. The lowest
@@ -234,7 +318,8 @@ mod tests {
         tried: &[u64],
     ) -> Option<usize> {
         let mut random = Random::new(turn);
-        Choice { turn, key: Some(key), tried, random: &mut random }.make(policy, snapshot)
+        let moment = &Moment::default();
+        Choice { turn, key: Some(key), tried, random: &mut random, moment }.make(policy, snapshot)
     }
 
     /// Picks of so many requests that stay in flight.
@@ -345,6 +430,7 @@ mod tests {
             assert_eq!(Policy::from_name(policy.as_str()), Some(policy));
         }
         assert_eq!(Policy::from_name("leastconn"), Some(Policy::LeastRequest));
+        assert_eq!(Policy::from_name("peak_ewma"), Some(Policy::LeastTime));
         assert_eq!(Policy::from_name("magic"), None);
     }
 }

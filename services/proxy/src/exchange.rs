@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, sync::atomic::Ordering, time::Duration};
 
-use balance::{AttemptFailure, Outcome, Ticket};
+use balance::{AttemptFailure, Outcome, Policy, Ticket};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use tokio::time::Instant;
 
@@ -67,7 +67,9 @@ impl Exchange {
     pub(crate) fn attempt_failed(&self, reason: Reason, on_kept_connection: bool) {
         // That a backend closed a connection that it had kept is its right.
         let is_stale = on_kept_connection && reason == Reason::ResetBeforeHeaders;
-        self.note(if is_stale { Outcome::Unknown } else { reason.outcome() });
+        let outcome = if is_stale { Outcome::Unknown } else { reason.outcome() };
+        self.note(outcome);
+        self.note_time(outcome);
     }
 
     /// Notes the head of the response.
@@ -77,6 +79,7 @@ impl Exchange {
             self.verdict = Outcome::Failure;
         }
         self.first_byte = self.attempt.as_ref().map(|attempt| attempt.started.elapsed());
+        self.note_time(self.verdict);
     }
 
     /// Takes a backend's wish to be spared out of its response, and passes it to the pool.
@@ -124,6 +127,7 @@ impl Exchange {
     pub(crate) fn fail(mut self, reason: Reason) {
         self.record(self.code, Some(reason));
         self.note(reason.outcome());
+        self.note_time(reason.outcome());
     }
 
     /// Answers with an error of our own.
@@ -141,6 +145,17 @@ impl Exchange {
             && ticket.note(outcome)
         {
             self.worker.report(ticket.member(), Seen::Failure(AttemptFailure::Streak));
+        }
+    }
+
+    /// Tells the backend how long it took, if the policy goes by that.
+    fn note_time(&self, outcome: Outcome) {
+        if self.worker.settings.policy == Policy::LeastTime
+            && outcome != Outcome::Unknown
+            && let Some(Attempt { ticket, started, .. }) = &self.attempt
+        {
+            let is_failure = outcome == Outcome::Failure;
+            ticket.member().answered(started.elapsed(), is_failure, self.worker.now());
         }
     }
 

@@ -171,6 +171,9 @@ struct Tried {
 impl Tried {
     /// A backend with room. While there is none, the request waits in line.
     async fn pick(&self, worker: &Worker, key: Option<u64>) -> Result<Ticket, Reason> {
+        if worker.settings.policy == Policy::LeastTime {
+            worker.picker.borrow_mut().tell_time(worker.now());
+        }
         let first = match self.last {
             None => worker.picker.borrow_mut().pick(key),
             Some(_) => self.pick_other(worker, key),

@@ -176,8 +176,8 @@ pub struct Raw {
         default_value = "http://localhost:8081,http://localhost:8082,http://localhost:8083"
     )]
     proxy_backends: String,
-    /// Balancing policy: round_robin, least_request, p2c (the less loaded of two), random, first or
-    /// hash
+    /// Balancing policy: round_robin, least_request, p2c (the less loaded of two), least_time, random,
+    /// first or hash
     #[arg(long, value_name = "NAME", default_value = "round_robin")]
     proxy_policy: String,
     /// What the hash policy goes by: client_address, path, header:NAME, cookie:NAME or query:NAME

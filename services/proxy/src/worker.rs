@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use balance::{Member, Picker, RetryBudget};
+use balance::{Member, Picker, RetryBudget, Time};
 use http::HeaderValue;
 use tokio::{
     runtime::LocalOptions,
@@ -130,6 +130,11 @@ impl Worker {
             clock,
             reports,
         })
+    }
+
+    /// What time it is for the core.
+    pub(crate) fn now(&self) -> Time {
+        self.clock.now()
     }
 
     /// Takes a retry from the pool's budget, if there is one.
