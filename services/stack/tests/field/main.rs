@@ -7,4 +7,7 @@ mod common;
 
 mod b02_drain;
 mod b04_stale_keep_alive;
+mod b08_least_requests;
+mod b17_retry_storms;
+mod b18_unsafe_retries;
 mod overload;
