@@ -1,0 +1,153 @@
+"""One measurement: a proxy is started, warmed, loaded and ended, with backends behind it."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import peers
+from .process import Running
+
+PROXY_PORT = 18080
+BACKEND_PORT = 19000
+
+# One processor for a proxy with one worker, the other for clients and backends.
+PROXY_CPUS, OTHER_CPUS, ALL_CPUS = {0}, {1}, {0, 1}
+
+
+class Bench:
+    """`folder` has the programs; a load lasts `seconds`."""
+
+    def __init__(self, folder: Path, seconds: float, priority: int):
+        self.folder, self.seconds, self.priority = folder, seconds, priority
+        self.tool = str(folder / "bin/bench-load")
+
+    @contextmanager
+    def backends(self, count=3, cpus=None):
+        command = [self.tool, "backend", "--port", str(BACKEND_PORT), "--count", str(count)]
+        with Running(command, cpus or OTHER_CPUS, priority=self.priority):
+            time.sleep(0.1)
+            yield list(range(BACKEND_PORT, BACKEND_PORT + count))
+
+    @contextmanager
+    def proxy(self, peer, backends, workers=1, wrapper=(), patience=20):
+        work = Path(tempfile.mkdtemp(prefix="evenkeel-bench-"))
+        try:
+            setting = peers.Setting(self.folder, work, PROXY_PORT, backends, workers)
+            command = [*wrapper, *peer.command(setting)]
+            with Running(command, PROXY_CPUS if workers == 1 else ALL_CPUS, log=work / "log",
+                         environment=peers.environment(peer, setting), priority=self.priority) as running:
+                running.to_first_answer = running.wait_until_it_answers(PROXY_PORT, patience)
+                yield running
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def load(self, *options, cpus=None, seconds=None):
+        """Sends a load and gives what it counted."""
+        command = [self.tool, "load", "--target", f"127.0.0.1:{PROXY_PORT}",
+                   "--seconds", str(seconds or self.seconds), *map(str, options)]
+        return json.loads(self.output(command, cpus or OTHER_CPUS))
+
+    def http2_load(self, *, cpus=None, seconds=None):
+        """The same from HTTP/2 clients, 64 connections with 10 requests at a time on each."""
+        command = ["h2load", "--clients", "64", "--max-concurrent-streams", "10",
+                   "--duration", str(seconds or self.seconds), f"http://127.0.0.1:{PROXY_PORT}/"]
+        text = self.output(command, cpus or OTHER_CPUS)
+        count, errors = map(int, re.search(r"(\d+) succeeded, (\d+) failed", text).groups())
+        return {"requests": count, "errors": errors, "seconds": seconds or self.seconds}
+
+    def output(self, command, cpus):
+        def prepare():
+            os.sched_setaffinity(0, cpus)
+            os.setpriority(os.PRIO_PROCESS, 0, self.priority)
+        result = subprocess.run(command, capture_output=True, text=True, preexec_fn=prepare, timeout=120,
+                                check=False)
+        if result.returncode:
+            raise RuntimeError(f"{command[:2]}: {result.stdout}{result.stderr}")
+        return result.stdout
+
+    def under_load(self, peer, *options, workers=1, backends=3, load=None):
+        """The numbers of a proxy under a load: what the load saw, and what it cost the proxy."""
+        cpus = OTHER_CPUS if workers == 1 else ALL_CPUS
+        with self.backends(backends, cpus) as ports, self.proxy(peer, ports, workers) as running:
+            load = load or self.load
+            load(*options, cpus=cpus, seconds=min(1, self.seconds))
+            before = running.cpu_seconds()
+            numbers = load(*options, cpus=cpus)
+            spent = running.cpu_seconds() - before
+            numbers["memory_mib"] = running.memory() / 2**20
+        requests = max(1, numbers["requests"])
+        numbers["cpu_us"] = spent / requests * 1e6
+        numbers["per_second"] = numbers["requests"] / numbers["seconds"]
+        return numbers
+
+    def idle_connections(self, peer, count):
+        """Bytes that a connection costs which has had its answer and stays."""
+        with self.backends() as ports, self.proxy(peer, ports) as running:
+            time.sleep(1)
+            before = running.memory()
+            command = [self.tool, "idle", "--target", f"127.0.0.1:{PROXY_PORT}", "--connections", str(count)]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+                try:
+                    if not holder.stdout.readline():
+                        raise RuntimeError(f"{peer.name}: {count} connections could not be opened")
+                    time.sleep(1)
+                    return {"bytes": (running.memory() - before) / count}
+                finally:
+                    holder.kill()
+
+    def start(self, peer):
+        """Seconds to the first answer, and what is resident a while after it."""
+        with self.backends() as ports, self.proxy(peer, ports) as running:
+            time.sleep(2)
+            return {"start_ms": running.to_first_answer * 1e3, "memory_mib": running.memory() / 2**20}
+
+    def system_calls(self, peer):
+        """System calls per small request, by name."""
+        with self.backends() as ports, self.proxy(peer, ports) as running:
+            self.load(seconds=0.5)
+            targets = [option for pid in running.pids() for option in ("-p", str(pid))]
+            trace = subprocess.Popen(["strace", "-f", "-c", "-U", "calls,name", *targets],
+                                     stderr=subprocess.PIPE, text=True)
+            time.sleep(0.5)
+            requests = self.load(seconds=3)["requests"]
+            trace.send_signal(signal.SIGINT)
+            text = trace.communicate(timeout=20)[1]
+        calls = {name: int(count) for count, name in re.findall(r"^\s*(\d+) (\w+)\s*$", text, re.M)}
+        calls.pop("total", None)
+        return {name: count / requests for name, count in calls.items() if count / requests > 0.005}
+
+    def instructions(self, peer, requests=20_000):
+        """Instructions in user space per small request, and where the most of them are."""
+        with tempfile.TemporaryDirectory() as out, self.backends() as ports:
+            valgrind = ["valgrind", "--tool=callgrind", "--separate-threads=yes", f"--callgrind-out-file={out}/all"]
+            with self.proxy(peer, ports, wrapper=valgrind, patience=90) as running:
+                control = ["callgrind_control", str(running.process.pid)]
+                self.load("--requests", 2000, seconds=60)
+                self.output([*control, "--zero"], OTHER_CPUS)
+                count = self.load("--requests", requests, seconds=100)["requests"]
+                self.output([*control, "--dump"], OTHER_CPUS)
+            # A file for each thread. The worker's is the one with the most; others, such as the one that
+            # sums statistics up twice a second, go by time, which is ten times longer here.
+            profiles = [annotated(path) for path in Path(out).glob("all.1-*")]
+            profiles = [lines for lines in profiles if lines]
+        lines = max(profiles, key=lambda lines: lines[0][0])
+        per_request = [(number / count, name) for number, name in lines]
+        # What a thread begins with is still running, and is booked with all that it called.
+        begins = ("clone", "start_thread", "thread_start", "call_once", "__rust_begin_short_backtrace")
+        functions = [one for one in per_request[1:] if not any(begin in one[1] for begin in begins)]
+        return {"total": per_request[0][0], "functions": functions[:25]}
+
+
+def annotated(path):
+    """Instructions and function names of a profile, the total first."""
+    text = subprocess.run(["callgrind_annotate", "--threshold=100", str(path)], capture_output=True, text=True,
+                          check=True).stdout
+    lines = re.findall(r"^\s*([\d,]+) \([\d. ]+%\)\s+(?:\S*:)?(.+?)(?: \[.*)?$", text, re.M)
+    return [(int(number.replace(",", "")), name) for number, name in lines]

@@ -1,0 +1,240 @@
+"""How each proxy is started: kept-alive connections on both sides, round robin, no access log,
+X-Forwarded-For, a probe of each backend every two seconds where it has one, and beside that what is
+on by default."""
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+
+@dataclass
+class Setting:
+    """What a proxy is started with."""
+
+    folder: Path  # of the installed programs
+    work: Path  # an empty one, for configuration and sockets
+    port: int
+    backends: list[int]
+    workers: int
+
+
+@dataclass
+class Peer:
+    name: str
+    command: Callable[[Setting], list[str]]
+    version: Callable[[Path], str]
+    environment: Callable[[Setting], dict] = lambda setting: {}
+    has_http2: bool = True
+
+
+def debian(folder: Path, program: str) -> list[str]:
+    """A program of a newer Debian, run by its own C library."""
+    libraries = folder / "root/usr/lib/x86_64-linux-gnu"
+    return [str(libraries / "ld-linux-x86-64.so.2"), "--library-path", str(libraries),
+            str(folder / "root/usr/sbin" / program)]
+
+
+def written(setting: Setting, name: str, text: str) -> str:
+    path = setting.work / name
+    path.write_text(text)
+    return str(path)
+
+
+def first_version(command: list[str]) -> str:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"\d+\.\d+(\.\d+)?", result.stdout + result.stderr)
+    return found.group(0) if found else "?"
+
+
+def evenkeel(binary: Path | None = None):
+    def command(setting: Setting) -> list[str]:
+        backends = ",".join(f"http://127.0.0.1:{port}" for port in setting.backends)
+        return [str(binary or setting.folder / "bin/evenkeel-proxy"),
+                "--bind", "127.0.0.1", "--port", str(setting.port),
+                "--admin-bind", "127.0.0.1", "--admin-port", str(setting.port + 1),
+                "--workers", str(setting.workers), "--backends", backends]
+    return command
+
+
+def nginx(setting: Setting) -> list[str]:
+    servers = "\n".join(f"    server 127.0.0.1:{port};" for port in setting.backends)
+    config = written(setting, "nginx.conf", f"""
+daemon off;
+user root;
+worker_processes {setting.workers};
+pid {setting.work}/nginx.pid;
+error_log {setting.work}/error.log error;
+events {{ worker_connections 15000; }}
+http {{
+  access_log off;
+  client_body_temp_path {setting.work}/client;
+  proxy_temp_path {setting.work}/proxy;
+  fastcgi_temp_path {setting.work}/fastcgi;
+  uwsgi_temp_path {setting.work}/uwsgi;
+  scgi_temp_path {setting.work}/scgi;
+  keepalive_requests 1000000000;
+  upstream backends {{
+    zone backends 4m;
+{servers}
+    keepalive 256;
+    keepalive_requests 1000000000;
+  }}
+  server {{
+    listen 127.0.0.1:{setting.port} backlog=4096;
+    http2 on;
+    location / {{
+      proxy_pass http://backends;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header Host $http_host;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      client_body_buffer_size 32k;
+    }}
+  }}
+}}
+""")
+    return [*debian(setting.folder, "nginx"), "-c", config, "-e", f"{setting.work}/error.log"]
+
+
+def haproxy(setting: Setting) -> list[str]:
+    servers = "\n".join(f"  server s{at} 127.0.0.1:{port} check inter 2s"
+                        for at, port in enumerate(setting.backends))
+    config = written(setting, "haproxy.cfg", f"""
+global
+  nbthread {setting.workers}
+defaults
+  mode http
+  timeout connect 1s
+  timeout client 75s
+  timeout server 60s
+  timeout http-request 10s
+  timeout http-keep-alive 75s
+  option forwardfor
+frontend traffic
+  bind 127.0.0.1:{setting.port}
+  default_backend backends
+backend backends
+  balance roundrobin
+  http-reuse always
+{servers}
+""")
+    return [*debian(setting.folder, "haproxy"), "-f", config]
+
+
+def envoy(setting: Setting) -> list[str]:
+    endpoints = "\n".join(
+        "        - endpoint: {address: {socket_address: "
+        f"{{address: 127.0.0.1, port_value: {port}}}}}}}" for port in setting.backends)
+    config = written(setting, "envoy.yaml", f"""
+static_resources:
+  listeners:
+  - address: {{socket_address: {{address: 127.0.0.1, port_value: {setting.port}}}}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: traffic
+          codec_type: AUTO
+          use_remote_address: true
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes:
+              - match: {{prefix: "/"}}
+                route: {{cluster: backends}}
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+  clusters:
+  - name: backends
+    type: STATIC
+    connect_timeout: 1s
+    lb_policy: ROUND_ROBIN
+    circuit_breakers: {{thresholds: [{{max_connections: 30000, max_requests: 30000, max_pending_requests: 30000}}]}}
+    health_checks:
+    - {{timeout: 1s, interval: 2s, unhealthy_threshold: 3, healthy_threshold: 1, tcp_health_check: {{}}}}
+    load_assignment:
+      cluster_name: backends
+      endpoints:
+      - lb_endpoints:
+{endpoints}
+""")
+    return [str(setting.folder / "python/bin/envoy"), "--config-path", config, "--concurrency", str(setting.workers),
+            "--log-level", "error", "--disable-hot-restart"]
+
+
+def caddy(setting: Setting) -> list[str]:
+    servers = " ".join(f"127.0.0.1:{port}" for port in setting.backends)
+    config = written(setting, "Caddyfile", f"""
+{{
+  admin off
+  auto_https off
+  persist_config off
+  log {{
+    level ERROR
+  }}
+  servers {{
+    protocols h1 h2c
+  }}
+}}
+http://127.0.0.1:{setting.port}, http://localhost:{setting.port} {{
+  reverse_proxy {servers} {{
+    lb_policy round_robin
+    transport http {{
+      keepalive_idle_conns_per_host 256
+      compression off
+    }}
+  }}
+}}
+""")
+    return [str(setting.folder / "python/bin/caddy"), "run", "--adapter", "caddyfile", "--config", config]
+
+
+def go_environment(setting: Setting) -> dict:
+    home = str(setting.work)
+    return {"GOMAXPROCS": str(setting.workers), "HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home}
+
+
+def go_httputil(setting: Setting) -> list[str]:
+    return [str(setting.folder / "bin/go-httputil"), str(setting.port), *map(str, setting.backends)]
+
+
+def pingora(setting: Setting) -> list[str]:
+    return [str(setting.folder / "bin/bench-pingora"), str(setting.workers), str(setting.port),
+            *map(str, setting.backends)]
+
+
+def crate_version(lock: Path, crate: str) -> str:
+    found = re.search(rf'name = "{crate}"\nversion = "([^"]+)"', lock.read_text())
+    return found.group(1) if found else "?"
+
+
+HERE = Path(__file__).resolve().parent.parent
+
+PEERS = [
+    Peer("Evenkeel", evenkeel(), lambda folder: first_version([str(folder / "bin/evenkeel-proxy"), "--version"])),
+    Peer("nginx", nginx, lambda folder: first_version([*debian(folder, "nginx"), "-v"])),
+    Peer("HAProxy", haproxy, lambda folder: first_version([*debian(folder, "haproxy"), "-v"])),
+    Peer("Envoy", envoy, lambda folder: first_version([str(folder / "python/bin/envoy"), "--version"])),
+    Peer("Pingora", pingora, lambda folder: crate_version(HERE / "peers/pingora/Cargo.lock", "pingora"),
+         has_http2=False),
+    Peer("Caddy", caddy, lambda folder: first_version([str(folder / "python/bin/caddy"), "version"]), go_environment),
+    Peer("Go httputil", go_httputil, lambda folder: first_version([str(folder / "python/bin/go"), "version"]),
+         go_environment, has_http2=False),
+]
+
+
+def ours(name: str, binary: Path) -> Peer:
+    """Another build of ours, to compare it with."""
+    return Peer(name, evenkeel(binary), lambda folder: first_version([str(binary), "--version"]))
+
+
+def environment(peer: Peer, setting: Setting) -> dict:
+    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    return {**kept, **peer.environment(setting)}

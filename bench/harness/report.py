@@ -1,0 +1,118 @@
+"""RESULTS.md, and the same tables on the terminal."""
+
+import os
+import platform
+import statistics
+from datetime import datetime, timezone
+from pathlib import Path
+
+from .workloads import LOW, MANY_BACKENDS
+
+US = "Evenkeel"
+
+
+def median(rounds, key):
+    return statistics.median(numbers[key] for numbers in rounds)
+
+
+def micros(rounds, key):
+    """A latency; h2load counts none at quantiles."""
+    return f"{median(rounds, key):.0f}" if key in rounds[0] else "–"
+
+
+def spread(rounds, key, digits=1):
+    """The median, and the least and the most."""
+    values = [numbers[key] for numbers in rounds]
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+
+
+def bar(by_peer, key, words, better, limit):
+    """Ours by the best peer's, in words, and whether it is within the bar."""
+    peers = {name: median(rounds, key) for name, rounds in by_peer.items() if not name.startswith(US)}
+    if US not in by_peer or not peers:
+        return None
+    best = (min if better == LOW else max)(peers, key=peers.get)
+    ratio = median(by_peer[US], key) / peers[best]
+    is_met = ratio <= limit if better == LOW else ratio >= limit
+    sign = "≤" if better == LOW else "≥"
+    return f"{words}: **{ratio:.2f}** × {best} (bar {sign} {limit:.2f}): {'met' if is_met else 'MISSED'}", is_met
+
+
+def table(header, lines):
+    rule = "| " + " | ".join("---" for _ in header) + " |"
+    return ["| " + " | ".join(header) + " |", rule, *("| " + " | ".join(line) + " |" for line in lines), ""]
+
+
+def load_table(row, by_peer):
+    header = ["proxy", "CPU µs per request", "requests/s", "p50 µs", "p99 µs", "p99.9 µs", "MiB", "errors"]
+    has_payload = any("bytes_per_cpu" in rounds[0] for rounds in by_peer.values())
+    if has_payload:
+        header.insert(2, "MiB per CPU second")
+    lines = []
+    for name, rounds in by_peer.items():
+        line = [name, spread(rounds, "cpu_us"), spread(rounds, "per_second", 0),
+                *(micros(rounds, key) for key in ("p50_us", "p99_us", "p999_us")),
+                f"{median(rounds, 'memory_mib'):.0f}", str(sum(numbers["errors"] for numbers in rounds))]
+        if has_payload:
+            line.insert(2, f"{median(rounds, 'bytes_per_cpu') / 2**20:.0f}")
+        lines.append(line)
+    bars = [found for one in row.bars if (found := bar(by_peer, *one))]
+    return [f"## {row.title}", "", *table(header, lines), *(f"- {words}" for words, _ in bars), ""]
+
+
+def idle_table(count, by_peer):
+    lines = [[name, f"{median(rounds, 'bytes') / 1024:.1f}"] for name, rounds in by_peer.items()]
+    compared = {name: rounds for name, rounds in by_peer.items() if name in (US, "HAProxy", "Envoy")}
+    found = bar(compared, "bytes", "memory per connection", LOW, 1.0)
+    return [f"## {count:,} idle kept-alive connections", "",
+            *table(["proxy", "KiB per connection"], lines), *([f"- {found[0]}"] if found else []), ""]
+
+
+def many_table(few, many):
+    ratio = median(many, "cpu_us") / median(few, "cpu_us")
+    return [f"## {MANY_BACKENDS:,} backends instead of 3", "",
+            *table(["backends", "CPU µs per request", "MiB"],
+                   [["3", spread(few, "cpu_us"), f"{median(few, 'memory_mib'):.0f}"],
+                    [f"{MANY_BACKENDS:,}", spread(many, "cpu_us"), f"{median(many, 'memory_mib'):.0f}"]]),
+            f"- CPU per request: **{ratio:.2f}** × itself (bar ≤ 1.05): {'met' if ratio <= 1.05 else 'MISSED'}", ""]
+
+
+def start_table(by_peer):
+    lines = [[name, spread(rounds, "start_ms", 0), spread(rounds, "memory_mib")] for name, rounds in by_peer.items()]
+    bars = []
+    if US in by_peer:
+        for key, words, limit in (("start_ms", "ms to the first answer", 50), ("memory_mib", "MiB when idle", 12)):
+            value = median(by_peer[US], key)
+            bars.append(f"- {value:.1f} {words} (bar < {limit}): {'met' if value < limit else 'MISSED'}")
+    return ["## Start and rest", "", *table(["proxy", "ms to the first answer", "MiB after it"], lines), *bars, ""]
+
+
+def calls_table(by_peer):
+    def text(calls):
+        return ", ".join(f"{name} {count:.2f}" for name, count in sorted(calls.items(), key=lambda one: -one[1]))
+    lines = [[name, f"{sum(calls.values()):.2f}", text(calls)] for name, calls in by_peer.items()]
+    return ["## System calls per small request", "", *table(["proxy", "calls", "which"], lines)]
+
+
+def instructions_table(counted):
+    lines = [[f"{number:.0f}", f"`{name[:110]}`"] for number, name in counted["functions"]]
+    return ["## Evenkeel's instructions per small request", "",
+            f"Of the worker in user space, by callgrind: **{counted['total']:.0f}**. The most of them are in", "",
+            *table(["instructions", "function"], lines)]
+
+
+def machine(folder: Path, peers, rounds, seconds, load_before):
+    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                  if line.startswith("model name")), "?")
+    versions = ", ".join(f"{peer.name} {peer.version(folder)}" for peer in peers)
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    load_after = os.getloadavg()
+    return [
+        "# Evenkeel beside its peers", "",
+        "Written by `bench/run`; what it does, and how to read this, stands in its head. Each number is the median of "
+        "the rounds, with the least and the most in brackets.", "",
+        f"- {now}, {os.cpu_count()} × {model}, {platform.system()} {platform.release()}",
+        f"- {versions}",
+        f"- {rounds} rounds of {seconds:g} s each, interleaved",
+        f"- load average before {load_before[0]:.1f}, after {load_after[0]:.1f} (15 minutes: {load_after[2]:.1f}); "
+        "the benchmark alone makes about 2, so that what is above it was other work on the machine", ""]

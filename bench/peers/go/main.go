@@ -1,0 +1,41 @@
+// What a Go team writes itself: round robin over net/http/httputil's reverse proxy.
+//
+//	proxy PORT BACKEND-PORT...
+package main
+
+import (
+	"log"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+func main() {
+	var backends []*url.URL
+	for _, port := range os.Args[2:] {
+		backends = append(backends, &url.URL{Scheme: "http", Host: "127.0.0.1:" + port})
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConns = 0
+	transport.MaxIdleConnsPerHost = 256
+	transport.DisableCompression = true
+	var turn atomic.Uint64
+	proxy := &httputil.ReverseProxy{
+		Transport: transport,
+		Rewrite: func(request *httputil.ProxyRequest) {
+			request.SetURL(backends[turn.Add(1)%uint64(len(backends))])
+			request.Out.Host = request.In.Host
+			request.SetXForwarded()
+		},
+	}
+	server := &http.Server{
+		Addr:              "127.0.0.1:" + os.Args[1],
+		Handler:           proxy,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       75 * time.Second,
+	}
+	log.Fatal(server.ListenAndServe())
+}
