@@ -128,7 +128,7 @@ fn admit(
         client,
         worker.request_ids.next(),
     )?;
-    if !headers.contains_key(header::HOST) {
+    if parts.version < Version::HTTP_11 && !headers.contains_key(header::HOST) {
         // Only HTTP/1.0 comes without, and HTTP/1.1 to a backend needs one (RFC 9112 §3.2).
         headers.insert(header::HOST, HeaderValue::from_static(NO_HOST));
     }

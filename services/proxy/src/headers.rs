@@ -1,6 +1,6 @@
 //! What a proxy does to headers on the way: RFC 9110 §7.6, and who the client was.
 
-use std::net::IpAddr;
+use std::{cell::RefCell, net::IpAddr};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Version,
@@ -11,7 +11,7 @@ use http::{
 };
 use ipnet::IpNet;
 
-use crate::error::Reason;
+use crate::{error::Reason, fields::Fields};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -22,7 +22,7 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 
 /// Fields that concern one connection only (RFC 9110 §7.6.1), beside those that `Connection`
 /// names. `Proxy-Connection` is no standard but sent by old clients.
-const HOP_BY_HOP: [HeaderName; 5] = [
+pub(crate) const HOP_BY_HOP: [HeaderName; 5] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("http2-settings"),
     HeaderName::from_static("proxy-connection"),
@@ -30,11 +30,29 @@ const HOP_BY_HOP: [HeaderName; 5] = [
     CONNECTION,
 ];
 
+/// [`HOP_BY_HOP`], as a set.
+pub(crate) const HAS_HOP_BY_HOP: Fields =
+    Fields::CONNECTION.with(Fields::TRANSFER_ENCODING).with(Fields::OTHER_HOP);
+
+/// What a client that is not trusted may not say of itself, beside `X-Forwarded-For`.
+pub(crate) const SPOOFABLE: [HeaderName; 4] =
+    [FORWARDED, X_REAL_IP, X_FORWARDED_PROTO, X_FORWARDED_HOST];
+
+/// [`SPOOFABLE`], as a set.
+pub(crate) const HAS_SPOOFABLE: Fields =
+    Fields::IDENTITY.with(Fields::X_FORWARDED_PROTO).with(Fields::X_FORWARDED_HOST);
+
+/// Longer names than DNS knows (255) are not worth a client's memory.
+const REMEMBERED_HOST_MAX: usize = 255;
+
 /// What is the same for all requests of a client's connection.
 #[derive(Debug)]
 pub(crate) struct Client {
     address: HeaderValue,
     is_trusted: bool,
+    /// The last `Host` that was found valid: most clients ask for the same one each time, and
+    /// comparing costs a tenth of parsing.
+    valid_host: RefCell<Option<HeaderValue>>,
 }
 
 impl Client {
@@ -43,7 +61,21 @@ impl Client {
         let address = HeaderValue::try_from(peer.to_string())
             .expect("an address is written in visible ASCII");
         let is_trusted = trusted.iter().any(|network| network.contains(&peer));
-        Self { address, is_trusted }
+        Self { address, is_trusted, valid_host: RefCell::default() }
+    }
+
+    /// Whether a `Host` names a host.
+    fn is_valid_host(&self, host: &HeaderValue) -> bool {
+        let mut valid = self.valid_host.borrow_mut();
+        if valid.as_ref() == Some(host) {
+            return true;
+        }
+        let is_valid = is_host(host);
+        if is_valid && host.len() <= REMEMBERED_HOST_MAX {
+            // A copy: the client's own bytes are part of the whole head's, which it would keep.
+            *valid = HeaderValue::from_bytes(host.as_bytes()).ok();
+        }
+        is_valid
     }
 
     /// Who sent the request: the last address on the way that is not a trusted proxy's. What
@@ -80,19 +112,22 @@ pub(crate) fn prepare_request(
     client: &Client,
     request_id: HeaderValue,
 ) -> Result<WantedUpgrade, Reason> {
+    let fields = Fields::among(headers);
     check_target(method, uri)?;
-    check_host(headers, uri, version)?;
-    check_framing(headers).map_err(|()| Reason::BadRequest)?;
+    check_host(headers, uri, version, client)?;
+    check_framing(headers, fields).map_err(|()| Reason::BadRequest)?;
     if version == Version::HTTP_2 {
         check_length(headers).map_err(|()| Reason::BadRequest)?;
         join_cookies(headers);
     }
-    let upgrade = wanted_upgrade(headers);
-    let wants_trailers = headers.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
-    strip_hop_by_hop(headers);
-    headers.remove(TE);
-    // hyper answers 100 Continue itself as soon as we read the body.
-    headers.remove(EXPECT);
+    let upgrade = wanted_upgrade(headers, fields);
+    let wants_trailers =
+        fields.has(Fields::TE) && headers.remove(TE).is_some_and(|te| te.as_bytes() == b"trailers");
+    strip_hop_by_hop(headers, fields);
+    if fields.has(Fields::EXPECT) {
+        // hyper answers 100 Continue itself as soon as we read the body.
+        headers.remove(EXPECT);
+    }
     if wants_trailers {
         // The only TE member that a proxy may pass on without understanding it (§10.1.4).
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -100,11 +135,14 @@ pub(crate) fn prepare_request(
     if let Some(protocol) = &upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol.clone());
-    } else {
+    } else if fields.has(Fields::UPGRADE) {
         headers.remove(UPGRADE);
     }
-    forward_identity(headers, version, client);
-    if !(client.is_trusted && headers.contains_key(X_REQUEST_ID)) {
+    forward_identity(headers, version, client, fields);
+    if !(client.is_trusted
+        && fields.has(Fields::X_REQUEST_ID)
+        && headers.contains_key(X_REQUEST_ID))
+    {
         headers.insert(X_REQUEST_ID, request_id);
     }
     Ok(upgrade)
@@ -127,7 +165,10 @@ fn check_target(method: &Method, uri: &Uri) -> Result<(), Reason> {
 
 /// The only coding that hyper reads is a plain `chunked` (RFC 9112 §6.1). With another one beside
 /// it we would pass on a body as something that it is not.
-fn check_framing(headers: &HeaderMap) -> Result<(), ()> {
+fn check_framing(headers: &HeaderMap, fields: Fields) -> Result<(), ()> {
+    if !fields.has(Fields::TRANSFER_ENCODING) {
+        return Ok(());
+    }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => Ok(()),
@@ -160,7 +201,12 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// Exactly one `Host` that names a host (RFC 9112 §3.2), none only in HTTP/1.0. An absolute
 /// target's authority replaces it (§3.2.2); so does that of HTTP/2, where a `Host` beside it must
 /// name the same (RFC 9113 §8.3.1).
-fn check_host(headers: &mut HeaderMap, uri: &Uri, version: Version) -> Result<(), Reason> {
+fn check_host(
+    headers: &mut HeaderMap,
+    uri: &Uri,
+    version: Version,
+    client: &Client,
+) -> Result<(), Reason> {
     let authority = uri.authority().map(Authority::as_str);
     let is_http2 = version == Version::HTTP_2;
     let mut hosts = headers.get_all(HOST).iter();
@@ -168,7 +214,7 @@ fn check_host(headers: &mut HeaderMap, uri: &Uri, version: Version) -> Result<()
         (Some(host), None) => {
             let is_same =
                 |authority: &str| host.as_bytes().eq_ignore_ascii_case(authority.as_bytes());
-            is_host(host) && (!is_http2 || authority.is_none_or(is_same))
+            client.is_valid_host(host) && (!is_http2 || authority.is_none_or(is_same))
         }
         (None, _) => version < Version::HTTP_11 || (is_http2 && authority.is_some()),
         (Some(_), Some(_)) => false,
@@ -194,7 +240,10 @@ fn is_host(host: &HeaderValue) -> bool {
     !authority.host().is_empty() && !bytes.contains(&b'@') && is_port
 }
 
-fn wanted_upgrade(headers: &HeaderMap) -> WantedUpgrade {
+fn wanted_upgrade(headers: &HeaderMap, fields: Fields) -> WantedUpgrade {
+    if !fields.has(Fields::UPGRADE) {
+        return None;
+    }
     let asks = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
     // h2c by upgrade is withdrawn (RFC 9113 §3.1), and would smuggle requests past us.
     let is_h2c = tokens(headers, &UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case(b"h2c"));
@@ -210,7 +259,10 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 }
 
 /// Removes what concerns one connection only.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
+fn strip_hop_by_hop(headers: &mut HeaderMap, fields: Fields) {
+    if !fields.has(HAS_HOP_BY_HOP) {
+        return;
+    }
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
             .filter_map(|token| HeaderName::from_bytes(token).ok())
@@ -224,21 +276,21 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Says who the client is. What it says of itself is believed only of a trusted proxy: anybody
 /// could send these headers.
-fn forward_identity(headers: &mut HeaderMap, version: Version, client: &Client) {
-    if client.is_trusted {
+fn forward_identity(headers: &mut HeaderMap, version: Version, client: &Client, fields: Fields) {
+    if client.is_trusted && fields.has(Fields::X_FORWARDED_FOR) {
         let forwarded = joined(headers, &client.address);
         headers.insert(X_FORWARDED_FOR, forwarded);
     } else {
-        for spoofable in [FORWARDED, X_REAL_IP, X_FORWARDED_PROTO, X_FORWARDED_HOST] {
-            headers.remove(spoofable);
-        }
         headers.insert(X_FORWARDED_FOR, client.address.clone());
     }
-    if !headers.contains_key(X_FORWARDED_PROTO) {
+    if !client.is_trusted && fields.has(HAS_SPOOFABLE) {
+        SPOOFABLE.iter().for_each(|name| drop(headers.remove(name)));
+    }
+    if !(fields.has(Fields::X_FORWARDED_PROTO) && headers.contains_key(X_FORWARDED_PROTO)) {
         // What the connection is, not what an absolute target claims.
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
-    if !headers.contains_key(X_FORWARDED_HOST)
+    if !(fields.has(Fields::X_FORWARDED_HOST) && headers.contains_key(X_FORWARDED_HOST))
         && let Some(host) = headers.get(HOST).cloned()
     {
         headers.insert(X_FORWARDED_HOST, host);
@@ -270,15 +322,20 @@ pub(crate) fn prepare_response(
     headers: &mut HeaderMap,
     request_id: Option<&HeaderValue>,
 ) -> Result<(), Reason> {
-    check_framing(headers).map_err(|()| Reason::ProtocolError)?;
-    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+    let fields = Fields::among(headers);
+    check_framing(headers, fields).map_err(|()| Reason::ProtocolError)?;
+    if fields.has(Fields::TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
         // Somebody may go by the one and somebody by the other (RFC 9112 §6.3).
         return Err(Reason::ProtocolError);
     }
-    strip_hop_by_hop(headers);
-    headers.remove(UPGRADE);
-    if let Some(id) = request_id {
-        headers.entry(X_REQUEST_ID).or_insert_with(|| id.clone());
+    strip_hop_by_hop(headers, fields);
+    if fields.has(Fields::UPGRADE) {
+        headers.remove(UPGRADE);
+    }
+    if let Some(id) = request_id
+        && !(fields.has(Fields::X_REQUEST_ID) && headers.contains_key(X_REQUEST_ID))
+    {
+        headers.insert(X_REQUEST_ID, id.clone());
     }
     Ok(())
 }
@@ -286,7 +343,7 @@ pub(crate) fn prepare_response(
 /// Rewrites the headers of a 101, which keep what names the protocol.
 pub(crate) fn prepare_switching(headers: &mut HeaderMap) {
     let protocol = headers.get(UPGRADE).cloned();
-    strip_hop_by_hop(headers);
+    strip_hop_by_hop(headers, Fields::among(headers));
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     if let Some(protocol) = protocol {
         headers.insert(UPGRADE, protocol);
@@ -520,7 +577,8 @@ mod tests {
     fn an_odd_byte_in_connection_does_not_hide_the_fields_it_names() {
         let mut headers = map(&[("host", "a"), ("x-mine", "1")]);
         headers.insert("connection", HeaderValue::from_bytes(b"\xff, x-mine").unwrap());
-        strip_hop_by_hop(&mut headers);
+        let fields = Fields::among(&headers);
+        strip_hop_by_hop(&mut headers, fields);
         assert!(!headers.contains_key("x-mine"));
     }
 

@@ -17,6 +17,7 @@ mod error;
 mod events;
 mod exchange;
 mod fence;
+mod fields;
 mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
