@@ -215,6 +215,7 @@ impl ProxyCollector {
         };
         let open = sum(|gauges| gauges.client_open.load(Ordering::Relaxed));
         let active = sum(|gauges| gauges.client_active.load(Ordering::Relaxed));
+        let resting = sum(|gauges| gauges.client_resting.load(Ordering::Relaxed));
         let backend_open = sum(|gauges| gauges.backend_open.load(Ordering::Relaxed));
         let backend_idle = sum(|gauges| gauges.backend_idle.load(Ordering::Relaxed));
         let connection = |side, state, count: i64| {
@@ -243,7 +244,8 @@ impl ProxyCollector {
                 MetricType::GAUGE,
                 [
                     connection("client", "active", active),
-                    connection("client", "idle", open - active),
+                    connection("client", "idle", open - active - resting),
+                    connection("client", "resting", resting),
                     connection("backend", "active", backend_open - backend_idle),
                     connection("backend", "idle", backend_idle),
                 ],

@@ -95,6 +95,8 @@ pub struct Timeouts {
     pub write: Duration,
     /// Of a client's connection between two requests.
     pub idle: Duration,
+    /// After which an idle client's connection gives its buffers back.
+    pub rest: Duration,
     /// Of an upgraded connection on which nothing moves.
     pub tunnel: Duration,
     /// Of a backend's connection between two requests.
@@ -228,6 +230,9 @@ pub struct Raw {
     /// How long a client's connection may be idle between two requests
     #[arg(long, value_name = "DURATION", default_value = "75s")]
     proxy_idle_timeout: String,
+    /// After how long an idle client's connection gives its buffers back (some 14 KiB)
+    #[arg(long, value_name = "DURATION", default_value = "1s")]
+    proxy_rest_after: String,
     /// How long a backend's connection may be idle at most; less where the backend is known to close
     /// sooner
     #[arg(long, value_name = "DURATION", default_value = "4s")]
@@ -490,6 +495,7 @@ fn timeouts(raw: &Raw, mistakes: &mut Mistakes) -> Option<Timeouts> {
     let write = read("proxy_write_timeout", &raw.proxy_write_timeout);
     let tunnel = read("proxy_tunnel_timeout", &raw.proxy_tunnel_timeout);
     let idle = read("proxy_idle_timeout", &raw.proxy_idle_timeout);
+    let rest = read("proxy_rest_after", &raw.proxy_rest_after);
     let upstream_idle = read("proxy_upstream_idle_timeout", &raw.proxy_upstream_idle_timeout);
     Some(Timeouts {
         connect: connect?,
@@ -498,6 +504,7 @@ fn timeouts(raw: &Raw, mistakes: &mut Mistakes) -> Option<Timeouts> {
         header: header?,
         write: write?,
         idle: idle?,
+        rest: rest?,
         tunnel: tunnel?,
         upstream_idle: upstream_idle?,
     })

@@ -174,6 +174,8 @@ pub(crate) struct Gauges {
     pub(crate) client_open: AtomicI64,
     /// Requests that are being served.
     pub(crate) client_active: AtomicI64,
+    /// Idle connections of clients that have given back what serving takes.
+    pub(crate) client_resting: AtomicI64,
     /// Open connections to backends.
     pub(crate) backend_open: AtomicI64,
     /// Those that wait for a request.

@@ -122,6 +122,13 @@ impl Activity {
         self.is(Phase::Idle) && !self.has_served.load(Ordering::Relaxed)
     }
 
+    /// Whether it has had an answer and been idle for so long.
+    pub(super) fn may_rest(&self, now: Instant, after: Duration) -> bool {
+        let since = self.start + Duration::from_millis(self.since.load(Ordering::Relaxed));
+        let has_served = self.has_served.load(Ordering::Relaxed);
+        self.is(Phase::Idle) && has_served && !self.is_blocked() && now >= since + after
+    }
+
     /// Counts that it took too long over what it is doing.
     pub(super) fn count_timeout(&self, gauges: &Gauges) {
         let why = match () {

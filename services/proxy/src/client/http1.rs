@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncWriteExt, time::Instant};
 
 use super::{
-    FIRST_REQUEST,
+    FIRST_REQUEST, Then,
     activity::{Activity, Busy, Phase},
     io::ClientIo,
 };
@@ -25,13 +25,13 @@ const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
     content-length: 0\r\nproxy-status: evenkeel; error=http_request_error; \
     details=\"request_timeout\"\r\n\r\n";
 
-/// Serves a client's connection to its end, or until it turns out to be one of HTTP/2.
+/// Serves a client's connection to its end, or until it turns out to be one of HTTP/2 or rests.
 pub(super) async fn serve(
     worker: &Rc<Worker>,
     io: ClientIo,
     client: &Rc<Client>,
     activity: &Arc<Activity>,
-) -> Option<ClientIo> {
+) -> Then {
     let service = {
         let (worker, client) = (Rc::clone(worker), Rc::clone(client));
         let activity = Arc::clone(activity);
@@ -53,7 +53,7 @@ pub(super) async fn serve(
     let mut is_finishing = false;
     let timeouts = &worker.settings.timeouts;
     // The shortest of the limits: nothing can end sooner.
-    let look = timeouts.header.min(timeouts.idle).min(timeouts.write);
+    let look = timeouts.header.min(timeouts.idle).min(timeouts.write).min(timeouts.rest);
     let mut timer = std::pin::pin!(tokio::time::sleep(look));
     loop {
         tokio::select! {
@@ -63,13 +63,19 @@ pub(super) async fn serve(
                 if result.is_err_and(|error| error.is_parse()) {
                     worker.gauges.invalid_heads.fetch_add(1, Ordering::Relaxed);
                 }
-                let io = connection.into_parts()?.io.into_inner();
-                return io.is_http2().then_some(io);
+                let io = connection.into_parts().map(|parts| parts.io.into_inner());
+                return io.filter(ClientIo::is_http2).map_or(Then::Close, Then::Http2);
             }
             () = timer.as_mut() => {
                 let now = Instant::now();
                 if is_finishing && activity.is(Phase::Idle) && !activity.is_blocked() {
-                    return None;
+                    return Then::Close;
+                }
+                if activity.may_rest(now, timeouts.rest) {
+                    let Some(parts) = connection.into_parts() else { return Then::Close };
+                    let mut io = parts.io.into_inner();
+                    io.hold(&parts.read_buf);
+                    return Then::Rest(io);
                 }
                 match activity.deadline(timeouts) {
                     Some(deadline) if deadline <= now => break,
@@ -103,5 +109,5 @@ pub(super) async fn serve(
         let _ = stream.write_all(TOO_SLOW).await;
         let _ = stream.shutdown().await;
     }
-    None
+    Then::Close
 }

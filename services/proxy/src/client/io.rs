@@ -46,6 +46,8 @@ pub(super) struct ClientIo {
     /// What was read to find out the protocol and still is to be given to a reader. Empty for
     /// HTTP/1, but for one that begins like the preface.
     held: Vec<u8>,
+    /// What a reader before has read and not used: it was checked then, and must not be again.
+    unused: Vec<u8>,
     /// Of HTTP/1.
     strict: Strict,
     /// Of HTTP/2.
@@ -59,6 +61,7 @@ impl ClientIo {
             activity,
             protocol: Protocol::Unknown,
             held: Vec::new(),
+            unused: Vec::new(),
             strict: Strict::new(),
             frames: None,
         }
@@ -79,6 +82,16 @@ impl ClientIo {
             &self.stream,
             &self.activity,
         )
+    }
+
+    /// Keeps what somebody has read and not used, for the next reader.
+    pub(super) fn hold(&mut self, bytes: &[u8]) {
+        self.unused.extend_from_slice(bytes);
+    }
+
+    /// Whether a reader would get something without the socket.
+    pub(super) fn holds_something(&self) -> bool {
+        !self.unused.is_empty()
     }
 
     /// Reads what comes first on a connection.
@@ -103,7 +116,7 @@ impl ClientIo {
             buffer.set_filled(before);
             if !agrees {
                 self.protocol = Protocol::Http1;
-                return self.poll_held(buffer);
+                return give(&mut self.held, buffer);
             }
             if both == rest.len() {
                 self.protocol = Protocol::Http2;
@@ -120,14 +133,6 @@ impl ClientIo {
         }
     }
 
-    /// Gives what is held.
-    fn poll_held(&mut self, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let count = self.held.len().min(buffer.remaining());
-        buffer.put_slice(&self.held[..count]);
-        self.held.drain(..count);
-        Poll::Ready(Ok(()))
-    }
-
     fn poll_bytes(
         &mut self,
         context: &mut Context<'_>,
@@ -137,7 +142,7 @@ impl ClientIo {
             return self.poll_opening(context, buffer);
         }
         if !self.held.is_empty() {
-            return self.poll_held(buffer);
+            return give(&mut self.held, buffer);
         }
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
@@ -168,6 +173,14 @@ impl ClientIo {
         }
         Ok(())
     }
+}
+
+/// Gives as much of `held` as there is room for.
+fn give(held: &mut Vec<u8>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    let count = held.len().min(buffer.remaining());
+    buffer.put_slice(&held[..count]);
+    held.drain(..count);
+    Poll::Ready(Ok(()))
 }
 
 /// How a body fails that is not valid; hyper's own errors of this sort are of the same kind.
@@ -205,6 +218,9 @@ impl AsyncRead for ClientIo {
         let this = self.get_mut();
         if this.strict.has_refused() {
             return Poll::Ready(Err(not_valid()));
+        }
+        if !this.unused.is_empty() {
+            return give(&mut this.unused, buffer);
         }
         let before = buffer.filled().len();
         ready!(this.poll_bytes(context, buffer))?;

@@ -12,6 +12,7 @@ mod frames;
 mod http1;
 mod http2;
 mod io;
+mod rest;
 mod streams;
 mod strict;
 
@@ -30,9 +31,28 @@ const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// Serves a client's connection to its end.
 pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: Client) {
     let (client, activity) = (Rc::new(client), Activity::new());
-    let io = ClientIo::new(stream, Arc::clone(&activity));
-    if let Some(io) = http1::serve(&worker, io, &client, &activity).await {
-        // Boxed, so that connections of HTTP/1 do not carry the room for it.
-        Box::pin(http2::serve(&worker, io, &client, &activity)).await;
+    let mut io = ClientIo::new(stream, Arc::clone(&activity));
+    loop {
+        // Boxed, so that a connection that rests does not carry the room for it.
+        match Box::pin(http1::serve(&worker, io, &client, &activity)).await {
+            Then::Close => return,
+            Then::Http2(io) => {
+                return Box::pin(http2::serve(&worker, io, &client, &activity)).await;
+            }
+            Then::Rest(resting) => match rest::rest(&worker, resting, &activity).await {
+                Some(back) => io = back,
+                None => return,
+            },
+        }
     }
+}
+
+/// What comes after serving a connection as HTTP/1.
+enum Then {
+    /// Nothing.
+    Close,
+    /// It is one of HTTP/2.
+    Http2(ClientIo),
+    /// It has been idle for a while.
+    Rest(ClientIo),
 }
