@@ -42,7 +42,7 @@ function watch(context) {
   context.on("request", (request) => {
     seen.requests += 1;
     const url = request.url();
-    if (!url.startsWith(`${stack.page}/`) && !url.startsWith("data:")) seen.foreign.push(url);
+    if (!url.startsWith("http://127.0.0.1:") && !url.startsWith("data:")) seen.foreign.push(url);
   });
   context.on("console", (message) => {
     if (["error", "warning"].includes(message.type())) seen.console.push({ text: message.text(), url: message.location().url });
@@ -55,7 +55,7 @@ export async function open({ width = 1400, height = 1000, dark = false, harmful 
   const context = await browser.newContext({
     viewport: { width, height }, colorScheme: dark ? "dark" : "light", ...more,
   });
-  context.setDefaultTimeout(8000);
+  context.setDefaultTimeout(20000);
   if (!harmful) {
     watch(context);
     await context.addInitScript(() => {
@@ -79,6 +79,25 @@ export async function pictureAll(name) {
   }
 }
 
+/* What the page costs. */
+
+/** Seconds of processor time that the page's own process and the browser's have used. */
+export async function cpuOf() {
+  const session = await browser.newBrowserCDPSession();
+  const { processInfo } = await session.send("SystemInfo.getProcessInfo");
+  await session.detach();
+  return processInfo.reduce((sum, { cpuTime }) => sum + cpuTime, 0);
+}
+
+/** Notes each move of what is shown that no input asked for, from now on. */
+export const watchShifts = (page) => page.evaluate(() => {
+  window.shiftOfTheSuite = 0;
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) window.shiftOfTheSuite += entry.value;
+  }).observe({ type: "layout-shift" });
+});
+export const shiftOf = (page) => page.evaluate(() => window.shiftOfTheSuite);
+
 /* The page as an operator reads it. */
 
 export const headline = (page) => page.locator("#headline").innerText();
@@ -88,7 +107,7 @@ export async function rows(page) {
   const list = await page.locator("#pools tbody tr").evaluateAll((rows) => rows.map((row) => {
     const text = (selector) => row.querySelector(selector)?.innerText.trim() ?? "";
     return {
-      id: text("th.name .mono"),
+        id: text("th.name .mono"),
       state: text("td.state .pill"),
       health: text("td.health strong"),
       healthReason: text("td.health small"),
@@ -129,5 +148,5 @@ export async function notReloaded(page) {
 /** A picture of the whole page, where results of earlier changes lie over the middle. */
 export async function picture(page, name) {
   await page.locator(".toast").evaluateAll((results) => results.forEach((result) => result.remove()));
-  await page.screenshot({ path: `${process.env.OUT}/${name}.png`, fullPage: true });
+  await page.screenshot({ path: `${process.env.OUT}/${name}.png`, fullPage: true, timeout: 60000 });
 }

@@ -6,7 +6,7 @@ import * as stack from "./stack.js";
 
 const [first, second] = stack.backends;
 // More than there are stops on the page.
-const TABS_MOST = 60;
+const TABS_MOST = 80;
 
 const focused = (target) => target.evaluate((element) => element === document.activeElement);
 
@@ -127,7 +127,7 @@ async function throughForm(page, id, word) {
 }
 
 /** What a reader of that page would have to scroll sideways for. */
-async function tooWide(page) {
+export async function tooWide(page) {
   return page.evaluate(() => {
     const { scrollWidth, clientWidth } = document.documentElement;
     const scrolls = (element) => {
@@ -143,7 +143,7 @@ async function tooWide(page) {
   });
 }
 
-async function axe(page) {
+export async function axe(page) {
   const { violations, passes } = await page.evaluate(`${axeSource}; axe.run(document, { resultTypes: ["violations"] })`);
   const grave = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
   const told = grave.flatMap(({ id, nodes }) => nodes.slice(0, 4).map((node) =>

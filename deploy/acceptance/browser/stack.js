@@ -7,7 +7,7 @@ import { appendFileSync, openSync, readFileSync, closeSync, writeFileSync } from
 import { expect, until } from "./report.js";
 
 const { BIN, OUT, PIDS, PORTS } = process.env;
-const [proxyPort, adminPort, dashboardPort, foreignPort, ...serverPorts] = PORTS.trim().split(" ").map(Number);
+const [proxyPort, adminPort, dashboardPort, foreignPort, fakePort, otherFakePort, fakePagePort, ...serverPorts] = PORTS.trim().split(" ").map(Number);
 
 const at = (port) => `http://127.0.0.1:${port}`;
 export const page = at(dashboardPort);
@@ -34,10 +34,10 @@ export const nameOf = (id) => `server-${backends.indexOf(id) + 1}`;
 
 const running = new Map();
 
-function run(name, [binary, ...args], stdout) {
+function run(name, [binary, ...args], stdout, more = {}) {
   const log = openSync(`${OUT}/${name.replace(/\W/g, "-")}.log`, "a");
   // What is set in the environment of whoever runs this must not reach the stack.
-  const env = { PATH: process.env.PATH };
+  const env = { PATH: process.env.PATH, ...more };
   const child = spawn(`${BIN}/${binary}`, args.map(String), { env, stdio: ["ignore", stdout ?? log, log] });
   closeSync(log);
   child.gone = new Promise((resolve) => child.once("close", resolve));
@@ -62,6 +62,41 @@ export async function stopAll() {
   const children = [...running.values()];
   for (const child of children) child.kill("SIGKILL");
   await Promise.all(children.map((child) => child.gone));
+}
+
+let madeUp = [];
+
+/** A dashboard over admin APIs that are made up: of any size, and of any opinion. */
+export async function fakes(list) {
+  // A scenario that failed has left its own behind.
+  await Promise.all(madeUp.map((child) => { child.kill("SIGKILL"); return child.gone; }));
+  const ports = [fakePort, otherFakePort];
+  const children = list.map(({ count, name = "edge-1", well = false, down }, index) => {
+    const env = { FAKE_ADMIN_PORT: ports[index], FAKE_ADMIN_NAME: name, ...(down === undefined ? {} : { FAKE_ADMIN_DOWN: down }) };
+    return run(`fake-${name}`, ["examples/fake_admin", count, ...(well ? [] : ["--troubled"])], undefined, env);
+  });
+  const urls = list.map((_, index) => at(ports[index])).join(",");
+  const dashboard = run("fake-dashboard", ["evenkeel-dashboard", ...here, "--port", fakePagePort,
+    "--load-balancer-url", proxy, "--load-balancer-admin-url", urls]);
+  const all = [...children, dashboard];
+  madeUp = all;
+  await until("the made-up fleet is shown", 20, async () => {
+    const state = await (await get(`${at(fakePagePort)}/api/state`)).json();
+    return state.proxies.filter((one) => one.answering).length === list.length;
+  });
+  return {
+    page: at(fakePagePort),
+    dashboard,
+    kill: async (index) => { children[index].kill("SIGKILL"); await children[index].gone; },
+    stop: async () => { for (const child of all) child.kill("SIGKILL"); await Promise.all(all.map((child) => child.gone)); },
+  };
+}
+
+/** Seconds of processor time that a process has used. */
+export function cpu({ pid }) {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1).split(" ");
+  // Linux counts in hundredths of a second, whatever the kernel's own clock.
+  return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
 async function get(url) {

@@ -65,7 +65,7 @@ const watcher = new IntersectionObserver((entries) => {
       inSight.delete(target.id);
     }
   }
-}, { rootMargin: "300px" });
+}, { rootMargin: "100px" });
 
 function flush(row) {
   for (const cell of row.cells) {
@@ -173,12 +173,18 @@ function disconnect() {
 
 /* The filter, where there are many backends. */
 
+let filtered = false;
+
 function filter() {
   const tools = $("tools");
   if (!tools) return;
   const total = Number($("freshness")?.dataset.total ?? 0);
   const many = total >= Number(tools.dataset.from);
   if (tools.hidden === many) tools.hidden = !many;
+  // Most of the time nobody filters: no need to go through hundreds of rows.
+  const wanted = many && ($("filter").value.trim() !== "" || $("troubled").checked);
+  if (!wanted && !filtered) return;
+  filtered = wanted;
   const words = many ? $("filter").value.trim().toLowerCase().split(/\s+/).filter(Boolean) : [];
   const troubled = many && $("troubled").checked;
   let shown = 0;

@@ -1,0 +1,276 @@
+// What the page shows beyond rows and controls: many backends, one backend, time, several proxies.
+
+import { readFileSync } from "node:fs";
+
+import { axe, tooWide } from "./reaching.js";
+import { ALL_WELL, change, close, control, cpuOf, headline, open, picture, row, sees, shiftOf, watchShifts } from "./browser.js";
+import { check, expect, heading, until } from "./report.js";
+import * as stack from "./stack.js";
+
+const [first, second] = stack.backends;
+
+const ids = (page) => page.locator("#pools tbody th.name a").allInnerTexts();
+
+export async function manySizes() {
+  heading("With 1, 50 and 500 backends");
+  for (const count of [1, 50, 500]) {
+    const fleet = await stack.fakes([{ count }]);
+    const page = await open({ to: fleet.page });
+    await check(`${count} backends have ${count} rows, and the first line tells how they are`, async () => {
+      await until("all rows", 20, async () => (await page.locator("#pools tbody tr").count()) === count);
+      const line = await headline(page);
+      expect(count === 1 ? /backend serves/.test(line) : new RegExp(`of ${count} serve`).test(line), line);
+      return `"${line}"`;
+    });
+    if (count > 1) {
+      await check(`${count} rows are sorted by a click, and stay so while the numbers move`, async () => {
+        // Read in the moment of the click: a second later the numbers are others.
+        const once = await page.evaluate(() => {
+          document.querySelector("a[data-sort=rate]").click();
+          return [...document.querySelectorAll("#pools tbody td.rate .value")].map((one) => Number(one.textContent));
+        });
+        expect(once.every((rate, index) => index === 0 || rate <= once[index - 1]), `not falling: ${once.slice(0, 8)}`);
+        const order = (await ids(page)).join();
+        const was = await page.locator("#panel-rate b").innerText();
+        await until("the numbers move", 10, async () => await page.locator("#panel-rate b").innerText() !== was);
+        expect((await ids(page)).join() === order, "the rows moved by themselves");
+        return `from ${once[0]} down to ${once.at(-1)}`;
+      });
+      await check(`of ${count} the filter shows those that do not serve`, async () => {
+        await page.getByLabel("only those that do not serve well").check();
+        const shown = await page.locator("#pools tbody tr:visible").count();
+        expect(shown > 0 && shown < count / 2, `${shown} rows`);
+        await picture(page, `filtered-${count}`);
+        await page.getByLabel("only those that do not serve well").uncheck();
+        return `${shown} rows`;
+      });
+    }
+    await check(`${count} backends need no scrolling sideways, wide or narrow`, async () => {
+      for (const width of [1400, 390]) {
+        await page.setViewportSize({ width, height: 900 });
+        const wide = await tooWide(page);
+        expect(!wide, `${width} px: ${wide}`);
+      }
+    });
+    await page.screenshot({ path: `${process.env.OUT}/backends-${count}-light-390.png`, timeout: 60000 });
+    await page.setViewportSize({ width: 1400, height: 1000 });
+    await page.screenshot({ path: `${process.env.OUT}/backends-${count}-light-1400.png`, timeout: 60000 });
+    await close(page);
+    const dark = await open({ to: fleet.page, dark: true, bypassCSP: true });
+    await until("all rows", 20, async () => (await dark.locator("#pools tbody tr").count()) === count);
+    await dark.screenshot({ path: `${process.env.OUT}/backends-${count}-dark-1400.png`, timeout: 60000 });
+    if (count === 50) await check("50 backends in the dark have no serious finding by axe", () => axe(dark));
+    await close(dark);
+    await fleet.stop();
+  }
+}
+
+export async function cheapUpdates() {
+  heading("What 500 live backends cost");
+  const fleet = await stack.fakes([{ count: 500 }]);
+  const page = await open({ to: fleet.page });
+  await until("all rows", 20, async () => (await page.locator("#pools tbody tr").count()) === 500);
+  await watchShifts(page);
+  const SECONDS = 10;
+  const browser = await cpuOf(page);
+  const dashboard = stack.cpu(fleet.dashboard);
+  const start = performance.now();
+  const was = await page.locator("#panel-rate b").innerText();
+  await new Promise((resolve) => setTimeout(resolve, SECONDS * 1000));
+  const seconds = (performance.now() - start) / 1000;
+  const share = (after, before) => (after - before) / seconds * 100;
+  const browserShare = share(await cpuOf(page), browser);
+  const dashboardShare = share(stack.cpu(fleet.dashboard), dashboard);
+  await check("the browser needs less than a fifth of a core", async () => {
+    expect(await page.locator("#panel-rate b").innerText() !== was, "nothing was updated");
+    expect(browserShare < 20, `${browserShare.toFixed(1)} %`);
+    return `${browserShare.toFixed(1)} %`;
+  });
+  await check("the dashboard needs less than a twentieth", () => {
+    // Binaries without optimisation are for work on the suite, not for a verdict.
+    const most = process.env.BIN.endsWith("/debug") ? 60 : 5;
+    expect(dashboardShare < most, `${dashboardShare.toFixed(1)} %`);
+    return `${dashboardShare.toFixed(1)} %`;
+  });
+  await check("no update moves what is being read", async () => {
+    const shift = await shiftOf(page);
+    expect(shift < 0.01, `layout shift ${shift}`);
+    return `layout shift ${shift.toFixed(4)}`;
+  });
+  await close(page);
+  await fleet.stop();
+}
+
+export async function oneBackend() {
+  heading("One backend");
+  await stack.allWell();
+  const load = stack.loadStart();
+  const page = await open({ bypassCSP: true });
+  await sees(page, 5, ALL_WELL);
+  await check("its name leads to its page, with its probes and facts", async () => {
+    await page.getByRole("link", { name: second, exact: true }).last().click();
+    await page.waitForURL(/\/backends\//);
+    expect((await headline(page)) === `${second} serves`, await headline(page));
+    await until("a probe", 10, async () => (await page.locator("#probes li").count()) > 0);
+    return `"${(await page.locator("#probes li").first().innerText()).replace(/\s+/g, " ")}"`;
+  });
+  await check("what a change would do is told before the click", async () => {
+    const { value } = await until("traffic", 15, async () => {
+      const text = await page.locator(".predictions").innerText();
+      return /Then 2 of 3 serve; its [\d.]+\/s go to them/.test(text) && text;
+    });
+    await control(page, second, "Drain").click();
+    await until("the dialog tells it, too", 5, async () => /Then 2 of 3 serve/.test(await page.locator("#confirm-effect").innerText()));
+    return `"${value.split("\n").find((line) => line.startsWith("Then"))}"`;
+  });
+  await check("a drain for ten minutes is shown with its end", async () => {
+    await page.getByLabel("Reason").fill("acceptance: for ten minutes");
+    await page.getByLabel("For how long").selectOption("10m");
+    await page.getByRole("button", { name: "Set to drain" }).click();
+    const { value } = await until("its end", 5, async () => {
+      const text = await page.locator("#controls").innerText();
+      return /until \d\d:\d\d:\d\d UTC, in (9|10) min/.test(text) && text;
+    });
+    return `"${value.split("\n").at(-1)}"`;
+  });
+  await check("what happened is marked on the time axis", async () => {
+    const { value } = await until("a mark", 5, async () => {
+      const titles = await page.locator("#panel-rate .mark.admin title").evaluateAll((all) => all.map((one) => one.textContent));
+      return titles.find((title) => title.includes("drain"));
+    });
+    return `"${value}"`;
+  });
+  await picture(page, "one-backend-light-1400");
+  await check("its page has no serious finding by axe", () => axe(page));
+  await page.setViewportSize({ width: 390, height: 844 });
+  await check("and fits a phone", async () => expect(!await tooWide(page), await tooWide(page)));
+  await picture(page, "one-backend-light-390");
+  await page.setViewportSize({ width: 1400, height: 1000 });
+  await check("the override is listed as such on the first page", async () => {
+    await page.goto(stack.page);
+    const { value } = await until("the list", 5, async () => {
+      const text = await page.locator("#overrides").innerText();
+      return text.includes("acceptance: for ten minutes") && text;
+    });
+    return `"${value.replace(/\s+/g, " ")}"`;
+  });
+  await change(page, second, "Ready");
+  await sees(page, 5, ALL_WELL);
+  await stack.loadStop(load);
+  await close(page);
+}
+
+export async function overTime() {
+  heading("Over time");
+  await stack.allWell();
+  const load = stack.loadStart();
+  const page = await open();
+  await sees(page, 5, ALL_WELL);
+  const readout = () => page.locator("#readout").innerText();
+  const READ = /^\d\d:\d\d:\d\d UTC: [\d.]+ requests\/s, [\d.–]+% failed, p50 [\d.–]+ ms/;
+  await check("a chart tells its values under the pointer", async () => {
+    await until("some seconds of traffic", 15, async () => Math.abs(Number(await page.locator("#panel-rate b").innerText()) - 60) < 6);
+    await page.locator("#panel-rate svg.plot").scrollIntoViewIfNeeded();
+    const { value } = await until("values", 10, async () => {
+      const box = await page.locator("#panel-rate svg.plot").boundingBox();
+      await page.mouse.move(box.x + box.width * 0.965 - Math.random() * 2, box.y + box.height / 2);
+      const text = await readout();
+      return READ.test(text) && text;
+    });
+    expect((await page.locator(".cursor").count()) === 4, "one line through all charts");
+    await page.screenshot({ path: `${process.env.OUT}/hover-light-1400.png`, timeout: 60000 });
+    return `"${value}"`;
+  });
+  await check("and by the arrow keys", async () => {
+    await page.mouse.move(2, 2);
+    await page.locator("#panel-latency svg.plot").focus();
+    await page.keyboard.press("ArrowLeft");
+    const { value } = await until("values", 5, async () => READ.test(await readout()) && readout());
+    await page.keyboard.press("Escape");
+    expect((await page.locator(".cursor").count()) === 0, "the line stays");
+    return `"${value}"`;
+  });
+  await check("an hour can be looked at", async () => {
+    await page.getByRole("link", { name: "1 hour" }).click();
+    await page.waitForURL(/window=hour/);
+    const label = await page.locator("#panel-rate svg.plot").getAttribute("aria-label");
+    expect(/over an hour/.test(label), label);
+    await until("it is live", 5, async () => (await page.locator("#live").innerText()) === "Live");
+    return `"${label}"`;
+  });
+  await check("a request through the proxy tells which backend answered", async () => {
+    await page.getByLabel("Path").fill("/echo");
+    await page.getByRole("button", { name: "Send" }).click();
+    const { value } = await until("an answer", 10, async () => {
+      const text = await page.locator("#try-result").innerText();
+      return /200 OK from server-\d after/.test(text) && text;
+    });
+    return `"${value.split("\n")[0]}"`;
+  });
+  await check("the hour is one file, which the page opens again without a proxy", async () => {
+    const download = page.waitForEvent("download");
+    await page.getByRole("link", { name: "the hour as a file" }).click();
+    const path = `${process.env.OUT}/hour.json`;
+    await (await download).saveAs(path);
+    expect(JSON.parse(readFileSync(path, "utf8")).format === "evenkeel-hour-1", "another format");
+    await page.getByRole("link", { name: "open such a file" }).click();
+    await page.getByLabel("File").setInputFiles(path);
+    await page.getByRole("button", { name: "Open" }).click();
+    await page.waitForLoadState();
+    const notice = await page.locator("#notice").innerText();
+    expect(notice.includes("from a file"), notice);
+    expect((await page.locator("#pools tbody tr").count()) === 3, "not its rows");
+    await picture(page, "from-a-file");
+    return `"${await headline(page)}", "${notice.split("\n")[0]}"`;
+  });
+  await stack.loadStop(load);
+  await close(page);
+}
+
+export async function severalProxies() {
+  heading("Several proxies");
+  const fleet = await stack.fakes([{ count: 3, name: "edge-1", well: true }, { count: 3, name: "edge-2", well: true, down: 1 }]);
+  const page = await open({ to: fleet.page, bypassCSP: true });
+  await check("both are shown, and who disagrees about a backend is named", async () => {
+    await until("the dispute", 20, async () => /proxies disagree about/.test(await headline(page)));
+    const told = await page.locator("td.state .opinion").innerText();
+    expect(told.startsWith("edge-2: down"), told);
+    expect((await page.locator("#proxies li").count()) === 2, "not both proxies");
+    return `"${await headline(page)}", "${told}"`;
+  });
+  await picture(page, "one-replica-disagrees-light-1400");
+  await check("a dispute has no serious finding by axe", () => axe(page));
+  await check("a change goes to both, and the page says so", async () => {
+    const [id] = await ids(page);
+    await change(page, id, "Drain", "acceptance: both");
+    const result = await page.locator(".toast").innerText();
+    expect(/on all 2 proxies/.test(result), result);
+    return `"${result.split("\n")[0]}"`;
+  });
+  await check("one that is away is told by name, the others go on", async () => {
+    await fleet.kill(1);
+    await until("the first line", 10, async () => /1 of 2 proxies does not answer/.test(await headline(page)));
+    const own = await page.locator("#proxies li").filter({ hasText: "Away" }).innerText();
+    expect(own.includes("edge-2") && /last heard \d+ s ago/.test(own), own);
+    return `"${await headline(page)}"`;
+  });
+  await picture(page, "one-proxy-away-light-1400");
+  await close(page);
+  await fleet.stop();
+}
+
+export async function calm() {
+  heading("For whom motion is too much");
+  await stack.allWell();
+  const page = await open({ reducedMotion: "reduce" });
+  await sees(page, 5, ALL_WELL);
+  await check("nothing is animated", async () => {
+    await change(page, first, "Drain");
+    await page.locator(".toast").waitFor();
+    const moving = await page.evaluate(() => document.getAnimations().length);
+    expect(moving === 0, `${moving} animations`);
+    await change(page, first, "Ready");
+  });
+  await until("it is ready again", 5, async () => (await row(page, first)).state === "Serving");
+  await close(page);
+}
