@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -37,6 +38,10 @@ class Bench:
 
     @contextmanager
     def proxy(self, peer, backends, workers=1, wrapper=(), patience=20):
+        with socket.socket() as probe:
+            # Whoever listens there would be measured in its place.
+            if probe.connect_ex(("127.0.0.1", PROXY_PORT)) == 0:
+                raise RuntimeError(f"port {PROXY_PORT} is in use by something else")
         work = Path(tempfile.mkdtemp(prefix="evenkeel-bench-"))
         try:
             setting = peers.Setting(self.folder, work, PROXY_PORT, backends, workers)
@@ -56,11 +61,12 @@ class Bench:
 
     def http2_load(self, *, cpus=None, seconds=None):
         """The same from HTTP/2 clients, 64 connections with 10 requests at a time on each."""
+        whole = max(1, round(seconds or self.seconds))
         command = ["h2load", "--clients", "64", "--max-concurrent-streams", "10",
-                   "--duration", str(seconds or self.seconds), f"http://127.0.0.1:{PROXY_PORT}/"]
+                   "--duration", str(whole), f"http://127.0.0.1:{PROXY_PORT}/"]
         text = self.output(command, cpus or OTHER_CPUS)
         count, errors = map(int, re.search(r"(\d+) succeeded, (\d+) failed", text).groups())
-        return {"requests": count, "errors": errors, "seconds": seconds or self.seconds}
+        return {"requests": count, "errors": errors, "seconds": whole}
 
     def output(self, command, cpus):
         def prepare():
@@ -77,7 +83,9 @@ class Bench:
         cpus = OTHER_CPUS if workers == 1 else ALL_CPUS
         with self.backends(backends, cpus) as ports, self.proxy(peer, ports, workers) as running:
             load = load or self.load
-            load(*options, cpus=cpus, seconds=min(1, self.seconds))
+            # The first probes of many backends take a while, and are no cost of a request.
+            time.sleep(len(ports) / 100)
+            load(*options, cpus=cpus, seconds=min(1, self.seconds / 3))
             before = running.cpu_seconds()
             numbers = load(*options, cpus=cpus)
             spent = running.cpu_seconds() - before
@@ -97,7 +105,8 @@ class Bench:
                 try:
                     if not holder.stdout.readline():
                         raise RuntimeError(f"{peer.name}: {count} connections could not be opened")
-                    time.sleep(1)
+                    # Some give back what a connection took once it has been idle for a second or two.
+                    time.sleep(4)
                     return {"bytes": (running.memory() - before) / count}
                 finally:
                     holder.kill()
@@ -123,15 +132,15 @@ class Bench:
         calls.pop("total", None)
         return {name: count / requests for name, count in calls.items() if count / requests > 0.005}
 
-    def instructions(self, peer, requests=20_000):
+    def instructions(self, peer, requests=5_000):
         """Instructions in user space per small request, and where the most of them are."""
         with tempfile.TemporaryDirectory() as out, self.backends() as ports:
             valgrind = ["valgrind", "--tool=callgrind", "--separate-threads=yes", f"--callgrind-out-file={out}/all"]
             with self.proxy(peer, ports, wrapper=valgrind, patience=90) as running:
                 control = ["callgrind_control", str(running.process.pid)]
-                self.load("--requests", 2000, seconds=60)
+                self.load("--requests", 1000, seconds=20)
                 self.output([*control, "--zero"], OTHER_CPUS)
-                count = self.load("--requests", requests, seconds=100)["requests"]
+                count = self.load("--requests", requests, seconds=40)["requests"]
                 self.output([*control, "--dump"], OTHER_CPUS)
             # A file for each thread. The worker's is the one with the most; others, such as the one that
             # sums statistics up twice a second, go by time, which is ten times longer here.

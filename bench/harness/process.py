@@ -9,14 +9,22 @@ import urllib.request
 from pathlib import Path
 
 
+def prioritise(priority):
+    """The nice value of this process, and of its session where the kernel shares time by sessions."""
+    if priority:
+        os.setpriority(os.PRIO_PROCESS, 0, priority)
+        autogroup = Path("/proc/self/autogroup")
+        if autogroup.exists():
+            autogroup.write_text(str(priority))
+
+
 class Running:
     """A process group that is ended with the block."""
 
     def __init__(self, command, cpus, *, environment=None, log=None, stdin=None, priority=0):
         def prepare():
             os.sched_setaffinity(0, cpus)
-            if priority:
-                os.setpriority(os.PRIO_PROCESS, 0, priority)
+            prioritise(priority)
         self.log = log
         output = open(log, "wb") if log else subprocess.DEVNULL
         self.started = time.monotonic()
