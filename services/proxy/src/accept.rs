@@ -17,6 +17,9 @@ use socket2::SockRef;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
+    guests::Guests,
+    limits::Limit,
+    settings::Settings,
     stats::{Counted, Stats},
     worker::{Accepted, Stage},
 };
@@ -34,17 +37,20 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) fn run(
     listener: &TcpListener,
     workers: &[mpsc::UnboundedSender<Accepted>],
-    stats: &Arc<Stats>,
+    settings: &Settings,
+    stats: &Stats,
     stage: &watch::Receiver<Stage>,
 ) -> io::Result<()> {
+    let most = settings.limits.connections;
+    let guests = Guests::new(settings.limits.connections_per_client, &settings.trusted_proxies);
     listener.set_nonblocking(false)?;
     SockRef::from(listener).set_read_timeout(Some(LOOK_EVERY))?;
     while *stage.borrow() < Stage::Finishing {
-        accept(listener, workers, stats);
+        accept(listener, workers, most, &guests, stats);
     }
     // Whoever is in the queue already was told that we listen.
     listener.set_nonblocking(true)?;
-    while accept(listener, workers, stats) {}
+    while accept(listener, workers, most, &guests, stats) {}
     Ok(())
 }
 
@@ -52,7 +58,9 @@ pub(crate) fn run(
 fn accept(
     listener: &TcpListener,
     workers: &[mpsc::UnboundedSender<Accepted>],
-    stats: &Arc<Stats>,
+    most: u32,
+    guests: &Arc<Guests>,
+    stats: &Stats,
 ) -> bool {
     let accepted = listener.accept().and_then(|(stream, peer)| {
         stream.set_nonblocking(true)?;
@@ -62,9 +70,20 @@ fn accept(
         Ok((stream, peer)) => {
             let open = |worker: &usize| stats.gauges[*worker].client_open.load(Ordering::Relaxed);
             let least = (0..workers.len()).min_by_key(open).unwrap_or(0);
+            let limits = &stats.gauges[least].limits;
+            // One that is too many is closed: reading its request, to answer it, is what the bound
+            // is to save.
+            if (0..workers.len()).map(|worker| open(&worker)).sum::<i64>() >= i64::from(most) {
+                limits.hit(Limit::Connections);
+                return true;
+            }
+            let Ok(guest) = guests.enter(peer.ip()) else {
+                limits.hit(Limit::ConnectionsPerClient);
+                return true;
+            };
             let counted = Counted::new(&stats.gauges[least], |gauges| &gauges.client_open);
             // Fails only if the worker has ended, which it does after us.
-            let _ = workers[least].send((stream, peer, counted));
+            let _ = workers[least].send(Accepted { stream, peer, counted, guest });
             true
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,

@@ -5,6 +5,7 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -19,6 +20,10 @@ use crate::{
     connection::Connection,
     error::{Reason, io_source},
     exchange::Exchange,
+    limits::Limit,
+    pace::Pace,
+    stats::Gauges,
+    worker::Worker,
 };
 
 /// How far the client's body has come, for whoever waits for the response.
@@ -29,6 +34,10 @@ pub(crate) struct Upload {
     /// Whether the last look found nothing new from the client; otherwise it is the backend that
     /// does not take what there is.
     waits_for_client: Cell<bool>,
+    /// How fast it comes, until it is answered: what comes after that may be a conversation.
+    pace: Cell<Option<Pace>>,
+    rate_min: u32,
+    gauges: Arc<Gauges>,
     /// The connection serves a request as long as its body is on the way, even if the response has
     /// ended before.
     _busy: Rc<Busy>,
@@ -47,13 +56,42 @@ pub(crate) enum UploadState {
 }
 
 impl Upload {
-    fn new(busy: Rc<Busy>) -> Rc<Self> {
+    fn new(busy: Rc<Busy>, worker: &Worker) -> Rc<Self> {
+        let rate_min = worker.settings.limits.upload_rate;
         Rc::new(Self {
             moved: Cell::new(Instant::now()),
             state: Cell::new(UploadState::Moving),
             waits_for_client: Cell::new(false),
+            pace: Cell::new((rate_min > 0).then(Pace::default)),
+            rate_min,
+            gauges: Arc::clone(&worker.gauges),
             _busy: busy,
         })
+    }
+
+    /// The backend has answered.
+    pub(crate) fn answered(&self) {
+        self.pace.set(None);
+    }
+
+    /// Notes that the client has to send more.
+    fn wait(&self) {
+        self.waits_for_client.set(true);
+        self.pace.set(self.pace.get().map(|mut pace| {
+            pace.wait(Instant::now());
+            pace
+        }));
+    }
+
+    /// Notes that a part of so many bytes has come. Whether the client is fast enough.
+    fn took(&self, bytes: usize) -> bool {
+        let now = Instant::now();
+        self.waits_for_client.set(false);
+        self.moved.set(now);
+        let Some(mut pace) = self.pace.get() else { return true };
+        let is_kept = pace.is_kept(bytes, now, self.rate_min);
+        self.pace.set(Some(pace));
+        is_kept
     }
 
     /// When a part of it last went on.
@@ -86,11 +124,11 @@ pub(crate) enum RequestBody {
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, busy: &Rc<Busy>) -> Self {
+    pub(crate) fn new(incoming: Incoming, busy: &Rc<Busy>, worker: &Worker) -> Self {
         if incoming.is_end_stream() {
             Self::Empty
         } else {
-            Self::Client(incoming, Upload::new(Rc::clone(busy)))
+            Self::Client(incoming, Upload::new(Rc::clone(busy), worker))
         }
     }
 
@@ -112,32 +150,51 @@ impl Drop for RequestBody {
     }
 }
 
+/// Why the client's body ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    /// The client broke it off, or it was not valid.
+    #[error(transparent)]
+    Off(#[from] hyper::Error),
+    /// The client sends too slowly.
+    #[error("the body comes too slowly")]
+    TooSlow,
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let Self::Client(incoming, upload) = self.get_mut() else { return Poll::Ready(None) };
-        let frame = Pin::new(&mut *incoming).poll_frame(context);
-        upload.waits_for_client.set(frame.is_pending());
+        let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(context) else {
+            upload.wait();
+            return Poll::Pending;
+        };
+        let bytes = match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+            _ => 0,
+        };
+        let is_fast_enough = upload.took(bytes);
         match &frame {
-            Poll::Pending => return frame,
-            Poll::Ready(Some(Ok(_))) if incoming.is_end_stream() => {
-                upload.state.set(UploadState::Done);
+            Some(Ok(_)) if incoming.is_end_stream() => upload.state.set(UploadState::Done),
+            Some(Ok(_)) if !is_fast_enough => {
+                upload.gauges.limits.hit(Limit::UploadRate);
+                upload.state.set(UploadState::Failed(Reason::RequestTimeout));
+                return Poll::Ready(Some(Err(Broken::TooSlow)));
             }
-            Poll::Ready(Some(Ok(_))) => {}
-            Poll::Ready(None) => upload.state.set(UploadState::Done),
-            Poll::Ready(Some(Err(error))) => {
+            Some(Ok(_)) => {}
+            None => upload.state.set(UploadState::Done),
+            Some(Err(error)) => {
                 let reason =
                     if is_broken_off(error) { Reason::ClientGone } else { Reason::BadRequest };
                 upload.state.set(UploadState::Failed(reason));
             }
         }
-        upload.moved.set(Instant::now());
-        frame
+        Poll::Ready(frame.map(|frame| frame.map_err(Broken::from)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -30,6 +30,12 @@ pub(crate) enum Reason {
     NotSupported,
     /// The client stalled while it sent its request.
     RequestTimeout,
+    /// The request's target is longer than we take.
+    TargetTooLong,
+    /// The request's head has more than we take.
+    HeadTooLarge,
+    /// As many requests are under way as we take.
+    Overloaded,
     /// The client left, or broke off its request.
     ClientGone,
     /// No backend is up and ready.
@@ -76,6 +82,9 @@ impl Reason {
             Self::BadRequest
             | Self::NotSupported
             | Self::RequestTimeout
+            | Self::TargetTooLong
+            | Self::HeadTooLarge
+            | Self::Overloaded
             | Self::ClientGone
             | Self::NoBackend
             | Self::Draining
@@ -97,6 +106,9 @@ impl Reason {
             Self::BadRequest => "bad_request",
             Self::NotSupported => "not_supported",
             Self::RequestTimeout => "request_timeout",
+            Self::TargetTooLong => "target_too_long",
+            Self::HeadTooLarge => "head_too_large",
+            Self::Overloaded => "overloaded",
             Self::ClientGone => "client_gone",
             Self::NoBackend => "no_backend",
             Self::Draining => "draining",
@@ -115,12 +127,17 @@ impl Reason {
 
     pub(crate) fn source(self) -> Source {
         match self {
-            Self::BadRequest | Self::NotSupported | Self::RequestTimeout | Self::ClientGone => {
-                Source::Client
-            }
-            Self::NoBackend | Self::Draining | Self::QueueFull | Self::QueueTimeout => {
-                Source::Proxy
-            }
+            Self::BadRequest
+            | Self::NotSupported
+            | Self::RequestTimeout
+            | Self::TargetTooLong
+            | Self::HeadTooLarge
+            | Self::ClientGone => Source::Client,
+            Self::NoBackend
+            | Self::Draining
+            | Self::QueueFull
+            | Self::QueueTimeout
+            | Self::Overloaded => Source::Proxy,
             _ => Source::Backend,
         }
     }
@@ -132,9 +149,13 @@ impl Reason {
             Self::NotSupported => StatusCode::NOT_IMPLEMENTED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::ClientGone => client_closed_request(),
-            Self::NoBackend | Self::Draining | Self::QueueFull | Self::QueueTimeout => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::NoBackend
+            | Self::Draining
+            | Self::QueueFull
+            | Self::QueueTimeout
+            | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::ReadTimeout => {
                 StatusCode::GATEWAY_TIMEOUT
             }
@@ -149,9 +170,13 @@ impl Reason {
     /// The error type of RFC 9209 §2.3 that comes nearest.
     fn proxy_status_type(self) -> &'static str {
         match self {
-            Self::BadRequest | Self::NotSupported | Self::RequestTimeout | Self::ClientGone => {
-                "http_request_error"
-            }
+            Self::BadRequest
+            | Self::NotSupported
+            | Self::RequestTimeout
+            | Self::TargetTooLong
+            | Self::HeadTooLarge
+            | Self::ClientGone => "http_request_error",
+            Self::Overloaded => "connection_limit_reached",
             Self::NoBackend | Self::Draining => "destination_unavailable",
             Self::QueueFull | Self::QueueTimeout => "connection_limit_reached",
             Self::ConnectRefused => "connection_refused",
@@ -170,6 +195,9 @@ impl Reason {
             Self::BadRequest => "The request is not valid HTTP.",
             Self::NotSupported => "This proxy does not forward such requests.",
             Self::RequestTimeout => "The request did not arrive in time.",
+            Self::TargetTooLong => "The address is too long.",
+            Self::HeadTooLarge => "The request has too many or too long fields.",
+            Self::Overloaded => "Too many requests are under way. Please try again in a moment.",
             Self::ClientGone => "The request was broken off.",
             Self::NoBackend | Self::Draining => {
                 "No backend can take the request right now. Try again shortly."
@@ -216,7 +244,11 @@ pub(crate) fn response(reason: Reason) -> Response<Bytes> {
         headers.insert("proxy-status", value);
     }
     match reason {
-        Reason::NoBackend | Reason::Draining | Reason::QueueFull | Reason::QueueTimeout => {
+        Reason::NoBackend
+        | Reason::Draining
+        | Reason::QueueFull
+        | Reason::QueueTimeout
+        | Reason::Overloaded => {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         // After a message that we did not understand, the next one cannot be found for sure.

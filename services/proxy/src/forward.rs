@@ -15,6 +15,7 @@ use crate::{
     error::Reason,
     exchange::Exchange,
     headers::{self, Client},
+    limits::Limit,
     queue, tunnel,
     upstream::Upstream,
     worker::Worker,
@@ -35,6 +36,10 @@ pub(crate) async fn forward(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let mut exchange = Exchange::begin(&worker, request.method(), Rc::clone(&busy));
+    if worker.is_overloaded() {
+        worker.gauges.limits.hit(Limit::Requests);
+        return exchange.refuse(Reason::Overloaded);
+    }
     let Admitted { mut request, replay, key, request_id, upgrade } =
         match admit(&worker, &client, &busy, request) {
             Ok(admitted) => admitted,
@@ -53,6 +58,9 @@ pub(crate) async fn forward(
         let connections = tried.connections(replay.is_some());
         match attempt(&worker, &upstream, &member, request, connections).await {
             Ok((response, connection)) => {
+                if let Some(upload) = &upload {
+                    upload.answered();
+                }
                 let answer = Answer { response, connection, upload };
                 return respond(&worker, exchange, answer, &request_id, upgrade);
             }
@@ -113,6 +121,11 @@ fn admit(
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (parts, incoming) = request.into_parts();
     let mut headers = parts.headers;
+    let limits = &worker.settings.limits;
+    limits.check(&parts.uri, parts.version, &headers).map_err(|(limit, reason)| {
+        worker.gauges.limits.hit(limit);
+        reason
+    })?;
     let key = match worker.settings.policy {
         Policy::Hash => {
             let trusted = &worker.settings.trusted_proxies;
@@ -132,7 +145,7 @@ fn admit(
         // Only HTTP/1.0 comes without, and HTTP/1.1 to a backend needs one (RFC 9112 §3.2).
         headers.insert(header::HOST, HeaderValue::from_static(NO_HOST));
     }
-    let body = RequestBody::new(incoming, busy);
+    let body = RequestBody::new(incoming, busy, worker);
     if http_body::Body::size_hint(&body).exact().is_none() {
         // A body of unknown length needs a framing; hyper would leave it out for GET.
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));

@@ -21,6 +21,7 @@ mod fields;
 mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
+mod guests;
 pub mod hash_key;
 mod headers;
 mod history;
@@ -28,6 +29,7 @@ mod idle_limit;
 mod latency;
 mod limits;
 mod metrics;
+mod pace;
 mod probe;
 mod queue;
 pub mod settings;
@@ -135,7 +137,9 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
     let Listeners { traffic, admin } = listeners;
     let (address, admin_address) = (traffic.local_addr()?, admin.local_addr()?);
     let accept_stats = Arc::clone(&stats);
-    let accept = move || accept::run(&traffic, &senders, &accept_stats, &stage_receiver);
+    let accept_settings = Arc::clone(&settings);
+    let accept =
+        move || accept::run(&traffic, &senders, &accept_settings, &accept_stats, &stage_receiver);
     threads.push(std::thread::Builder::new().name("accept".to_owned()).spawn(accept)?);
     let result = runtime.block_on(async {
         start_control(&control, &stats, &settings, admin, fence, &shutdown, inbox)?;

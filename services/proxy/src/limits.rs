@@ -3,9 +3,27 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use http::{HeaderMap, Uri, Version};
+
+use crate::{error::Reason, settings::Limits};
+
 /// A bound that was hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Limit {
+    /// Connections of all clients.
+    Connections,
+    /// Connections of one client's address.
+    ConnectionsPerClient,
+    /// Requests under way.
+    Requests,
+    /// Bytes of a request's head.
+    HeaderBytes,
+    /// Fields of a request's head.
+    Headers,
+    /// Bytes of a request's target.
+    TargetBytes,
+    /// The rate of a request's body.
+    UploadRate,
     /// Streams that a client of HTTP/2 resets.
     Resets,
     /// Frames of HTTP/2 that belong to no request, or add nothing to one.
@@ -16,15 +34,65 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
-    pub(crate) const ALL: [Self; 3] = [Self::Resets, Self::ControlFrames, Self::Excess];
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Connections,
+        Self::ConnectionsPerClient,
+        Self::Requests,
+        Self::HeaderBytes,
+        Self::Headers,
+        Self::TargetBytes,
+        Self::UploadRate,
+        Self::Resets,
+        Self::ControlFrames,
+        Self::Excess,
+    ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerClient => "connections_per_client",
+            Self::Requests => "requests",
+            Self::HeaderBytes => "header_bytes",
+            Self::Headers => "headers",
+            Self::TargetBytes => "target_bytes",
+            Self::UploadRate => "upload_rate",
             Self::Resets => "http2_resets",
             Self::ControlFrames => "http2_control_frames",
             Self::Excess => "http2_excess",
         }
     }
+}
+
+impl Limits {
+    /// Checks a request's head.
+    ///
+    /// # Errors
+    /// What it has too much of, and how to say so.
+    pub(crate) fn check(
+        &self,
+        uri: &Uri,
+        version: Version,
+        headers: &HeaderMap,
+    ) -> Result<(), (Limit, Reason)> {
+        let target = uri.path_and_query().map_or(0, |path| path.as_str().len())
+            + uri.authority().map_or(0, |authority| authority.as_str().len());
+        if target > self.target_bytes {
+            return Err((Limit::TargetBytes, Reason::TargetTooLong));
+        }
+        if headers.len() > self.headers {
+            return Err((Limit::Headers, Reason::HeadTooLarge));
+        }
+        // HTTP/1 would not have got here: its head did fit into hyper's buffer.
+        if version == Version::HTTP_2 && size(headers) > self.header_bytes {
+            return Err((Limit::HeaderBytes, Reason::HeadTooLarge));
+        }
+        Ok(())
+    }
+}
+
+/// The size of fields as HTTP/2 counts it (RFC 9113 §10.5.1, RFC 7541 §4.1).
+fn size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
 /// How often each bound was hit.

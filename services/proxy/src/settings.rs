@@ -2,6 +2,7 @@
 
 mod degraded;
 mod ejection;
+mod limits;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -19,7 +20,11 @@ use chassis::{
 };
 use ipnet::IpNet;
 
-pub use self::{degraded::Degrading, ejection::Ejecting};
+pub use self::{
+    degraded::Degrading,
+    ejection::Ejecting,
+    limits::{Http2, Limits},
+};
 use crate::{hash_key::HashKey, source::Source};
 
 /// Everything the proxy can be told. See `evenkeel-proxy --help` for what each is for.
@@ -51,6 +56,8 @@ pub struct Settings {
     pub degrading: Degrading,
     /// The time limits of the request path.
     pub timeouts: Timeouts,
+    /// What clients may do.
+    pub limits: Limits,
     /// What a client may do on a connection of HTTP/2.
     pub http2: Http2,
     /// Idle connections kept per backend and worker.
@@ -101,17 +108,6 @@ pub struct Timeouts {
     pub tunnel: Duration,
     /// Of a backend's connection between two requests.
     pub upstream_idle: Duration,
-}
-
-/// What a client may do on a connection of HTTP/2.
-#[derive(Clone, Copy, Debug)]
-pub struct Http2 {
-    /// Requests at once.
-    pub streams: u32,
-    /// Streams that it resets within ten seconds, if they are more than half of those it begins.
-    pub resets: u32,
-    /// Frames within ten seconds that belong to no request.
-    pub control_frames: u32,
 }
 
 /// The line of requests for which no backend has room.
@@ -209,6 +205,9 @@ pub struct Raw {
     #[command(flatten)]
     #[serde(flatten)]
     degrading: degraded::DegradedRaw,
+    #[command(flatten)]
+    #[serde(flatten)]
+    limits: limits::LimitsRaw,
     /// Time limit for connecting to a backend; then another one is tried
     #[arg(long, value_name = "DURATION", default_value = "1s")]
     proxy_connect_timeout: String,
@@ -237,16 +236,6 @@ pub struct Raw {
     /// sooner
     #[arg(long, value_name = "DURATION", default_value = "4s")]
     proxy_upstream_idle_timeout: String,
-    /// Requests that a client may have under way at once on a connection of HTTP/2
-    #[arg(long, value_name = "N", default_value = "100")]
-    proxy_http2_streams_max: String,
-    /// Requests that a client may cancel on a connection of HTTP/2 within 10s, unless it lets as many
-    /// through
-    #[arg(long, value_name = "N", default_value = "200")]
-    proxy_http2_resets_max: String,
-    /// Frames of HTTP/2 within 10s that belong to no request, such as PING and SETTINGS
-    #[arg(long, value_name = "N", default_value = "1000")]
-    proxy_http2_control_frames_max: String,
     /// Idle connections kept for each backend, per worker
     #[arg(long, value_name = "N", default_value = "512")]
     proxy_upstream_idle_max: String,
@@ -346,7 +335,8 @@ impl chassis::settings::Settings for Settings {
         let ejecting = raw.ejecting.parse(mistakes);
         let degrading = raw.degrading.parse(mistakes);
         let timeouts = timeouts(&raw, mistakes);
-        let http2 = http2(&raw, mistakes);
+        let limits = raw.limits.parse(mistakes);
+        let http2 = raw.limits.parse_http2(mistakes);
         let admin_token_to_make = token_to_make(&raw, mistakes);
         let admin_token_file =
             raw.proxy_admin_token_file.as_deref().filter(|_| admin_token_to_make.is_none());
@@ -377,6 +367,7 @@ impl chassis::settings::Settings for Settings {
             ejecting: ejecting?,
             degrading: degrading?,
             timeouts: timeouts?,
+            limits: limits?,
             http2: http2?,
             upstream_idle_max: upstream_idle_max? as usize,
             max_in_flight: Some(max_in_flight?).filter(|limit| *limit > 0),
@@ -508,15 +499,6 @@ fn timeouts(raw: &Raw, mistakes: &mut Mistakes) -> Option<Timeouts> {
         tunnel: tunnel?,
         upstream_idle: upstream_idle?,
     })
-}
-
-fn http2(raw: &Raw, mistakes: &mut Mistakes) -> Option<Http2> {
-    let mut read =
-        |name, text: &str| mistakes.parse(name, text, |text| units::whole(text, 1, 1_000_000));
-    let streams = read("proxy_http2_streams_max", &raw.proxy_http2_streams_max);
-    let resets = read("proxy_http2_resets_max", &raw.proxy_http2_resets_max);
-    let frames = read("proxy_http2_control_frames_max", &raw.proxy_http2_control_frames_max);
-    Some(Http2 { streams: streams?, resets: resets?, control_frames: frames? })
 }
 
 /// The token file to make at the start. Reading settings must not write anything: `--check` and

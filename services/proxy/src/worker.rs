@@ -24,6 +24,7 @@ use crate::{
     clock::Clock,
     control::{Report, Seen},
     fence,
+    guests::Guest,
     headers::Client,
     settings::Settings,
     stats::{Counted, Gauges, NO_BACKEND, Shard, Stats},
@@ -58,8 +59,16 @@ pub(crate) struct Shared {
     pub(crate) end_tunnels: watch::Receiver<()>,
 }
 
-/// A connection that was accepted for a worker. It counts as open from then on.
-pub(crate) type Accepted = (TcpStream, SocketAddr, Counted);
+/// A connection that was accepted for a worker.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    /// It counts as open from then on.
+    pub(crate) counted: Counted,
+    /// Its place among those of its address.
+    pub(crate) guest: Option<Guest>,
+}
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -137,6 +146,13 @@ impl Worker {
         self.clock.now()
     }
 
+    /// Whether more requests are under way than this worker's part of what may be.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        let workers = self.settings.workers as i64;
+        let part = (i64::from(self.settings.limits.requests) + workers - 1) / workers;
+        self.gauges.client_active.load(Ordering::Relaxed) > part
+    }
+
     /// Takes a retry from the pool's budget, if there is one.
     pub(crate) fn take_retry(&self) -> bool {
         let granted = self.budget.take(self.picker.borrow().picks(), self.clock.now());
@@ -206,7 +222,8 @@ async fn serve(worker: Rc<Worker>, inbox: Inbox) {
     }
 }
 
-fn begin(worker: &Rc<Worker>, (stream, peer, counted): Accepted) {
+fn begin(worker: &Rc<Worker>, accepted: Accepted) {
+    let Accepted { stream, peer, counted, guest } = accepted;
     let client = Client::new(peer.ip(), &worker.settings.trusted_proxies);
     // Both fail only if the client is gone already.
     let _ = stream.set_nodelay(true);
@@ -214,7 +231,7 @@ fn begin(worker: &Rc<Worker>, (stream, peer, counted): Accepted) {
     let open = Open::new(&worker.open);
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        client::serve(worker, stream, client).await;
+        client::serve(worker, stream, client, guest).await;
         drop((open, counted));
     });
 }

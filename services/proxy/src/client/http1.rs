@@ -17,6 +17,7 @@ use super::{
 use crate::{
     forward::forward,
     headers::Client,
+    limits::Limit,
     worker::{Stage, Worker},
 };
 
@@ -24,6 +25,9 @@ use crate::{
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
     content-length: 0\r\nproxy-status: evenkeel; error=http_request_error; \
     details=\"request_timeout\"\r\n\r\n";
+
+/// Up to here hyper has room for a head's fields on its stack; for more it allocates for each.
+const HEADERS_WITHOUT_ALLOCATION: usize = 100;
 
 /// Serves a client's connection to its end, or until it turns out to be one of HTTP/2 or rests.
 pub(super) async fn serve(
@@ -43,11 +47,14 @@ pub(super) async fn serve(
             }
         })
     };
-    let mut connection = http1::Builder::new()
-        // Ours; see the module above.
-        .header_read_timeout(None)
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
+    let limits = &worker.settings.limits;
+    let mut builder = http1::Builder::new();
+    // Ours; see the module above.
+    builder.header_read_timeout(None).max_buf_size(limits.header_bytes);
+    if limits.headers > HEADERS_WITHOUT_ALLOCATION {
+        builder.max_headers(limits.headers);
+    }
+    let mut connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
     let mut finishing = worker.stage.clone();
     let mut finishing = std::pin::pin!(finishing.wait_for(|stage| *stage >= Stage::Finishing));
     let mut is_finishing = false;
@@ -60,8 +67,11 @@ pub(super) async fn serve(
             biased;
             // A broken connection concerns only its client; requests have recorded their ends.
             result = &mut connection => {
-                if result.is_err_and(|error| error.is_parse()) {
+                if let Some(error) = result.err().filter(hyper::Error::is_parse) {
                     worker.gauges.invalid_heads.fetch_add(1, Ordering::Relaxed);
+                    if error.is_parse_too_large() {
+                        worker.gauges.limits.hit(Limit::HeaderBytes);
+                    }
                 }
                 let io = connection.into_parts().map(|parts| parts.io.into_inner());
                 return io.filter(ClientIo::is_http2).map_or(Then::Close, Then::Http2);

@@ -41,6 +41,7 @@ pub(super) async fn serve(
     activity: &Arc<Activity>,
 ) {
     let limits = worker.settings.http2;
+    let header_bytes = worker.settings.limits.header_bytes;
     if io.watch(FrameWatch::new(limits, &worker.gauges)).is_err() {
         return;
     }
@@ -65,6 +66,8 @@ pub(super) async fn serve(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .max_concurrent_streams(limits.streams)
+        // Ours is checked where it can be answered and counted; this is where reading ends.
+        .max_header_list_size(u32::try_from(2 * header_bytes).unwrap_or(u32::MAX))
         .serve_connection(TokioIo::new(io), service);
     let mut connection = std::pin::pin!(connection);
     let mut draining = worker.stage.clone();

@@ -18,6 +18,7 @@ use super::{
     frames::FrameWatch,
     strict::Strict,
 };
+use crate::guests::Guest;
 
 /// What a client of HTTP/2 sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -52,10 +53,12 @@ pub(super) struct ClientIo {
     strict: Strict,
     /// Of HTTP/2.
     frames: Option<Box<FrameWatch>>,
+    /// Held for as long as the socket is, also after an upgrade.
+    _guest: Option<Guest>,
 }
 
 impl ClientIo {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>, guest: Option<Guest>) -> Self {
         Self {
             stream,
             activity,
@@ -64,6 +67,7 @@ impl ClientIo {
             unused: Vec::new(),
             strict: Strict::new(),
             frames: None,
+            _guest: guest,
         }
     }
 

@@ -22,16 +22,21 @@ use tokio::net::TcpStream;
 
 use self::{activity::Activity, io::ClientIo};
 pub(crate) use self::{activity::Busy, strict::Strict};
-use crate::{headers::Client, worker::Worker};
+use crate::{guests::Guest, headers::Client, worker::Worker};
 
 /// At the end of a stop, what a connection that was accepted but has not said anything yet gets to
 /// send its request: a client that has just connected is about to.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Serves a client's connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: Client) {
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    client: Client,
+    guest: Option<Guest>,
+) {
     let (client, activity) = (Rc::new(client), Activity::new());
-    let mut io = ClientIo::new(stream, Arc::clone(&activity));
+    let mut io = ClientIo::new(stream, Arc::clone(&activity), guest);
     loop {
         // Boxed, so that a connection that rests does not carry the room for it.
         match Box::pin(http1::serve(&worker, io, &client, &activity)).await {

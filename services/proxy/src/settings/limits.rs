@@ -1,0 +1,121 @@
+//! The settings that bound what clients can make the proxy hold or do.
+
+use chassis::{settings::Mistakes, units};
+
+/// What clients may do, by their number and by each.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections of all clients.
+    pub connections: u32,
+    /// Connections from one address; 0 is any number.
+    pub connections_per_client: u32,
+    /// Requests under way at once.
+    pub requests: u32,
+    /// Bytes of a request's head.
+    pub header_bytes: usize,
+    /// Fields of a request's head.
+    pub headers: usize,
+    /// Bytes of a request's target.
+    pub target_bytes: usize,
+    /// Bytes a second of a request's body before the backend has answered; 0 is any rate.
+    pub upload_rate: u32,
+}
+
+/// What a client may do on a connection of HTTP/2.
+#[derive(Clone, Copy, Debug)]
+pub struct Http2 {
+    /// Requests at once.
+    pub streams: u32,
+    /// Streams that it resets within ten seconds, if they are more than half of those it begins.
+    pub resets: u32,
+    /// Frames within ten seconds that belong to no request.
+    pub control_frames: u32,
+}
+
+/// The raw text.
+#[derive(Debug, clap::Args, serde::Deserialize)]
+pub(super) struct LimitsRaw {
+    /// Connections of clients at once; more are closed as they come
+    #[arg(long, value_name = "N", default_value = "20000")]
+    proxy_connections_max: String,
+    /// Connections from one client address (IPv6: one /64 network) at once, trusted proxies apart; 0
+    /// is any number, as many clients may share an address
+    #[arg(long, value_name = "N", default_value = "0")]
+    proxy_connections_per_client_max: String,
+    /// Requests under way at once, each worker an equal part; more are answered 503
+    #[arg(long, value_name = "N", default_value = "20000")]
+    proxy_requests_max: String,
+    /// Size of a request's head; a larger one is answered 431
+    #[arg(long, value_name = "SIZE", default_value = "64KiB")]
+    proxy_header_bytes_max: String,
+    /// Fields of a request's head; more are answered 431
+    #[arg(long, value_name = "N", default_value = "100")]
+    proxy_headers_max: String,
+    /// Size of a request's target; a longer one is answered 414
+    #[arg(long, value_name = "SIZE", default_value = "8KiB")]
+    proxy_target_bytes_max: String,
+    /// Bytes a second that a client sends of its request's body at least, before the backend has
+    /// answered; a slower one is answered 408, and 0 is any rate
+    #[arg(long, value_name = "N", default_value = "100")]
+    proxy_upload_rate_min: String,
+    /// Requests that a client may have under way at once on a connection of HTTP/2
+    #[arg(long, value_name = "N", default_value = "100")]
+    proxy_http2_streams_max: String,
+    /// Requests that a client may cancel on a connection of HTTP/2 within 10s, unless it lets as many
+    /// through
+    #[arg(long, value_name = "N", default_value = "200")]
+    proxy_http2_resets_max: String,
+    /// Frames of HTTP/2 within 10s that belong to no request, such as PING and SETTINGS
+    #[arg(long, value_name = "N", default_value = "1000")]
+    proxy_http2_control_frames_max: String,
+}
+
+/// hyper reads a head into a buffer of at least so much.
+const HEADER_BYTES_LEAST: usize = 8 * 1024;
+
+/// More is no head any more.
+const HEADER_BYTES_MOST: usize = 16 * 1024 * 1024;
+
+impl LimitsRaw {
+    pub(super) fn parse(&self, mistakes: &mut Mistakes) -> Option<Limits> {
+        let mut number = |name, text: &str, least| {
+            mistakes.parse(name, text, |text| units::whole(text, least, 10_000_000))
+        };
+        let connections = number("proxy_connections_max", &self.proxy_connections_max, 1);
+        let connections_per_client =
+            number("proxy_connections_per_client_max", &self.proxy_connections_per_client_max, 0);
+        let requests = number("proxy_requests_max", &self.proxy_requests_max, 1);
+        let upload_rate = number("proxy_upload_rate_min", &self.proxy_upload_rate_min, 0);
+        let headers = mistakes.parse("proxy_headers_max", &self.proxy_headers_max, |text| {
+            units::whole(text, 1, 10_000)
+        });
+        let mut size = |name, text: &str, least| {
+            mistakes.parse(name, text, |text| {
+                let size = units::size(text)?;
+                let fits = (least..=HEADER_BYTES_MOST).contains(&size);
+                fits.then_some(size).ok_or_else(|| format!("a size of {least}B to 16MiB"))
+            })
+        };
+        let header_bytes =
+            size("proxy_header_bytes_max", &self.proxy_header_bytes_max, HEADER_BYTES_LEAST);
+        let target_bytes = size("proxy_target_bytes_max", &self.proxy_target_bytes_max, 1);
+        Some(Limits {
+            connections: connections?,
+            connections_per_client: connections_per_client?,
+            requests: requests?,
+            header_bytes: header_bytes?,
+            headers: headers? as usize,
+            target_bytes: target_bytes?,
+            upload_rate: upload_rate?,
+        })
+    }
+
+    pub(super) fn parse_http2(&self, mistakes: &mut Mistakes) -> Option<Http2> {
+        let mut read =
+            |name, text: &str| mistakes.parse(name, text, |text| units::whole(text, 1, 1_000_000));
+        let streams = read("proxy_http2_streams_max", &self.proxy_http2_streams_max);
+        let resets = read("proxy_http2_resets_max", &self.proxy_http2_resets_max);
+        let frames = read("proxy_http2_control_frames_max", &self.proxy_http2_control_frames_max);
+        Some(Http2 { streams: streams?, resets: resets?, control_frames: frames? })
+    }
+}
