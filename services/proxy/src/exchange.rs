@@ -159,6 +159,19 @@ impl Exchange {
         }
     }
 
+    /// Answers in a backend's stead, as the last whom the request may reach (RFC 9110 §7.6.2).
+    pub(crate) fn answer_for_backend(mut self, method: &Method) -> Response<ResponseBody> {
+        if *method == Method::TRACE {
+            // What came is for nobody else to see, and need not be shown (§9.3.8).
+            return self.refuse(Reason::NotSupported);
+        }
+        self.record(StatusCode::NO_CONTENT.as_u16(), None);
+        let mut response = Response::new(ResponseBody::Own(None));
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        self.worker.close_if_draining(&mut response);
+        response
+    }
+
     fn record(&mut self, code: u16, failure: Option<Reason>) {
         self.is_recorded = true;
         let outcome = stats::Outcome {

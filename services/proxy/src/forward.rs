@@ -16,6 +16,7 @@ use crate::{
     exchange::Exchange,
     headers::{self, Client},
     limits::Limit,
+    max_forwards::{self, Hop},
     queue, tunnel,
     upstream::Upstream,
     worker::Worker,
@@ -33,12 +34,18 @@ pub(crate) async fn forward(
     worker: Rc<Worker>,
     client: Rc<Client>,
     busy: Rc<Busy>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let mut exchange = Exchange::begin(&worker, request.method(), Rc::clone(&busy));
     if worker.is_overloaded() {
         worker.gauges.limits.hit(Limit::Requests);
         return exchange.refuse(Reason::Overloaded);
+    }
+    let method = request.method().clone();
+    match max_forwards::count_down(&method, request.headers_mut()) {
+        Ok(Hop::Forward) => {}
+        Ok(Hop::Answer) => return exchange.answer_for_backend(&method),
+        Err(reason) => return exchange.refuse(reason),
     }
     let Admitted { mut request, replay, key, request_id, upgrade } =
         match admit(&worker, &client, &busy, request) {

@@ -28,6 +28,7 @@ mod history;
 mod idle_limit;
 mod latency;
 mod limits;
+mod max_forwards;
 mod metrics;
 mod pace;
 mod probe;

@@ -194,6 +194,36 @@ async fn an_absolute_target_is_forwarded_in_origin_form() {
     );
 }
 
+/// RFC 9110 §7.6.2, §9.3.7; RFC 9112 §3.2.2, §3.2.4.
+#[tokio::test]
+async fn options_and_trace_end_where_they_are_told_to_and_reach_the_server_itself() {
+    let backend = RawBackend::start(OK).await;
+    let world = over(&backend, &[]).await;
+    let cases = [
+        ("OPTIONS /x", "Max-Forwards: 0\r\n", 204, None),
+        ("TRACE /x", "Max-Forwards: 0\r\n", 501, None),
+        ("OPTIONS /x", "Max-Forwards: x\r\n", 400, None),
+        ("OPTIONS /x", "Max-Forwards: 2\r\n", 200, Some(("OPTIONS /x ", "max-forwards: 1\r\n"))),
+        ("TRACE /x", "", 200, Some(("TRACE /x ", "via: "))),
+        ("OPTIONS *", "", 200, Some(("OPTIONS * ", "host: a\r\n"))),
+        ("OPTIONS http://b.example/", "", 200, Some(("OPTIONS / ", "host: b.example\r\n"))),
+        ("GET http://b.example", "", 200, Some(("GET / ", "host: b.example\r\n"))),
+    ];
+    for (start, fields, expected, arrives) in cases {
+        let request = format!("{start} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{fields}\r\n");
+        let answer = exchange(world.proxy.address, &request).await;
+        assert_eq!(status(&answer), expected, "{start}: {answer}");
+        let head = backend.heads.lock().await.pop();
+        match (head, arrives) {
+            (None, None) => {}
+            (Some(head), Some((first, field))) => {
+                assert!(head.starts_with(first) && head.contains(field), "{start}: {head}");
+            }
+            (head, _) => panic!("{start}: {head:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_client_of_http_1_0_is_served() {
     let backend = RawBackend::start(OK).await;
