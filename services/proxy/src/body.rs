@@ -17,10 +17,10 @@ use tokio::time::{Instant, Sleep};
 
 use crate::{
     client::Busy,
-    connection::Connection,
     error::{Reason, io_source},
     exchange::Exchange,
     limits::Limit,
+    multiplexed::Held,
     pace::Pace,
     stats::Gauges,
     worker::Worker,
@@ -240,7 +240,7 @@ pub(crate) struct BackendBody {
     /// A body that is still going up shows that the client and the backend are alive.
     upload: Option<Rc<Upload>>,
     /// Gone once the end was recorded. Dropped earlier, it records that the client left.
-    exchange: Option<(Exchange, Connection)>,
+    exchange: Option<(Exchange, Held)>,
 }
 
 /// Why a response was cut.
@@ -253,7 +253,7 @@ impl ResponseBody {
     pub(crate) fn backend(
         incoming: Incoming,
         exchange: Exchange,
-        connection: Connection,
+        connection: Held,
         upload: Option<Rc<Upload>>,
         read_timeout: Duration,
     ) -> Self {

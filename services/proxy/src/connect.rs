@@ -5,6 +5,8 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::net::TcpStream;
 
+use crate::error::Reason;
+
 /// Why no connection was made.
 #[derive(Debug)]
 pub(crate) enum ConnectError {
@@ -12,6 +14,19 @@ pub(crate) enum ConnectError {
     Timeout,
     /// The last address failed.
     Io(io::Error),
+}
+
+impl ConnectError {
+    /// Why a request did not get a connection.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::Timeout => Reason::ConnectTimeout,
+            Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                Reason::ConnectRefused
+            }
+            Self::Io(_) => Reason::ConnectFailed,
+        }
+    }
 }
 
 /// Connects to the first address that answers. Each gets an equal part of the time, so that one

@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     body::RequestBody,
-    connect::{ConnectError, connect},
+    connect::connect,
     error::Reason,
     idle_limit::IdleLimit,
     stats::{Counted, Gauges},
@@ -101,13 +101,8 @@ pub(crate) async fn open(
     limit: &Rc<IdleLimit>,
     gauges: &Arc<Gauges>,
 ) -> Result<Connection, Reason> {
-    let stream = connect(&member.addresses(), timeout).await.map_err(|error| match error {
-        ConnectError::Timeout => Reason::ConnectTimeout,
-        ConnectError::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            Reason::ConnectRefused
-        }
-        ConnectError::Io(_) => Reason::ConnectFailed,
-    })?;
+    let connected = connect(&member.addresses(), timeout).await;
+    let stream = connected.map_err(|error| error.reason())?;
     // A small request must not wait for an acknowledgement; failure costs only time.
     let _ = stream.set_nodelay(true);
     let socket = Socket(Arc::new(Mutex::new(stream)));

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use crate::{
     body::{ResponseBody, Upload, UploadState},
     client::Busy,
-    connection::Connection,
     control::Seen,
     error::{self, Reason},
+    multiplexed::Held,
     stats,
     upstream::Upstream,
     worker::Worker,
@@ -94,14 +94,16 @@ impl Exchange {
 
     /// The response was passed on to its end; the connection may serve the next request, as soon as
     /// the request is through as well.
-    pub(crate) fn complete(mut self, connection: Connection, upload: Option<Rc<Upload>>) {
+    pub(crate) fn complete(mut self, connection: Held, upload: Option<Rc<Upload>>) {
         self.record(self.code, None);
         self.note(self.verdict);
         let Some(attempt) = self.attempt.take() else { return };
         match upload.filter(|upload| upload.state() != UploadState::Done) {
             None => {
                 let most = self.worker.settings.upstream_idle_max;
-                attempt.upstream.put_idle(connection, most, &self.worker.gauges);
+                if let Held::Alone(connection) = connection {
+                    attempt.upstream.put_idle(connection, most, &self.worker.gauges);
+                }
             }
             Some(upload) => {
                 let timeout = self.worker.settings.timeouts.response;

@@ -17,7 +17,10 @@ use crate::{
     headers::{self, Client},
     limits::Limit,
     max_forwards::{self, Hop},
-    queue, tunnel,
+    multiplexed::{self, Held},
+    queue,
+    settings::BackendProtocol,
+    tunnel,
     upstream::Upstream,
     worker::Worker,
 };
@@ -159,10 +162,15 @@ fn admit(
     }
     let request_id = headers[headers::X_REQUEST_ID].clone();
     let head = Head { method: parts.method, uri: origin_form(parts.uri), headers };
-    let is_replayable = head.method.is_idempotent()
-        && matches!(body, RequestBody::Empty)
-        && upgrade.is_none()
-        && worker.settings.retries > 0;
+    let is_multiplexed = worker.settings.backend_protocol == BackendProtocol::Http2;
+    if is_multiplexed && upgrade.is_some() {
+        return Err(Reason::NotSupported);
+    }
+    // A backend of HTTP/2 may say that it has not begun with a request, whatever it is.
+    let may_be_sent_again =
+        is_multiplexed || (head.method.is_idempotent() && worker.settings.retries > 0);
+    let is_replayable =
+        may_be_sent_again && matches!(body, RequestBody::Empty) && upgrade.is_none();
     let replay = is_replayable.then(|| head.clone());
     let upgrade = upgrade.map(|_| on_upgrade);
     Ok(Admitted { request: head.request(body), replay, key, request_id, upgrade })
@@ -245,7 +253,15 @@ impl Tried {
             return if may { Ok((*request, reason)) } else { Err(reason) };
         }
         let head = match replay {
-            Some(head) if reason == Reason::ResetBeforeHeaders => head,
+            Some(head) if failed.is_unprocessed => {
+                self.without_connection += 1;
+                let may = self.without_connection < CONNECT_ATTEMPTS_MAX;
+                let again = || head.clone().request(RequestBody::Empty);
+                return if may { Ok((again(), reason)) } else { Err(reason) };
+            }
+            Some(head) if reason == Reason::ResetBeforeHeaders && head.method.is_idempotent() => {
+                head
+            }
             _ => return Err(reason),
         };
         if self.retries == worker.settings.retries || !worker.take_retry() {
@@ -272,15 +288,18 @@ struct Failed {
     unsent: Option<Box<Request<RequestBody>>>,
     /// Whether the connection had served other requests before.
     on_kept_connection: bool,
+    /// Whether the backend says that it has done nothing with the request.
+    is_unprocessed: bool,
 }
 
 impl Failed {
     fn unsent(reason: Reason, request: Request<RequestBody>) -> Self {
-        Self { reason, unsent: Some(Box::new(request)), on_kept_connection: false }
+        let unsent = Some(Box::new(request));
+        Self { reason, unsent, on_kept_connection: false, is_unprocessed: false }
     }
 
     fn sent(reason: Reason, on_kept_connection: bool) -> Self {
-        Self { reason, unsent: None, on_kept_connection }
+        Self { reason, unsent: None, on_kept_connection, is_unprocessed: false }
     }
 }
 
@@ -291,7 +310,10 @@ async fn attempt(
     member: &Member,
     mut request: Request<RequestBody>,
     connections: Connections,
-) -> Result<(Response<Incoming>, Connection), Failed> {
+) -> Result<(Response<Incoming>, Held), Failed> {
+    if worker.settings.backend_protocol == BackendProtocol::Http2 {
+        return attempt_multiplexed(worker, upstream, member, request).await;
+    }
     let upload = request.body().upload();
     let timeouts = &worker.settings.timeouts;
     loop {
@@ -324,7 +346,7 @@ async fn attempt(
         match within(timeouts.response, upload.as_deref(), sent).await {
             Ok(Ok(response)) => {
                 upstream.idle_limit.hear(response.headers());
-                return Ok((response, connection));
+                return Ok((response, Held::Alone(connection)));
             }
             Ok(Err(mut error)) => match error.take_message() {
                 // hyper gives the request back only if it wrote nothing of it.
@@ -336,6 +358,57 @@ async fn attempt(
                 }
             },
             Err(reason) => return Err(Failed::sent(reason, is_kept)),
+        }
+    }
+}
+
+/// Tries one backend on a connection of HTTP/2 that other requests use too.
+async fn attempt_multiplexed(
+    worker: &Worker,
+    upstream: &Upstream,
+    member: &Member,
+    mut request: Request<RequestBody>,
+) -> Result<(Response<Incoming>, Held), Failed> {
+    let upload = request.body().upload();
+    let timeouts = &worker.settings.timeouts;
+    if let Err(reason) = headers::in_http2_form(&mut request) {
+        return Err(Failed::sent(reason, true));
+    }
+    loop {
+        let start = Instant::now();
+        let taken = upstream.multiplexed.take(member, timeouts.connect, &worker.gauges).await;
+        let stream = match taken {
+            Ok(stream) => stream,
+            Err(reason) => return Err(Failed::unsent(reason, request)),
+        };
+        if !stream.is_kept {
+            upstream.shard.record_connect(start.elapsed());
+        }
+        if !worker.picker.borrow_mut().is_eligible(member) {
+            // An operator took it out while the connection was being made.
+            return Err(Failed::unsent(Reason::Draining, request));
+        }
+        let sent = stream.sender().try_send_request(request);
+        match within(timeouts.response, upload.as_deref(), sent).await {
+            Ok(Ok(response)) => return Ok((response, Held::Shared { _stream: stream })),
+            Ok(Err(mut error)) => match error.take_message() {
+                // hyper gives the request back only if it wrote nothing of it.
+                Some(unsent) if stream.is_kept => request = unsent,
+                Some(unsent) => return Err(Failed::unsent(Reason::ResetBeforeHeaders, unsent)),
+                None => {
+                    let reason = reason_of(error.error(), upload.as_deref());
+                    let is_unprocessed = multiplexed::is_unprocessed(error.error());
+                    // That a backend refuses or says goodbye is no failure of its.
+                    let is_kept = stream.is_kept || is_unprocessed;
+                    return Err(Failed { is_unprocessed, ..Failed::sent(reason, is_kept) });
+                }
+            },
+            Err(reason) => {
+                if reason == Reason::ResponseTimeout {
+                    stream.suspect();
+                }
+                return Err(Failed::sent(reason, stream.is_kept));
+            }
         }
     }
 }
@@ -393,7 +466,7 @@ fn tell_pool(worker: &Worker, member: &Member, reason: Reason) {
 /// What a backend has answered so far.
 struct Answer {
     response: Response<Incoming>,
-    connection: Connection,
+    connection: Held,
     upload: Option<Rc<Upload>>,
 }
 

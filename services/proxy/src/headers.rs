@@ -3,11 +3,11 @@
 use std::{cell::RefCell, net::IpAddr};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Version,
     header::{
         CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA,
     },
-    uri::{Authority, Uri},
+    uri::{self, Authority, Uri},
 };
 use ipnet::IpNet;
 
@@ -146,6 +146,22 @@ pub(crate) fn prepare_request(
         headers.insert(X_REQUEST_ID, request_id);
     }
     Ok(upgrade)
+}
+
+/// Writes a request that [`prepare_request`] has made for HTTP/1 as HTTP/2 has it: with the host in
+/// the target and without a framing of its own (RFC 9113 §8.2.2, §8.3.1). Harmless if it is already.
+///
+/// # Errors
+/// [`Reason::BadRequest`] if its host cannot be written there.
+pub(crate) fn in_http2_form<B>(request: &mut Request<B>) -> Result<(), Reason> {
+    request.headers_mut().remove(TRANSFER_ENCODING);
+    let Some(host) = request.headers_mut().remove(HOST) else { return Ok(()) };
+    let mut target = uri::Parts::default();
+    target.scheme = Some(uri::Scheme::HTTP);
+    target.authority = Authority::try_from(host.as_bytes()).ok();
+    target.path_and_query = request.uri().path_and_query().cloned();
+    *request.uri_mut() = Uri::from_parts(target).map_err(|_| Reason::BadRequest)?;
+    Ok(())
 }
 
 /// The forms of a target that a server may be sent (RFC 9112 §3.2): a path, an absolute URI without

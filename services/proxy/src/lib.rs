@@ -30,6 +30,7 @@ mod latency;
 mod limits;
 mod max_forwards;
 mod metrics;
+mod multiplexed;
 mod pace;
 mod probe;
 mod queue;

@@ -18,7 +18,7 @@ use crate::{
     connect::{ConnectError, connect},
     control::Control,
     error::io_source,
-    settings::{Degrading, Probe, ProbeKind, Settings},
+    settings::{BackendProtocol, Degrading, Probe, ProbeKind, Settings},
 };
 
 /// Probes so far, for the metrics.
@@ -33,11 +33,16 @@ pub(crate) struct ProbeCounts {
 pub(crate) struct Probing {
     pub(crate) probe: Probe,
     pub(crate) degrading: Degrading,
+    pub(crate) protocol: BackendProtocol,
 }
 
 impl Probing {
     pub(crate) fn new(settings: &Settings) -> Self {
-        Self { probe: settings.probe.clone(), degrading: settings.degrading.clone() }
+        Self {
+            probe: settings.probe.clone(),
+            degrading: settings.degrading.clone(),
+            protocol: settings.backend_protocol,
+        }
     }
 }
 
@@ -48,7 +53,7 @@ pub(crate) async fn run(
     counts: Arc<ProbeCounts>,
     mut orders: mpsc::UnboundedReceiver<ProbeOrder>,
 ) {
-    let client = match http_client(&settings.probe) {
+    let client = match http_client(&settings) {
         Ok(client) => client,
         Err(error) => return tracing::error!(%error, "probes cannot be made"),
     };
@@ -72,12 +77,16 @@ pub(crate) async fn run(
 
 /// A client that opens a connection for each probe: a kept one would say nothing about whether the
 /// backend still accepts. It follows no redirect, which would probe somebody else.
-fn http_client(settings: &Probe) -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder()
+fn http_client(settings: &Probing) -> reqwest::Result<reqwest::Client> {
+    let builder = match settings.protocol {
+        BackendProtocol::Http1 => reqwest::Client::builder(),
+        BackendProtocol::Http2 => reqwest::Client::builder().http2_prior_knowledge(),
+    };
+    builder
         .no_proxy()
         .pool_max_idle_per_host(0)
         .redirect(reqwest::redirect::Policy::none())
-        .timeout(settings.timeout)
+        .timeout(settings.probe.timeout)
         .user_agent(concat!("evenkeel-probe/", env!("CARGO_PKG_VERSION")))
         .build()
 }
@@ -91,7 +100,7 @@ async fn probe(
     let (start, timeout) = (Instant::now(), settings.probe.timeout);
     let mut degraded = None;
     let result = match &settings.probe.kind {
-        ProbeKind::Http(path) => match http(client, order, path, timeout).await {
+        ProbeKind::Http(path) => match http(settings, client, order, path).await {
             Ok(mut answer) => {
                 degraded = settings.degrading.take(answer.headers_mut());
                 judge(answer.status())
@@ -116,12 +125,12 @@ async fn tcp(addresses: &[SocketAddr], timeout: Duration) -> Result<String, Stri
 }
 
 async fn http(
+    settings: &Probing,
     client: &reqwest::Client,
     order: &ProbeOrder,
     path: &str,
-    timeout: Duration,
 ) -> Result<reqwest::Response, String> {
-    let start = Instant::now();
+    let (start, timeout) = (Instant::now(), settings.probe.timeout);
     let address = match order.addresses[..] {
         [only] => only,
         // A configured name may have several addresses of which one works: `localhost` is both
@@ -131,10 +140,13 @@ async fn http(
             stream.peer_addr().map_err(|error| reason(&error))?
         }
     };
-    let request = client
+    let mut request = client
         .get(format!("http://{address}{path}"))
-        .timeout(timeout.saturating_sub(start.elapsed()))
-        .header(header::HOST, order.id.as_str());
+        .timeout(timeout.saturating_sub(start.elapsed()));
+    if settings.protocol == BackendProtocol::Http1 {
+        // In HTTP/2 it would contradict the target's own host.
+        request = request.header(header::HOST, order.id.as_str());
+    }
     match request.send().await {
         Ok(answer) => Ok(answer),
         Err(error) if error.is_timeout() => Err(format!("no answer within {timeout:?}")),
@@ -190,7 +202,7 @@ mod tests {
         let settings = Probing::new(&Settings::from_variables(&variables));
         let id = BackendId::new(&address.to_string());
         let order = ProbeOrder { id, generation: 1, sequence: 1, addresses: vec![address] };
-        probe(&settings, &http_client(&settings.probe).unwrap(), &order).await
+        probe(&settings, &http_client(&settings).unwrap(), &order).await
     }
 
     /// A server that answers each connection with `answer` and closes it.
@@ -265,7 +277,7 @@ mod tests {
         let addresses = vec![address, closed_port(), closed_port(), closed_port(), closed_port()];
         let order =
             ProbeOrder { id: BackendId::new("many:80"), generation: 1, sequence: 1, addresses };
-        let (result, _) = probe(&settings, &http_client(&settings.probe).unwrap(), &order).await;
+        let (result, _) = probe(&settings, &http_client(&settings).unwrap(), &order).await;
         assert!(result.passed && result.detail.starts_with("answered 200"), "{result:?}");
     }
 

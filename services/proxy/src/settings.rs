@@ -44,6 +44,8 @@ pub struct Settings {
     pub workers: usize,
     /// Where the backends come from.
     pub source: Source,
+    /// What is spoken to the backends.
+    pub backend_protocol: BackendProtocol,
     /// How a backend is chosen.
     pub policy: Policy,
     /// What the `hash` policy goes by.
@@ -84,6 +86,15 @@ pub struct Settings {
     pub admin_read_token: Option<Secret>,
     /// How to log.
     pub log: LogSettings,
+}
+
+/// What is spoken to the backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge, without TLS.
+    Http2,
 }
 
 /// Time limits of the request path.
@@ -174,6 +185,9 @@ pub struct Raw {
         default_value = "http://localhost:8081,http://localhost:8082,http://localhost:8083"
     )]
     proxy_backends: String,
+    /// What to speak to backends: http1, or h2c (HTTP/2 with prior knowledge), as gRPC needs
+    #[arg(long, value_name = "PROTOCOL", default_value = "http1")]
+    proxy_backend_protocol: String,
     /// Balancing policy: round_robin, least_request, p2c (the less loaded of two), least_time, random,
     /// first or hash
     #[arg(long, value_name = "NAME", default_value = "round_robin")]
@@ -303,6 +317,8 @@ impl chassis::settings::Settings for Settings {
         let admin_bind = mistakes.parse("proxy_admin_bind", &raw.proxy_admin_bind, units::address);
         let workers = mistakes.parse("proxy_workers", &raw.proxy_workers, workers);
         let source = mistakes.parse("proxy_backends", &raw.proxy_backends, Source::parse);
+        let backend_protocol =
+            mistakes.parse("proxy_backend_protocol", &raw.proxy_backend_protocol, protocol);
         let policy = mistakes.parse("proxy_policy", &raw.proxy_policy, policy);
         let hash_key = mistakes.parse("proxy_hash_key", &raw.proxy_hash_key, HashKey::parse);
         let upstream_idle_max =
@@ -361,6 +377,7 @@ impl chassis::settings::Settings for Settings {
             name: raw.proxy_name.unwrap_or_else(chassis::net::host_name),
             workers: workers?,
             source: source?,
+            backend_protocol: backend_protocol?,
             policy: policy?,
             hash_key: hash_key?,
             probe: probe?,
@@ -428,6 +445,14 @@ fn workers(text: &str) -> Result<usize, String> {
     match units::whole(text, 0, 256)? {
         0 => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
         number => Ok(number as usize),
+    }
+}
+
+fn protocol(text: &str) -> Result<BackendProtocol, String> {
+    match text {
+        "http1" => Ok(BackendProtocol::Http1),
+        "h2c" => Ok(BackendProtocol::Http2),
+        _ => Err("http1 or h2c".to_owned()),
     }
 }
 

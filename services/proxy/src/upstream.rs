@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::{
     connection::Connection,
     idle_limit::IdleLimit,
+    multiplexed::Multiplexed,
     stats::{Counted, Gauges, Shard, Stats},
 };
 
@@ -24,6 +25,8 @@ const TRUSTED: Duration = Duration::from_millis(1);
 pub(crate) struct Upstream {
     generation: u64,
     idle: RefCell<VecDeque<Idle>>,
+    /// Those of HTTP/2.
+    pub(crate) multiplexed: Multiplexed,
     pub(crate) idle_limit: Rc<IdleLimit>,
     pub(crate) shard: Arc<Shard>,
 }
@@ -97,6 +100,7 @@ impl Upstream {
         let now = Instant::now();
         let limit = self.idle_limit.current(configured, now);
         self.idle.borrow_mut().retain(|idle| !idle.is_stale(limit, now));
+        self.multiplexed.close_idle(configured);
     }
 }
 
@@ -128,6 +132,7 @@ impl Upstreams {
         let upstream = Rc::new(Upstream {
             generation: member.generation(),
             idle: RefCell::default(),
+            multiplexed: Multiplexed::default(),
             idle_limit: Rc::default(),
             shard: self.stats.shard(member.id().as_str(), self.worker),
         });

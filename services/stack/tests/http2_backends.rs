@@ -1,0 +1,285 @@
+//! Backends of HTTP/2 (h2c), with gRPC as the one that needs most of it.
+#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
+
+mod common;
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use common::{
+    World,
+    frames::{self, END_HEADERS, END_STREAM, RawClient},
+};
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+};
+
+type Body = BoxBody<Bytes, std::convert::Infallible>;
+
+/// A backend of HTTP/2 that notes the heads that it sees and on how many connections.
+struct Backend {
+    address: SocketAddr,
+    heads: Arc<Mutex<Vec<http::request::Parts>>>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Backend {
+    /// Streams at once that it allows.
+    async fn start(streams: u32) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (heads, connections) = (Arc::default(), Arc::<AtomicUsize>::default());
+        let (seen, count) = (Arc::clone(&heads), Arc::clone(&connections));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                let seen: Arc<Mutex<Vec<_>>> = Arc::clone(&seen);
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let (parts, body) = request.into_parts();
+                    seen.lock().unwrap().push(parts.clone());
+                    async move { Ok::<_, std::convert::Infallible>(answer(parts, body).await) }
+                });
+                let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                builder.max_concurrent_streams(streams);
+                tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Self { address, heads, connections }
+    }
+
+    async fn world(&self, variables: &[(&str, &str)]) -> World {
+        over(&self.address.to_string(), variables).await
+    }
+}
+
+async fn over(backend: &str, variables: &[(&str, &str)]) -> World {
+    let mut all = vec![("PROXY_BACKEND_PROTOCOL", "h2c"), ("PROXY_WORKERS", "1")];
+    all.extend(variables);
+    let world = World::over(&format!("http://{backend}"), &all, vec![]);
+    world.until_eligible(1).await;
+    world
+}
+
+/// Echoes what it got, with trailers as gRPC has them; or, as `/refuse`, trailers only.
+async fn answer(parts: http::request::Parts, body: Incoming) -> Response<Body> {
+    let status = HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
+    let mut response = Response::builder().header("content-type", "application/grpc");
+    match parts.uri.path() {
+        "/refuse" => {
+            response = response.header("grpc-status", "12");
+            response.body(Empty::new().boxed()).unwrap()
+        }
+        "/slow" => {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            response.body(Full::default().boxed()).unwrap()
+        }
+        "/never" => std::future::pending().await,
+        _ => {
+            let body = body.collect().await.unwrap().to_bytes();
+            let frames = [Frame::data(body), Frame::trailers(status)].map(Ok);
+            response.body(StreamBody::new(futures_util::stream::iter(frames)).boxed()).unwrap()
+        }
+    }
+}
+
+async fn client(address: SocketAddr) -> hyper::client::conn::http2::SendRequest<Body> {
+    let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
+    let (sender, connection) = handshake.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn call(path: &str, message: &'static [u8]) -> Request<Body> {
+    let frames = [Ok(Frame::data(Bytes::from_static(message)))];
+    let body = StreamBody::new(futures_util::stream::iter(frames)).boxed();
+    let request = Request::post(format!("http://api.example{path}"));
+    let request = request.header("content-type", "application/grpc").header("te", "trailers");
+    request.body(body).unwrap()
+}
+
+#[tokio::test]
+async fn a_grpc_call_passes_with_its_trailers_and_so_do_trailers_without_a_body() {
+    let backend = Backend::start(100).await;
+    let world = backend.world(&[]).await;
+    let mut client = client(world.proxy.address).await;
+    let response = client.send_request(call("/pkg.Service/Method", b"hello")).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "application/grpc");
+    let body = response.into_body().collect().await.unwrap();
+    assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
+    assert_eq!(body.to_bytes(), "hello");
+    let response = client.send_request(call("/refuse", b"hello")).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "12");
+    assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
+
+    let heads = backend.heads.lock().unwrap();
+    let head = &heads[0];
+    assert_eq!(head.uri, "http://api.example/pkg.Service/Method");
+    assert_eq!(head.headers["te"], "trailers");
+    assert_eq!(head.headers["via"], "2.0 evenkeel");
+    assert_eq!(head.headers["x-forwarded-for"], "127.0.0.1");
+    for gone in ["host", "transfer-encoding", "connection"] {
+        assert!(!head.headers.contains_key(gone), "{gone}");
+    }
+}
+
+#[tokio::test]
+async fn clients_of_http_1_are_served_too_whatever_the_body() {
+    let backend = Backend::start(100).await;
+    let world = backend.world(&[]).await;
+    for body in ["", "hello"] {
+        let answer = world.client.post(world.url("/")).body(body).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.text().await.unwrap(), body);
+    }
+    let upgrade = world.client.get(world.url("/")).header("connection", "upgrade");
+    let answer = upgrade.header("upgrade", "websocket").send().await.unwrap();
+    assert_eq!(answer.status(), 501, "HTTP/2 has no such thing");
+    assert_eq!(backend.heads.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn requests_share_a_connection_until_the_backends_limit_is_reached() {
+    for (streams, most) in [(100, 1), (4, 3)] {
+        let backend = Backend::start(streams).await;
+        let world = backend.world(&[]).await;
+        // So that the backend's limit is known.
+        assert_eq!(world.get("/").await.0, 200);
+        let before = backend.connections.load(Ordering::Relaxed) - 1;
+        let asked = (0..12).map(|_| world.get("/slow"));
+        for (status, _) in futures_util::future::join_all(asked).await {
+            assert_eq!(status, 200);
+        }
+        let made = backend.connections.load(Ordering::Relaxed) - before;
+        assert!(made <= most, "{made} connections of {streams} streams");
+    }
+}
+
+#[tokio::test]
+async fn an_http_probe_speaks_the_backends_protocol() {
+    let backend = Backend::start(100).await;
+    let world = backend.world(&[("PROXY_PROBE", "http"), ("PROXY_PROBE_PATH", "/ready")]).await;
+    assert_eq!(world.get("/").await.0, 200);
+    let heads = backend.heads.lock().unwrap();
+    let paths: BTreeSet<_> = heads.iter().map(|head| head.uri.path().to_owned()).collect();
+    assert!(paths.contains("/ready"), "{paths:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_resets_only_its_own_stream() {
+    let backend = Backend::start(100).await;
+    let world = backend.world(&[("PROXY_PROBE", "off")]).await;
+    let mut raw = RawClient::connect(world.proxy.address, &[]).await;
+    for (stream, path) in [(1, "/never"), (3, "/slow")] {
+        let block = frames::get(path, &[]);
+        raw.send(frames::HEADERS, END_HEADERS | END_STREAM, stream, &block).await;
+    }
+    let id = backend.address.to_string();
+    let in_flight = async || world.backend(&id).await["in_flight"].clone();
+    world.until("both to be in flight", async || in_flight().await == 2).await;
+    raw.send(frames::RST_STREAM, 0, 1, &8_u32.to_be_bytes()).await;
+    assert_eq!(raw.until(frames::HEADERS).await.unwrap().stream, 3);
+    world.until("the tickets to be given back", async || in_flight().await == 0).await;
+    assert_eq!(world.backend(&id).await["traffic"]["failures_total"], 0);
+    assert_eq!(backend.connections.load(Ordering::Relaxed), 1);
+}
+
+/// How a backend of raw frames answers the first request on each connection.
+#[derive(Clone, Copy)]
+enum Refusal {
+    /// It resets the stream as refused (RFC 9113 §8.7).
+    Stream,
+    /// It says goodbye and that it has looked at no stream (§6.8).
+    Goodbye,
+    /// It says goodbye and that it may have looked at this one, and closes.
+    GoodbyeAfterwards,
+}
+
+/// A backend that refuses the first request it gets and answers the others 204.
+async fn refusing(refusal: Refusal) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let requests = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&requests);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let count = Arc::clone(&count);
+            tokio::spawn(async move {
+                let mut preface = [0; 24];
+                stream.read_exact(&mut preface).await.ok()?;
+                let mut peer = RawClient(stream);
+                peer.send(frames::SETTINGS, 0, 0, &[]).await;
+                loop {
+                    let head = peer.until(frames::HEADERS).await?;
+                    let goodbye = |last: u32| [last.to_be_bytes(), [0; 4]].concat();
+                    match (count.fetch_add(1, Ordering::Relaxed), refusal) {
+                        (0, Refusal::Stream) => {
+                            let refused = 7_u32.to_be_bytes();
+                            peer.send(frames::RST_STREAM, 0, head.stream, &refused).await;
+                        }
+                        (0, Refusal::Goodbye) => {
+                            peer.send(frames::GOAWAY, 0, 0, &goodbye(0)).await;
+                        }
+                        (0, Refusal::GoodbyeAfterwards) => {
+                            peer.send(frames::GOAWAY, 0, 0, &goodbye(head.stream)).await;
+                            return Some(());
+                        }
+                        // The 204 of the static table (RFC 7541, Appendix A).
+                        _ => {
+                            let flags = END_HEADERS | END_STREAM;
+                            peer.send(frames::HEADERS, flags, head.stream, &[0x89]).await;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    (address, requests)
+}
+
+#[tokio::test]
+async fn what_a_backend_certainly_has_not_begun_with_is_sent_again_whatever_it_is() {
+    for (refusal, expected, sent) in [
+        (Refusal::Stream, 204, 2),
+        (Refusal::Goodbye, 204, 2),
+        (Refusal::GoodbyeAfterwards, 502, 1),
+    ] {
+        let (address, requests) = refusing(refusal).await;
+        let second = refusing(refusal).await;
+        // The other backend has refused before, and now answers.
+        second.1.store(1, Ordering::Relaxed);
+        let variables =
+            [("PROXY_BACKEND_PROTOCOL", "h2c"), ("PROXY_PROBE", "off"), ("PROXY_POLICY", "first")];
+        let backends = format!("http://{address},http://{}", second.0);
+        let world = World::over(&backends, &variables, vec![]);
+        world.until_eligible(2).await;
+        let answer = world.client.post(world.url("/")).send().await.unwrap();
+        let total = requests.load(Ordering::Relaxed) + second.1.load(Ordering::Relaxed) - 1;
+        assert_eq!((answer.status().as_u16(), total), (expected, sent));
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_answered_in_time_takes_its_connection_out_of_use() {
+    let backend = Backend::start(100).await;
+    let world = backend.world(&[("PROXY_PROBE", "off"), ("PROXY_RESPONSE_TIMEOUT", "500ms")]).await;
+    assert_eq!(world.get("/never").await.0, 504);
+    assert_eq!(world.get("/").await.0, 200);
+    assert_eq!(backend.connections.load(Ordering::Relaxed), 2);
+}
