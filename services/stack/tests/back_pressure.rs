@@ -1,0 +1,137 @@
+//! What a slow side makes the proxy hold: what one side has written, less what the kernel holds
+//! and the other side has read. The kernel tells of its part in `/proc/net/tcp`.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
+
+mod common;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use common::{
+    World,
+    frames::{self, END_HEADERS, END_STREAM, RawClient},
+    raw::read_head,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+const MIB: u64 = 1024 * 1024;
+
+/// Writes for as long as somebody reads, and counts.
+async fn write_on(stream: &mut TcpStream, written: &AtomicU64) {
+    let bytes = [7; 16 * 1024];
+    while let Ok(count) = stream.write(&bytes).await {
+        written.fetch_add(count as u64, Ordering::Relaxed);
+    }
+}
+
+/// A backend that answers with a body without end, or takes a request's head and no more.
+async fn backend(answers: bool) -> (SocketAddr, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let written = Arc::<AtomicU64>::default();
+    let counted = Arc::clone(&written);
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_head(&mut stream).await;
+        if answers {
+            let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n";
+            stream.write_all(head).await.unwrap();
+            write_on(&mut stream, &counted).await;
+        }
+        std::future::pending::<()>().await;
+    });
+    (address, written)
+}
+
+async fn over(backend: SocketAddr) -> World {
+    let world = World::over(&format!("http://{backend}"), &[("PROXY_PROBE", "off")], vec![]);
+    world.until_eligible(1).await;
+    world
+}
+
+/// Bytes in the kernel's queues of all connections with one of these ports at an end.
+fn queued(ports: [u16; 2]) -> u64 {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let hex = |text: &str| u64::from_str_radix(text, 16).unwrap();
+    let port = |address: &str| hex(address.split_once(':').unwrap().1) as u16;
+    let sum = table.lines().skip(1).map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        const ESTABLISHED: &str = "01";
+        let is_ours = [fields[1], fields[2]].iter().any(|end| ports.contains(&port(end)));
+        let (sending, receiving) = fields[4].split_once(':').unwrap();
+        if is_ours && fields[3] == ESTABLISHED { hex(sending) + hex(receiving) } else { 0 }
+    });
+    sum.sum()
+}
+
+/// What is neither in the kernel nor written any more, once nothing moves: the proxy's own.
+async fn held(written: &AtomicU64, ports: [u16; 2]) -> u64 {
+    let look = || (written.load(Ordering::Relaxed), queued(ports));
+    let mut last = look();
+    let mut unchanged = 0;
+    while unchanged < 10 || last.0 == 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let now = look();
+        unchanged = if now == last { unchanged + 1 } else { 0 };
+        last = now;
+    }
+    last.0.saturating_sub(last.1)
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_of_a_huge_response_costs_less_than_a_mebibyte() {
+    let (backend, written) = backend(true).await;
+    let world = over(backend).await;
+    let mut client = TcpStream::connect(world.proxy.address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let ports = [backend.port(), client.local_addr().unwrap().port()];
+    let held = held(&written, ports).await;
+    assert!(held < MIB, "{held} bytes");
+    // It does move once it is read, so that something was measured.
+    let before = written.load(Ordering::Relaxed);
+    let mut sink = vec![0; 1_000_000];
+    let more = async || {
+        client.read_exact(&mut sink).await.unwrap();
+        written.load(Ordering::Relaxed) > before
+    };
+    world.until("the backend to write on", more).await;
+}
+
+#[tokio::test]
+async fn the_same_over_http_2_with_windows_wide_open() {
+    let (backend, written) = backend(true).await;
+    let world = over(backend).await;
+    let mut client = RawClient::connect(world.proxy.address, &[(4, 0x7fff_ffff)]).await;
+    let wide = 0x7000_0000_u32.to_be_bytes();
+    client.send(frames::WINDOW_UPDATE, 0, 0, &wide).await;
+    let block = frames::get("/", &[]);
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 1, &block).await;
+    let ports = [backend.port(), client.0.local_addr().unwrap().port()];
+    let held = held(&written, ports).await;
+    assert!(held < MIB, "{held} bytes");
+}
+
+#[tokio::test]
+async fn a_fast_upload_to_a_backend_that_reads_nothing_costs_less_than_a_mebibyte() {
+    let (backend, _) = backend(false).await;
+    let world = over(backend).await;
+    let mut client = TcpStream::connect(world.proxy.address).await.unwrap();
+    let ports = [backend.port(), client.local_addr().unwrap().port()];
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1073741824\r\n\r\n";
+    client.write_all(head).await.unwrap();
+    let written = Arc::<AtomicU64>::default();
+    let counted = Arc::clone(&written);
+    tokio::spawn(async move { write_on(&mut client, &counted).await });
+    let held = held(&written, ports).await;
+    assert!(held < MIB, "{held} bytes");
+}
