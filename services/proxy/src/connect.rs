@@ -50,6 +50,12 @@ pub(crate) async fn connect(
     Err(last)
 }
 
+/// Whether nobody listens at the addresses any more: the process that did has ended.
+pub(crate) async fn is_refused(addresses: &[SocketAddr], timeout: Duration) -> bool {
+    let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    matches!(connect(addresses, timeout).await, Err(ConnectError::Io(error)) if refused(&error))
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;

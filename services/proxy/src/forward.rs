@@ -79,7 +79,7 @@ pub(crate) async fn forward(
                 if !failed.on_kept_connection {
                     tell_pool(&worker, &member, failed.reason);
                 }
-                match tried.retry(&worker, &member, failed, replay.as_ref()) {
+                match tried.retry(&worker, &member, failed, replay.as_ref()).await {
                     Ok((again, reason)) => {
                         upstream.shard.record_retry(reason);
                         request = again;
@@ -234,7 +234,7 @@ impl Tried {
 
     /// Decides whether a failed attempt is followed by another one, and gives the request for it.
     /// Safe are only two cases: nothing was sent, or the request may be sent twice.
-    fn retry(
+    async fn retry(
         &mut self,
         worker: &Worker,
         member: &Member,
@@ -264,7 +264,7 @@ impl Tried {
             }
             _ => return Err(reason),
         };
-        if self.retries == worker.settings.retries || !worker.take_retry() {
+        if self.retries == worker.settings.retries || !worker.may_retry(member).await {
             return Err(reason);
         }
         self.retries += 1;

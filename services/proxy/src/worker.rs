@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     client,
     clock::Clock,
+    connect,
     control::{Report, Seen},
     fence,
     guests::Guest,
@@ -153,13 +154,21 @@ impl Worker {
         self.gauges.client_active.load(Ordering::Relaxed) > part
     }
 
-    /// Takes a retry from the pool's budget, if there is one.
-    pub(crate) fn take_retry(&self) -> bool {
-        let granted = self.budget.take(self.picker.borrow().picks(), self.clock.now());
-        if !granted {
+    /// Whether a request that broke may be sent once more: the pool's budget has a retry left, or
+    /// the backend is gone. The budget keeps retries from adding to the load of a pool in trouble;
+    /// what a dead process had in flight adds nothing, and there may be any number of it.
+    pub(crate) async fn may_retry(&self, member: &Member) -> bool {
+        let requests = self.picker.borrow().picks();
+        if self.budget.take(requests, self.clock.now()) {
+            return true;
+        }
+        // A budget of nothing means that nobody wants retries.
+        let is_granted = self.settings.retry_budget.get() > 0.0
+            && connect::is_refused(&member.addresses(), self.settings.timeouts.connect).await;
+        if !is_granted {
             self.gauges.budget_exhausted.fetch_add(1, Ordering::Relaxed);
         }
-        granted
+        is_granted
     }
 
     /// Reports to the pool. When more come than it can take in, the rest adds nothing.

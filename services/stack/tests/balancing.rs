@@ -131,6 +131,36 @@ async fn killing_one_of_three_backends_under_load_fails_no_request() {
     }
 }
 
+/// More than the budget of retries allows: it is there for pools in trouble, and one without a
+/// backend that has died is in none.
+#[tokio::test]
+async fn whatever_a_dead_backend_had_in_flight_is_served_by_another() {
+    const HELD: usize = 60;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let victim = listener.local_addr().unwrap();
+    // It takes its half of the requests, answers none, and dies.
+    let death = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while held.len() < HELD {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            if !common::raw::read_head(&mut stream).await.is_empty() {
+                held.push(stream);
+            }
+        }
+        // A killed process loses all at once; here the port goes first.
+        drop(listener);
+    });
+    let server = common::server(0, common::any_port());
+    let backends = format!("http://{victim},http://{}", server.address);
+    let world = World::over(&backends, &[], vec![server]);
+    world.until_eligible(2).await;
+    let answers = (0..2 * HELD).map(|_| world.get("/"));
+    for (status, server) in futures_util::future::join_all(answers).await {
+        assert_eq!((status, server.as_str()), (200, "s0"));
+    }
+    death.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_dead_backend_comes_back_by_itself() {
     let mut world = World::start(2, &[]).await;
