@@ -116,7 +116,7 @@ impl Control {
         match self.state_file.as_ref().map(|file| file.load(POOL)) {
             None => {}
             Some(Ok(intents)) => self.step(|pool, now| pool.restore(intents, now)),
-            Some(Err(why)) => self.tell_trouble(&why),
+            Some(Err(why)) => self.tell_trouble(&why, "starting without what operators wanted"),
         }
     }
 
@@ -125,13 +125,13 @@ impl Control {
     fn keep_intents(&self) {
         let Some(file) = &self.state_file else { return };
         if let Err(why) = file.save(POOL, &self.read(Pool::standing_intents)) {
-            self.tell_trouble(&why);
+            self.tell_trouble(&why, "this change will not outlive the process");
         }
     }
 
-    fn tell_trouble(&self, why: &str) {
-        tracing::error!("{why}");
-        let message = format!("{why}; changes will not outlive this process");
+    fn tell_trouble(&self, why: &str, consequence: &str) {
+        let message = format!("{why}; {consequence}");
+        tracing::error!("{message}");
         let (at, kind) = (self.clock.now(), EventKind::Admin);
         self.events.add(POOL, Event { at, kind, backend: None, message, actor: None });
     }

@@ -353,6 +353,7 @@ impl chassis::settings::Settings for Settings {
         let timeouts = timeouts(&raw, mistakes);
         let limits = raw.limits.parse(mistakes);
         let http2 = raw.limits.parse_http2(mistakes);
+        let state_file = state_file(raw.proxy_state_file.as_deref(), mistakes);
         let admin_token_to_make = token_to_make(&raw, mistakes);
         let admin_token_file =
             raw.proxy_admin_token_file.as_deref().filter(|_| admin_token_to_make.is_none());
@@ -392,7 +393,7 @@ impl chassis::settings::Settings for Settings {
             retries: retries?,
             retry_budget: retry_budget?,
             trusted_proxies: trusted_proxies?,
-            state_file: raw.proxy_state_file,
+            state_file: state_file?,
             stop: stop?,
             admin_token,
             admin_token_to_make,
@@ -526,6 +527,20 @@ fn timeouts(raw: &Raw, mistakes: &mut Mistakes) -> Option<Timeouts> {
     })
 }
 
+/// Where operators' changes are kept. A folder that does not exist would only be noticed at the
+/// first change, when it is too late to keep it.
+#[allow(clippy::option_option)] // None only if a mistake was noted, as with all parsers here.
+fn state_file(path: Option<&str>, mistakes: &mut Mistakes) -> Option<Option<String>> {
+    let Some(path) = path else { return Some(None) };
+    mistakes.parse("proxy_state_file", path, |path| {
+        let folder = Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
+        let is_there = folder.is_none_or(Path::is_dir) && !Path::new(path).is_dir();
+        is_there
+            .then(|| Some(path.to_owned()))
+            .ok_or_else(|| "the path of a file in a folder that exists".to_owned())
+    })
+}
+
 /// The token file to make at the start. Reading settings must not write anything: `--check` and
 /// `healthcheck` read them too.
 fn token_to_make(raw: &Raw, mistakes: &mut Mistakes) -> Option<String> {
@@ -582,6 +597,7 @@ mod tests {
             ("PROXY_POLICY", "magic"),
             ("PROXY_ADMIN_TOKEN", "x"),
             ("PROXY_ADMIN_TOKEN_CREATE", "true"),
+            ("PROXY_STATE_FILE", "/does/not/exist/state.json"),
         ]);
         let names: Vec<&str> = found.iter().filter_map(|text| text.split('=').next()).collect();
         assert_eq!(
@@ -595,6 +611,7 @@ mod tests {
                 "PROXY_QUEUE_TIMEOUT",
                 "PROXY_RETRY_BUDGET",
                 "PROXY_PROBE_INTERVAL",
+                "PROXY_STATE_FILE",
                 "PROXY_ADMIN_TOKEN_CREATE",
                 "PROXY_ADMIN_TOKEN",
             ]

@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use balance::{Admin, BackendId, MAX_IN_FLIGHT_MAX, StandingIntent, WEIGHT_MAX};
@@ -60,12 +60,11 @@ impl StateFile {
     /// Why the file cannot be used. It is set aside then, so that the next change does not
     /// overwrite what somebody may want to look at.
     pub(crate) fn load(&self, pool: &str) -> Result<Vec<StandingIntent>, String> {
-        let text = match fs::read_to_string(&self.path) {
-            Ok(text) => text,
+        let bytes = match fs::read(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(self.told("cannot be read", &error.to_string())),
+            read => read.map_err(|error| error.to_string()),
         };
-        self.parse(&text, pool).map_err(|why| {
+        bytes.and_then(|bytes| self.parse(&bytes, pool)).map_err(|why| {
             let aside = self.path.with_extension("unreadable");
             let kept = match fs::rename(&self.path, &aside) {
                 Ok(()) => format!("{why}; it is kept as {}", aside.display()),
@@ -89,9 +88,15 @@ impl StateFile {
             file.write_all(&serde_json::to_vec_pretty(&content)?)?;
             // On disk before it takes the old one's name: a crash must not leave an empty file.
             file.sync_all()?;
-            fs::rename(&aside, &self.path)
+            fs::rename(&aside, &self.path)?;
+            // The new name is on disk only once the folder is.
+            File::open(self.folder())?.sync_all()
         };
         write().map_err(|error| self.told("cannot be written", &error.to_string()))
+    }
+
+    fn folder(&self) -> &Path {
+        self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
     fn told(&self, what: &str, why: &str) -> String {
@@ -113,8 +118,9 @@ impl StateFile {
         }
     }
 
-    fn parse(&self, text: &str, pool: &str) -> Result<Vec<StandingIntent>, String> {
-        let mut content: Content = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    fn parse(&self, bytes: &[u8], pool: &str) -> Result<Vec<StandingIntent>, String> {
+        let mut content: Content =
+            serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if content.version != VERSION {
             return Err(format!("version {} instead of {VERSION}", content.version));
         }
@@ -208,12 +214,13 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_ours_is_told_and_set_aside() {
-        let cases = [
-            ("{", "EOF"),
-            ("{\"version\": 2, \"pools\": {}}", "version 2"),
-            ("{\"version\": 1, \"pools\": {}, \"more\": 1}", "unknown field"),
+        let cases: [(&[u8], &str); 5] = [
+            (b"{", "EOF"),
+            (b"\xFF\xFE{}", "expected value"),
+            (b"{\"version\": 2, \"pools\": {}}", "version 2"),
+            (b"{\"version\": 1, \"pools\": {}, \"more\": 1}", "unknown field"),
             (
-                "{\"version\": 1, \"pools\": {\"default\": {\"a:1\": {\"state\": \"off\", \
+                b"{\"version\": 1, \"pools\": {\"default\": {\"a:1\": {\"state\": \"off\", \
                  \"since\": \"2026-01-01T00:00:00Z\"}}}}",
                 "\"off\" is no state",
             ),
