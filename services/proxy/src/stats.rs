@@ -17,7 +17,10 @@ use balance::{BackendId, Time};
 use chassis::metrics::DURATION_BUCKETS;
 use hdrhistogram::Histogram;
 
-use crate::{error::Reason, limits::LimitCounts};
+use crate::{
+    error::{Reason, Source},
+    limits::LimitCounts,
+};
 
 /// The label of requests that no backend got.
 pub(crate) const NO_BACKEND: &str = "_none";
@@ -69,9 +72,13 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Whether this counts as an error on the page. That the client left is nobody's error.
+    /// Whether this counts as an error on the page. What a client does wrong says nothing of the
+    /// backend that it happened to get.
     fn is_error(&self) -> bool {
-        self.code >= 500 || self.failure.is_some_and(|reason| reason != Reason::ClientGone)
+        match self.failure {
+            Some(reason) => reason.source() != Source::Client,
+            None => self.code >= 500,
+        }
     }
 }
 
@@ -346,10 +353,15 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_leaves_is_no_error_of_the_backend() {
+    fn what_a_client_does_wrong_is_no_error_of_the_backend() {
         let stats = Stats::new(2);
-        stats.shard("a", 0).record(&outcome(499, Some(Reason::ClientGone)));
+        for reason in [Reason::ClientGone, Reason::BadRequest, Reason::RequestTimeout] {
+            stats.shard("a", 0).record(&outcome(reason.status().as_u16(), Some(reason)));
+        }
         assert_eq!(stats.numbers()["a"].errors, 0);
+        stats.shard("a", 0).record(&outcome(200, Some(Reason::ResetMidBody)));
+        stats.shard("a", 0).record(&outcome(500, None));
+        assert_eq!(stats.numbers()["a"].errors, 2);
     }
 
     #[test]
