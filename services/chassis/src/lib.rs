@@ -9,6 +9,7 @@ pub mod command;
 pub mod metrics;
 pub mod net;
 pub mod observe;
+mod open_files;
 pub mod problem;
 pub mod secret;
 pub mod serve;
