@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    open_files,
     settings::{self, Healthcheck, Refusal, Settings, Task},
     telemetry,
 };
@@ -32,6 +33,12 @@ pub fn settings<S: Settings>() -> Result<S, ExitCode> {
     let env = std::env::vars_os()
         .map(|(name, value)| (lossy(&name), lossy(&value)))
         .collect::<Vec<(String, String)>>();
+    let warnings = settings::warnings::<S>(&env);
+    let warn = || {
+        for warning in &warnings {
+            eprintln!("{}: warning: {warning}", S::PROGRAM);
+        }
+    };
     let loaded = match settings::load::<S>(std::env::args_os(), env) {
         Ok(loaded) => loaded,
         Err(Refusal::CommandLine(error)) => {
@@ -43,15 +50,15 @@ pub fn settings<S: Settings>() -> Result<S, ExitCode> {
             for mistake in mistakes {
                 eprintln!("{}: {mistake}", S::PROGRAM);
             }
+            warn();
             return Err(EXIT_USAGE.into());
         }
     };
-    for warning in &loaded.warnings {
-        eprintln!("{}: warning: {warning}", S::PROGRAM);
-    }
+    warn();
     match loaded.task {
         Task::Run => {
             telemetry::init(loaded.settings.log());
+            open_files::raise_limit();
             Ok(loaded.settings)
         }
         Task::Check => {

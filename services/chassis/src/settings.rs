@@ -107,15 +107,13 @@ pub struct Healthcheck {
     pub wait: Duration,
 }
 
-/// Settings that were read, and what was odd about them.
+/// Settings that were read.
 #[derive(Debug)]
 pub struct Loaded<S> {
     /// The valid settings.
     pub settings: S,
     /// What to do with them.
     pub task: Task,
-    /// Sentences about variables that look like ours and are not.
-    pub warnings: Vec<String>,
 }
 
 /// Why settings were not read.
@@ -233,11 +231,23 @@ pub fn load<S: Settings>(
         (None, false) => Task::Run,
     };
     match settings {
-        Some(settings) if mistakes.0.is_empty() => {
-            Ok(Loaded { settings, task, warnings: unknown(env.keys(), &ids) })
-        }
+        Some(settings) if mistakes.0.is_empty() => Ok(Loaded { settings, task }),
         _ => Err(Refusal::Mistakes(mistakes.into_vec())),
     }
+}
+
+/// Sentences about variables that look like settings of this program and are none. They are worth
+/// telling whether or not the settings are good: a misspelt name is often why something is missing.
+#[must_use]
+pub fn warnings<S: Settings>(env: &[(String, String)]) -> Vec<String> {
+    let command = command::<S>();
+    let known: Vec<&str> = command.get_arguments().map(|arg| arg.get_id().as_str()).collect();
+    let names: Vec<String> = env
+        .iter()
+        .map(|(name, _)| name.to_lowercase())
+        .filter(|name| S::PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+        .collect();
+    unknown(names.iter(), &known)
 }
 
 /// A sentence for each variable with one of our prefixes that no setting has.
@@ -346,9 +356,9 @@ mod tests {
 
     #[test]
     fn an_unknown_variable_is_a_warning_with_the_nearest_name() {
-        let loaded = read(&[], &[("EXAMPLE_PROT", "1"), ("EXAMPLE_SERVICE_HOST", "x")]).unwrap();
+        let env = [("EXAMPLE_PROT", "1"), ("EXAMPLE_SERVICE_HOST", "x"), ("PATH", "/")];
         assert_eq!(
-            loaded.warnings,
+            warnings::<Example>(&env.map(|(name, value)| (name.to_owned(), value.to_owned()))),
             ["EXAMPLE_PROT is not a setting of this program; did you mean EXAMPLE_PORT?"]
         );
     }
