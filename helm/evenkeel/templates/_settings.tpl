@@ -7,6 +7,20 @@ dots would be tried in each search domain first (ndots:5), once a second.
 {{- $full := include "evenkeel.fullname" .root -}}
 {{- $own := dict -}}
 {{- $upper := upper .component -}}
+{{- $component := .component -}}
+{{- $elsewhere := dict
+  (printf "%s_STOP_QUIET" $upper) "stopQuietSeconds"
+  (printf "%s_STOP_MAX" $upper) "stopMaxSeconds, which the grace period follows" -}}
+{{- range $name, $value := $elsewhere -}}
+  {{- if hasKey $.values.settings $name -}}
+    {{- fail (printf "%s.settings.%s: set %s.%s instead" $component $name $component $value) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $name := list (printf "%s_PORT" $upper) "PROXY_ADMIN_PORT" -}}
+  {{- if hasKey $.values.settings $name -}}
+    {{- fail (printf "%s.settings.%s: the port inside the pod is fixed, since probes and Services go to it; set %s.service.port for the one outside" $component $name $component) -}}
+  {{- end -}}
+{{- end -}}
 {{- $_ := set $own (printf "%s_STOP_QUIET" $upper) (printf "%ds" (int .values.stopQuietSeconds)) -}}
 {{- $_ := set $own (printf "%s_STOP_MAX" $upper) (printf "%ds" (int .values.stopMaxSeconds)) -}}
 {{- $_ := set $own (printf "%s_LOG" $upper) .root.Values.log.level -}}
