@@ -5,6 +5,7 @@
 //! [`net::bind`], and hands both to its own `run` together with a [`shutdown::Shutdown`].
 
 pub mod access;
+pub mod attempts;
 pub mod command;
 pub mod metrics;
 pub mod net;
@@ -16,4 +17,5 @@ pub mod serve;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
+pub mod token;
 pub mod units;
