@@ -57,8 +57,10 @@ pub struct Change {
     pub ttl: Option<Duration>,
     /// Upgraded connections are ended this long after the backend was taken out.
     pub deadline: Option<Duration>,
-    /// Do it even if no backend is left to serve.
+    /// Do it even if too few backends are left to serve.
     pub force: bool,
+    /// How many must be left; the last one is kept even if this is 0.
+    pub floor: usize,
 }
 
 /// Why a change was refused. Nothing has changed.
@@ -71,6 +73,15 @@ pub enum Refused {
         /// Backends in the pool.
         total: usize,
     },
+    /// It would leave fewer that can take traffic than there must be.
+    BelowFloor {
+        /// Backends in the pool.
+        total: usize,
+        /// Those that would be left to take traffic.
+        left: usize,
+        /// How many there must be.
+        floor: usize,
+    },
 }
 
 impl fmt::Display for Refused {
@@ -81,6 +92,11 @@ impl fmt::Display for Refused {
                 formatter,
                 "it is the only one of {total} backends that can take traffic: without it every \
                  request would fail; bring another one back first, or force it"
+            ),
+            Self::BelowFloor { total, left, floor } => write!(
+                formatter,
+                "only {left} of {total} backends could take traffic then, and {floor} must; bring \
+                 another one back first, or force it"
             ),
         }
     }

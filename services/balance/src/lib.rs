@@ -39,7 +39,7 @@ pub use health::{AttemptFailure, Health, ProbePlan, ProbeResult};
 pub use outcome::Outcome;
 pub use pick::{NoBackend, Picker, Ticket};
 pub use policy::Policy;
-pub use pool::Pool;
+pub use pool::{EXPIRED, Pool};
 pub use queue::{Place, Queue};
 pub use rung::Rung;
 pub use time::Time;

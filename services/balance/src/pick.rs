@@ -170,6 +170,11 @@ impl Picker {
         self.published.queue()
     }
 
+    /// The backends that picks are made from for the moment, with their weights.
+    pub fn candidates(&self) -> impl Iterator<Item = (&Arc<Member>, u32)> {
+        self.known.members.iter().zip(self.known.weights.iter().copied())
+    }
+
     /// First attempts of all workers so far.
     #[must_use]
     pub fn picks(&self) -> u64 {

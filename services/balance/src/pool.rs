@@ -35,6 +35,9 @@ const INTENT_KEPT: Duration = Duration::from_secs(60 * 60);
 /// Between two early look-ups. A burst of failing requests asks for one.
 const EARLY_DISCOVERY: Duration = Duration::from_millis(250);
 
+/// How the message of an event ends that tells of a change whose time is over.
+pub const EXPIRED: &str = "the time set for a change is over";
+
 /// One pool.
 #[derive(Debug)]
 pub struct Pool {
@@ -191,19 +194,44 @@ impl Pool {
     /// # Errors
     /// [`Refused`]; nothing has changed then.
     pub fn change(&mut self, id: &BackendId, change: &Change, now: Time) -> Result<(), Refused> {
-        let total = self.backends.len();
-        let others = self.backends.values().filter(|b| b.is_usable() && b.found.id != *id).count();
-        let backend = self.backends.get_mut(id).ok_or(Refused::Unknown)?;
-        let intent = backend.intent.changed(change, now);
-        let stays = intent.state == Admin::Ready && intent.weight != Some(0);
-        if backend.is_usable() && !stays && others == 0 && !change.force {
-            return Err(Refused::LastUsable { total });
-        }
-        let text = intent.describe_since(&backend.intent);
+        let (intent, before) = self.changed_intent(id, change, now)?;
+        let text = intent.describe_since(&before);
         self.set_intent(id, intent, now);
         self.tell_by(now, id, &text, change.actor.clone());
         self.settle(now);
         Ok(())
+    }
+
+    /// Whether a change would be refused, without making it.
+    ///
+    /// # Errors
+    /// [`Refused`], as [`Self::change`] would.
+    pub fn check_change(&self, id: &BackendId, change: &Change, now: Time) -> Result<(), Refused> {
+        self.changed_intent(id, change, now).map(drop)
+    }
+
+    /// The intent after a change and the one before.
+    fn changed_intent(
+        &self,
+        id: &BackendId,
+        change: &Change,
+        now: Time,
+    ) -> Result<(Intent, Intent), Refused> {
+        let backend = self.backends.get(id).ok_or(Refused::Unknown)?;
+        let intent = backend.intent.changed(change, now);
+        let stays = intent.state == Admin::Ready && intent.weight != Some(0);
+        if backend.is_usable() && !stays && !change.force {
+            let total = self.backends.len();
+            let left =
+                self.backends.values().filter(|b| b.is_usable() && b.found.id != *id).count();
+            if left == 0 {
+                return Err(Refused::LastUsable { total });
+            }
+            if left < change.floor {
+                return Err(Refused::BelowFloor { total, left, floor: change.floor });
+            }
+        }
+        Ok((intent, backend.intent.clone()))
     }
 
     /// What operators want of backends, those that are gone for the moment included.
@@ -387,7 +415,7 @@ impl Pool {
             let limit = intent.describe_limit().map(|limit| format!(", {limit}"));
             let text = format!("{}, {weight}{}", intent.state.as_str(), limit.unwrap_or_default());
             self.set_intent(&id, intent, now);
-            self.tell_by(now, &id, &format!("{text}: the time set for a change is over"), None);
+            self.tell_by(now, &id, &format!("{text}: {EXPIRED}"), None);
         }
     }
 

@@ -121,6 +121,26 @@ fn the_last_usable_backend_is_not_taken_out_unless_forced() {
 }
 
 #[test]
+fn a_change_that_leaves_fewer_than_the_floor_is_refused_and_asking_changes_nothing() {
+    let mut world = World::with(&["a", "b", "c"]);
+    world.run(SECOND, &["a", "b", "c"]);
+    let id = BackendId::new("a");
+    let change = |floor, force| {
+        let state = Some(Admin::Drain);
+        Change { state, floor, force, ..Change::default() }
+    };
+    let below = Refused::BelowFloor { total: 3, left: 2, floor: 3 };
+    assert_eq!(world.pool.change(&id, &change(3, false), world.now), Err(below.clone()));
+    assert_eq!(world.pool.check_change(&id, &change(3, false), world.now), Err(below));
+    for (floor, force) in [(2, false), (3, true)] {
+        assert_eq!(world.pool.check_change(&id, &change(floor, force), world.now), Ok(()));
+    }
+    assert_eq!(world.effective("a"), Effective::Serving);
+    world.pool.change(&id, &change(2, false), world.now).unwrap();
+    assert_eq!(world.effective("a"), Effective::Drained);
+}
+
+#[test]
 fn a_backend_that_is_down_can_be_taken_out_without_force() {
     let mut world = World::with(&["a"]);
     world.run(SECOND * 5, &[]);

@@ -254,6 +254,7 @@ impl World {
                 assert_eq!(self.view_text(), before, "a refused change has changed something");
                 self.seen.insert("refused change");
             }
+            Err(refused @ Refused::BelowFloor { .. }) => panic!("no floor was set: {refused}"),
         }
     }
 

@@ -16,6 +16,8 @@ pub struct Problem {
     #[serde(serialize_with = "as_number")]
     status: StatusCode,
     detail: String,
+    #[serde(flatten)]
+    members: serde_json::Map<String, serde_json::Value>,
     #[serde(skip)]
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -33,6 +35,7 @@ impl Problem {
             title: status.canonical_reason().unwrap_or("Error"),
             status,
             detail: detail.into(),
+            members: serde_json::Map::new(),
             headers: Vec::new(),
         }
     }
@@ -41,6 +44,14 @@ impl Problem {
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
+        self
+    }
+
+    /// Adds a member for programs (RFC 9457 §3.2), such as the numbers behind the sentence.
+    #[must_use]
+    pub fn with_member(mut self, name: &str, value: impl Serialize) -> Self {
+        let value = serde_json::to_value(value).unwrap_or_default();
+        self.members.insert(name.to_owned(), value);
         self
     }
 

@@ -8,22 +8,36 @@ use std::{
 use balance::{Event, EventKind};
 use serde::Serialize;
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
 use crate::clock::Clock;
 
 /// Events kept. An hour of a busy rollout fits; at some 200 bytes each it is 200 KiB.
 const KEPT: usize = 1000;
 
+/// The first number of a run is made from the second of its start, so that whoever resumes with a
+/// number of an earlier run gets all of this one. It is exact in a JavaScript number for the next
+/// two centuries, and nobody has a million events a second.
+const IDS_PER_SECOND: u64 = 1_000_000;
+
 /// An event as the API shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct NumberedEvent {
+    /// Grows with each event, over restarts too.
     pub(crate) id: u64,
-    at: String,
+    pub(crate) at: String,
     kind: &'static str,
     pool: &'static str,
-    backend: Option<String>,
-    message: String,
+    pub(crate) backend: Option<String>,
+    pub(crate) message: String,
     actor: Option<String>,
+}
+
+impl NumberedEvent {
+    /// Whether an operator's change has ended by itself.
+    pub(crate) fn is_expiry(&self) -> bool {
+        self.actor.is_none() && self.message.ends_with(balance::EXPIRED)
+    }
 }
 
 /// The last events.
@@ -37,7 +51,8 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn new(clock: Clock) -> Self {
-        Self { clock, kept: Mutex::default(), last_id: watch::Sender::new(0) }
+        let before_first = clock.unix().as_secs() * IDS_PER_SECOND;
+        Self { clock, kept: Mutex::default(), last_id: watch::Sender::new(before_first) }
     }
 
     pub(crate) fn add(&self, pool: &'static str, event: Event) {
@@ -61,8 +76,14 @@ impl Events {
         self.last_id.send_replace(id);
     }
 
-    /// The events after number `id`, oldest first. A number from before a restart of the proxy,
-    /// higher than any we gave out, gets all of them.
+    /// The number of the oldest event that is kept.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.front().map(|event| event.id)
+    }
+
+    /// The events after number `id`, oldest first. A number higher than any we gave out, from
+    /// before the clock was set back, gets all of them.
     pub(crate) fn after(&self, id: u64) -> Vec<NumberedEvent> {
         let id = if id > *self.last_id.borrow() { 0 } else { id };
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

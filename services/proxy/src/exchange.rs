@@ -10,7 +10,9 @@ use crate::{
     body::{ResponseBody, Upload, UploadState},
     client::Busy,
     control::Seen,
+    decisions::{AttemptRecord, Candidate, Record, candidates},
     error::{self, Reason},
+    headers::X_REQUEST_ID,
     multiplexed::Held,
     stats,
     upstream::Upstream,
@@ -30,6 +32,13 @@ pub(crate) struct Exchange {
     verdict: Outcome,
     attempt: Option<Attempt>,
     first_byte: Option<Duration>,
+    request_id: Option<HeaderValue>,
+    /// Whether it is to be told why it went where it did, even if all goes well.
+    is_sample: bool,
+    /// Of a sample: those that its backend was picked from.
+    candidates: Vec<Candidate>,
+    /// The attempts that failed.
+    failed: Vec<AttemptRecord>,
     is_recorded: bool,
     busy: Rc<Busy>,
 }
@@ -39,6 +48,8 @@ struct Attempt {
     ticket: Ticket,
     upstream: Rc<Upstream>,
     started: Instant,
+    /// Whether it is among the failed ones.
+    has_failed: bool,
 }
 
 impl Exchange {
@@ -52,19 +63,40 @@ impl Exchange {
             verdict: Outcome::Success,
             attempt: None,
             first_byte: None,
+            request_id: None,
+            is_sample: worker.decisions.is_next(),
+            candidates: Vec::new(),
+            failed: Vec::new(),
             is_recorded: false,
             busy,
         }
     }
 
+    /// Notes the name under which the request is known to both sides.
+    pub(crate) fn admitted(&mut self, request_id: HeaderValue) {
+        self.request_id = Some(request_id);
+    }
+
+    pub(crate) fn request_id(&self) -> Option<&HeaderValue> {
+        self.request_id.as_ref()
+    }
+
     /// Notes the backend that is tried now. The ticket of the one before is given back.
     pub(crate) fn attempt(&mut self, ticket: Ticket, upstream: Rc<Upstream>) {
         let started = if self.attempt.is_none() { self.started } else { Instant::now() };
-        self.attempt = Some(Attempt { ticket, upstream, started });
+        if self.is_sample {
+            let picked = Some(ticket.member().id());
+            self.candidates = candidates(&self.worker.picker.borrow(), picked);
+        }
+        self.attempt = Some(Attempt { ticket, upstream, started, has_failed: false });
     }
 
     /// Notes that the attempt brought no response. Another one may follow.
-    pub(crate) fn attempt_failed(&self, reason: Reason, on_kept_connection: bool) {
+    pub(crate) fn attempt_failed(&mut self, reason: Reason, on_kept_connection: bool) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.has_failed = true;
+            self.failed.push(attempt.record(self.started, None, Some(reason)));
+        }
         // That a backend closed a connection that it had kept is its right.
         let is_stale = on_kept_connection && reason == Reason::ResetBeforeHeaders;
         let outcome = if is_stale { Outcome::Unknown } else { reason.outcome() };
@@ -137,6 +169,10 @@ impl Exchange {
         let response = error::response(reason);
         self.record(reason.status().as_u16(), Some(reason));
         let mut response = response.map(|text| ResponseBody::Own(Some(text)));
+        if let Some(id) = self.request_id.take() {
+            // With it an operator finds out what happened.
+            response.headers_mut().insert(X_REQUEST_ID, id);
+        }
         self.worker.close_if_draining(&mut response);
         response
     }
@@ -187,6 +223,9 @@ impl Exchange {
             Some(attempt) => attempt.upstream.shard.record(&outcome),
             None => self.worker.no_backend.record(&outcome),
         }
+        if self.is_sample || failure.is_some() || !self.failed.is_empty() {
+            self.tell_why(code, failure, outcome.duration);
+        }
         if let Some(reason) = failure {
             let backend =
                 self.attempt.as_ref().map(|attempt| attempt.ticket.member().id().as_str());
@@ -198,6 +237,52 @@ impl Exchange {
                 code,
                 "a request failed"
             );
+        }
+    }
+}
+
+impl Exchange {
+    /// Tells the admin side why the request went where it did.
+    #[cold]
+    fn tell_why(&mut self, code: u16, failure: Option<Reason>, duration: Duration) {
+        let Self { worker, attempt, failed, .. } = self;
+        let last = attempt.as_ref().filter(|attempt| !attempt.has_failed);
+        worker.decisions.send(|| {
+            let mut attempts = std::mem::take(failed);
+            attempts.extend(last.map(|last| last.record(self.started, self.first_byte, failure)));
+            let picked = attempts.last().map(|attempt| &attempt.backend);
+            let mut candidates_then = std::mem::take(&mut self.candidates);
+            if candidates_then.is_empty() {
+                candidates_then = candidates(&worker.picker.borrow(), picked);
+            }
+            Record {
+                at: worker.clock.now(),
+                request_id: self.request_id.clone(),
+                method: self.method,
+                code,
+                failure,
+                duration,
+                first_byte: self.first_byte,
+                attempts,
+                candidates: candidates_then,
+            }
+        });
+    }
+}
+
+impl Attempt {
+    fn record(
+        &self,
+        begin: Instant,
+        first_byte: Option<Duration>,
+        failure: Option<Reason>,
+    ) -> AttemptRecord {
+        AttemptRecord {
+            backend: self.ticket.member().id().clone(),
+            started: self.started - begin,
+            // What comes after the head is the response's length rather than the attempt's.
+            took: first_byte.unwrap_or_else(|| self.started.elapsed()),
+            failure,
         }
     }
 }

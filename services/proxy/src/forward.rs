@@ -55,6 +55,7 @@ pub(crate) async fn forward(
             Ok(admitted) => admitted,
             Err(reason) => return exchange.refuse(reason),
         };
+    exchange.admitted(request_id);
     let mut tried = Tried::default();
     loop {
         let ticket = match tried.pick(&worker, key).await {
@@ -72,7 +73,7 @@ pub(crate) async fn forward(
                     upload.answered();
                 }
                 let answer = Answer { response, connection, upload };
-                return respond(&worker, exchange, answer, &request_id, upgrade);
+                return respond(&worker, exchange, answer, upgrade);
             }
             Err(failed) => {
                 exchange.attempt_failed(failed.reason, failed.on_kept_connection);
@@ -474,7 +475,6 @@ fn respond(
     worker: &Worker,
     mut exchange: Exchange,
     answer: Answer,
-    request_id: &HeaderValue,
     upgrade: Option<OnUpgrade>,
 ) -> Response<ResponseBody> {
     let Answer { mut response, connection, upload } = answer;
@@ -494,7 +494,7 @@ fn respond(
         return response;
     }
     *response.version_mut() = Version::HTTP_11;
-    if let Err(reason) = headers::prepare_response(response.headers_mut(), Some(request_id)) {
+    if let Err(reason) = headers::prepare_response(response.headers_mut(), exchange.request_id()) {
         exchange.attempt_failed(reason, false);
         return exchange.refuse(reason);
     }

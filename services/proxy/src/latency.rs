@@ -10,17 +10,19 @@
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The finest scale. The workers' histograms of two significant digits have the same buckets.
 pub(crate) const FINEST: u8 = 7;
 
 /// Durations in microseconds, counted in log-linear buckets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Latency {
     /// Buckets per power of two, as a power of two.
     scale: u8,
     /// Index and count of each bucket that is not empty, by index: `[i, n, i, n, …]` in JSON.
     #[serde(serialize_with = "flat")]
+    #[schema(value_type = Vec<u32>)]
     buckets: Vec<(u16, u32)>,
 }
 

@@ -6,18 +6,21 @@
 
 mod accept;
 mod admin;
+mod audit;
 mod body;
 mod client;
 mod clock;
 mod connect;
 mod connection;
 mod control;
+mod decisions;
 mod discovery;
 mod error;
 mod events;
 mod exchange;
 mod fence;
 mod fields;
+pub mod floor;
 mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -56,8 +59,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     admin::Admin,
+    audit::Audit,
     clock::Clock,
     control::{Control, Inbox},
+    decisions::Decisions,
     fence::Fence,
     history::History,
     metrics::ProxyCollector,
@@ -102,6 +107,7 @@ impl Listeners {
 /// The system refused a thread, a runtime or the use of a listener, or the token's file.
 pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std::io::Result<()> {
     let settings = Arc::new(settings.make_token()?);
+    let audit = Arc::new(Audit::open(settings.audit_log.as_deref())?);
     let clock = Clock::start();
     let mut pool = Pool::new("default", settings.policy, probe_plan(&settings), fastrand::u64(..))
         .with_ejection(settings.ejecting.plan.clone())
@@ -114,12 +120,14 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
     let (stage, stage_receiver) = watch::channel(Stage::Serving);
     let (time_is_up, time_is_up_receiver) = watch::channel(false);
     let budget = Arc::new(RetryBudget::new(settings.retry_budget.get()));
+    let (decisions, records) = Decisions::new(settings.decisions);
     let shared = Shared {
         settings: Arc::clone(&settings),
         stats: Arc::clone(&stats),
         budget,
         clock,
         reports,
+        decisions: Arc::clone(&decisions),
         stage: stage_receiver.clone(),
         end_tunnels: control.end_tunnels.subscribe(),
     };
@@ -144,7 +152,9 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
         move || accept::run(&traffic, &senders, &accept_settings, &accept_stats, &stage_receiver);
     threads.push(std::thread::Builder::new().name("accept".to_owned()).spawn(accept)?);
     let result = runtime.block_on(async {
-        start_control(&control, &stats, &settings, admin, fence, &shutdown, inbox)?;
+        let of_workers = OfWorkers { fence, decisions, records };
+        let listener = (admin, audit);
+        start_control(&control, &stats, &settings, listener, of_workers, &shutdown, inbox)?;
         tracing::info!(%address, %admin_address, workers = settings.workers, "proxy started");
         let kind = tokio::select! {
             kind = shutdown.requested() => kind,
@@ -186,13 +196,20 @@ impl Drop for Alive {
     }
 }
 
+/// What the admin side has of the workers, beside their numbers.
+struct OfWorkers {
+    fence: Fence,
+    decisions: Arc<Decisions>,
+    records: mpsc::Receiver<decisions::Record>,
+}
+
 /// Starts discovery, probes, sampling and the admin port on the current runtime.
 fn start_control(
     control: &Arc<Control>,
     stats: &Arc<Stats>,
     settings: &Arc<Settings>,
-    listener: TcpListener,
-    fence: Fence,
+    (listener, audit): (TcpListener, Arc<Audit>),
+    of_workers: OfWorkers,
     shutdown: &Shutdown,
     inbox: Inbox,
 ) -> std::io::Result<()> {
@@ -206,12 +223,17 @@ fn start_control(
         probes: Arc::clone(&probes),
     };
     registry.register(Box::new(collector)).map_err(std::io::Error::other)?;
+    let OfWorkers { fence, decisions, records } = of_workers;
     let admin = Admin {
         control: Arc::clone(control),
         sampler: Arc::clone(&sampler),
         history: Arc::clone(&history),
         settings: Arc::clone(settings),
         fence,
+        idempotency: Arc::default(),
+        decisions: Arc::clone(&decisions),
+        audit: Arc::clone(&audit),
+        attempts: Arc::default(),
         shutdown: shutdown.clone(),
     };
     let ready = admin.clone();
@@ -220,6 +242,9 @@ fn start_control(
     let inbox_control = Arc::clone(control);
     tokio::spawn(control::drive(inbox_control, inbox.reports));
     tokio::spawn(probe::run(Arc::clone(control), Probing::new(settings), probes, inbox.probes));
+    tokio::spawn(audit::follow(audit, Arc::clone(control)));
+    let explain = decisions::run(decisions, records, Arc::clone(control), Arc::clone(settings));
+    tokio::spawn(explain);
     tokio::spawn(discovery::run(Arc::clone(control), settings.source.clone()));
     tokio::spawn(traffic::run(sampler, Arc::clone(stats), Arc::clone(control), history));
     // The admin port outlives the workers: it ends with the process.

@@ -16,6 +16,7 @@ use chassis::{
     settings::{Mistakes, Settings as _},
     shutdown::StopPlan,
     telemetry::LogSettings,
+    token::Token,
     units::{self, Share},
 };
 use ipnet::IpNet;
@@ -25,7 +26,7 @@ pub use self::{
     ejection::Ejecting,
     limits::{Http2, Limits},
 };
-use crate::{hash_key::HashKey, source::Source};
+use crate::{floor::Floor, hash_key::HashKey, source::Source};
 
 /// Everything the proxy can be told. See `evenkeel-proxy --help` for what each is for.
 #[derive(Clone, Debug)]
@@ -76,14 +77,20 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// Where operators' changes are kept over a restart.
     pub state_file: Option<String>,
+    /// The share of successful requests of which it is recorded why they went where they did.
+    pub decisions: Share,
+    /// How many backends an operator's change must leave in service.
+    pub floor: Floor,
     /// How to stop.
     pub stop: StopPlan,
     /// Needed for changes over the admin API.
-    pub admin_token: Option<Secret>,
+    pub admin_token: Option<Token>,
     /// A file to make with a random admin token when the proxy starts, if it does not exist.
     pub admin_token_to_make: Option<String>,
     /// Needed for reading over the admin API.
-    pub admin_read_token: Option<Secret>,
+    pub admin_read_token: Option<Token>,
+    /// Where it is written who changed what.
+    pub audit_log: Option<String>,
     /// How to log.
     pub log: LogSettings,
 }
@@ -274,6 +281,14 @@ pub struct Raw {
     /// File in which operators' changes outlive a restart of the proxy; without one they do not
     #[arg(long, value_name = "PATH")]
     proxy_state_file: Option<String>,
+    /// Share of the successful requests of which it is recorded why they went where they did;
+    /// failed and retried ones always are
+    #[arg(long, value_name = "SHARE", default_value = "1%")]
+    proxy_decisions: String,
+    /// Backends that must stay in service when an operator takes one out, as a number or a share
+    /// such as 50%; what would leave fewer is refused unless forced
+    #[arg(long, value_name = "FLOOR", default_value = "1")]
+    proxy_floor: String,
     /// At a stop, accept requests until none has come for this long
     #[arg(long, value_name = "DURATION", default_value = "2s")]
     proxy_stop_quiet: String,
@@ -295,6 +310,10 @@ pub struct Raw {
     /// File with the token for reading
     #[arg(long, value_name = "PATH")]
     proxy_admin_read_token_file: Option<String>,
+    /// File to which it is appended who changed what, and who was refused; it and the one before
+    /// (.1) hold 4 MiB each. Without one the last thousand entries are kept in memory
+    #[arg(long, value_name = "PATH")]
+    proxy_audit_log: Option<String>,
     /// What to log: error, warn, info, debug, trace, or directives such as info,hyper=debug
     #[arg(long, value_name = "FILTER", default_value = "info")]
     proxy_log: String,
@@ -339,6 +358,8 @@ impl chassis::settings::Settings for Settings {
             raw.proxy_trusted_proxies.as_deref().unwrap_or_default(),
             units::networks,
         );
+        let decisions = mistakes.parse("proxy_decisions", &raw.proxy_decisions, units::share);
+        let floor = mistakes.parse("proxy_floor", &raw.proxy_floor, Floor::parse);
         let stop = StopPlan::parse("proxy_", &raw.proxy_stop_quiet, &raw.proxy_stop_max, mistakes);
         if port.is_some_and(|port| port != 0 && Some(port) == admin_port) {
             mistakes.note(
@@ -357,13 +378,13 @@ impl chassis::settings::Settings for Settings {
         let admin_token_to_make = token_to_make(&raw, mistakes);
         let admin_token_file =
             raw.proxy_admin_token_file.as_deref().filter(|_| admin_token_to_make.is_none());
-        let admin_token = Secret::parse(
+        let admin_token = Token::parse(
             "proxy_admin_token",
             raw.proxy_admin_token.as_deref(),
             admin_token_file,
             mistakes,
         );
-        let admin_read_token = Secret::parse(
+        let admin_read_token = Token::parse(
             "proxy_admin_read_token",
             raw.proxy_admin_read_token.as_deref(),
             raw.proxy_admin_read_token_file.as_deref(),
@@ -394,10 +415,13 @@ impl chassis::settings::Settings for Settings {
             retry_budget: retry_budget?,
             trusted_proxies: trusted_proxies?,
             state_file: state_file?,
+            decisions: decisions?,
+            floor: floor?,
             stop: stop?,
             admin_token,
             admin_token_to_make,
             admin_read_token,
+            audit_log: raw.proxy_audit_log,
             log: log?,
         })
     }
@@ -418,7 +442,7 @@ impl Settings {
     /// The file cannot be made or read.
     pub(crate) fn make_token(mut self) -> std::io::Result<Self> {
         if let Some(path) = self.admin_token_to_make.take() {
-            let made = Secret::make_file(&path).and_then(|()| Secret::from_file(&path));
+            let made = Secret::make_file(&path).and_then(|()| Token::from_file(&path));
             let describe =
                 |expected| format!("PROXY_ADMIN_TOKEN_FILE={path:?}: expected {expected}");
             self.admin_token = Some(made.map_err(|e| std::io::Error::other(describe(e)))?);

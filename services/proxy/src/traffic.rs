@@ -13,6 +13,7 @@ use std::{
 use balance::BackendId;
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     control::Control,
@@ -33,7 +34,7 @@ const RATE_WINDOW: usize = 2;
 const EVERY: Duration = Duration::from_millis(500);
 
 /// The last seconds of a backend or a pool.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub(crate) struct Traffic {
     requests_total: u64,
     failures_total: u64,
@@ -64,6 +65,12 @@ pub(crate) struct Sampler {
 pub(crate) struct Latest {
     pub(crate) backends: BTreeMap<String, Traffic>,
     pub(crate) pool: Traffic,
+}
+
+impl Traffic {
+    pub(crate) fn requests_per_second(&self) -> f64 {
+        self.requests_per_second
+    }
 }
 
 impl Sampler {

@@ -24,6 +24,7 @@ use crate::{
     clock::Clock,
     connect,
     control::{Report, Seen},
+    decisions::{Decisions, Recorder},
     fence,
     guests::Guest,
     headers::Client,
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<RetryBudget>,
     pub(crate) clock: Clock,
     pub(crate) reports: mpsc::Sender<Report>,
+    pub(crate) decisions: Arc<Decisions>,
     pub(crate) stage: watch::Receiver<Stage>,
     pub(crate) end_tunnels: watch::Receiver<()>,
 }
@@ -90,6 +92,8 @@ pub(crate) struct Worker {
     /// Numbers of requests that no backend got.
     pub(crate) no_backend: Arc<Shard>,
     pub(crate) request_ids: RequestIds,
+    /// Tells why requests went where they went.
+    pub(crate) decisions: Recorder,
     pub(crate) stage: watch::Receiver<Stage>,
     /// Whether a stop was asked for; `stage` without its lock, for each response.
     pub(crate) is_draining: Cell<bool>,
@@ -100,7 +104,7 @@ pub(crate) struct Worker {
     /// Changes when tunnels must look whether they must end.
     pub(crate) end_tunnels: watch::Receiver<()>,
     budget: Arc<RetryBudget>,
-    clock: Clock,
+    pub(crate) clock: Clock,
     reports: mpsc::Sender<Report>,
 }
 
@@ -123,7 +127,8 @@ impl Drop for Open {
 
 impl Worker {
     pub(crate) fn new(index: usize, picker: Picker, shared: Shared) -> Rc<Self> {
-        let Shared { settings, stats, budget, clock, reports, stage, end_tunnels } = shared;
+        let Shared { settings, stats, budget, clock, reports, decisions, stage, end_tunnels } =
+            shared;
         Rc::new(Self {
             settings,
             picker: RefCell::new(picker),
@@ -131,6 +136,7 @@ impl Worker {
             no_backend: stats.shard(NO_BACKEND, index),
             upstreams: RefCell::new(Upstreams::new(index, stats)),
             request_ids: RequestIds::new(fastrand::u64(..)),
+            decisions: decisions.recorder(),
             is_draining: Cell::new(false),
             open: Rc::default(),
             tunnels: Rc::default(),

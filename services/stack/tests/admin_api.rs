@@ -3,16 +3,12 @@
 
 mod common;
 
-use common::{World, even};
-use reqwest::{Method, Response};
+use common::{Answer, World, even};
+use reqwest::Method;
 use serde_json::{Value, json};
 
-async fn problem(answer: Response) -> (u16, String) {
-    assert_eq!(answer.headers()["content-type"], "application/problem+json");
-    let status = answer.status().as_u16();
-    let body: Value = answer.json().await.unwrap();
-    assert_eq!(body["status"], status);
-    (status, body["detail"].as_str().unwrap().to_owned())
+fn problem(answer: &Answer) -> (u16, String) {
+    (answer.status, answer.detail().to_owned())
 }
 
 #[tokio::test]
@@ -69,8 +65,8 @@ async fn the_last_hour_can_be_read_second_by_second_and_adds_up() {
         ("since=1", 400, "unknown field"),
         ("backend=nobody", 404, "no backend"),
     ] {
-        let answer = world.client.get(world.admin_url(&format!("/v1/history?{query}")));
-        let (found, detail) = problem(answer.send().await.unwrap()).await;
+        let request = world.client.get(world.admin_url(&format!("/v1/history?{query}")));
+        let (found, detail) = problem(&world.ask(request).await);
         assert!(found == status && detail.contains(words), "{query}: {found} {detail}");
     }
 }
@@ -143,20 +139,23 @@ async fn bad_changes_are_refused_and_change_nothing() {
     ];
     for (path, body, status, words) in cases {
         let request = world.client.patch(world.admin_url(path));
-        let answer = request.header("content-type", "application/json").body(body).send().await;
-        let (found, detail) = problem(answer.unwrap()).await;
+        let request = request.header("content-type", "application/json").body(body);
+        let (found, detail) = problem(&world.ask(request).await);
         assert_eq!(found, status, "{path} {body}");
         assert!(detail.contains(words), "{path} {body}: {detail}");
     }
-    let odd = world.client.get(world.admin_url("/v1/pools/default/backends/%ff")).send().await;
-    assert_eq!(problem(odd.unwrap()).await.0, 400);
-    let odd = world.client.get(world.admin_url("/v1/events?after=x")).send().await;
-    assert_eq!(problem(odd.unwrap()).await.0, 400);
+    for odd in ["/v1/pools/default/backends/%ff", "/v1/events?after=x", "/v1/events?since=3"] {
+        let answer = world.ask(world.client.get(world.admin_url(odd))).await;
+        assert_eq!(problem(&answer).0, 400, "{odd}");
+    }
     let request = world.client.patch(world.admin_url(&path)).body("{\"state\": \"drain\"}");
-    assert_eq!(problem(request.send().await.unwrap()).await.0, 415);
+    assert_eq!(problem(&world.ask(request).await).0, 415);
+    let request = world.client.patch(world.admin_url(&format!("{path}?dryrun=true")));
+    let answer = world.ask(request.json(&json!({"state": "drain"}))).await;
+    assert_eq!(problem(&answer).0, 400);
     for method in [Method::POST, Method::PUT, Method::DELETE] {
-        let answer = world.client.request(method, world.admin_url(&path)).send().await.unwrap();
-        assert_eq!(problem(answer).await.0, 405);
+        let answer = world.ask(world.client.request(method, world.admin_url(&path))).await;
+        assert_eq!((problem(&answer).0, answer.header("allow")), (405, "GET,HEAD,PATCH"));
     }
     assert_eq!(world.backend(&world.id(0)).await["admin_since"], before);
     assert_eq!(world.spread(4).await, even(&["s0", "s1"], 2));
@@ -169,12 +168,12 @@ async fn with_a_token_set_changes_need_it_and_reading_does_not() {
     let send = async |token: Option<&str>| {
         let request = world.client.patch(&url).json(&json!({"state": "drain"}));
         let request = if let Some(token) = token { request.bearer_auth(token) } else { request };
-        request.send().await.unwrap()
+        world.ask(request).await
     };
-    assert_eq!(problem(send(None).await).await.0, 401);
-    assert_eq!(problem(send(Some("incorrect-horse")).await).await.0, 401);
+    assert_eq!(problem(&send(None).await).0, 401);
+    assert_eq!(problem(&send(Some("incorrect-horse")).await).0, 401);
     assert_eq!(world.backend(&world.id(0)).await["admin"], "ready");
-    assert_eq!(send(Some("correct-horse")).await.status(), 200);
+    assert_eq!(send(Some("correct-horse")).await.status, 200);
     assert_eq!(world.backend(&world.id(0)).await["admin"], "drain");
 }
 
@@ -185,7 +184,7 @@ async fn with_a_read_token_set_reading_needs_one_of_the_two() {
     let world = World::over("http://127.0.0.1:1", &variables, vec![]);
     let read = async |token: &str| {
         let request = world.client.get(world.admin_url("/v1/pools")).bearer_auth(token);
-        request.send().await.unwrap().status().as_u16()
+        world.ask(request).await.status
     };
     assert_eq!(read("wrong-token").await, 401);
     assert_eq!(read("battery-staple").await, 200);
@@ -200,8 +199,8 @@ async fn a_page_of_another_site_cannot_change_anything() {
     let url = world.admin_url(&format!("/v1/pools/default/backends/{}", world.id(0)));
     for (name, value) in [("origin", "http://evil.example"), ("host", "evil.example")] {
         let request = world.client.patch(&url).header(name, value);
-        let answer = request.json(&json!({"state": "drain"})).send().await.unwrap();
-        assert_eq!(problem(answer).await.0, 403, "{name}");
+        let answer = world.ask(request.json(&json!({"state": "drain"}))).await;
+        assert_eq!(problem(&answer).0, 403, "{name}");
     }
     assert_eq!(world.backend(&world.id(0)).await["admin"], "ready");
 }
@@ -212,7 +211,7 @@ async fn changes_appear_on_the_timeline_with_who_and_why() {
     let before = world.admin_json("/v1/events").await["last_id"].as_u64().unwrap();
     let url = world.admin_url(&format!("/v1/pools/default/backends/{}", world.id(0)));
     let request = world.client.patch(url).header("x-evenkeel-actor", "ada");
-    request.json(&json!({"state": "maint", "reason": "new disk"})).send().await.unwrap();
+    world.ask(request.json(&json!({"state": "maint", "reason": "new disk"}))).await;
     let events = world.admin_json(&format!("/v1/events?after={before}")).await;
     let event = &events["events"][0];
     assert_eq!(event["message"], "maint (was ready): new disk");

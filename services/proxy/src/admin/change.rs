@@ -5,34 +5,88 @@ use std::time::Duration;
 use axum::{
     Extension, Json,
     body::Bytes,
-    extract::{Path, State},
+    extract::{Path, Query, State},
+    response::{IntoResponse, Response},
 };
-use balance::{BackendId, Change, MAX_IN_FLIGHT_MAX, Refused, WEIGHT_MAX};
+use balance::{
+    BackendId, Change, MAX_IN_FLIGHT_MAX, Pool, PoolView, Refused, Time, WEIGHT_MAX, hash_of,
+};
 use chassis::{problem::Problem, units};
-use http::{HeaderMap, StatusCode, header};
-use serde::Deserialize;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::{Admin, Caller, actor, find_backend, find_pool, no_backend, view};
+use super::{
+    Admin, Caller, audit,
+    idempotency::{Answer, Begin},
+    openapi::Changing,
+    pools::{find_backend, find_pool, no_backend},
+    prediction::Prediction,
+    tag, view,
+};
+use crate::audit::Intent;
 
 /// Longer reasons do not help on a page; the whole log of a day does not belong here.
 const REASON_LONGEST: usize = 500;
 
-/// The body of a change.
-#[derive(Debug, Deserialize)]
+/// A change: a state, a weight, or both.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = Change)]
 #[serde(deny_unknown_fields)]
 struct Body {
     state: Option<State_>,
+    #[schema(maximum = 256)]
     weight: Option<u32>,
+    /// Requests in flight at a time; 0 is no limit
+    #[schema(maximum = 1_000_000)]
     max_in_flight: Option<u32>,
+    /// One line, for whoever comes next
+    #[schema(max_length = 500)]
     reason: Option<String>,
+    /// After this long what is changed goes back by itself
+    #[schema(example = "30m")]
     ttl: Option<String>,
+    /// With drain or maint: after this long upgraded connections are ended
+    #[schema(example = "5m")]
     deadline: Option<String>,
+    /// Do it even if too few backends are left
     #[serde(default)]
     force: bool,
 }
 
+/// The query of a change.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Options {
+    /// Only tell what the change would do
+    #[serde(default)]
+    #[param(required = false)]
+    dry_run: bool,
+}
+
+/// What a change would do, with `dry_run`.
+#[derive(Debug, Serialize, ToSchema)]
+struct DryRun {
+    /// Whether it would be refused without `force`
+    refused: bool,
+    /// Why, or that it would be done
+    detail: String,
+    prediction: Prediction,
+}
+
+/// Either of the two answers.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code)] // Only its schema is used.
+enum Changed {
+    Backend(Box<view::Backend>),
+    DryRun(DryRun),
+}
+
 /// The states as JSON names them. `not ready` is what the page calls maint.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[schema(as = State)]
 #[serde(rename_all = "lowercase")]
 enum State_ {
     Ready,
@@ -51,30 +105,150 @@ impl From<State_> for balance::Admin {
     }
 }
 
-/// Handles the change. Nothing has changed if the answer is an error; after a 200, no pick goes to
-/// a backend that was taken out.
+/// Changes a backend
+///
+/// Nothing has changed if the answer is an error. After a 200, no new request goes to a backend
+/// that was taken out. With `If-Match`, only if nobody has changed it since; with
+/// `Idempotency-Key`, once even if it is sent again.
+#[utoipa::path(
+    patch,
+    path = "/v1/pools/{pool}/backends/{id}",
+    params(
+        ("pool" = String, Path, description = "The name of a pool", example = "default"),
+        ("id" = String, Path, description = "The id of a backend", example = "10.0.0.1:8080"),
+        ("If-Match" = Option<String>, Header, description = "The tag of what is to be changed"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names this one change"),
+        ("X-Evenkeel-Actor" = Option<String>, Header, description = "Who asks, for the log"),
+        Options,
+    ),
+    request_body = Body,
+    responses(
+        (status = 200, body = Changed, headers(
+            ("etag" = String, description = "The tag after the change")
+        )),
+        Changing,
+    )
+)]
 pub(super) async fn patch(
     State(admin): State<Admin>,
     Path((pool, id)): Path<(String, String)>,
-    caller: Extension<Caller>,
-    headers: HeaderMap,
+    Query(options): Query<Options>,
+    Extension(caller): Extension<Caller>,
+    (headers, uri): (HeaderMap, Uri),
     body: Bytes,
-) -> Result<Json<view::Backend>, Problem> {
+) -> Result<Response, Problem> {
     find_pool(&admin, &pool)?;
     let mut change = parse(&headers, &body)?;
-    change.actor = Some(actor(&caller, &headers));
-    let result = admin.control.apply(|pool, now| pool.change(&BackendId::new(&id), &change, now));
-    match result {
-        Ok(()) => {
-            admin.fence.pass().await;
-            find_backend(&admin, &pool, &id).map(Json)
-        }
-        Err(Refused::Unknown) => Err(no_backend(&admin, &id)),
-        Err(refused @ Refused::LastUsable { .. }) => {
+    let actor = audit::actor(caller.address, &headers);
+    change.actor = Some(actor.clone());
+    if options.dry_run {
+        return dry_run(&admin, &id, &headers, change).map(|told| Json(told).into_response());
+    }
+    let fingerprint = hash_of(&[uri.path().as_bytes(), b"\0", &body].concat());
+    let guard = match admin.idempotency.begin(&headers, fingerprint)? {
+        Begin::Now(guard) => guard,
+        Begin::Before(answer) => return Ok(changed(answer, true)),
+    };
+    let path = uri.path().to_owned();
+    let reason = change.reason.clone();
+    let applied = admin.control.apply(|pool, now| {
+        let considered = consider(&admin, pool, &id, &headers, &mut change, now)?;
+        considered.verdict.map_err(|refused| {
             let detail = format!("{id} stays as it is: {refused} with \"force\": true");
-            Err(Problem::new(StatusCode::CONFLICT, detail))
+            Problem::new(StatusCode::CONFLICT, detail)
+                .with_member("prediction", considered.prediction)
+        })?;
+        pool.change(&BackendId::new(&id), &change, now)
+            .map_err(|_| no_backend(&pool.view(), &id))?;
+        Ok((considered.intent, admin.intent_of(pool, &id)))
+    });
+    match applied {
+        Ok(intents) => admin.tell_changed(&caller, actor, path, reason, intents),
+        Err(problem) => {
+            admin.tell_refused(&caller, actor, path, &problem);
+            return Err(problem);
         }
     }
+    admin.fence.pass().await;
+    let backend = find_backend(&admin, &pool, &id)?;
+    let body = serde_json::to_vec(&backend).unwrap_or_default().into();
+    let answer = Answer { etag: backend.etag().to_owned(), body };
+    guard.done(&answer);
+    Ok(changed(answer, false))
+}
+
+/// The answer to a change that was made, now or before.
+fn changed(answer: Answer, is_repeated: bool) -> Response {
+    const REPEATED: HeaderName = HeaderName::from_static("idempotency-replayed");
+    let headers =
+        [(header::CONTENT_TYPE, "application/json".to_owned()), (header::ETAG, answer.etag)];
+    let mut response = (headers, answer.body).into_response();
+    if is_repeated {
+        response.headers_mut().insert(REPEATED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+/// Tells what a change would do, and changes nothing.
+fn dry_run(
+    admin: &Admin,
+    id: &str,
+    headers: &HeaderMap,
+    mut change: Change,
+) -> Result<DryRun, Problem> {
+    let now = admin.control.clock.now();
+    let considered =
+        admin.control.read(|pool| consider(admin, pool, id, headers, &mut change, now))?;
+    Ok(DryRun {
+        refused: considered.verdict.is_err(),
+        detail: match considered.verdict {
+            Err(refused) => format!("{id} would stay as it is: {refused} with \"force\": true"),
+            Ok(()) => format!("{id} would be changed"),
+        },
+        prediction: considered.prediction,
+    })
+}
+
+/// What there is to say about a change before it is made.
+struct Considered {
+    /// What operators want of it now.
+    intent: Intent,
+    prediction: Prediction,
+    verdict: Result<(), Refused>,
+}
+
+/// Looks at a change from all sides. The prediction and the verdict are of the same moment as the
+/// change itself: nobody else has the pool meanwhile.
+fn consider(
+    admin: &Admin,
+    pool: &Pool,
+    id: &str,
+    headers: &HeaderMap,
+    change: &mut Change,
+    now: Time,
+) -> Result<Considered, Problem> {
+    let view: PoolView = pool.view();
+    let backend = view.backends.iter().find(|backend| backend.id.as_str() == id);
+    let backend = backend.ok_or_else(|| no_backend(&view, id))?;
+    let latest = admin.sampler.latest();
+    if !tag::matches(headers, &tag::of(backend)) {
+        let current = view::backend(admin, backend, &latest);
+        let detail = format!(
+            "{id} was changed since it was read: now {}. Read it again, and decide anew",
+            current.intent_in_words()
+        );
+        let problem = Problem::new(StatusCode::PRECONDITION_FAILED, detail);
+        let tag = HeaderValue::try_from(current.etag());
+        let problem = match tag {
+            Ok(tag) => problem.with_header(header::ETAG, tag),
+            Err(_) => problem,
+        };
+        return Err(problem.with_member("current", current));
+    }
+    change.floor = admin.settings.floor.of(view.backends.len());
+    let prediction = Prediction::of(&view, &latest, admin.settings.policy, id, change);
+    let verdict = pool.check_change(&BackendId::new(id), change, now);
+    Ok(Considered { intent: admin.intent(backend), prediction, verdict })
 }
 
 fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Change, Problem> {
@@ -127,6 +301,7 @@ fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Change, Problem> {
         ttl,
         deadline,
         force: body.force,
+        floor: 0,
     })
 }
 

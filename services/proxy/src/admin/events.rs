@@ -14,27 +14,50 @@ use chassis::problem::Problem;
 use futures_util::stream::{self, Stream, StreamExt};
 use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::Admin;
+use super::{Admin, openapi::Reading};
 use crate::events::NumberedEvent;
 
 /// Between heartbeats: proxies commonly cut what is silent for 30 s or more.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// The query of `GET /v1/events`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct After {
+    /// Only events with a higher number
+    #[param(value_type = Option<u64>)]
     after: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct List {
+/// The timeline.
+#[derive(Debug, Serialize, ToSchema)]
+struct EventList {
     events: Vec<NumberedEvent>,
+    /// The number of the newest event
     last_id: u64,
+    /// Of the oldest one that is kept: events before it are forgotten
+    oldest_id: Option<u64>,
 }
 
-/// `GET /v1/events`: with `Accept: text/event-stream` live, from `Last-Event-ID` on; otherwise the
-/// events after `?after=ID`.
+/// What happened: as a list, or live
+///
+/// With `Accept: text/event-stream` server-sent events, from `Last-Event-ID` on, with a comment
+/// every 15 s. If events after that number are forgotten, the first message is named `gap`.
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    params(
+        After,
+        ("Last-Event-ID" = Option<u64>, Header, description = "The last event that was seen"),
+    ),
+    responses(
+        (status = 200, content((EventList = "application/json"), (String = "text/event-stream"))),
+        Reading,
+    )
+)]
 pub(super) async fn events(
     State(admin): State<Admin>,
     Query(query): Query<After>,
@@ -54,11 +77,18 @@ pub(super) async fn events(
     }
     let events = admin.control.events.after(after);
     let last_id = *admin.control.events.subscribe().borrow();
-    Ok(Json(List { events, last_id }).into_response())
+    let oldest_id = admin.control.events.oldest();
+    Ok(Json(EventList { events, last_id, oldest_id }).into_response())
 }
 
 fn live(admin: Admin, after: u64) -> impl Stream<Item = Result<Event, Infallible>> {
     let changes = admin.control.events.subscribe();
+    let oldest = admin.control.events.oldest();
+    let gap = oldest.filter(|oldest| after != 0 && after + 1 < *oldest);
+    let gap = gap.map(|oldest| {
+        let missed = serde_json::json!({"after": after, "oldest_id": oldest});
+        Ok(Event::default().event("gap").data(missed.to_string()))
+    });
     let shutdown = admin.shutdown.clone();
     let batches =
         stream::unfold((admin, changes, after), |(admin, mut changes, after)| async move {
@@ -73,12 +103,12 @@ fn live(admin: Admin, after: u64) -> impl Stream<Item = Result<Event, Infallible
                 changes.changed().await.ok()?;
             }
         });
-    batches
-        .flat_map(stream::iter)
-        .map(|event| {
-            let json = serde_json::to_string(&event).unwrap_or_default();
-            Ok(Event::default().id(event.id.to_string()).data(json))
-        })
+    let events = batches.flat_map(stream::iter).map(|event| {
+        let json = serde_json::to_string(&event).unwrap_or_default();
+        Ok(Event::default().id(event.id.to_string()).data(json))
+    });
+    stream::iter(gap)
+        .chain(events)
         // An endless answer must not hold up a stop.
         .take_until(async move { shutdown.requested().await })
 }

@@ -7,13 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{
     Json,
-    extract::{Query, State, rejection::QueryRejection},
+    extract::{Query, State},
 };
 use chassis::problem::Problem;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::Admin;
+use super::{
+    Admin,
+    openapi::{Finding, Reading},
+};
 use crate::{
     control::POOL,
     history::{SECONDS, Second, Snapshot},
@@ -28,7 +32,8 @@ const POINTS_MOST: usize = 20_000;
 const RESOLUTIONS: [u64; 9] = [1, 2, 5, 10, 15, 30, 60, 300, 3600];
 
 /// The query of `GET /v1/history`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Range {
     /// The first second, since 1970.
@@ -46,8 +51,8 @@ pub(super) struct Range {
 }
 
 /// The series that were asked for.
-#[derive(Debug, Serialize)]
-pub(super) struct Answer {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HourAnswer {
     /// The proxy that saw all this.
     proxy: String,
     /// When it started; another value means another process.
@@ -60,24 +65,24 @@ pub(super) struct Answer {
     slots: usize,
     /// The oldest second that is known, since 1970.
     oldest: Option<u64>,
-    pools: Vec<Pool>,
+    pools: Vec<PoolHour>,
 }
 
-#[derive(Debug, Serialize)]
-struct Pool {
+#[derive(Debug, Serialize, ToSchema)]
+struct PoolHour {
     name: &'static str,
     series: Series,
-    backends: Vec<Backend>,
+    backends: Vec<BackendHour>,
 }
 
-#[derive(Debug, Serialize)]
-struct Backend {
+#[derive(Debug, Serialize, ToSchema)]
+struct BackendHour {
     id: String,
     series: Series,
 }
 
 /// One value per slot; `null` where nobody looked or the backend was not there.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 struct Series {
     /// Requests that ended within the slot.
     requests: Vec<Option<u32>>,
@@ -90,12 +95,23 @@ struct Series {
     latency: Option<Vec<Option<Latency>>>,
 }
 
-/// Gives the last hour, or a part of it.
+/// The last hour by the second, or a part of it
+///
+/// Without a resolution, the finest is taken with which the answer has at most 20 000 points.
+#[utoipa::path(
+    get,
+    path = "/v1/history",
+    params(Range),
+    responses(
+        (status = 200, body = HourAnswer),
+        Reading,
+        Finding,
+    )
+)]
 pub(super) async fn history(
     State(admin): State<Admin>,
-    range: Result<Query<Range>, QueryRejection>,
-) -> Result<Json<Answer>, Problem> {
-    let Query(range) = range.map_err(|rejection| bad(rejection.body_text()))?;
+    Query(range): Query<Range>,
+) -> Result<Json<HourAnswer>, Problem> {
     let now = admin.control.clock.unix().as_secs();
     let snapshot = admin.history.snapshot();
     // An hour of a hundred backends is some hundred milliseconds of work: not on the thread that
@@ -106,7 +122,12 @@ pub(super) async fn history(
         .map(Json)
 }
 
-fn answer(admin: &Admin, range: &Range, now: u64, snapshot: &Snapshot) -> Result<Answer, Problem> {
+fn answer(
+    admin: &Admin,
+    range: &Range,
+    now: u64,
+    snapshot: &Snapshot,
+) -> Result<HourAnswer, Problem> {
     let numbers = match &range.backend {
         None => snapshot.backends.clone(),
         Some(id) => match snapshot.backends.get(id) {
@@ -119,16 +140,16 @@ fn answer(admin: &Admin, range: &Range, now: u64, snapshot: &Snapshot) -> Result
     let pool = series.remove(&0).unwrap_or_else(|| Series::empty(0, false));
     let backends = numbers
         .into_iter()
-        .filter_map(|(id, number)| Some(Backend { id, series: series.remove(&number)? }))
+        .filter_map(|(id, number)| Some(BackendHour { id, series: series.remove(&number)? }))
         .collect();
-    Ok(Answer {
+    Ok(HourAnswer {
         proxy: admin.settings.name.clone(),
         started_at: admin.control.clock.text(admin.control.clock.started()),
         from: plan.from,
         resolution_seconds: plan.resolution,
         slots: plan.slots,
         oldest: snapshot.frames.first().map(|frame| frame.second),
-        pools: vec![Pool { name: POOL, series: pool, backends }],
+        pools: vec![PoolHour { name: POOL, series: pool, backends }],
     })
 }
 

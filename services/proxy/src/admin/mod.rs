@@ -3,27 +3,40 @@
 //! It has a port and a thread of its own, so that it answers while the data path is saturated and
 //! can be kept from those who may only send traffic.
 
+mod access;
+mod audit;
 mod change;
+pub(crate) mod decisions;
 mod events;
 mod history;
+mod idempotency;
+mod openapi;
+mod pools;
+mod prediction;
+mod tag;
 mod view;
 mod wait;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
-    Extension, Json, Router,
-    extract::{ConnectInfo, Path, Request, State},
-    middleware::{self, Next},
+    Router,
+    extract::DefaultBodyLimit,
+    middleware,
     response::{IntoResponse, Response},
-    routing::get,
 };
 use balance::Effective;
-use chassis::{access, problem::Problem, shutdown::Shutdown};
-use http::{HeaderMap, Method, StatusCode, header};
+use chassis::{attempts::Attempts, problem::Problem, shutdown::Shutdown};
+use http::{Method, StatusCode, header};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub(crate) use idempotency::Idempotency;
+
+use access::Caller;
 
 use crate::{
-    control::Control, fence::Fence, history::History, settings::Settings, traffic::Sampler,
+    audit::Audit, control::Control, decisions::Decisions, fence::Fence, history::History,
+    settings::Settings, traffic::Sampler,
 };
 
 /// What the admin API shows and changes.
@@ -34,48 +47,37 @@ pub(crate) struct Admin {
     pub(crate) history: Arc<History>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) fence: Fence,
+    pub(crate) idempotency: Arc<Idempotency>,
+    pub(crate) decisions: Arc<Decisions>,
+    pub(crate) audit: Arc<Audit>,
+    /// Who sent wrong tokens lately.
+    pub(crate) attempts: Arc<Attempts>,
     pub(crate) shutdown: Shutdown,
 }
 
+/// A change with the longest reason is a kilobyte.
+const CHANGE_LONGEST: usize = 64 << 10;
+
 /// The routes under `/v1`.
 pub(crate) fn routes(admin: Admin) -> Router {
-    let backend = get(wait::one_backend).patch(change::patch);
-    Router::new()
-        .route("/v1/pools", get(pools))
-        .route("/v1/pools/{pool}", get(one_pool))
-        .route("/v1/pools/{pool}/backends", get(backends))
-        .route("/v1/pools/{pool}/backends/{id}", backend)
-        .route("/v1/events", get(events::events))
-        .route("/v1/history", get(history::history))
-        .layer(middleware::from_fn_with_state(admin.clone(), check_access))
+    let (router, api) = OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(pools::pools))
+        .routes(routes!(pools::pool))
+        .routes(routes!(pools::backends))
+        .routes(routes!(wait::one_backend, change::patch))
+        .routes(routes!(events::events))
+        .routes(routes!(history::history))
+        .routes(routes!(decisions::decisions))
+        .routes(routes!(decisions::decision_of))
+        .routes(routes!(audit::audit))
+        .split_for_parts();
+    router
+        .merge(openapi::route(&api))
+        .layer(DefaultBodyLimit::max(CHANGE_LONGEST))
+        .layer(middleware::from_fn_with_state(admin.clone(), access::check))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)
         .with_state(admin)
-}
-
-/// Who asks, for the audit trail.
-#[derive(Clone, Debug)]
-pub(crate) struct Caller(SocketAddr);
-
-async fn check_access(
-    State(admin): State<Admin>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let headers = request.headers();
-    let allowed = if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
-        check_read(&admin, headers)
-    } else {
-        access::check_change(peer.ip(), headers, admin.settings.admin_token.as_ref())
-    };
-    match allowed {
-        Ok(()) => {
-            request.extensions_mut().insert(Caller(peer));
-            as_problem(next.run(request).await).await
-        }
-        Err(problem) => problem.into_response(),
-    }
 }
 
 /// Errors that axum answers with plain text, such as an id that is not UTF-8, as problems too.
@@ -94,64 +96,14 @@ async fn as_problem(response: Response) -> Response {
     Problem::new(status, String::from_utf8_lossy(&text)).into_response()
 }
 
-/// Reading needs a token only where one is set for it; the admin token reads too.
-fn check_read(admin: &Admin, headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(read_token) = &admin.settings.admin_read_token else { return Ok(()) };
-    let is_admin = admin.settings.admin_token.as_ref();
-    if is_admin.is_some_and(|token| access::check_token(headers, token).is_ok()) {
-        return Ok(());
-    }
-    access::check_token(headers, read_token)
-}
-
 async fn wrong_method(method: Method) -> Problem {
-    let detail = format!("{method} is not possible here; reading is GET, changing is PATCH");
+    let detail =
+        format!("{method} is not possible here; reading is GET, changing a backend is PATCH");
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }
 
 async fn unknown_path() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "there is nothing here; start at /v1/pools")
-}
-
-async fn pools(State(admin): State<Admin>) -> Json<view::Everything> {
-    Json(view::everything(&admin))
-}
-
-async fn one_pool(
-    State(admin): State<Admin>,
-    Path(pool): Path<String>,
-) -> Result<Json<view::Pool>, Problem> {
-    find_pool(&admin, &pool).map(Json)
-}
-
-async fn backends(
-    State(admin): State<Admin>,
-    Path(pool): Path<String>,
-) -> Result<Json<view::Backends>, Problem> {
-    find_pool(&admin, &pool).map(|pool| Json(pool.into_backends()))
-}
-
-fn find_pool(admin: &Admin, name: &str) -> Result<view::Pool, Problem> {
-    let pool = view::pool(admin);
-    if pool.name() == name { Ok(pool) } else { Err(no_pool(name, pool.name())) }
-}
-
-fn no_pool(name: &str, known: &str) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, format!("there is no pool {name:?}; there is {known:?}"))
-}
-
-fn find_backend(admin: &Admin, pool: &str, id: &str) -> Result<view::Backend, Problem> {
-    find_pool(admin, pool)?.into_backend(id).ok_or_else(|| no_backend(admin, id))
-}
-
-fn no_backend(admin: &Admin, id: &str) -> Problem {
-    let ids: Vec<String> = admin
-        .control
-        .read(|pool| pool.view().backends.iter().map(|backend| backend.id.to_string()).collect());
-    // Enough to see how ids look; a list of hundreds would help nobody.
-    let some = ids.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-    let detail = format!("the pool has no backend {id:?}; it has {} such as {some}", ids.len());
-    Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
 impl Admin {
@@ -175,20 +127,5 @@ impl Admin {
             .join(", ");
         let example = format!("{}: {}", first.id, first.reasons.join("; "));
         vec![format!("no backend can take requests ({states}); {example}")]
-    }
-}
-
-/// The caller, its own words about who it is included.
-fn actor(caller: &Extension<Caller>, headers: &HeaderMap) -> String {
-    /// Longer names do not help on a page.
-    const LONGEST: usize = 100;
-    let address = caller.0.0.ip().to_canonical();
-    let said = headers.get("x-evenkeel-actor").and_then(|value| value.to_str().ok());
-    match said.map(str::trim).filter(|said| !said.is_empty()) {
-        Some(said) => {
-            let said: String = said.chars().take(LONGEST).collect();
-            format!("{said} (from {address})")
-        }
-        None => address.to_string(),
     }
 }

@@ -1,9 +1,12 @@
 //! The JSON of the admin API.
 
+use std::time::Duration;
+
 use balance::{BackendView, PoolView};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::Admin;
+use super::{Admin, tag};
 use crate::{
     settings::ProbeKind,
     source::Source,
@@ -11,13 +14,13 @@ use crate::{
 };
 
 /// `GET /v1/pools`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Everything {
     proxy: Proxy,
     pools: Vec<Pool>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Proxy {
     name: String,
     version: &'static str,
@@ -30,7 +33,7 @@ struct Proxy {
 }
 
 /// A pool.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Pool {
     name: String,
     policy: &'static str,
@@ -45,12 +48,12 @@ pub(crate) struct Pool {
 }
 
 /// `GET /v1/pools/{pool}/backends`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Backends {
     backends: Vec<Backend>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct SourceView {
     kind: &'static str,
     text: String,
@@ -58,17 +61,17 @@ struct SourceView {
     error: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ProbeView {
     kind: &'static str,
     path: Option<String>,
-    interval_ms: u128,
-    timeout_ms: u128,
+    interval_ms: u64,
+    timeout_ms: u64,
     fall: u32,
     rise: u32,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Counts {
     total: usize,
     eligible: usize,
@@ -77,9 +80,11 @@ struct Counts {
 }
 
 /// A backend.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Backend {
     id: String,
+    /// Stands for what operators want of it; for `If-Match`.
+    etag: String,
     url: String,
     addresses: Vec<String>,
     generation: u64,
@@ -110,7 +115,7 @@ pub(crate) struct Backend {
     traffic: Traffic,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct LastProbe {
     at: String,
     passed: bool,
@@ -130,6 +135,24 @@ impl Pool {
 
     pub(super) fn into_backend(self, id: &str) -> Option<Backend> {
         self.backends.into_iter().find(|backend| backend.id == id)
+    }
+}
+
+impl Backend {
+    pub(super) fn etag(&self) -> &str {
+        &self.etag
+    }
+
+    /// What operators want of it, for a sentence.
+    pub(super) fn intent_in_words(&self) -> String {
+        let mut words = format!("{} with weight {}", self.admin, self.weight);
+        if let Some(actor) = &self.admin_actor {
+            words.push_str(&format!(", set by {actor} at {}", self.admin_since));
+        }
+        if let Some(reason) = &self.admin_reason {
+            words.push_str(&format!(" ({reason})"));
+        }
+        words
     }
 }
 
@@ -192,17 +215,22 @@ fn probe(admin: &Admin) -> ProbeView {
     ProbeView {
         kind,
         path,
-        interval_ms: probe.interval.as_millis(),
-        timeout_ms: probe.timeout.as_millis(),
+        interval_ms: millis(probe.interval),
+        timeout_ms: millis(probe.timeout),
         fall: probe.fall,
         rise: probe.rise,
     }
 }
 
-fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Backend {
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Backend {
     let clock = admin.control.clock;
     Backend {
         id: view.id.to_string(),
+        etag: tag::of(view),
         url: format!("http://{}", view.id),
         addresses: view.addresses.iter().map(ToString::to_string).collect(),
         generation: view.member.generation(),

@@ -4,15 +4,22 @@ use std::time::Duration;
 
 use axum::{
     Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Path, Query, State},
+    response::{IntoResponse, Response},
 };
 use balance::BackendId;
 use chassis::{problem::Problem, units};
-use http::StatusCode;
+use http::{StatusCode, header};
 use serde::Deserialize;
 use tokio::time::Instant;
+use utoipa::IntoParams;
 
-use super::{Admin, find_backend, view};
+use super::{
+    Admin,
+    openapi::{Finding, Reading},
+    pools::find_backend,
+    view,
+};
 
 /// Longer waits are better asked for again: whatever is in between may cut them anyway.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -21,20 +28,40 @@ const LONGEST: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The query.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wait {
+    /// Answer as soon as it is drained, after this long at the latest: at most 10m
+    #[param(example = "30s")]
     wait: Option<String>,
 }
 
-/// Handles the request. Without `wait`, or for a backend that is not draining, it answers at once.
+/// One backend, with the tag for `If-Match`
+///
+/// Without `wait`, or for a backend that is not draining, the answer comes at once.
+#[utoipa::path(
+    get,
+    path = "/v1/pools/{pool}/backends/{id}",
+    params(
+        ("pool" = String, Path, description = "The name of a pool", example = "default"),
+        ("id" = String, Path, description = "The id of a backend", example = "10.0.0.1:8080"),
+        Wait,
+    ),
+    responses(
+        (status = 200, body = view::Backend, headers(
+            ("etag" = String, description = "Stands for what operators want of the backend")
+        )),
+        Reading,
+        Finding,
+    )
+)]
 pub(super) async fn one_backend(
     State(admin): State<Admin>,
     Path((pool, id)): Path<(String, String)>,
-    query: Result<Query<Wait>, QueryRejection>,
-) -> Result<Json<view::Backend>, Problem> {
+    Query(query): Query<Wait>,
+) -> Result<Response, Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
-    let Query(query) = query.map_err(|rejection| bad(rejection.body_text()))?;
     if let Some(text) = query.wait {
         let longest = units::positive_duration(&text)
             .ok()
@@ -43,7 +70,9 @@ pub(super) async fn one_backend(
         find_backend(&admin, &pool, &id)?;
         until_drained(&admin, &BackendId::new(&id), longest).await;
     }
-    find_backend(&admin, &pool, &id).map(Json)
+    let backend = find_backend(&admin, &pool, &id)?;
+    let tag = [(header::ETAG, backend.etag().to_owned())];
+    Ok((tag, Json(backend)).into_response())
 }
 
 async fn until_drained(admin: &Admin, id: &BackendId, longest: Duration) {

@@ -1,6 +1,7 @@
 //! Three lines to a running proxy with servers behind it, on ports that the system chooses.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // Each test file uses a part; a failing helper panics.
 
+pub mod contract;
 pub mod frames;
 pub mod raw;
 
@@ -14,6 +15,9 @@ use chassis::shutdown::Stop;
 use evenkeel_stack::{Service, start_proxy, start_server};
 use proxy::settings::Settings as ProxySettings;
 use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use contract::Contract;
 
 /// Longer than anything that a test waits for takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,6 +27,28 @@ pub struct World {
     pub proxy: Service,
     pub admin: SocketAddr,
     pub client: reqwest::Client,
+    contract: OnceCell<Contract>,
+}
+
+/// An answer of the admin API that was held against the document.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The sentence of a problem.
+    pub fn detail(&self) -> &str {
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(self.body["status"], self.status);
+        self.body["detail"].as_str().unwrap()
+    }
 }
 
 impl World {
@@ -50,7 +76,8 @@ impl World {
         let admin = listeners.admin.local_addr().unwrap();
         let proxy = start_proxy(listeners, ProxySettings::from_variables(&all)).unwrap();
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-        Self { servers: servers.into_iter().map(Some).collect(), proxy, admin, client }
+        let servers = servers.into_iter().map(Some).collect();
+        Self { servers, proxy, admin, client, contract: OnceCell::new() }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -83,19 +110,45 @@ impl World {
         counts
     }
 
+    /// Asks the admin API, and holds its answer against its own document.
+    pub async fn ask(&self, request: reqwest::RequestBuilder) -> Answer {
+        let request = request.build().unwrap();
+        let (method, path) = (request.method().to_string(), request.url().path().to_owned());
+        let answer = self.client.execute(request).await.unwrap();
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let kind = headers.get("content-type").map_or("", |kind| kind.to_str().unwrap()).to_owned();
+        let body = answer.bytes().await.unwrap();
+        self.contract().await.check(&method, &path, status, &kind, &body);
+        Answer { status, headers, body: serde_json::from_slice(&body).unwrap_or_default() }
+    }
+
+    async fn contract(&self) -> &Contract {
+        let load = async || {
+            let answer = self.client.get(self.admin_url("/v1/openapi.json"));
+            // Whichever token a test has set: the document is the same for all of them.
+            let answer = answer.bearer_auth("correct-horse").send().await.unwrap();
+            Contract::new(answer.json().await.unwrap())
+        };
+        self.contract.get_or_init(load).await
+    }
+
     pub async fn admin_json(&self, path: &str) -> Value {
-        self.client.get(self.admin_url(path)).send().await.unwrap().json().await.unwrap()
+        self.ask(self.client.get(self.admin_url(path))).await.body
     }
 
     pub async fn backend(&self, id: &str) -> Value {
         self.admin_json(&format!("/v1/pools/default/backends/{id}")).await
     }
 
+    /// The address of a backend in the admin API.
+    pub fn backend_url(&self, id: &str) -> String {
+        self.admin_url(&format!("/v1/pools/default/backends/{id}"))
+    }
+
     /// Changes a backend and gives the status and the answer.
     pub async fn patch(&self, id: &str, change: Value) -> (u16, Value) {
-        let url = self.admin_url(&format!("/v1/pools/default/backends/{id}"));
-        let answer = self.client.patch(url).json(&change).send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap())
+        let answer = self.ask(self.client.patch(self.backend_url(id)).json(&change)).await;
+        (answer.status, answer.body)
     }
 
     pub async fn until_eligible(&self, count: usize) {

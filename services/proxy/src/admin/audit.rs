@@ -1,0 +1,128 @@
+//! `GET /v1/audit`: who changed what, and who was refused. What it needs is the admin role: it
+//! tells names and addresses.
+
+use std::net::IpAddr;
+
+use axum::{Json, extract::State};
+use balance::{BackendView, Pool};
+use chassis::problem::Problem;
+use http::HeaderMap;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    Admin, Caller,
+    openapi::{Guarded, Reading},
+};
+use crate::audit::{Entry, Intent};
+
+/// The path of this resource, which needs more than others that are read.
+pub(super) const PATH: &str = "/v1/audit";
+
+/// Of a path that somebody made up, this much tells enough.
+const PATH_LONGEST: usize = 200;
+
+/// The audit log.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AuditList {
+    /// Newest first
+    entries: Vec<Entry>,
+}
+
+/// The last thousand changes and refusals, newest first; with the admin role
+#[utoipa::path(
+    get,
+    path = "/v1/audit",
+    responses((status = 200, body = AuditList), Reading, Guarded)
+)]
+pub(super) async fn audit(State(admin): State<Admin>) -> Json<AuditList> {
+    Json(AuditList { entries: admin.audit.latest() })
+}
+
+impl Admin {
+    /// Notes a change that was made.
+    pub(super) fn tell_changed(
+        &self,
+        caller: &Caller,
+        actor: String,
+        path: String,
+        reason: Option<String>,
+        (before, after): (Intent, Intent),
+    ) {
+        self.audit.add(Entry {
+            action: "changed".to_owned(),
+            status: 200,
+            reason,
+            before: Some(before),
+            after: Some(after),
+            ..self.entry(caller, actor, path)
+        });
+    }
+
+    /// Notes a change that was refused.
+    pub(super) fn tell_refused(
+        &self,
+        caller: &Caller,
+        actor: String,
+        path: String,
+        problem: &Problem,
+    ) {
+        self.audit.add(Entry {
+            action: "refused".to_owned(),
+            status: problem.status().as_u16(),
+            detail: Some(problem.detail().to_owned()),
+            ..self.entry(caller, actor, path)
+        });
+    }
+
+    fn entry(&self, caller: &Caller, actor: String, path: String) -> Entry {
+        let clock = self.control.clock;
+        Entry {
+            at: clock.text(clock.now()),
+            action: String::new(),
+            actor,
+            from: Some(caller.address.to_string()),
+            role: caller.role.as_str().to_owned(),
+            path: path.chars().take(PATH_LONGEST).collect(),
+            status: 0,
+            reason: None,
+            before: None,
+            after: None,
+            detail: None,
+        }
+    }
+
+    /// What operators want of a backend of the pool, for the log.
+    pub(super) fn intent_of(&self, pool: &Pool, id: &str) -> Intent {
+        let view = pool.view();
+        let backend = view.backends.iter().find(|backend| backend.id.as_str() == id);
+        backend.map(|backend| self.intent(backend)).unwrap_or_default()
+    }
+
+    /// The same of a view of it.
+    pub(super) fn intent(&self, backend: &BackendView) -> Intent {
+        let clock = self.control.clock;
+        Intent {
+            state: backend.admin.as_str().to_owned(),
+            weight: backend.weight,
+            max_in_flight: backend.max_in_flight,
+            reason: backend.admin_reason.clone(),
+            expires_at: backend.admin_expires.map(|time| clock.text(time)),
+            weight_expires_at: backend.weight_expires.map(|time| clock.text(time)),
+        }
+    }
+}
+
+/// The caller, its own words about who it is included.
+pub(super) fn actor(address: IpAddr, headers: &HeaderMap) -> String {
+    /// Longer names do not help on a page.
+    const LONGEST: usize = 100;
+    let said = headers.get("x-evenkeel-actor").and_then(|value| value.to_str().ok());
+    match said.map(str::trim).filter(|said| !said.is_empty()) {
+        Some(said) => {
+            let said: String = said.chars().take(LONGEST).collect();
+            format!("{said} (from {address})")
+        }
+        None => address.to_string(),
+    }
+}

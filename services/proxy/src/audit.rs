@@ -1,0 +1,317 @@
+//! The audit log: who changed what, from where, when and why; and who tried to and was refused.
+//!
+//! One line of JSON per entry is appended and on disk before a change is answered (`fdatasync`;
+//! a millisecond or so for something that happens a few times a day), so that what was confirmed
+//! is told even after a power cut. A crash between a change and its line leaves a change that
+//! nobody was told has succeeded. A log that cannot be written is told in the log of the process
+//! and on each further entry, and never keeps an operator from acting in trouble.
+//!
+//! The file is bounded: at [`FILE_MOST`] it becomes `….1` and a new one begins. Guessers cannot
+//! flush it, because wrong tokens are limited per address before they are written here.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::control::{Control, POOL};
+
+/// Two files of this size hold some 20 000 entries: years of an operator's changes.
+const FILE_MOST: u64 = 4 << 20;
+
+/// Entries kept for `GET /v1/audit`; some 500 KiB.
+const KEPT: usize = 1000;
+
+/// An entry.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Entry {
+    /// When, RFC 3339
+    pub(crate) at: String,
+    /// `changed`, `refused` or `expired`
+    pub(crate) action: String,
+    /// Who, as far as the caller told; its address otherwise
+    pub(crate) actor: String,
+    /// The caller's address
+    pub(crate) from: Option<String>,
+    /// By what right: `admin` (with the token), `local`, `read` or `none`
+    pub(crate) role: String,
+    /// What was asked for
+    pub(crate) path: String,
+    /// The status that it was answered with
+    pub(crate) status: u16,
+    /// The operator's words
+    pub(crate) reason: Option<String>,
+    /// What operators wanted before; only with `changed`
+    pub(crate) before: Option<Intent>,
+    /// And after
+    pub(crate) after: Option<Intent>,
+    /// Why it was refused
+    pub(crate) detail: Option<String>,
+}
+
+/// What operators want of a backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Intent {
+    pub(crate) state: String,
+    pub(crate) weight: u32,
+    pub(crate) max_in_flight: Option<u32>,
+    pub(crate) reason: Option<String>,
+    pub(crate) expires_at: Option<String>,
+    pub(crate) weight_expires_at: Option<String>,
+}
+
+/// The log.
+#[derive(Debug)]
+pub(crate) struct Audit {
+    path: Option<PathBuf>,
+    // A std mutex: held to append a line, never across an await.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    file: Option<File>,
+    bytes: u64,
+    kept: VecDeque<Entry>,
+}
+
+impl Audit {
+    /// A log in a file, or in memory only.
+    ///
+    /// # Errors
+    /// The file cannot be read or appended to: better told at the start than after a change.
+    pub(crate) fn open(path: Option<&str>) -> io::Result<Self> {
+        let mut state = State { file: None, bytes: 0, kept: VecDeque::new() };
+        let path = path.map(PathBuf::from);
+        if let Some(path) = &path {
+            let told = |error: io::Error| {
+                let path = path.display();
+                io::Error::new(error.kind(), format!("PROXY_AUDIT_LOG={path}: {error}"))
+            };
+            for file in [&older(path), path] {
+                state.take_in(file).map_err(told)?;
+            }
+            state.begin(path).map_err(told)?;
+        }
+        Ok(Self { path, state: Mutex::new(state) })
+    }
+
+    /// Appends an entry; it is on disk when this returns, unless the log of the process says why.
+    pub(crate) fn add(&self, entry: Entry) {
+        let mut state = self.lock();
+        if let Some(path) = &self.path
+            && let Err(error) = state.append(path, &entry)
+        {
+            tracing::error!(path = %path.display(), %error, "the audit log cannot be written");
+        }
+        state.keep(entry);
+    }
+
+    /// The last entries, newest first.
+    pub(crate) fn latest(&self) -> Vec<Entry> {
+        self.lock().kept.iter().rev().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Notes what ends by itself: a change with a `ttl` goes back without a caller.
+pub(crate) async fn follow(audit: Arc<Audit>, control: Arc<Control>) {
+    let mut changes = control.events.subscribe();
+    let mut seen = *changes.borrow_and_update();
+    while changes.changed().await.is_ok() {
+        changes.borrow_and_update();
+        for event in control.events.after(seen) {
+            seen = event.id;
+            if event.is_expiry() {
+                audit.add(Entry {
+                    at: event.at,
+                    action: "expired".to_owned(),
+                    actor: "the proxy".to_owned(),
+                    from: None,
+                    role: "none".to_owned(),
+                    path: format!(
+                        "/v1/pools/{POOL}/backends/{}",
+                        event.backend.unwrap_or_default()
+                    ),
+                    status: 200,
+                    reason: None,
+                    before: None,
+                    after: None,
+                    detail: Some(event.message),
+                });
+            }
+        }
+    }
+}
+
+/// The name of the file before the current one.
+fn older(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".1");
+    name.into()
+}
+
+impl State {
+    /// Remembers what an earlier process wrote. Lines that are no entries are passed over: the
+    /// half one of a crash, or what somebody added by hand.
+    fn take_in(&mut self, path: &Path) -> io::Result<()> {
+        match fs::read(path) {
+            Ok(bytes) => {
+                let lines = bytes.split(|byte| *byte == b'\n');
+                lines
+                    .filter_map(|line| serde_json::from_slice(line).ok())
+                    .for_each(|e| self.keep(e));
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn begin(&mut self, path: &Path) -> io::Result<()> {
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        self.bytes = file.seek(SeekFrom::End(0))?;
+        if self.bytes > 0 {
+            // After a crash within a line, the next one must begin a new one.
+            let mut last = [0];
+            file.seek(SeekFrom::End(-1))?;
+            file.read_exact(&mut last)?;
+            if last != [b'\n'] {
+                file.write_all(b"\n")?;
+                self.bytes += 1;
+            }
+        }
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn append(&mut self, path: &Path, entry: &Entry) -> io::Result<()> {
+        let mut line = serde_json::to_vec(entry)?;
+        line.push(b'\n');
+        if self.bytes + line.len() as u64 > FILE_MOST {
+            self.file = None;
+            fs::rename(path, older(path))?;
+        }
+        if self.file.is_none() {
+            self.begin(path)?;
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let written = file.write_all(&line).and_then(|()| file.sync_data());
+        match written {
+            Ok(()) => self.bytes += line.len() as u64,
+            // Opened anew for the next entry, after whatever came of this one.
+            Err(_) => self.file = None,
+        }
+        written
+    }
+
+    fn keep(&mut self, entry: Entry) {
+        if self.kept.len() == KEPT {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = format!("evenkeel-audit-{}-{name}", std::process::id());
+            let folder = std::env::temp_dir().join(folder);
+            fs::create_dir_all(&folder).unwrap();
+            Self(folder)
+        }
+
+        fn path(&self) -> PathBuf {
+            self.0.join("audit.log")
+        }
+
+        fn open(&self) -> Audit {
+            Audit::open(self.path().to_str()).unwrap()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn entry(actor: &str) -> Entry {
+        Entry {
+            at: "2026-01-01T00:00:00Z".to_owned(),
+            action: "changed".to_owned(),
+            actor: actor.to_owned(),
+            from: Some("127.0.0.1".to_owned()),
+            role: "local".to_owned(),
+            path: "/v1/pools/default/backends/a:1".to_owned(),
+            status: 200,
+            reason: None,
+            before: None,
+            after: None,
+            detail: None,
+        }
+    }
+
+    fn actors(audit: &Audit) -> Vec<String> {
+        audit.latest().into_iter().map(|entry| entry.actor).collect()
+    }
+
+    #[test]
+    fn what_was_written_is_read_by_the_next_process_also_after_half_a_line() {
+        let folder = Folder::new("kept");
+        folder.open().add(entry("ada"));
+        let mut file = OpenOptions::new().append(true).open(folder.path()).unwrap();
+        file.write_all(b"{\"at\": \"2026-").unwrap();
+        folder.open().add(entry("bob"));
+        assert_eq!(actors(&folder.open()), ["bob", "ada"]);
+        let text = fs::read_to_string(folder.path()).unwrap();
+        assert_eq!(text.lines().count(), 3, "{text}");
+    }
+
+    #[test]
+    fn the_files_are_bounded_and_no_entry_of_the_last_thousand_is_lost() {
+        let folder = Folder::new("bounded");
+        let audit = folder.open();
+        // Without waiting for the disk each time, as if others had written most of it.
+        let filler = Entry { detail: Some("x".repeat(900)), ..entry("filler") };
+        let mut line = serde_json::to_vec(&filler).unwrap();
+        line.push(b'\n');
+        drop(audit);
+        fs::write(folder.path(), line.repeat(FILE_MOST as usize / line.len())).unwrap();
+        let audit = folder.open();
+        (0..3).for_each(|n| {
+            audit.add(Entry { detail: filler.detail.clone(), ..entry(&n.to_string()) })
+        });
+        for path in [folder.path(), older(&folder.path())] {
+            assert!(fs::metadata(path).unwrap().len() <= FILE_MOST);
+        }
+        let kept = actors(&folder.open());
+        assert_eq!(
+            (kept.len(), &kept[..4]),
+            (KEPT, ["2", "1", "0", "filler"].map(String::from).as_slice())
+        );
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_told_before_anything_else() {
+        let error = Audit::open(Some("/does/not/exist/audit.log")).unwrap_err().to_string();
+        assert!(error.contains("PROXY_AUDIT_LOG=/does/not/exist/audit.log"), "{error}");
+    }
+}

@@ -1,0 +1,261 @@
+//! Why a request went where it went: the candidates, why each other one was passed over, the
+//! attempts and their times.
+//!
+//! The log tells outcomes and never the alternatives. Failed and retried requests are always
+//! recorded, others are sampled, and both are bounded. A request that is not recorded costs one
+//! comparison of a counter; one that is costs a small allocation and a message to the admin
+//! thread, which adds what only it knows: why backends that were no candidates were none.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use balance::{BackendId, Picker, Time};
+use chassis::units::Share;
+use http::HeaderValue;
+use tokio::sync::mpsc;
+
+use crate::{
+    admin::decisions::{self as told, Decision},
+    control::Control,
+    error::Reason,
+    settings::Settings,
+};
+
+/// Records of each kind that are kept: sampled successes never push out a failure. With the limit
+/// of candidates that is 8 MiB at most.
+const KEPT: usize = 1000;
+
+/// Candidates of a record, and as many backends that were none: enough to see the rule.
+pub(crate) const CANDIDATES_MOST: usize = 16;
+
+/// Records that may wait for the admin thread. It takes them all at once.
+const WAITING: usize = 256;
+
+/// Between two looks of the admin thread: when everything fails, records of 256 requests fifty
+/// times a second are more than anybody reads.
+const TAKE_EVERY: Duration = Duration::from_millis(20);
+
+/// What a worker knows of a decision.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) at: Time,
+    pub(crate) request_id: Option<HeaderValue>,
+    pub(crate) method: &'static str,
+    pub(crate) code: u16,
+    pub(crate) failure: Option<Reason>,
+    pub(crate) duration: Duration,
+    pub(crate) first_byte: Option<Duration>,
+    pub(crate) attempts: Vec<AttemptRecord>,
+    /// Those that could be picked when the last attempt's backend was.
+    pub(crate) candidates: Vec<Candidate>,
+}
+
+/// One try of a request on one backend.
+#[derive(Clone, Debug)]
+pub(crate) struct AttemptRecord {
+    pub(crate) backend: BackendId,
+    /// Since the request's begin.
+    pub(crate) started: Duration,
+    pub(crate) took: Duration,
+    /// Why it failed; none if a response came.
+    pub(crate) failure: Option<Reason>,
+}
+
+/// A backend that could be picked.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) backend: BackendId,
+    pub(crate) weight: u32,
+    /// Without the request itself.
+    pub(crate) in_flight: u32,
+}
+
+/// A worker's end.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    /// Successes between two that are recorded, on average; 0 records none.
+    gap: u32,
+    left: Cell<u32>,
+    random: RefCell<fastrand::Rng>,
+    sender: mpsc::Sender<Record>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Recorder {
+    /// Whether the request that begins now is to be recorded even if all goes well.
+    pub(crate) fn is_next(&self) -> bool {
+        let left = self.left.get();
+        self.left.set(left.wrapping_sub(1));
+        if left == 0 { self.draw() } else { false }
+    }
+
+    /// A fixed gap could be in step with the turns, and would always meet the same backend.
+    #[cold]
+    fn draw(&self) -> bool {
+        let most = self.gap.saturating_mul(2).saturating_sub(1);
+        let next = if self.gap == 0 { u32::MAX } else { self.random.borrow_mut().u32(0..most) };
+        self.left.set(next);
+        self.gap > 0
+    }
+
+    /// Sends a record. It is made only if there is room for it.
+    pub(crate) fn send(&self, record: impl FnOnce() -> Record) {
+        match self.sender.try_reserve() {
+            Ok(permit) => permit.send(record()),
+            Err(_) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// The backends that a worker picks from.
+pub(crate) fn candidates(picker: &Picker, picked: Option<&BackendId>) -> Vec<Candidate> {
+    let candidate = |(member, weight): (&Arc<balance::Member>, u32)| Candidate {
+        backend: member.id().clone(),
+        weight,
+        in_flight: member.in_flight()
+            - u32::from(picked == Some(member.id())).min(member.in_flight()),
+    };
+    let is_picked = |(member, _): &(&Arc<balance::Member>, u32)| Some(member.id()) == picked;
+    // The one that was picked is not to fall victim to the limit.
+    let first = picker.candidates().filter(is_picked);
+    let others = picker.candidates().filter(|candidate| !is_picked(candidate));
+    first.chain(others).take(CANDIDATES_MOST).map(candidate).collect()
+}
+
+/// What is kept, and the channel to it.
+#[derive(Debug)]
+pub(crate) struct Decisions {
+    share: f64,
+    sender: mpsc::Sender<Record>,
+    dropped: Arc<AtomicU64>,
+    // A std mutex: held to append or copy, never across an await.
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    samples: VecDeque<Arc<Decision>>,
+    failures: VecDeque<Arc<Decision>>,
+}
+
+impl Decisions {
+    pub(crate) fn new(share: Share) -> (Arc<Self>, mpsc::Receiver<Record>) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let (dropped, kept) = (Arc::default(), Mutex::default());
+        (Arc::new(Self { share: share.get(), sender, dropped, kept }), receiver)
+    }
+
+    /// An end for one worker.
+    pub(crate) fn recorder(&self) -> Recorder {
+        let gap = if self.share > 0.0 { (1.0 / self.share).round() as u32 } else { 0 };
+        let random = RefCell::new(fastrand::Rng::new());
+        let (sender, dropped) = (self.sender.clone(), Arc::clone(&self.dropped));
+        Recorder { gap: gap.min(u32::MAX / 2), left: Cell::new(0), random, sender, dropped }
+    }
+
+    /// The share of successes that is recorded.
+    pub(crate) fn share(&self) -> f64 {
+        self.share
+    }
+
+    /// Records that found no room.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// All that is kept, newest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Decision>> {
+        let kept = self.lock();
+        let mut all: Vec<_> = kept.samples.iter().chain(&kept.failures).cloned().collect();
+        drop(kept);
+        all.sort_by(|a, b| b.at.cmp(&a.at));
+        all
+    }
+
+    fn keep(&self, decision: Decision) {
+        let mut kept = self.lock();
+        let queue = if decision.is_sample() { &mut kept.samples } else { &mut kept.failures };
+        if queue.len() == KEPT {
+            queue.pop_front();
+        }
+        queue.push_back(Arc::new(decision));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes in records until the process ends.
+pub(crate) async fn run(
+    decisions: Arc<Decisions>,
+    mut records: mpsc::Receiver<Record>,
+    control: Arc<Control>,
+    settings: Arc<Settings>,
+) {
+    let mut batch = Vec::new();
+    while records.recv_many(&mut batch, WAITING).await > 0 {
+        // One view for all of them: they are at most some milliseconds old.
+        let view = control.read(|pool| pool.view());
+        for record in batch.drain(..) {
+            decisions.keep(told::decision(record, &view, settings.policy.as_str(), control.clock));
+        }
+        tokio::time::sleep(TAKE_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorder(share: &str) -> (Arc<Decisions>, Recorder, mpsc::Receiver<Record>) {
+        let (decisions, receiver) = Decisions::new(chassis::units::share(share).unwrap());
+        let recorder = decisions.recorder();
+        (decisions, recorder, receiver)
+    }
+
+    #[test]
+    fn so_many_are_sampled_as_the_share_says() {
+        for (share, expected) in [("0%", 0..1), ("100%", 10_000..10_001), ("10%", 800..1_200)] {
+            let (_decisions, recorder, _receiver) = recorder(share);
+            let count = (0..10_000).filter(|_| recorder.is_next()).count();
+            assert!(expected.contains(&count), "{share}: {count}");
+        }
+    }
+
+    #[test]
+    fn samples_are_not_in_step_with_the_turns() {
+        let (_decisions, recorder, _receiver) = recorder("25%");
+        let mut by_turn = [0; 4];
+        (0..40_000).filter(|_| recorder.is_next()).for_each(|at| by_turn[at % 4] += 1);
+        assert!(by_turn.iter().all(|count| (2_000..3_000).contains(count)), "{by_turn:?}");
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_not_made() {
+        let (decisions, recorder, _receiver) = recorder("1%");
+        let record = || Record {
+            at: Time::default(),
+            request_id: None,
+            method: "GET",
+            code: 503,
+            failure: Some(Reason::NoBackend),
+            duration: Duration::ZERO,
+            first_byte: None,
+            attempts: Vec::new(),
+            candidates: Vec::new(),
+        };
+        (0..WAITING).for_each(|_| recorder.send(record));
+        recorder.send(|| panic!("there is no room for it"));
+        assert_eq!(decisions.dropped(), 1);
+    }
+}

@@ -1,0 +1,172 @@
+//! Changing things safely: against lost updates, sent twice, and knowing what it will cost.
+#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
+
+mod common;
+
+use common::{Answer, World};
+use serde_json::{Value, json};
+
+async fn patch(world: &World, id: &str, headers: &[(&str, &str)], change: Value) -> Answer {
+    let request = world.client.patch(world.backend_url(id)).json(&change);
+    let request =
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    world.ask(request).await
+}
+
+#[tokio::test]
+async fn a_change_of_something_that_was_changed_meanwhile_is_refused_with_what_it_is_now() {
+    let world = World::start(2, &[]).await;
+    let id = world.id(0);
+    let read = world.ask(world.client.get(world.backend_url(&id))).await;
+    let tag = read.header("etag").to_owned();
+    assert_eq!(read.body["etag"], tag);
+
+    let weight = json!({"weight": 2});
+    let first = patch(&world, &id, &[("if-match", &tag)], weight.clone()).await;
+    assert_eq!(first.status, 200);
+    let newer = first.header("etag").to_owned();
+    assert_ne!(newer, tag);
+    let drain = json!({"state": "drain", "reason": "new disk"});
+    let second = patch(&world, &id, &[("if-match", &tag)], drain.clone()).await;
+    assert_eq!((second.status, second.header("etag")), (412, newer.as_str()));
+    assert!(second.detail().contains("now ready with weight 2"), "{}", second.detail());
+    assert_eq!(second.body["current"]["weight"], 2);
+    assert_eq!(world.backend(&id).await["admin"], "ready", "a refused change changes nothing");
+    for tags in [newer.as_str(), "*"] {
+        assert_eq!(patch(&world, &id, &[("if-match", tags)], drain.clone()).await.status, 200);
+    }
+    let gone = patch(&world, "nobody:1", &[("if-match", "*")], drain).await;
+    assert_eq!(gone.status, 404);
+}
+
+#[tokio::test]
+async fn traffic_and_health_leave_the_tag_as_it_is() {
+    let world = World::start(2, &[]).await;
+    let tag = world.backend(&world.id(0)).await["etag"].clone();
+    world.spread(4).await;
+    let seen = async || world.backend(&world.id(0)).await["traffic"]["requests_total"] == 2;
+    world.until("the traffic to show", seen).await;
+    assert_eq!(world.backend(&world.id(0)).await["etag"], tag);
+}
+
+#[tokio::test]
+async fn a_change_with_a_key_is_carried_out_once_however_often_it_is_sent() {
+    let world = World::start(2, &[]).await;
+    let id = world.id(0);
+    let tag = world.backend(&id).await["etag"].as_str().unwrap().to_owned();
+    let headers = [("idempotency-key", "4f1c"), ("if-match", tag.as_str())];
+    let drain = json!({"state": "drain", "ttl": "10m"});
+    let first = patch(&world, &id, &headers, drain.clone()).await;
+    let again = patch(&world, &id, &headers, drain.clone()).await;
+    assert_eq!((first.status, again.status), (200, 200));
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    assert_eq!((&first.body, first.header("etag")), (&again.body, again.header("etag")));
+    let events = world.admin_json("/v1/events").await.to_string();
+    assert_eq!(events.matches("drain (was ready)").count(), 1);
+    assert!(!events.contains("still drain"), "{events}");
+    // Without the key the tag refuses it, and another change needs another key.
+    assert_eq!(patch(&world, &id, &headers[1..], drain).await.status, 412);
+    let other = patch(&world, &id, &headers[..1], json!({"state": "ready"})).await;
+    assert_eq!((other.status, &world.backend(&id).await["admin"]), (422, &json!("drain")));
+    let bad = patch(&world, &id, &[("idempotency-key", "a b")], json!({"state": "ready"})).await;
+    assert_eq!(bad.status, 400);
+}
+
+#[tokio::test]
+async fn a_refused_change_may_be_sent_again_with_its_key() {
+    let world = World::start(1, &[]).await;
+    let id = world.id(0);
+    let headers = [("idempotency-key", "k")];
+    let drain = json!({"state": "drain"});
+    for _ in 0..2 {
+        assert_eq!(patch(&world, &id, &headers, drain.clone()).await.status, 409);
+    }
+}
+
+#[tokio::test]
+async fn before_the_click_everybody_can_see_what_it_will_cost_the_others() {
+    let world = World::start(3, &[]).await;
+    let id = world.id(2);
+    world.patch(&world.id(1), json!({"weight": 3})).await;
+    let url = format!("{}?dry_run=true", world.backend_url(&id));
+    let dry = world.ask(world.client.patch(&url).json(&json!({"state": "drain"}))).await;
+    assert_eq!((dry.status, &dry.body["refused"]), (200, &json!(false)));
+    let prediction = &dry.body["prediction"];
+    assert_eq!(
+        (&prediction["eligible_before"], &prediction["eligible_after"]),
+        (&json!(3), &json!(2))
+    );
+    let shares = |prediction: &Value, name: &str| -> Vec<(String, f64)> {
+        let backends = prediction["backends"].as_array().unwrap();
+        let pair = |backend: &Value| {
+            (backend["id"].as_str().unwrap().to_owned(), backend[name].as_f64().unwrap())
+        };
+        backends.iter().map(pair).collect()
+    };
+    let before: f64 = shares(prediction, "share_before").iter().map(|(_, share)| share).sum();
+    assert!((before - 1.0).abs() < 1e-9);
+    let predicted = shares(prediction, "share_after");
+    assert_eq!(world.backend(&id).await["admin"], "ready", "a dry run changes nothing");
+
+    assert_eq!(world.patch(&id, json!({"state": "drain"})).await.0, 200);
+    let counts = world.spread(40).await;
+    for (index, name) in [(0, "s0"), (1, "s1"), (2, "s2")] {
+        let share = *counts.get(name).unwrap_or(&0) as f64 / 40.0;
+        let of = predicted.iter().find(|(id, _)| *id == world.id(index)).unwrap().1;
+        assert!((share - of).abs() < 1e-9, "{name}: {share} was predicted to be {of}");
+    }
+    // A tag that is out of date is told in a dry run too.
+    let request = world.client.patch(&url).header("if-match", "\"old\"");
+    assert_eq!(world.ask(request.json(&json!({"state": "ready"}))).await.status, 412);
+}
+
+#[tokio::test]
+async fn a_change_below_the_floor_is_refused_with_the_numbers_of_the_dry_run() {
+    let world = World::start(3, &[("PROXY_FLOOR", "80%")]).await;
+    let id = world.id(0);
+    let url = format!("{}?dry_run=true", world.backend_url(&id));
+    let dry = world.ask(world.client.patch(&url).json(&json!({"state": "maint"}))).await;
+    assert_eq!((dry.status, &dry.body["refused"]), (200, &json!(true)));
+    let refused = patch(&world, &id, &[], json!({"state": "maint"})).await;
+    assert_eq!(refused.status, 409);
+    assert!(refused.detail().contains("only 2 of 3 backends"), "{}", refused.detail());
+    for number in ["floor", "eligible_before", "eligible_after", "total"] {
+        let (told, before) = (&refused.body["prediction"][number], &dry.body["prediction"][number]);
+        assert_eq!(told, before, "{number}");
+    }
+    assert_eq!(refused.body["prediction"]["floor"], 3);
+    assert_eq!(world.backend(&id).await["admin"], "ready");
+    let forced = patch(&world, &id, &[], json!({"state": "maint", "force": true})).await;
+    assert_eq!(forced.status, 200);
+}
+
+/// The messages of a stream until one contains `words`.
+async fn listen(world: &World, after: u64, words: &str) -> String {
+    let request = world.client.get(world.admin_url("/v1/events"));
+    let request = request.header("accept", "text/event-stream");
+    let request = request.header("last-event-id", after.to_string());
+    let mut stream = request.send().await.unwrap();
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    let mut text = String::new();
+    while !text.contains(words) {
+        text.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap());
+    }
+    text
+}
+
+#[tokio::test]
+async fn who_was_away_gets_the_events_since_the_last_one_it_saw_and_then_the_new_ones() {
+    let world = World::start(2, &[]).await;
+    let id = world.id(0);
+    world.patch(&id, json!({"weight": 5})).await;
+    let seen = world.admin_json("/v1/events").await["last_id"].as_u64().unwrap();
+    world.patch(&id, json!({"weight": 6})).await;
+    let (text, _) = tokio::join!(listen(&world, seen, "weight 7"), async {
+        world.patch(&id, json!({"weight": 7})).await
+    });
+    assert!(text.contains("weight 6") && !text.contains("weight 5"), "{text}");
+    assert!(text.contains(&format!("id: {}", seen + 1)) && !text.contains("event: gap"), "{text}");
+    // An id of an earlier run gets all of this one, and is told that something may be missing.
+    let text = listen(&world, seen - 1_000_000, "weight 7").await;
+    assert!(text.starts_with("event: gap") && text.contains("weight 5"), "{text}");
+}

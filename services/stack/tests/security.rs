@@ -1,0 +1,145 @@
+//! The two roles, tokens that are replaced, guessers, and the audit log, over real sockets. Each cell
+//! of the table of who may do what is tested beside the code that decides it.
+#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
+
+mod common;
+
+use std::path::PathBuf;
+
+use common::{Answer, World};
+use serde_json::{Value, json};
+
+/// A folder of its own for each test, gone at its end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("evenkeel-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn read(world: &World, path: &str, token: &str) -> Answer {
+    world.ask(world.client.get(world.admin_url(path)).bearer_auth(token)).await
+}
+
+async fn drain(world: &World, id: &str, token: &str) -> Answer {
+    let change = json!({"state": "drain", "reason": "new disk"});
+    world.ask(world.client.patch(world.backend_url(id)).bearer_auth(token).json(&change)).await
+}
+
+#[tokio::test]
+async fn the_token_for_reading_reads_and_changes_nothing_and_sees_no_audit_log() {
+    let variables =
+        [("PROXY_ADMIN_TOKEN", "correct-horse"), ("PROXY_ADMIN_READ_TOKEN", "battery-staple")];
+    let world = World::over("http://127.0.0.1:1", &variables, vec![]);
+    for path in ["/v1/pools", "/v1/events", "/v1/history", "/v1/decisions", "/v1/openapi.json"] {
+        assert_eq!(read(&world, path, "battery-staple").await.status, 200, "{path}");
+        assert_eq!(world.ask(world.client.get(world.admin_url(path))).await.status, 401, "{path}");
+    }
+    let refused = read(&world, "/v1/audit", "battery-staple").await;
+    assert!(refused.status == 403 && refused.detail().contains("send the admin token"));
+    let refused = drain(&world, "127.0.0.1:1", "battery-staple").await;
+    assert_eq!(refused.status, 403);
+    let state = read(&world, "/v1/pools/default/backends/127.0.0.1:1", "correct-horse").await;
+    assert_eq!(state.body["admin"], "ready");
+    assert_eq!(read(&world, "/v1/audit", "correct-horse").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_token_is_replaced_without_a_restart_and_one_of_the_two_always_holds() {
+    let folder = Folder::new("rotated");
+    let file = folder.file("token");
+    std::fs::write(&file, "first-token").unwrap();
+    let world = World::start(2, &[("PROXY_ADMIN_TOKEN_FILE", &file)]).await;
+    let id = world.id(0);
+    assert_eq!(drain(&world, &id, "first-token").await.status, 200);
+    // As Kubernetes does it: a whole new file takes the old one's place.
+    let next = folder.file("next");
+    std::fs::write(&next, "other-token").unwrap();
+    std::fs::rename(&next, &file).unwrap();
+    assert_eq!(drain(&world, &id, "other-token").await.status, 200);
+    assert_eq!(drain(&world, &id, "first-token").await.status, 401);
+    // A file that is gone or broken locks nobody out.
+    std::fs::write(&file, "bad").unwrap();
+    assert_eq!(drain(&world, &id, "other-token").await.status, 200);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(drain(&world, &id, "other-token").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_guesser_is_stopped_after_ten_wrong_tokens_and_told_when_to_come_back() {
+    let world = World::start(1, &[("PROXY_ADMIN_TOKEN", "correct-horse")]).await;
+    let id = world.id(0);
+    for n in 0..10 {
+        assert_eq!(drain(&world, &id, &format!("guess-number-{n}")).await.status, 401);
+    }
+    let limited = drain(&world, &id, "correct-horse").await;
+    assert!(limited.status == 429 && limited.detail().contains("too many wrong tokens"));
+    let wait: u32 = limited.header("retry-after").parse().unwrap();
+    assert!((1..=6).contains(&wait), "{wait}");
+    assert_eq!(world.backend(&id).await["admin"], "ready", "reading without a token goes on");
+}
+
+fn entries(answer: &Answer) -> Vec<Value> {
+    answer.body["entries"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn every_change_and_refusal_is_in_the_audit_log_of_this_process_and_the_next() {
+    let folder = Folder::new("audited");
+    let file = folder.file("audit.log");
+    let variables = [("PROXY_ADMIN_TOKEN", "correct-horse"), ("PROXY_AUDIT_LOG", &file)];
+    let world = World::start(1, &variables).await;
+    let id = world.id(0);
+    assert_eq!(drain(&world, &id, "incorrect-horse").await.status, 401);
+    assert_eq!(drain(&world, &id, "correct-horse").await.status, 409, "it is the last one");
+    let change = json!({
+        "state": "maint", "weight": 3, "reason": "new disk", "ttl": "300ms", "force": true
+    });
+    let request = world.client.patch(world.backend_url(&id)).json(&change);
+    let request = request.header("x-evenkeel-actor", "ada").bearer_auth("correct-horse");
+    assert_eq!(world.ask(request).await.status, 200);
+    let expired = async || {
+        entries(&read(&world, "/v1/audit", "correct-horse").await)
+            .iter()
+            .any(|entry| entry["action"] == "expired")
+    };
+    world.until("the change to go back", expired).await;
+
+    let next = World::over("http://127.0.0.1:1", &variables, vec![]);
+    let entries = entries(&read(&next, "/v1/audit", "correct-horse").await);
+    let of = |action: &str| -> Vec<&Value> {
+        entries.iter().filter(|entry| entry["action"] == action).collect()
+    };
+    let changed = of("changed")[0];
+    assert_eq!(
+        (&changed["actor"], &changed["from"]),
+        (&json!("ada (from 127.0.0.1)"), &json!("127.0.0.1"))
+    );
+    assert_eq!((&changed["role"], &changed["reason"]), (&json!("admin"), &json!("new disk")));
+    assert_eq!(
+        (&changed["before"]["state"], &changed["after"]["state"]),
+        (&json!("ready"), &json!("maint"))
+    );
+    assert_eq!((&changed["before"]["weight"], &changed["after"]["weight"]), (&json!(1), &json!(3)));
+    assert!(changed["after"]["expires_at"].is_string());
+    let mut statuses: Vec<u64> =
+        of("refused").iter().map(|entry| entry["status"].as_u64().unwrap()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [401, 409]);
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(!text.contains("horse"), "a token is in the log: {text}");
+    assert_eq!(text.lines().count(), entries.len());
+}
