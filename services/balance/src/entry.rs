@@ -9,6 +9,7 @@ use crate::{
     degraded::Degraded,
     ejection::Ejection,
     health::{Health, HealthState},
+    pool::STEPS,
     rung::Rung,
     time::Time,
     view::{BackendView, Effective, LastProbe},
@@ -27,6 +28,10 @@ pub(crate) struct Entry {
     pub(crate) ejection: Ejection,
     /// What it says of itself.
     pub(crate) degraded: Option<Degraded>,
+    /// Since when it is up or degraded without a break, as far as slow start is concerned.
+    pub(crate) up_since: Option<Time>,
+    /// The tenths of its weight that it has climbed to.
+    pub(crate) climbed: u32,
     pub(crate) drained_told: bool,
 }
 
@@ -178,6 +183,7 @@ impl Entry {
             weight: self.weight(),
             max_in_flight: member.limit(),
             max_in_flight_expires: intent.max_in_flight_expires,
+            climbed_percent: 100 * self.climbed / STEPS,
             admin: intent.state,
             admin_since: intent.since,
             admin_reason: intent.reason.clone(),

@@ -6,7 +6,9 @@
 
 mod degrade;
 mod eject;
+mod slow_start;
 
+pub(crate) use slow_start::STEPS;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
@@ -57,6 +59,7 @@ pub struct Pool {
     /// When the outcomes of attempts are sampled next.
     next_sample: Time,
     degraded_time: Duration,
+    slow_start: Duration,
     rung_since: Time,
     rung_picks: RungPicks,
     ejections: BTreeMap<EjectReason, u64>,
@@ -86,6 +89,7 @@ impl Pool {
             early_discovery: None,
             next_sample: Time::START,
             degraded_time: degrade::HOLD,
+            slow_start: Duration::ZERO,
             rung_since: Time::START,
             rung_picks: RungPicks::default(),
             ejections: BTreeMap::new(),
@@ -297,7 +301,11 @@ impl Pool {
             [probe, drained, degraded, tunnels, backend.intent.next_end()]
         });
         let of_departed = self.departed.values().map(|(_, until)| Some(*until));
-        of_backends.chain(of_departed).chain([self.ejection_deadline()]).flatten().min()
+        of_backends
+            .chain(of_departed)
+            .chain([self.ejection_deadline(), self.climb_deadline()])
+            .flatten()
+            .min()
     }
 
     /// Whether a backend was taken out and still has requests in flight.
@@ -383,6 +391,8 @@ impl Pool {
             health,
             ejection,
             degraded: None,
+            up_since: None,
+            climbed: slow_start::STEPS,
             drained_told: false,
         };
         self.backends.insert(id, backend);
@@ -491,14 +501,13 @@ impl Pool {
     /// sweeps the invariants.
     fn settle(&mut self, now: Time) {
         self.end_excess_ejections(now);
-        for backend in self.backends.values() {
-            backend.member.set_limit(backend.intent.limit(self.max_in_flight));
-        }
+        self.note_climbs(now);
+        self.set_limits();
         let rung = self.best_rung();
         let mut eligible: Vec<&Entry> =
             self.backends.values().filter(|backend| backend.rung() == Some(rung)).collect();
         eligible.sort_unstable_by_key(|backend| backend.place);
-        let weights: Vec<u32> = eligible.iter().map(|backend| backend.weight()).collect();
+        let weights = Self::published_weights(&eligible);
         let current = self.published.current();
         let same = current.weights == weights
             && current.rung == rung

@@ -57,6 +57,8 @@ pub struct BackendView {
     pub max_in_flight: Option<u32>,
     /// When an operator's limit reverts by itself.
     pub max_in_flight_expires: Option<Time>,
+    /// The share of its weight that slow start has let it climb to, in per cent.
+    pub climbed_percent: u32,
     /// The operator's intent.
     pub admin: Admin,
     /// Since when.

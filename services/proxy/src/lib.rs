@@ -112,6 +112,7 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
     let mut pool = Pool::new("default", settings.policy, probe_plan(&settings), fastrand::u64(..))
         .with_ejection(settings.ejecting.plan.clone())
         .with_degraded_time(settings.degrading.time)
+        .with_slow_start(settings.slow_start)
         .with_max_in_flight(settings.max_in_flight);
     let pickers: Vec<Picker> = (0..settings.workers).map(|_| pool.picker()).collect();
     let state_file = settings.state_file.as_deref().map(|path| StateFile::new(path, clock));

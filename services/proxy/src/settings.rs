@@ -55,6 +55,8 @@ pub struct Settings {
     pub probe: Probe,
     /// When backends are ejected.
     pub ejecting: Ejecting,
+    /// How long backends that come up climb to their weight.
+    pub slow_start: Duration,
     /// How a backend asks to be spared.
     pub degrading: Degrading,
     /// The time limits of the request path.
@@ -220,6 +222,9 @@ pub struct Raw {
     /// Passed probes in a row that bring a backend back
     #[arg(long, value_name = "N", default_value = "2")]
     proxy_probe_rise: String,
+    /// How long a backend that comes up climbs to its full share, from a tenth of it; 0s is at once
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    proxy_slow_start: String,
     #[command(flatten)]
     #[serde(flatten)]
     ejecting: ejection::EjectionRaw,
@@ -369,6 +374,7 @@ impl chassis::settings::Settings for Settings {
             );
         }
         let probe = probe(&raw, mistakes);
+        let slow_start = mistakes.parse("proxy_slow_start", &raw.proxy_slow_start, units::duration);
         let ejecting = raw.ejecting.parse(mistakes);
         let degrading = raw.degrading.parse(mistakes);
         let timeouts = timeouts(&raw, mistakes);
@@ -405,6 +411,7 @@ impl chassis::settings::Settings for Settings {
             probe: probe?,
             ejecting: ejecting?,
             degrading: degrading?,
+            slow_start: slow_start?,
             timeouts: timeouts?,
             limits: limits?,
             http2: http2?,

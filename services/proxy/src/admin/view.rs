@@ -89,6 +89,8 @@ pub(crate) struct Backend {
     addresses: Vec<String>,
     generation: u64,
     weight: u32,
+    /// Below 100 while slow start lets it climb.
+    climbed_percent: u32,
     admin: &'static str,
     admin_since: String,
     admin_reason: Option<String>,
@@ -235,6 +237,7 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
         addresses: view.addresses.iter().map(ToString::to_string).collect(),
         generation: view.member.generation(),
         weight: view.weight,
+        climbed_percent: view.climbed_percent,
         admin: view.admin.as_str(),
         admin_since: clock.text(view.admin_since),
         admin_reason: view.admin_reason.clone(),
