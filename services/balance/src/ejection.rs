@@ -260,10 +260,15 @@ impl Ejection {
         time
     }
 
+    /// What was before does not count any more.
+    pub(crate) fn forget_window(&mut self, counts: Counts, now: Time) {
+        self.window = Window::new(counts, now);
+    }
+
     /// Back, on probation. What was before does not count any more.
     pub(crate) fn come_back(&mut self, counts: Counts, now: Time) {
         self.standing = Standing::Probation { begun: counts };
-        self.window = Window::new(counts, now);
+        self.forget_window(counts, now);
         self.counted = now;
     }
 }

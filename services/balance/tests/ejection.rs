@@ -174,6 +174,19 @@ fn one_that_was_down_meanwhile_need_not_wait_for_its_time() {
 }
 
 #[test]
+fn requests_that_were_refused_before_a_restart_do_not_eject_after_it() {
+    let mut world = world(EjectionPlan::default());
+    let mut picker = world.pool.picker();
+    let tickets: Vec<_> = (0..40).map(|_| picker.pick(None).unwrap()).collect();
+    world.run(SECOND * 5, &["b", "c", "d"]);
+    for ticket in tickets.iter().filter(|ticket| ticket.member().id().as_str() == "a") {
+        _ = ticket.note(Outcome::Failure);
+    }
+    world.run(SECOND * 10, &ALL);
+    assert!(world.events.iter().all(|text| !text.contains("ejected")), "{:?}", world.events);
+}
+
+#[test]
 fn maintenance_wipes_the_slate() {
     let mut world = world(EjectionPlan::default());
     requests(&mut world, 20, &["a"]);

@@ -38,9 +38,11 @@ impl Pool {
         }
         self.next_sample = now + self.ejection.window / PARTS;
         let mut suspects: Vec<(BackendId, Verdict)> = Vec::new();
+        let mut passed: Vec<BackendId> = Vec::new();
         for (id, entry) in &mut self.backends {
             if entry.ejection.sample(entry.member.counts(), &self.ejection, now) {
                 entry.member.set_streak_limit(self.ejection.consecutive);
+                passed.push(id.clone());
             }
             let streak = entry.member.take_streak();
             match entry.ejection.verdict(streak, &self.ejection) {
@@ -49,6 +51,9 @@ impl Pool {
                 }
                 _ => entry.ejection.withheld = None,
             }
+        }
+        for id in passed {
+            self.tell(now, EventKind::Health, Some(&id), "passed its probation");
         }
         // The worst first: not all of them may be ejected.
         suspects.sort_by(|(_, a), (_, b)| b.failing.total_cmp(&a.failing));
@@ -66,7 +71,9 @@ impl Pool {
         let others = in_service.clone().filter(|entry| entry.found.id != *id);
         let usable = others.clone().filter(|entry| entry.is_usable()).count();
         let mut recent = Counts::default();
-        others.filter(|entry| !entry.ejection.is_out()).for_each(|other| {
+        // Those that are out or down are no others: nobody can send them anything.
+        let serving = others.filter(|entry| entry.rung().is_some_and(|rung| rung != Rung::Ejected));
+        serving.for_each(|other| {
             let Counts { attempts, failures } = other.ejection.recent();
             recent.attempts = recent.attempts.saturating_add(attempts);
             recent.failures = recent.failures.saturating_add(failures);
@@ -123,12 +130,19 @@ impl Pool {
         }
     }
 
-    /// Brings back one that was restarted: it went down and passes its probes again.
+    /// Forgives one that was restarted, because it went down and passes its probes again: requests
+    /// that were refused before must not eject it now. If it was out, it is back on probation.
     pub(super) fn forgive_restart(&mut self, id: &BackendId, before: Health, now: Time) {
-        let Some(entry) = self.backends.get(id) else { return };
-        if entry.ejection.is_out() && before == Health::Down && entry.observed() == Health::Ejected
-        {
+        let Some(entry) = self.backends.get_mut(id) else { return };
+        if before != Health::Down || entry.health.health != Health::Up {
+            return;
+        }
+        entry.member.begin_term();
+        if entry.ejection.is_out() {
             self.bring_back(id, "back on probation: it was down meanwhile", now);
+        } else {
+            entry.member.set_streak_limit(entry.ejection.streak_limit(&self.ejection));
+            entry.ejection.forget_window(entry.member.counts(), now);
         }
     }
 

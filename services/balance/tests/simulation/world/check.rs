@@ -1,0 +1,258 @@
+//! The promises, checked after each step against what the model knows.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{World, balance::*, traffic::RETRY_RESERVE};
+
+/// Who should be picked.
+#[derive(Clone, Debug)]
+pub(crate) struct Expected {
+    pub(crate) rung: Rung,
+    /// Their generations.
+    members: BTreeSet<u64>,
+}
+
+impl World {
+    /// Where a backend stands on the ladder, by the model's reading of probes, operators and
+    /// discovery; only whether it is ejected or degraded is the pool's word.
+    pub(crate) fn rung_of(&self, backend: &BackendView) -> Rung {
+        let name = backend.id.as_str();
+        let told = &self.told[name];
+        let intent = self.intents.get(name).cloned().unwrap_or_default();
+        let is_up = self.shadow[&(name.to_owned(), backend.member.generation())].is_up;
+        let weight = intent.weight.unwrap_or(told.weight);
+        if intent.admin != Admin::Ready || !is_up || weight == 0 {
+            return Rung::Nobody;
+        }
+        match backend.health {
+            _ if told.is_terminating => Rung::Terminating,
+            Health::Up => Rung::Up,
+            Health::Degraded => Rung::Degraded,
+            Health::Ejected => Rung::Ejected,
+            Health::Checking | Health::Down => panic!("{name} is up: {:?}", backend.health),
+        }
+    }
+
+    pub(crate) fn expected(&mut self) -> Expected {
+        if self.expected.is_none() {
+            let view = self.pool.view();
+            let rungs = view.backends.iter().map(|b| (self.rung_of(b), b.member.generation()));
+            let rungs: Vec<(Rung, u64)> = rungs.collect();
+            let rung = rungs.iter().map(|(rung, _)| *rung).min().unwrap_or_default();
+            let best = rungs.iter().filter(|(of, _)| *of == rung && rung != Rung::Nobody);
+            let members = best.map(|(_, generation)| *generation).collect();
+            self.expected = Some(Expected { rung, members });
+        }
+        self.expected.clone().unwrap()
+    }
+
+    pub(crate) fn check_pick(&mut self, ticket: &Ticket, tried: &[u64]) {
+        let expected = self.expected();
+        let (name, generation) = (ticket.member().id().as_str(), ticket.member().generation());
+        assert!(expected.members.contains(&generation), "{name} was picked, of {expected:?}");
+        assert!(!tried.contains(&generation), "{name} was tried before");
+        assert_eq!(Some(generation), self.generation(name), "{name} is stale");
+    }
+
+    /// While the set stands, any `sum(weights)` picks give each backend its weight.
+    pub(crate) fn check_turns(&mut self) {
+        if self.policy != Policy::RoundRobin {
+            return;
+        }
+        let Expected { rung, members } = self.expected();
+        let view = self.pool.view();
+        let serving = || view.backends.iter().filter(|b| members.contains(&b.member.generation()));
+        let climbs = serving().any(|backend| backend.climbed_percent < 100);
+        if climbs {
+            self.coverage.see("slow start");
+        }
+        let weight = |b: &BackendView| b.weight * if climbs { b.climbed_percent / 10 } else { 1 };
+        let weights: BTreeMap<u64, u32> =
+            serving().map(|backend| (backend.member.generation(), weight(backend))).collect();
+        let mut counts: BTreeMap<u64, u32> = BTreeMap::new();
+        for _ in 0..weights.values().sum() {
+            *self.picks.entry(rung).or_default() += 1;
+            let ticket = self.picker.pick(None).unwrap();
+            *counts.entry(ticket.member().generation()).or_default() += 1;
+            // Nothing is known of how it would have ended.
+            assert!(!ticket.note(Outcome::Unknown));
+        }
+        assert_eq!(counts, weights, "turns are uneven");
+    }
+
+    /// Takes in what the pool tells people, which must have its reasons.
+    pub(crate) fn hear(&mut self, event: &Event) {
+        let Some(name) = event.backend.as_ref().map(ToString::to_string) else { return };
+        let Some(generation) = self.generation(&name) else { return };
+        let Some(shadow) = self.shadow.get_mut(&(name.clone(), generation)) else { return };
+        let text = event.message.as_str();
+        if text.starts_with("ejected for") {
+            // The window and the part of it after which a sample is taken.
+            let span = self.ejection.window + self.ejection.window / 10;
+            let recent = |time: &&Time| self.now.since(**time) <= span;
+            let failed = shadow.failed.iter().filter(recent).count();
+            let is_due = match text {
+                // A row may take any time.
+                text if text.contains("in a row") => {
+                    shadow.failed.len() >= self.ejection.consecutive as usize
+                }
+                text if text.contains("probation") => !shadow.failed.is_empty(),
+                _ => failed >= self.ejection.volume as usize / 2,
+            };
+            assert!(is_due, "{name} is {text}, and failed {failed} times");
+            (shadow.ejections, shadow.streak) = (shadow.ejections + 1, 0);
+        } else if text.starts_with("back on probation") {
+            shadow.streak = 0;
+            let early = text.contains("early");
+            self.coverage.see(if early { "back early" } else { "back on probation" });
+        } else if text.contains("not ejected, because") {
+            self.coverage.see("withheld");
+        } else if text.starts_with("passed its probation") {
+            self.coverage.see("probation passed");
+        } else if text.starts_with("degraded") {
+            self.coverage.see("degraded");
+        } else if text.starts_with("no longer degraded") {
+            self.coverage.see("no longer degraded");
+        }
+    }
+
+    pub(crate) fn check(&mut self) {
+        let view = self.pool.view();
+        let Expected { rung, members } = self.expected();
+        assert_eq!(view.rung, rung, "served from a wrong rung");
+        for backend in &view.backends {
+            let is_member = members.contains(&backend.member.generation());
+            assert_eq!(backend.eligible, is_member, "{backend:#?}");
+            let is_quiet = backend.reasons.is_empty();
+            assert_eq!(is_quiet, is_member && rung == Rung::Up, "{:?}", backend.reasons);
+            self.check_health(backend);
+            self.check_deadline(backend);
+        }
+        self.check_tickets(&view);
+        self.check_cap(&view);
+        self.check_budget();
+        let picks: BTreeMap<Rung, u64> =
+            view.picks.iter().filter(|(_, count)| **count > 0).map(|(r, c)| (*r, *c)).collect();
+        assert_eq!(picks, self.picks, "picks were counted for a wrong rung");
+    }
+
+    fn check_health(&self, backend: &BackendView) {
+        let name = backend.id.as_str();
+        let shadow = &self.shadow[&(name.to_owned(), backend.member.generation())];
+        let passes = matches!(backend.health, Health::Up | Health::Degraded | Health::Ejected);
+        assert_eq!(passes, shadow.is_up, "{name} is {:?}", backend.health);
+        if backend.health == Health::Ejected {
+            let until = backend.health_until.unwrap();
+            let out = until.since(backend.health_since);
+            let EjectionPlan { time, time_max, .. } = &self.ejection;
+            assert!(out >= time.mul_f64(0.9) && out <= *time_max, "{name} is out for {out:?}");
+            assert!(until > self.now, "{name} is out for longer than was said");
+        }
+        let hold = Duration::from_secs(10);
+        match (backend.health, shadow.asked) {
+            (Health::Degraded, None) => panic!("{name} did not ask to be spared"),
+            (Health::Degraded, Some(_)) => {
+                let asked = shadow.asked_latest;
+                assert!(self.now.since(asked) < hold * 2, "{name} is spared for too long");
+            }
+            (Health::Up, Some(asked)) => {
+                assert!(self.now.since(asked) >= hold, "{name} asked to be spared");
+            }
+            _ => {}
+        }
+    }
+
+    /// The deadline is the earliest of all timers, and none is late.
+    fn check_deadline(&self, backend: &BackendView) {
+        let deadline = self.pool.deadline(self.now).unwrap();
+        let ends = [backend.health_until, backend.admin_expires, backend.weight_expires];
+        for end in ends.into_iter().flatten() {
+            assert!(deadline <= end, "{} waits for {end:?}, not {deadline:?}", backend.id);
+        }
+        let name = backend.id.as_str();
+        if backend.admin != Admin::Maint {
+            let since = self.now.since(self.probed[name]);
+            let most = self.plan.interval.mul_f64(1.1) + self.plan.give_up;
+            assert!(since <= most, "{name} was not probed for {since:?}");
+        }
+    }
+
+    /// As many requests are in flight as there are tickets, also of those that are gone.
+    fn check_tickets(&self, view: &PoolView) {
+        let mut out: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
+        for attempt in &self.attempts {
+            let member = attempt.ticket.member();
+            let entry = out.entry(member.generation()).or_insert((0, member.in_flight()));
+            entry.0 += 1;
+        }
+        for backend in &view.backends {
+            let member = &backend.member;
+            out.entry(member.generation()).or_insert((0, member.in_flight()));
+        }
+        for (generation, (tickets, in_flight)) in out {
+            assert_eq!(tickets, in_flight, "tickets and requests in flight of {generation}");
+        }
+    }
+
+    fn check_cap(&self, view: &PoolView) {
+        let is_in_service = |b: &&BackendView| b.admin == Admin::Ready && b.weight > 0;
+        let in_service = view.backends.iter().filter(is_in_service);
+        let out = in_service.clone().filter(|b| b.health == Health::Ejected).count();
+        let most = self.ejection.pool_share * in_service.count() as f64 + 1e-9;
+        assert!(out as f64 <= most, "{out} are ejected, of at most {most}");
+    }
+
+    /// Who fails all the time, while nobody else does and the pool can do without it, is out one
+    /// sample later, even if the report got lost. To be called with each sample.
+    pub(crate) fn check_streaks(&mut self) {
+        let view = self.pool.view();
+        let should: BTreeSet<u64> = view
+            .backends
+            .iter()
+            .filter(|backend| self.should_be_out(backend, &view))
+            .map(|backend| backend.member.generation())
+            .collect();
+        self.suspects.retain(|generation, _| should.contains(generation));
+        for generation in should {
+            let since = *self.suspects.entry(generation).or_insert(self.now);
+            let is_late = self.now.since(since) > self.ejection.window / 10;
+            assert!(!is_late, "generation {generation} fails and is not ejected");
+        }
+    }
+
+    fn should_be_out(&self, backend: &BackendView, view: &PoolView) -> bool {
+        let of = |b: &BackendView| &self.shadow[&(b.id.to_string(), b.member.generation())];
+        let is_out = |b: &&BackendView| b.health == Health::Ejected;
+        let in_service = view.backends.iter().filter(|b| b.admin == Admin::Ready && b.weight > 0);
+        let out = view.backends.iter().filter(is_out).count() + 1;
+        let others =
+            view.backends.iter().filter(|b| b.id != backend.id && self.rung_of(b) < Rung::Nobody);
+        let usable = others.clone().filter(|b| self.rung_of(b) <= Rung::Degraded).count();
+        let span = self.ejection.window * 2;
+        self.ejection.consecutive > 0
+            && of(backend).streak >= self.ejection.consecutive
+            && !is_out(&backend)
+            && self.rung_of(backend) < Rung::Nobody
+            && out as f64 <= self.ejection.pool_share * in_service.count() as f64
+            && usable >= self.ejection.floor
+            && !others.clone().any(|other| of(other).failed_within(span, self.now))
+    }
+
+    /// Retries of the last seconds are within the share and the reserve of two windows.
+    fn check_budget(&mut self) {
+        // The window slides in halves: what was granted in ten seconds comes of the requests of four
+        // halves, and of two reserves.
+        let window = Duration::from_secs(10);
+        let granted = self.granted.iter().filter(|time| self.now.since(**time) <= window).count();
+        self.requests.push((self.now, self.picker.picks()));
+        while self.requests.get(1).is_some_and(|(time, _)| self.now.since(*time) > window * 3) {
+            self.requests.remove(0);
+        }
+        let requests = self.picker.picks() - self.requests[0].1;
+        let most = 2.0 * RETRY_RESERVE as f64 + 0.2 * requests as f64;
+        assert!(granted as f64 <= most, "{granted} retries are more than the budget of {most}");
+    }
+}

@@ -1,0 +1,80 @@
+//! What the worlds came to, so that nobody takes a simulation for a proof in which nothing happened.
+
+use std::{collections::BTreeMap, time::Duration};
+
+/// What every run of some length must come to.
+const EXPECTED: [&str; 40] = [
+    "arrival or move",
+    "back early",
+    "back on probation",
+    "client left",
+    "degraded",
+    "discovery failed",
+    "down",
+    "ejected: consecutive_failures",
+    "ejected: failed_probation",
+    "ejected: failure_ratio",
+    "expiry of a state",
+    "expiry of a weight",
+    "first up",
+    "leaving",
+    "lost probe",
+    "lost report",
+    "mode: dead",
+    "mode: degraded",
+    "mode: failing",
+    "mode: hanging",
+    "mode: resetting",
+    "mode: slow",
+    "mode: well",
+    "never up",
+    "no longer degraded",
+    "operator's change",
+    "probation passed",
+    "refused change",
+    "retry",
+    "retry without a budget",
+    "rung: degraded",
+    "rung: ejected",
+    "rung: nobody",
+    "rung: terminating",
+    "rung: up",
+    "slow start",
+    "stale report",
+    "time leaps",
+    "up again",
+    "withheld",
+];
+
+/// Events by name, and how long it all took in the worlds' own time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    pub counts: BTreeMap<&'static str, u64>,
+    pub requests: u64,
+    pub simulated: Duration,
+}
+
+impl Coverage {
+    pub(crate) fn see(&mut self, event: &'static str) {
+        self.see_many(event, 1);
+    }
+
+    pub(crate) fn see_many(&mut self, event: &'static str, count: u64) {
+        debug_assert!(EXPECTED.contains(&event), "{event} is not expected");
+        *self.counts.entry(event).or_default() += count;
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        for (event, count) in &other.counts {
+            *self.counts.entry(event).or_default() += count;
+        }
+        self.requests += other.requests;
+        self.simulated += other.simulated;
+    }
+
+    /// What should have happened and did not.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let seen = |event: &&str| self.counts.get(*event).is_some_and(|count| *count > 0);
+        EXPECTED.into_iter().filter(|event| !seen(event)).collect()
+    }
+}

@@ -1,0 +1,266 @@
+//! One world: a pool, what is really the case, what the pool was told, and the time.
+#![allow(dead_code, unreachable_pub)] // The test and the sweep each use a part.
+
+mod check;
+mod coverage;
+mod dice;
+mod operator;
+mod probes;
+mod shadow;
+mod traffic;
+mod truth;
+
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+pub use self::coverage::Coverage;
+use self::{
+    balance::*,
+    check::Expected,
+    dice::Dice,
+    probes::Pending,
+    shadow::{Intent, Shadow},
+    traffic::Attempt,
+    truth::Truth,
+};
+
+pub(crate) mod balance {
+    pub(crate) use evenkeel_balance::*;
+}
+
+/// Steps of one world. Most let a part of a second pass and some let minutes, so that a world lives
+/// for an hour or two.
+const STEPS: usize = 500;
+
+/// Runs the world of a seed to its end. The error says when which promise was broken.
+pub fn run(seed: u64) -> Result<Coverage, String> {
+    let lived = Cell::new(0);
+    let world = AssertUnwindSafe(|| {
+        let mut world = World::new(seed);
+        for _ in 0..STEPS {
+            world.step();
+            lived.set(world.now.since_start().as_secs());
+        }
+        world.end()
+    });
+    catch_unwind(world).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it broke");
+        format!("after {} simulated seconds: {text}", lived.get())
+    })
+}
+
+pub(crate) struct World {
+    dice: Dice,
+    plan: ProbePlan,
+    ejection: EjectionPlan,
+    slow_start: Duration,
+    policy: Policy,
+    pool: Pool,
+    picker: Picker,
+    budget: RetryBudget,
+    /// When retries were granted.
+    granted: Vec<Time>,
+    /// How many requests there had been when, for as long as they count for retries.
+    requests: Vec<(Time, u64)>,
+    now: Time,
+    is_busy: bool,
+    /// Who exists, whether or not discovery has told the pool.
+    truth: BTreeMap<String, Truth>,
+    /// Who the pool was last told of.
+    told: BTreeMap<String, Truth>,
+    generations: BTreeMap<String, u64>,
+    shadow: BTreeMap<(String, u64), Shadow>,
+    intents: BTreeMap<String, Intent>,
+    /// When backends left of which operators wanted something.
+    gone: BTreeMap<String, Time>,
+    /// Probes that were ordered and not answered.
+    probes: Vec<Pending>,
+    /// When each backend was last probed, or began to wait for it.
+    probed: BTreeMap<String, Time>,
+    attempts: Vec<Attempt>,
+    /// Who should be out, and since when.
+    suspects: BTreeMap<u64, Time>,
+    /// Who should be picked, until something changes.
+    expected: Option<Expected>,
+    /// First picks by the rung that they should have stood on.
+    picks: BTreeMap<Rung, u64>,
+    coverage: Coverage,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        let plan = ProbePlan::default();
+        let ejection = match dice.below(4) {
+            0 => EjectionPlan { pool_share: 1.0, floor: 0, ..EjectionPlan::default() },
+            1 => EjectionPlan { floor: 2, consecutive: 3, ..EjectionPlan::default() },
+            2 => EjectionPlan { consecutive: 0, pool_share: 0.3, ..EjectionPlan::default() },
+            _ => EjectionPlan::default(),
+        };
+        let slow_start = Duration::from_secs(dice.one_of(&[0, 0, 10, 60]));
+        let policy = dice.one_of(&[Policy::RoundRobin, Policy::RoundRobin, dice_policy(seed)]);
+        let mut pool = Pool::new("default", policy, plan.clone(), seed)
+            .with_ejection(ejection.clone())
+            .with_slow_start(slow_start);
+        let picker = pool.picker();
+        let mut world = Self {
+            dice,
+            plan,
+            ejection,
+            slow_start,
+            policy,
+            pool,
+            picker,
+            budget: RetryBudget::new(0.2),
+            granted: Vec::new(),
+            requests: vec![(Time::START, 0)],
+            now: Time::START,
+            is_busy: false,
+            truth: BTreeMap::new(),
+            told: BTreeMap::new(),
+            generations: BTreeMap::new(),
+            shadow: BTreeMap::new(),
+            intents: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            probes: Vec::new(),
+            probed: BTreeMap::new(),
+            attempts: Vec::new(),
+            suspects: BTreeMap::new(),
+            expected: None,
+            picks: BTreeMap::new(),
+            coverage: Coverage::default(),
+        };
+        for index in 0..1 + world.dice.below(8) {
+            world.appear(&format!("b{index}"));
+        }
+        world.discover();
+        world
+    }
+
+    /// Something happens, requests come and go, some time passes, and all promises are checked.
+    fn step(&mut self) {
+        let names: Vec<String> = self.truth.keys().cloned().collect();
+        let name = names[self.dice.below(names.len() as u64) as usize].clone();
+        match self.dice.below(40) {
+            0..=3 => self.change_mode(&name),
+            4 => self.change_all_modes(),
+            5 => self.move_or_leave(&name),
+            6 => self.discover(),
+            7 => self.fail_discovery(),
+            8 => self.operate(&name),
+            9 => self.report_late(&name),
+            10 | 11 => self.is_busy = !self.is_busy,
+            12 if self.dice.percent(30) => self.leap(),
+            _ => {}
+        }
+        self.flap();
+        let requests = if self.is_busy { 50 + self.dice.below(250) } else { self.dice.below(4) };
+        self.request(requests);
+        self.check_turns();
+        let pass = match self.dice.below(10) {
+            0 if !self.is_busy => Duration::from_secs(self.dice.below(300)),
+            1 | 2 => Duration::from_millis(self.dice.below(10_000)),
+            _ => Duration::from_millis(self.dice.below(100)),
+        };
+        self.let_pass(pass);
+        self.finish_attempts();
+        self.check();
+    }
+
+    /// Lets time pass; the pool is woken when it wants to be, and probes are answered.
+    fn let_pass(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        loop {
+            let answer = self.probes.iter().filter_map(|probe| probe.due).min();
+            let next = self.pool.deadline(self.now).into_iter().chain(answer).min();
+            self.now = next.map_or(end, |next| next.min(end).max(self.now));
+            self.wake();
+            if self.now == end {
+                break;
+            }
+        }
+        self.coverage.simulated += duration;
+    }
+
+    fn wake(&mut self) {
+        self.answer_probes();
+        self.expire_intents();
+        self.give_up_probes();
+        self.tell(Pool::advance);
+        let deadline = self.pool.deadline(self.now);
+        assert!(deadline.is_none_or(|deadline| deadline > self.now), "the pool wants no rest");
+        self.check_streaks();
+    }
+
+    /// Nobody gets any time, as when a machine sleeps.
+    fn leap(&mut self) {
+        let leap = Duration::from_secs(self.dice.below(1_200));
+        let before = self.now;
+        self.now = before + leap;
+        // When a failure that no sample has seen happened, the pool cannot know.
+        let is_unseen = |time: &&mut Time| before.since(**time) <= Duration::from_secs(1);
+        let failed = self.shadow.values_mut().flat_map(|shadow| &mut shadow.failed);
+        failed.filter(is_unseen).for_each(|time| *time = self.now);
+        for shadow in self.shadow.values_mut() {
+            shadow.asked_latest = shadow.asked_latest + leap;
+        }
+        let late = self.probed.values_mut();
+        late.for_each(|time| *time = *time + leap);
+        self.suspects.clear();
+        self.coverage.see("time leaps");
+        self.coverage.simulated += leap;
+        self.wake();
+    }
+
+    /// Tells the pool something, and hears what it has to say.
+    fn tell<T>(&mut self, event: impl FnOnce(&mut Pool, Time) -> T) -> T {
+        self.expected = None;
+        let answer = event(&mut self.pool, self.now);
+        for effect in self.pool.take_effects() {
+            match effect {
+                Effect::Probe(order) => self.order_probe(order),
+                Effect::Event(event) => self.hear(&event),
+                _ => {}
+            }
+        }
+        answer
+    }
+
+    fn generation(&self, name: &str) -> Option<u64> {
+        self.generations.get(name).copied()
+    }
+
+    fn end(mut self) -> Coverage {
+        self.attempts.clear();
+        self.check();
+        for (reason, count) in self.pool.view().ejections {
+            let event = match reason {
+                EjectReason::ConsecutiveFailures => "ejected: consecutive_failures",
+                EjectReason::FailureRatio => "ejected: failure_ratio",
+                EjectReason::FailedProbation => "ejected: failed_probation",
+            };
+            self.coverage.see_many(event, count);
+        }
+        for (rung, count) in self.pool.view().picks {
+            let event = match rung {
+                Rung::Up => "rung: up",
+                Rung::Degraded => "rung: degraded",
+                Rung::Ejected => "rung: ejected",
+                Rung::Terminating => "rung: terminating",
+                Rung::Nobody => "rung: nobody",
+            };
+            self.coverage.see_many(event, count);
+            self.coverage.requests += count;
+        }
+        self.coverage
+    }
+}
+
+fn dice_policy(seed: u64) -> Policy {
+    Policy::ALL[(seed % Policy::ALL.len() as u64) as usize]
+}

@@ -1,0 +1,126 @@
+//! Look-ups, operators, and reports that come too late.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{World, balance::*, shadow::Shadow, truth::Truth};
+
+impl World {
+    pub(crate) fn discover(&mut self) {
+        let found = |(name, truth): (&String, &Truth)| Found {
+            id: BackendId::new(name),
+            addresses: Ok(vec![([10, 0, 0, truth.address], 80).into()]),
+            weight: truth.weight,
+            is_terminating: truth.is_terminating,
+        };
+        let found: Vec<Found> = self.truth.iter().map(found).collect();
+        let before = std::mem::take(&mut self.generations);
+        // What was heard of those that leave is told of nobody.
+        self.tell(|pool, now| pool.discovered(found, now));
+        let view = self.pool.view();
+        self.generations = view
+            .backends
+            .iter()
+            .map(|backend| (backend.id.to_string(), backend.member.generation()))
+            .collect::<BTreeMap<_, _>>();
+        assert!(self.generations.keys().eq(self.truth.keys()), "not those that were found");
+        for (name, truth) in &self.truth {
+            let generation = self.generations[name];
+            let is_same = self.told.get(name).is_some_and(|told| told.address == truth.address);
+            assert_eq!(before.get(name) == Some(&generation), is_same, "the generation of {name}");
+            if !is_same {
+                self.probes.retain(|probe| probe.order.id.as_str() != name);
+                self.probed.insert(name.clone(), self.now);
+                self.shadow.insert((name.clone(), generation), Shadow::default());
+            }
+        }
+        // Of a backend that left or was replaced, only what an operator set for it is kept.
+        let generations = &self.generations;
+        self.intents.retain(|name, intent| {
+            let stays = before.contains_key(name) && before.get(name) == generations.get(name);
+            stays || intent.admin != Admin::Ready || intent.weight.is_some()
+        });
+        self.shadow.retain(|(name, generation), _| generations.get(name) == Some(generation));
+        self.probed.retain(|name, _| generations.contains_key(name));
+        for name in before.keys().filter(|name| !generations.contains_key(*name)) {
+            self.gone.insert(name.clone(), self.now);
+        }
+        self.told = self.truth.clone();
+        self.expected = None;
+    }
+
+    pub(crate) fn fail_discovery(&mut self) {
+        let before = self.pool.view().backends.len();
+        if self.dice.percent(50) {
+            self.tell(|pool, now| pool.discovery_failed("no answer", now));
+        } else {
+            self.tell(|pool, now| pool.discovered(Vec::new(), now));
+        }
+        assert_eq!(self.pool.view().backends.len(), before, "trouble must not empty the pool");
+        self.coverage.see("discovery failed");
+    }
+
+    pub(crate) fn operate(&mut self, name: &str) {
+        let states = [Admin::Ready, Admin::Ready, Admin::Drain, Admin::Maint];
+        let state = Some(self.dice.one_of(&states));
+        let weight = self.dice.percent(20).then(|| self.dice.below(4) as u32);
+        let is_both = self.dice.percent(50);
+        let change = Change {
+            state: state.filter(|_| weight.is_none() || is_both),
+            weight,
+            ttl: self.dice.percent(60).then(|| Duration::from_secs(1 + self.dice.below(120))),
+            force: self.dice.percent(20),
+            ..Change::default()
+        };
+        let before = self.pool.view();
+        let is_usable = |backend: &BackendView| self.rung_of(backend) <= Rung::Degraded;
+        let usable: Vec<&str> = before
+            .backends
+            .iter()
+            .filter(|backend| is_usable(backend))
+            .map(|backend| backend.id.as_str())
+            .collect();
+        match self.tell(|pool, now| pool.change(&BackendId::new(name), &change, now)) {
+            Ok(()) => {
+                let generation = self.generation(name).unwrap();
+                let intent = self.intents.entry(name.to_owned()).or_default();
+                let expires = change.ttl.map(|ttl| self.now + ttl);
+                let was = intent.admin;
+                if let Some(state) = change.state {
+                    (intent.admin, intent.expires) = (state, expires);
+                }
+                if change.weight.is_some() {
+                    (intent.weight, intent.weight_expires) = (change.weight, expires);
+                }
+                if was == Admin::Maint && intent.admin != Admin::Maint {
+                    self.begin_anew(name, generation);
+                }
+                if was == Admin::Maint || change.state == Some(Admin::Maint) {
+                    self.probed.insert(name.to_owned(), self.now);
+                }
+                self.coverage.see("operator's change");
+            }
+            Err(Refused::Unknown) => assert!(!self.told.contains_key(name)),
+            Err(_) => {
+                assert!(!change.force && usable == [name], "{usable:?} without {name}");
+                let after = format!("{:?}", self.pool.view());
+                assert_eq!(after, format!("{before:?}"), "a refused change has changed something");
+                self.coverage.see("refused change");
+            }
+        }
+        self.expected = None;
+    }
+
+    /// A report of an instance that had the name before changes nothing.
+    pub(crate) fn report_late(&mut self, name: &str) {
+        let Some(generation) = self.generation(name) else { return };
+        let before = format!("{:?}", self.pool.view());
+        let kinds = [AttemptFailure::Refused, AttemptFailure::Unreachable, AttemptFailure::Streak];
+        let (id, failure) = (BackendId::new(name), self.dice.one_of(&kinds));
+        for _ in 0..4 {
+            self.tell(|pool, now| pool.attempt_failed(&id, generation - 1, failure, now));
+        }
+        let after = format!("{:?}", self.pool.view());
+        assert_eq!(after, before, "a report of a stale generation has changed something");
+        self.coverage.see("stale report");
+    }
+}
