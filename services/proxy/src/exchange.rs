@@ -107,7 +107,7 @@ impl Exchange {
     /// Notes the head of the response.
     pub(crate) fn answered(&mut self, status: StatusCode) {
         self.code = status.as_u16();
-        if self.worker.settings.ejecting.statuses.contains(status) {
+        if self.worker.settings.ejecting.is_failure(status) {
             self.verdict = Outcome::Failure;
         }
         self.first_byte = self.attempt.as_ref().map(|attempt| attempt.started.elapsed());

@@ -3,6 +3,8 @@
 mod degraded;
 mod ejection;
 mod limits;
+mod probe;
+mod statuses;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -25,6 +27,7 @@ pub use self::{
     degraded::Degrading,
     ejection::Ejecting,
     limits::{Http2, Limits},
+    probe::{Probe, ProbeKind},
 };
 use crate::{floor::Floor, hash_key::HashKey, source::Source};
 
@@ -139,32 +142,6 @@ pub struct Queue {
     pub timeout: Duration,
 }
 
-/// How backends are probed.
-#[derive(Clone, Debug)]
-pub struct Probe {
-    /// What a probe does.
-    pub kind: ProbeKind,
-    /// Between probes.
-    pub interval: Duration,
-    /// Of one probe.
-    pub timeout: Duration,
-    /// Failures in a row that take a backend down.
-    pub fall: u32,
-    /// Passes in a row that bring it back.
-    pub rise: u32,
-}
-
-/// What a probe does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProbeKind {
-    /// Opens a connection.
-    Tcp,
-    /// Asks for this path and wants a 2xx or 3xx.
-    Http(String),
-    /// Nothing: every backend counts as up.
-    Off,
-}
-
 /// The raw text. Field names are the variables' names in lower case.
 #[derive(Debug, clap::Args, serde::Deserialize)]
 pub struct Raw {
@@ -204,24 +181,9 @@ pub struct Raw {
     /// What the hash policy goes by: client_address, path, header:NAME, cookie:NAME or query:NAME
     #[arg(long, value_name = "KEY", default_value = "client_address")]
     proxy_hash_key: String,
-    /// Health probe: tcp (a connection opens), http (a path answers 2xx or 3xx) or off
-    #[arg(long, value_name = "KIND", default_value = "tcp")]
-    proxy_probe: String,
-    /// Path that an HTTP probe asks for
-    #[arg(long, value_name = "PATH", default_value = "/readyz")]
-    proxy_probe_path: String,
-    /// Time between two probes of a backend, give or take 10 %; 500ms while its health changes
-    #[arg(long, value_name = "DURATION", default_value = "2s")]
-    proxy_probe_interval: String,
-    /// Time limit of one probe
-    #[arg(long, value_name = "DURATION", default_value = "1s")]
-    proxy_probe_timeout: String,
-    /// Failed probes in a row that take a backend down
-    #[arg(long, value_name = "N", default_value = "3")]
-    proxy_probe_fall: String,
-    /// Passed probes in a row that bring a backend back
-    #[arg(long, value_name = "N", default_value = "2")]
-    proxy_probe_rise: String,
+    #[command(flatten)]
+    #[serde(flatten)]
+    probe: probe::ProbeRaw,
     /// How long a backend that comes up climbs to its full share, from a tenth of it; 0s is at once
     #[arg(long, value_name = "DURATION", default_value = "0s")]
     proxy_slow_start: String,
@@ -373,7 +335,7 @@ impl chassis::settings::Settings for Settings {
                 "another port than PROXY_PORT",
             );
         }
-        let probe = probe(&raw, mistakes);
+        let probe = raw.probe.parse(mistakes);
         let slow_start = mistakes.parse("proxy_slow_start", &raw.proxy_slow_start, units::duration);
         let ejecting = raw.ejecting.parse(mistakes);
         let degrading = raw.degrading.parse(mistakes);
@@ -501,37 +463,6 @@ fn queue(raw: &Raw, mistakes: &mut Mistakes) -> Option<Queue> {
     let timeout =
         mistakes.parse("proxy_queue_timeout", &raw.proxy_queue_timeout, units::positive_duration);
     Some(Queue { max: max? as usize, timeout: timeout? })
-}
-
-/// More than a hundred probes a second of one backend are a load, not a check.
-const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
-
-fn probe(raw: &Raw, mistakes: &mut Mistakes) -> Option<Probe> {
-    let path = mistakes.parse("proxy_probe_path", &raw.proxy_probe_path, probe_path);
-    let kind = mistakes.parse("proxy_probe", &raw.proxy_probe, |text| match text {
-        "tcp" => Ok(ProbeKind::Tcp),
-        "http" => Ok(ProbeKind::Http(path.clone().unwrap_or_default())),
-        "off" => Ok(ProbeKind::Off),
-        _ => Err("tcp, http or off".to_owned()),
-    });
-    let interval = mistakes.parse("proxy_probe_interval", &raw.proxy_probe_interval, |text| {
-        units::duration(text).ok().filter(|interval| *interval >= SHORTEST_INTERVAL).ok_or_else(
-            || format!("a duration of {SHORTEST_INTERVAL:?} or more with its unit, such as 2s"),
-        )
-    });
-    let timeout =
-        mistakes.parse("proxy_probe_timeout", &raw.proxy_probe_timeout, units::positive_duration);
-    let streak = |text: &str| units::whole(text, 1, 100);
-    let fall = mistakes.parse("proxy_probe_fall", &raw.proxy_probe_fall, streak);
-    let rise = mistakes.parse("proxy_probe_rise", &raw.proxy_probe_rise, streak);
-    Some(Probe { kind: kind?, interval: interval?, timeout: timeout?, fall: fall?, rise: rise? })
-}
-
-fn probe_path(text: &str) -> Result<String, String> {
-    let valid = text.starts_with('/')
-        && !text.contains('#')
-        && text.parse::<http::uri::PathAndQuery>().is_ok();
-    valid.then(|| text.to_owned()).ok_or_else(|| "a path such as /readyz".to_owned())
 }
 
 fn timeouts(raw: &Raw, mistakes: &mut Mistakes) -> Option<Timeouts> {

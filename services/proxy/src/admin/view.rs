@@ -212,6 +212,7 @@ fn probe(admin: &Admin) -> ProbeView {
     let (kind, path) = match &probe.kind {
         ProbeKind::Tcp => ("tcp", None),
         ProbeKind::Http(path) => ("http", Some(path.clone())),
+        ProbeKind::Grpc(_) => ("grpc", None),
         ProbeKind::Off => ("off", None),
     };
     ProbeView {

@@ -4,42 +4,22 @@ use balance::EjectionPlan;
 use chassis::{settings::Mistakes, units};
 use http::StatusCode;
 
+use super::statuses::Statuses;
+
 /// When backends are ejected.
 #[derive(Clone, Debug)]
 pub struct Ejecting {
     /// The plan of the pool.
     pub plan: EjectionPlan,
     /// Statuses of responses that count as failures.
-    pub statuses: Statuses,
+    statuses: Statuses,
 }
 
-/// A set of statuses, written `502-504` or `500,503`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Statuses(Vec<(u16, u16)>);
-
-impl Statuses {
-    /// Whether a status is one of them.
-    pub(crate) fn contains(&self, status: StatusCode) -> bool {
-        // Nearly every response: a backend that says that something is wrong is the exception.
-        let status = status.as_u16();
-        status >= 400 && self.0.iter().any(|(first, last)| (*first..=*last).contains(&status))
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let expected = || "error statuses such as 502-504 or 500,503, or off".to_owned();
-        if text == "off" {
-            return Ok(Self::default());
-        }
-        let number = |text: &str| units::whole(text.trim(), 400, 599).map(|number| number as u16);
-        let range = |part: &str| {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            match (number(first), number(last)) {
-                (Ok(first), Ok(last)) if first <= last => Ok((first, last)),
-                _ => Err(expected()),
-            }
-        };
-        let ranges = units::list(text).map(range).collect::<Result<Vec<_>, _>>()?;
-        if ranges.is_empty() { Err(expected()) } else { Ok(Self(ranges)) }
+impl Ejecting {
+    /// Whether a response of this status counts as a failure.
+    pub(crate) fn is_failure(&self, status: StatusCode) -> bool {
+        // Nearly every response is done here.
+        status.as_u16() >= 400 && self.statuses.contains(status)
     }
 }
 
@@ -118,7 +98,11 @@ impl EjectionRaw {
             units::whole(text, 0, 1_000_000)
         });
         let statuses =
-            mistakes.parse("proxy_eject_status", &self.proxy_eject_status, Statuses::parse);
+            mistakes.parse("proxy_eject_status", &self.proxy_eject_status, |text| match text {
+                "off" => Ok(Statuses::default()),
+                text => Statuses::parse(text, 400)
+                    .ok_or_else(|| "error statuses such as 502-504 or 500,503, or off".to_owned()),
+            });
         let plan = EjectionPlan {
             consecutive: consecutive?,
             ratio: ratio?.get(),
@@ -152,22 +136,16 @@ mod tests {
     fn the_defaults_are_those_of_the_core() {
         let ejecting = Settings::from_variables(&[]).ejecting;
         assert_eq!(ejecting.plan, EjectionPlan::default());
-        assert_eq!(ejecting.statuses, Statuses(vec![(502, 504)]));
-    }
-
-    #[test]
-    fn statuses_are_single_ones_and_ranges() {
-        let statuses = Statuses::parse("429, 502-504").unwrap();
-        let contains = |status| statuses.contains(StatusCode::from_u16(status).unwrap());
-        assert!(contains(429) && contains(502) && contains(503) && contains(504));
-        assert!(!contains(200) && !contains(428) && !contains(500) && !contains(505));
-        assert_eq!(Statuses::parse("off"), Ok(Statuses::default()));
+        let fails = |status| ejecting.is_failure(StatusCode::from_u16(status).unwrap());
+        assert!(fails(502) && fails(504) && !fails(500) && !fails(200));
     }
 
     #[test]
     fn it_can_be_switched_off() {
         let ejecting = Settings::from_variables(&[("PROXY_EJECT", "off")]).ejecting;
         assert_eq!(ejecting.plan, EjectionPlan::off());
+        let ejecting = Settings::from_variables(&[("PROXY_EJECT_STATUS", "off")]).ejecting;
+        assert!(!ejecting.is_failure(StatusCode::BAD_GATEWAY));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Active health checks: the probes that the pool orders, over real sockets.
 
+mod http;
+
 use std::{
     io,
     net::SocketAddr,
@@ -11,13 +13,11 @@ use std::{
 };
 
 use balance::{ProbeOrder, ProbeResult};
-use http::{StatusCode, header};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     connect::{ConnectError, connect},
     control::Control,
-    error::io_source,
     settings::{BackendProtocol, Degrading, Probe, ProbeKind, Settings},
 };
 
@@ -44,6 +44,14 @@ impl Probing {
             protocol: settings.backend_protocol,
         }
     }
+
+    /// What a question is asked in. gRPC is always HTTP/2.
+    fn protocol(&self) -> BackendProtocol {
+        match self.probe.kind {
+            ProbeKind::Grpc(_) => BackendProtocol::Http2,
+            _ => self.protocol,
+        }
+    }
 }
 
 /// Makes probes as they are ordered, each in a task of its own, until the process ends.
@@ -53,7 +61,7 @@ pub(crate) async fn run(
     counts: Arc<ProbeCounts>,
     mut orders: mpsc::UnboundedReceiver<ProbeOrder>,
 ) {
-    let client = match http_client(&settings) {
+    let client = match http::client(&settings.probe, settings.protocol()) {
         Ok(client) => client,
         Err(error) => return tracing::error!(%error, "probes cannot be made"),
     };
@@ -75,22 +83,6 @@ pub(crate) async fn run(
     }
 }
 
-/// A client that opens a connection for each probe: a kept one would say nothing about whether the
-/// backend still accepts. It follows no redirect, which would probe somebody else.
-fn http_client(settings: &Probing) -> reqwest::Result<reqwest::Client> {
-    let builder = match settings.protocol {
-        BackendProtocol::Http1 => reqwest::Client::builder(),
-        BackendProtocol::Http2 => reqwest::Client::builder().http2_prior_knowledge(),
-    };
-    builder
-        .no_proxy()
-        .pool_max_idle_per_host(0)
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(settings.probe.timeout)
-        .user_agent(concat!("evenkeel-probe/", env!("CARGO_PKG_VERSION")))
-        .build()
-}
-
 /// Makes a probe. The reason is of a backend that asks to be spared.
 async fn probe(
     settings: &Probing,
@@ -100,13 +92,16 @@ async fn probe(
     let (start, timeout) = (Instant::now(), settings.probe.timeout);
     let mut degraded = None;
     let result = match &settings.probe.kind {
-        ProbeKind::Http(path) => match http(settings, client, order, path).await {
-            Ok(mut answer) => {
-                degraded = settings.degrading.take(answer.headers_mut());
-                judge(answer.status())
+        ProbeKind::Http(path) => {
+            match http::get(client, settings.protocol(), order, path, timeout).await {
+                Ok(mut answer) => {
+                    degraded = settings.degrading.take(answer.headers_mut());
+                    http::judge(&settings.probe, answer).await
+                }
+                Err(why) => Err(why),
             }
-            Err(why) => Err(why),
-        },
+        }
+        ProbeKind::Grpc(service) => http::grpc(client, order, service, timeout).await,
         ProbeKind::Tcp | ProbeKind::Off => tcp(&order.addresses, timeout).await,
     };
     let duration = start.elapsed();
@@ -124,54 +119,11 @@ async fn tcp(addresses: &[SocketAddr], timeout: Duration) -> Result<String, Stri
         .map_err(|error| told(error, timeout))
 }
 
-async fn http(
-    settings: &Probing,
-    client: &reqwest::Client,
-    order: &ProbeOrder,
-    path: &str,
-) -> Result<reqwest::Response, String> {
-    let (start, timeout) = (Instant::now(), settings.probe.timeout);
-    let address = match order.addresses[..] {
-        [only] => only,
-        // A configured name may have several addresses of which one works: `localhost` is both
-        // 127.0.0.1 and ::1. The one that a request would get is asked.
-        ref several => {
-            let stream = connect(several, timeout).await.map_err(|error| told(error, timeout))?;
-            stream.peer_addr().map_err(|error| reason(&error))?
-        }
-    };
-    let mut request = client
-        .get(format!("http://{address}{path}"))
-        .timeout(timeout.saturating_sub(start.elapsed()));
-    if settings.protocol == BackendProtocol::Http1 {
-        // In HTTP/2 it would contradict the target's own host.
-        request = request.header(header::HOST, order.id.as_str());
-    }
-    match request.send().await {
-        Ok(answer) => Ok(answer),
-        Err(error) if error.is_timeout() => Err(format!("no answer within {timeout:?}")),
-        Err(error) => Err(source_reason(&error)),
-    }
-}
-
 fn told(error: ConnectError, timeout: Duration) -> String {
     match error {
         ConnectError::Io(error) => reason(&error),
         ConnectError::Timeout => format!("no connection within {timeout:?}"),
     }
-}
-
-fn judge(status: StatusCode) -> Result<String, String> {
-    if status.is_success() || status.is_redirection() {
-        Ok(format!("answered {}", status.as_u16()))
-    } else {
-        Err(format!("answered {}", status.as_u16()))
-    }
-}
-
-/// The system's reason at the root of a client error, or the error's own text.
-fn source_reason(error: &reqwest::Error) -> String {
-    io_source(error).map_or_else(|| "the answer was no HTTP response".to_owned(), reason)
 }
 
 fn reason(error: &io::Error) -> String {
@@ -197,12 +149,23 @@ mod tests {
         probe_with_wish(kind, address).await.0
     }
 
+    fn client(settings: &Probing) -> reqwest::Client {
+        http::client(&settings.probe, settings.protocol()).unwrap()
+    }
+
     async fn probe_with_wish(kind: &str, address: SocketAddr) -> (ProbeResult, Option<String>) {
-        let variables = [("PROXY_PROBE", kind), ("PROXY_PROBE_TIMEOUT", "200ms")];
+        probe_with(&[("PROXY_PROBE", kind)], address).await
+    }
+
+    async fn probe_with(
+        variables: &[(&str, &str)],
+        address: SocketAddr,
+    ) -> (ProbeResult, Option<String>) {
+        let variables = [variables, &[("PROXY_PROBE_TIMEOUT", "200ms")]].concat();
         let settings = Probing::new(&Settings::from_variables(&variables));
         let id = BackendId::new(&address.to_string());
         let order = ProbeOrder { id, generation: 1, sequence: 1, addresses: vec![address] };
-        probe(&settings, &http_client(&settings).unwrap(), &order).await
+        probe(&settings, &client(&settings), &order).await
     }
 
     /// A server that answers each connection with `answer` and closes it.
@@ -252,6 +215,71 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_http_probe_may_want_other_statuses_and_a_text_and_shows_what_it_got() {
+        let ok = "HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\nstatus: warm";
+        let bad = "HTTP/1.1 503 No\r\ncontent-length: 11\r\n\r\nno database";
+        let cases = [
+            (ok, "PROXY_PROBE_BODY", "warm", true, "answered 200 with \"warm\""),
+            (ok, "PROXY_PROBE_BODY", "hot", false, "answered 200 without \"hot\": status: warm"),
+            (ok, "PROXY_PROBE_STATUS", "204", false, "answered 200: status: warm"),
+            (bad, "PROXY_PROBE_STATUS", "200,503", true, "answered 503"),
+            (bad, "PROXY_PROBE_STATUS", "200-299", false, "answered 503: no database"),
+        ];
+        for (answer, name, value, passed, detail) in cases {
+            let variables = [("PROXY_PROBE", "http"), (name, value)];
+            let (result, _) = probe_with(&variables, server(answer).await).await;
+            assert_eq!(result.passed, passed, "{name}={value}: {result:?}");
+            assert!(result.detail.starts_with(detail), "{name}={value}: {result:?}");
+        }
+    }
+
+    /// A gRPC server whose health service answers with this message, if it has one.
+    async fn grpc_server(message: Option<&'static [u8]>) -> SocketAddr {
+        use hyper_util::rt::{TokioExecutor, TokioIo};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = move |request: ::http::Request<hyper::body::Incoming>| async move {
+            assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+            let response = ::http::Response::builder().header("content-type", "application/grpc");
+            let response = match message {
+                Some(_) => response,
+                None => response.header("grpc-status", "12"),
+            };
+            let body = bytes::Bytes::from_static(message.unwrap_or_default());
+            Ok::<_, std::convert::Infallible>(
+                response.body(http_body_util::Full::new(body)).unwrap(),
+            )
+        };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let service = hyper::service::service_fn(answer);
+                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                let serve = server.serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(async move { drop(serve.await) });
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_grpc_probe_asks_the_health_service() {
+        let cases: [(Option<&'static [u8]>, bool, &str); 4] = [
+            (Some(&[0, 0, 0, 0, 2, 8, 1]), true, "answered SERVING"),
+            (Some(&[0, 0, 0, 0, 2, 8, 2]), false, "answered NOT_SERVING"),
+            (Some(&[9]), false, "the answer was no message"),
+            (None, false, "answered with grpc-status 12"),
+        ];
+        for (message, passed, detail) in cases {
+            let address = grpc_server(message).await;
+            let variables = [("PROXY_PROBE", "grpc"), ("PROXY_PROBE_SERVICE", "shop")];
+            let (result, _) = probe_with(&variables, address).await;
+            assert_eq!(result.passed, passed, "{result:?}");
+            assert!(result.detail.starts_with(detail), "{result:?}");
+        }
+        assert_eq!(run_probe("grpc", closed_port()).await.detail, "connection refused");
+    }
+
+    #[tokio::test]
     async fn an_answer_to_a_probe_may_ask_to_spare_the_backend() {
         let answer =
             "HTTP/1.1 200 OK\r\nx-evenkeel-degraded: cold cache\r\ncontent-length: 0\r\n\r\n";
@@ -277,7 +305,7 @@ mod tests {
         let addresses = vec![address, closed_port(), closed_port(), closed_port(), closed_port()];
         let order =
             ProbeOrder { id: BackendId::new("many:80"), generation: 1, sequence: 1, addresses };
-        let (result, _) = probe(&settings, &http_client(&settings).unwrap(), &order).await;
+        let (result, _) = probe(&settings, &client(&settings), &order).await;
         assert!(result.passed && result.detail.starts_with("answered 200"), "{result:?}");
     }
 
