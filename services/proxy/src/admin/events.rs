@@ -64,12 +64,8 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let last_seen = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let after = match last_seen.or(query.after.as_deref()) {
-        None => 0,
-        Some(text) => text.parse().map_err(|_| {
-            Problem::new(StatusCode::BAD_REQUEST, "after: expected the number of an event")
-        })?,
-    };
+    let asked = query.after.as_deref().map(number).transpose()?;
+    let after = last_seen.map(number).transpose()?.or(asked).unwrap_or(0);
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     if accept.is_some_and(|accept| accept.contains("text/event-stream")) {
         let live = Sse::new(live(admin, after));
@@ -79,6 +75,13 @@ pub(super) async fn events(
     let last_id = *admin.control.events.subscribe().borrow();
     let oldest_id = admin.control.events.oldest();
     Ok(Json(EventList { events, last_id, oldest_id }).into_response())
+}
+
+/// An event's number as the document says it: 64 bits with a sign, as most languages read them.
+fn number(text: &str) -> Result<u64, Problem> {
+    text.parse::<u64>().ok().filter(|id| *id <= i64::MAX as u64).ok_or_else(|| {
+        Problem::new(StatusCode::BAD_REQUEST, "after: expected the number of an event")
+    })
 }
 
 fn live(admin: Admin, after: u64) -> impl Stream<Item = Result<Event, Infallible>> {

@@ -163,6 +163,10 @@ struct Plan {
 
 impl Plan {
     fn new(range: &Range, now: u64, series: usize) -> Result<Self, Problem> {
+        // What the document says of the numbers: 64 bits with a sign, as most languages read them.
+        if [range.from, range.to].into_iter().flatten().any(|second| second > i64::MAX as u64) {
+            return Err(bad("from and to: expected seconds since 1970"));
+        }
         let to = range.to.unwrap_or(now).min(now);
         let hour = SECONDS as u64;
         let from = match (range.from, range.seconds) {
@@ -292,6 +296,8 @@ mod tests {
         let refused = [
             ("seconds=0", "1 to 3600"),
             ("seconds=9&from=3", "either"),
+            ("from=9223372036854775808", "seconds since 1970"),
+            ("to=9223372036854775808", "seconds since 1970"),
             ("resolution=0", "1 to 3600"),
             ("resolution=1", "ask for a resolution of 30 seconds"),
         ];
