@@ -59,7 +59,7 @@ export async function killedProxy() {
   await mark(page);
   await sees(page, 5, ALL_WELL);
   const load = stack.loadStart();
-  await until("there is traffic to remember", 10, async () => Math.abs(await totalRate(page) - 60) <= 3);
+  await until("there is traffic to remember", 60, async () => Math.abs(await totalRate(page) - 60) <= 3);
   await stack.loadStop(load);
   const before = Object.keys(await rows(page)).join();
 

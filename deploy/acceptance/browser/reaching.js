@@ -161,7 +161,7 @@ export async function everyWidth() {
   await stack.allWell();
   const load = stack.loadStart();
   const page = await open();
-  await until("there is traffic", 15, async () => Math.abs((await rows(page))[first].rate - 20) <= 2);
+  await until("there is traffic", 60, async () => Math.abs((await rows(page))[first].rate - 20) <= 2);
   await change(page, second, "Not ready", "acceptance: a reason of some length, such as operators write at night");
   await until("the row shows it", 3, async () => (await row(page, second)).state === "Not ready");
   for (const width of WIDTHS) {
@@ -212,7 +212,7 @@ export async function accessible() {
     for (const [name, page] of views) await check(`${state}, ${name}`, () => axe(page));
   };
   const [, page] = views[0];
-  await until("there is traffic", 15, async () => Math.abs((await rows(page))[first].rate - 20) <= 2);
+  await until("there is traffic", 60, async () => Math.abs((await rows(page))[first].rate - 20) <= 2);
   await each("all is well");
   for (const [, one] of views) await control(one, first, "Drain").click();
   await each("the dialog");

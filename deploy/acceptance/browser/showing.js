@@ -169,7 +169,7 @@ export async function overTime() {
   const readout = () => page.locator("#readout").innerText();
   const READ = /^\d\d:\d\d:\d\d UTC: [\d.]+ requests\/s, [\d.–]+% failed, p50 [\d.–]+ ms/;
   await check("a chart tells its values under the pointer", async () => {
-    await until("some seconds of traffic", 15, async () => Math.abs(Number(await page.locator("#panel-rate b").innerText()) - 60) < 6);
+    await until("some seconds of traffic", 60, async () => Math.abs(Number(await page.locator("#panel-rate b").innerText()) - 60) < 6);
     await page.locator("#panel-rate svg.plot").scrollIntoViewIfNeeded();
     const { value } = await until("values", 10, async () => {
       const box = await page.locator("#panel-rate svg.plot").boundingBox();
