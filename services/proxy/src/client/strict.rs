@@ -13,8 +13,8 @@
 
 use memchr::memchr;
 
-/// How much of a line is kept when it arrives in pieces. Longer than any line that we must read;
-/// all others only have to end well.
+/// How much of a line, with its CR, is kept when it arrives in pieces. Longer than any line that we
+/// must read; all others only have to end well.
 const LINE_KEPT: usize = 256;
 
 /// Digits of a `Content-Length` that fit any number of bytes there will be, and no overflow.
@@ -171,7 +171,9 @@ impl Strict {
                 }
                 self.keep(piece);
                 let mut line = std::mem::take(&mut self.line);
-                let result = self.end_line(line.strip_suffix(b"\r").unwrap_or(&line));
+                // Of a line that is cut, what is kept may end in a CR that is not its end.
+                let end = line.len() - usize::from(line.len() < LINE_KEPT);
+                let result = self.end_line(&line[..end]);
                 // Kept for the next line in pieces: a client that sends one sends more.
                 line.clear();
                 self.line = line;
@@ -205,7 +207,8 @@ impl Strict {
 
     /// Notes what a field says of the framing.
     fn field(&mut self, line: &[u8]) -> Result<(), ()> {
-        let is_cut = line.len() >= LINE_KEPT;
+        // The same for a line in one piece, so that the pieces do not matter.
+        let is_cut = line.len() + 1 >= LINE_KEPT;
         // The first letter tells almost all fields apart from those that count.
         match line[0] | 0x20 {
             b'c' => match value(line, b"content-length:") {
@@ -379,7 +382,11 @@ mod tests {
             let head = format!("GET / HTTP/1.1\r\n{field}{space}chunked5\r\n");
             assert_eq!(read(head.as_bytes()), Err(true), "{field}");
         }
-        let long = format!("GET / HTTP/1.1\r\nCookie: {space}\r\n\r\nGET / HTTP/1.1\r\n");
+        // The last byte that is kept is a CR, but not the one at the line's end.
+        let space = " ".repeat(LINE_KEPT - "Content-Length: 1\r".len());
+        let head = format!("GET / HTTP/1.1\r\nContent-Length: 1{space}\r \r\n");
+        assert_eq!(read(head.as_bytes()), Err(true));
+        let long = format!("GET / HTTP/1.1\r\nCookie: {space} {space}\r\n\r\nGET / HTTP/1.1\r\n");
         assert_eq!(read(long.as_bytes()), Ok(()));
     }
 
