@@ -5,12 +5,18 @@
 //! tell it. So the newest intent stands, and whoever says otherwise for longer than a change needs
 //! to reach everybody is told.
 //!
-//! *Newest* is the youngest by its age on the proxy that tells it: clocks of different machines
-//! disagree, but each knows how long ago something happened. Being ready with nobody who said so
-//! is no intent, however young: it is what a proxy begins with, and what is left when an override
-//! has expired. Nothing is ever forced: a proxy that refuses is asked again later.
+//! *Newest* is what one proxy says later by its own clock, to the millisecond: an operator may well
+//! change something and change it back at once. Of two proxies it is the youngest by its age where
+//! it is told: clocks of different machines disagree, but each knows how long ago something
+//! happened. Being ready with nobody who said so is no intent, however young: it is what a proxy
+//! begins with, and what is left when an override has expired. What was carried over is no new
+//! word either: it would outrank what an operator said while it was on its way. Nothing is ever
+//! forced: a proxy that refuses is asked again later.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use crate::model::{Admin, Answer, Backend};
 
@@ -34,6 +40,30 @@ struct Standing {
     reason: Option<String>,
     actor: Option<String>,
     until: Option<f64>,
+    /// Who said it.
+    source: Source,
+    /// When it was said, by the clock of the source.
+    since: SystemTime,
+    /// When it ends by itself, by the same clock.
+    expires: Option<SystemTime>,
+}
+
+impl Standing {
+    /// Whether it was said after another.
+    fn is_newer(&self, known: &Self) -> bool {
+        if self.source == known.source {
+            self.since > known.since
+        } else {
+            self.at > known.at + BLUR
+        }
+    }
+}
+
+/// One run of a proxy, which has one clock.
+#[derive(Clone, Debug, PartialEq)]
+struct Source {
+    replica: String,
+    started_at: String,
 }
 
 /// Something that one proxy must be told.
@@ -63,50 +93,55 @@ impl Book {
         for standing in self.standing.values_mut() {
             if let Some(until) = standing.until.filter(|until| *until <= now) {
                 // It ended by itself; what was before it does not come back.
-                *standing = Standing {
-                    state: Admin::Ready,
-                    at: until,
-                    reason: None,
-                    actor: None,
-                    until: None,
-                };
+                standing.state = Admin::Ready;
+                standing.at = until;
+                standing.since = standing.expires.take().unwrap_or(standing.since);
+                standing.until = None;
+                standing.reason = None;
+                standing.actor = None;
             }
         }
-        for (_, answer) in said {
+        for (replica, answer) in said {
             for (pool, backend) in backends(answer) {
-                self.hear(now, answer, pool, backend);
+                self.hear(now, replica, answer, pool, backend);
             }
         }
         self.orders(now, said)
     }
 
-    fn hear(&mut self, now: f64, answer: &Answer, pool: &str, backend: &Backend) {
+    fn hear(&mut self, now: f64, replica: &str, answer: &Answer, pool: &str, backend: &Backend) {
         if backend.admin == Admin::Unknown
             || (backend.admin == Admin::Ready && backend.admin_actor.is_none())
         {
             return;
         }
-        let Some(age) = answer.proxy.age(backend.admin_since.as_deref()) else { return };
-        let at = now - age;
-        let key = (pool.to_owned(), backend.id.clone());
-        let known = self.standing.get(&key);
-        if known.is_some_and(|known| at <= known.at + BLUR || known.state == backend.admin) {
-            return;
-        }
+        let time = |time: &Option<String>| humantime::parse_rfc3339(time.as_deref()?).ok();
+        let age = answer.proxy.age(backend.admin_since.as_deref());
+        let (Some(age), Some(since)) = (age, time(&backend.admin_since)) else { return };
         let left = answer.proxy.age(backend.admin_expires_at.as_deref());
-        let standing = Standing {
+        let word = Standing {
             state: backend.admin,
-            at,
+            at: now - age,
             reason: backend.admin_reason.clone(),
             actor: backend.admin_actor.clone(),
             until: left.map(|left| now - left),
+            source: Source {
+                replica: replica.to_owned(),
+                started_at: answer.proxy.started_at.clone(),
+            },
+            since,
+            expires: time(&backend.admin_expires_at),
         };
-        self.standing.insert(key, standing);
+        let is_carried = word.actor.as_ref().is_some_and(|actor| actor.contains(CARRIED));
+        let key = (pool.to_owned(), backend.id.clone());
+        let known = self.standing.get(&key);
+        if known.is_none_or(|known| !is_carried && word.is_newer(known)) {
+            self.standing.insert(key, word);
+        }
     }
 
     fn orders(&mut self, now: f64, said: &[(&str, &Answer)]) -> Vec<Order> {
         let mut before = std::mem::take(&mut self.differing);
-        // One proxy alone cannot differ: what it says is what stands, its restart included.
         let mut orders = Vec::new();
         for (replica, answer) in said {
             for (pool, backend) in backends(answer) {
@@ -247,6 +282,69 @@ mod tests {
         assert_eq!(orders[0].actor, "ann, carried over by the dashboard");
         assert_eq!(orders[0].reason.as_deref(), Some("why"));
         assert!((orders[0].ttl.unwrap().as_secs_f64() - 37.0).abs() < 0.1);
+    }
+
+    /// The same as another time, a fraction of a second later.
+    fn a_moment_later(answer: &Answer, admin: &str) -> Answer {
+        let mut answer = answer.clone();
+        let backend = &mut answer.pools[0].backends[0];
+        let since = humantime::parse_rfc3339(backend.admin_since.as_deref().unwrap()).unwrap();
+        let since = humantime::format_rfc3339_millis(since + Duration::from_millis(100));
+        backend.admin_since = Some(since.to_string());
+        backend.admin = serde_json::from_value(admin.into()).unwrap();
+        answer
+    }
+
+    #[test]
+    fn what_is_changed_back_at_once_is_not_brought_back() {
+        let mut book = Book::default();
+        let drained = says(20, 0, "drain", 19, Some("ann"), None);
+        run(&mut book, 20.0, &[("a", drained.clone())]);
+        let ready = a_moment_later(&drained, "ready");
+        for at in 21..40 {
+            assert!(run(&mut book, at as f64, &[("a", ready.clone())]).is_empty());
+        }
+    }
+
+    #[test]
+    fn an_override_without_an_end_outlives_the_one_that_it_replaces() {
+        let mut book = Book::default();
+        run(&mut book, 20.0, &[("a", says(20, 0, "drain", 10, Some("ann"), Some(30)))]);
+        for at in [25, 31, 34, 50] {
+            let forever = says(at, 0, "drain", 22, Some("ann"), None);
+            assert!(run(&mut book, at as f64, &[("a", forever)]).is_empty());
+        }
+    }
+
+    #[test]
+    fn an_override_with_an_end_that_replaces_one_without_ends() {
+        let mut book = Book::default();
+        run(&mut book, 20.0, &[("a", says(20, 0, "drain", 10, Some("ann"), None))]);
+        run(&mut book, 25.0, &[("a", says(25, 0, "drain", 22, Some("ann"), Some(30)))]);
+        for at in [31, 34, 50] {
+            assert!(
+                run(&mut book, at as f64, &[("a", says(at, 0, "ready", 30, None, None))])
+                    .is_empty()
+            );
+        }
+        // And whatever is said right after the end holds.
+        run(&mut book, 51.0, &[("a", says(51, 0, "drain", 31, Some("bob"), None))]);
+        assert!(
+            run(&mut book, 60.0, &[("a", says(60, 0, "drain", 31, Some("bob"), None))]).is_empty()
+        );
+    }
+
+    #[test]
+    fn what_is_carried_over_late_does_not_outrank_an_operator() {
+        let mut book = Book::default();
+        let drained = |at| says(at, 0, "drain", 10, Some("ann"), None);
+        run(&mut book, 20.0, &[("a", drained(20))]);
+        let ready = |at| says(at, 0, "ready", 22, Some("ann"), None);
+        let carried = format!("ann{CARRIED} (from 127.0.0.1)");
+        let late = |at| says(at, 0, "drain", 23, Some(&carried), None);
+        run(&mut book, 25.0, &[("a", ready(25)), ("b", late(25))]);
+        let orders = run(&mut book, 28.0, &[("a", ready(28)), ("b", late(28))]);
+        assert_eq!(orders, [("b".to_owned(), Admin::Ready)]);
     }
 
     #[test]
