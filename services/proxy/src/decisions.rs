@@ -2,9 +2,10 @@
 //! attempts and their times.
 //!
 //! The log tells outcomes and never the alternatives. Failed and retried requests are always
-//! recorded, others are sampled, and both are bounded. A request that is not recorded costs one
-//! comparison of a counter; one that is costs a small allocation and a message to the admin
-//! thread, which adds what only it knows: why backends that were no candidates were none.
+//! recorded, others are sampled, and both are bounded; what an operator announced is recorded for
+//! certain (`announced`). A request that is not recorded costs one comparison of a counter and one
+//! look at another; one that is costs a small allocation and a message to the admin thread, which
+//! adds what only it knows: why backends that were no candidates were none.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,11 +19,12 @@ use std::{
 
 use balance::{BackendId, Picker, Time};
 use chassis::units::Share;
-use http::HeaderValue;
-use tokio::sync::mpsc;
+use http::{HeaderMap, HeaderValue};
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     admin::decisions::{self as told, Decision},
+    announced::{self, Announced, Place},
     control::Control,
     error::Reason,
     settings::Settings,
@@ -31,6 +33,14 @@ use crate::{
 /// Records of each kind that are kept: sampled successes never push out a failure. With the limit
 /// of candidates that is 8 MiB at most.
 const KEPT: usize = 1000;
+
+/// Records of announced requests that are kept, apart from the others: a storm of failures must not
+/// push out what somebody is about to read.
+const KEPT_ANNOUNCED: usize = 100;
+
+/// How long an announcement waits for a place. Records are taken every [`TAKE_EVERY`], and the
+/// places that become free go to whoever waits.
+const PLACE_WAIT: Duration = Duration::from_secs(1);
 
 /// Candidates of a record, and as many backends that were none: enough to see the rule.
 pub(crate) const CANDIDATES_MOST: usize = 16;
@@ -55,6 +65,8 @@ pub(crate) struct Record {
     pub(crate) attempts: Vec<AttemptRecord>,
     /// Those that could be picked when the last attempt's backend was.
     pub(crate) candidates: Vec<Candidate>,
+    /// Whether an operator announced it.
+    pub(crate) is_announced: bool,
 }
 
 /// One try of a request on one backend.
@@ -86,9 +98,15 @@ pub(crate) struct Recorder {
     random: RefCell<fastrand::Rng>,
     sender: mpsc::Sender<Record>,
     dropped: Arc<AtomicU64>,
+    announced: Arc<Announced>,
 }
 
 impl Recorder {
+    /// The id of a request that an operator announced, and the place for its record.
+    pub(crate) fn announced(&self, headers: &HeaderMap) -> Option<(HeaderValue, Place)> {
+        self.announced.take(headers)
+    }
+
     /// Whether the request that begins now is to be recorded even if all goes well.
     pub(crate) fn is_next(&self) -> bool {
         let left = self.left.get();
@@ -105,11 +123,14 @@ impl Recorder {
         self.gap > 0
     }
 
-    /// Sends a record. It is made only if there is room for it.
-    pub(crate) fn send(&self, record: impl FnOnce() -> Record) {
-        match self.sender.try_reserve() {
-            Ok(permit) => permit.send(record()),
-            Err(_) => {
+    /// Sends a record, to its own place if it has one. It is made only if there is room for it.
+    pub(crate) fn send(&self, place: Option<Place>, record: impl FnOnce() -> Record) {
+        match (place, self.sender.try_reserve()) {
+            (Some(place), _) => {
+                place.send(record());
+            }
+            (None, Ok(permit)) => permit.send(record()),
+            (None, Err(_)) => {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -137,6 +158,7 @@ pub(crate) struct Decisions {
     share: f64,
     sender: mpsc::Sender<Record>,
     dropped: Arc<AtomicU64>,
+    announced: Arc<Announced>,
     // A std mutex: held to append or copy, never across an await.
     kept: Mutex<Kept>,
 }
@@ -145,21 +167,40 @@ pub(crate) struct Decisions {
 struct Kept {
     samples: VecDeque<Arc<Decision>>,
     failures: VecDeque<Arc<Decision>>,
+    announced: VecDeque<Arc<Decision>>,
 }
 
 impl Decisions {
     pub(crate) fn new(share: Share) -> (Arc<Self>, mpsc::Receiver<Record>) {
         let (sender, receiver) = mpsc::channel(WAITING);
-        let (dropped, kept) = (Arc::default(), Mutex::default());
-        (Arc::new(Self { share: share.get(), sender, dropped, kept }), receiver)
+        let (dropped, announced, kept) = (Arc::default(), Arc::default(), Mutex::default());
+        (Arc::new(Self { share: share.get(), sender, dropped, announced, kept }), receiver)
     }
 
     /// An end for one worker.
     pub(crate) fn recorder(&self) -> Recorder {
         let gap = if self.share > 0.0 { (1.0 / self.share).round() as u32 } else { 0 };
         let random = RefCell::new(fastrand::Rng::new());
-        let (sender, dropped) = (self.sender.clone(), Arc::clone(&self.dropped));
-        Recorder { gap: gap.min(u32::MAX / 2), left: Cell::new(0), random, sender, dropped }
+        Recorder {
+            gap: gap.min(u32::MAX / 2),
+            left: Cell::new(0),
+            random,
+            sender: self.sender.clone(),
+            dropped: Arc::clone(&self.dropped),
+            announced: Arc::clone(&self.announced),
+        }
+    }
+
+    /// Has the next request with this id recorded for certain.
+    ///
+    /// # Errors
+    /// How long to wait, if there is no room for its record.
+    pub(crate) async fn announce(&self, id: &str) -> Result<(), Duration> {
+        let place = self.sender.clone().reserve_owned();
+        let place = tokio::time::timeout(PLACE_WAIT, place).await.ok().and_then(Result::ok);
+        self.announced.announce(id, place.ok_or(PLACE_WAIT)?, Instant::now())?;
+        announced::forget_later(Arc::clone(&self.announced));
+        Ok(())
     }
 
     /// The share of successes that is recorded.
@@ -175,16 +216,21 @@ impl Decisions {
     /// All that is kept, newest first.
     pub(crate) fn all(&self) -> Vec<Arc<Decision>> {
         let kept = self.lock();
-        let mut all: Vec<_> = kept.samples.iter().chain(&kept.failures).cloned().collect();
+        let queues = [&kept.samples, &kept.failures, &kept.announced];
+        let mut all: Vec<_> = queues.into_iter().flatten().cloned().collect();
         drop(kept);
         all.sort_by(|a, b| b.at.cmp(&a.at));
         all
     }
 
-    fn keep(&self, decision: Decision) {
+    fn keep(&self, decision: Decision, is_announced: bool) {
         let mut kept = self.lock();
-        let queue = if decision.is_sample() { &mut kept.samples } else { &mut kept.failures };
-        if queue.len() == KEPT {
+        let (queue, most) = match (is_announced, decision.is_sample()) {
+            (true, _) => (&mut kept.announced, KEPT_ANNOUNCED),
+            (_, true) => (&mut kept.samples, KEPT),
+            (_, false) => (&mut kept.failures, KEPT),
+        };
+        if queue.len() == most {
             queue.pop_front();
         }
         queue.push_back(Arc::new(decision));
@@ -207,7 +253,9 @@ pub(crate) async fn run(
         // One view for all of them: they are at most some milliseconds old.
         let view = control.read(|pool| pool.view());
         for record in batch.drain(..) {
-            decisions.keep(told::decision(record, &view, settings.policy.as_str(), control.clock));
+            let is_announced = record.is_announced;
+            let decision = told::decision(record, &view, settings.policy.as_str(), control.clock);
+            decisions.keep(decision, is_announced);
         }
         tokio::time::sleep(TAKE_EVERY).await;
     }
@@ -240,10 +288,8 @@ mod tests {
         assert!(by_turn.iter().all(|count| (2_000..3_000).contains(count)), "{by_turn:?}");
     }
 
-    #[test]
-    fn what_finds_no_room_is_counted_and_not_made() {
-        let (decisions, recorder, _receiver) = recorder("1%");
-        let record = || Record {
+    fn failure() -> Record {
+        Record {
             at: Time::default(),
             request_id: None,
             method: "GET",
@@ -253,9 +299,39 @@ mod tests {
             first_byte: None,
             attempts: Vec::new(),
             candidates: Vec::new(),
-        };
-        (0..WAITING).for_each(|_| recorder.send(record));
-        recorder.send(|| panic!("there is no room for it"));
+            is_announced: false,
+        }
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_not_made() {
+        let (decisions, recorder, _receiver) = recorder("1%");
+        (0..WAITING).for_each(|_| recorder.send(None, failure));
+        recorder.send(None, || panic!("there is no room for it"));
         assert_eq!(decisions.dropped(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_was_announced_has_its_place_in_a_storm_of_failures() {
+        let (decisions, recorder, mut receiver) = recorder("0%");
+        decisions.announce("ours").await.unwrap();
+        (0..2 * WAITING).for_each(|_| recorder.send(None, failure));
+        let headers = HeaderMap::from_iter([(
+            crate::headers::X_REQUEST_ID,
+            HeaderValue::from_static("ours"),
+        )]);
+        let (_, place) = recorder.announced(&headers).unwrap();
+        recorder.send(Some(place), || Record { is_announced: true, ..failure() });
+        let mut records = Vec::new();
+        receiver.recv_many(&mut records, 2 * WAITING).await;
+        assert_eq!(records.iter().filter(|record| record.is_announced).count(), 1);
+        assert_eq!(records.len(), WAITING);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nothing_is_taken_in_an_announcement_is_refused_in_the_end() {
+        let (decisions, recorder, _receiver) = recorder("0%");
+        (0..WAITING).for_each(|_| recorder.send(None, failure));
+        assert_eq!(decisions.announce("ours").await, Err(PLACE_WAIT));
     }
 }

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use tokio::time::Instant;
 
 use crate::{
+    announced::Place,
     body::{ResponseBody, Upload, UploadState},
     client::Busy,
     control::Seen,
@@ -35,6 +36,8 @@ pub(crate) struct Exchange {
     request_id: Option<HeaderValue>,
     /// Whether it is to be told why it went where it did, even if all goes well.
     is_sample: bool,
+    /// Where its record goes if an operator announced it.
+    place: Option<Place>,
     /// Of a sample: those that its backend was picked from.
     candidates: Vec<Candidate>,
     /// The attempts that failed.
@@ -65,11 +68,20 @@ impl Exchange {
             first_byte: None,
             request_id: None,
             is_sample: worker.decisions.is_next(),
+            place: None,
             candidates: Vec::new(),
             failed: Vec::new(),
             is_recorded: false,
             busy,
         }
+    }
+
+    /// The id of a request that an operator announced. It is recorded, however it ends.
+    pub(crate) fn announced(&mut self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let (id, place) = self.worker.decisions.announced(headers)?;
+        (self.is_sample, self.place) = (true, Some(place));
+        self.request_id = Some(id.clone());
+        Some(id)
     }
 
     /// Notes the name under which the request is known to both sides.
@@ -247,7 +259,9 @@ impl Exchange {
     fn tell_why(&mut self, code: u16, failure: Option<Reason>, duration: Duration) {
         let Self { worker, attempt, failed, .. } = self;
         let last = attempt.as_ref().filter(|attempt| !attempt.has_failed);
-        worker.decisions.send(|| {
+        let place = self.place.take();
+        let is_announced = place.is_some();
+        worker.decisions.send(place, || {
             let mut attempts = std::mem::take(failed);
             attempts.extend(last.map(|last| last.record(self.started, self.first_byte, failure)));
             let picked = attempts.last().map(|attempt| &attempt.backend);
@@ -265,6 +279,7 @@ impl Exchange {
                 first_byte: self.first_byte,
                 attempts,
                 candidates: candidates_then,
+                is_announced,
             }
         });
     }

@@ -40,6 +40,7 @@ pub(crate) async fn forward(
     mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let mut exchange = Exchange::begin(&worker, request.method(), Rc::clone(&busy));
+    let announced = exchange.announced(request.headers());
     if worker.is_overloaded() {
         worker.gauges.limits.hit(Limit::Requests);
         return exchange.refuse(Reason::Overloaded);
@@ -51,7 +52,7 @@ pub(crate) async fn forward(
         Err(reason) => return exchange.refuse(reason),
     }
     let Admitted { mut request, replay, key, request_id, upgrade } =
-        match admit(&worker, &client, &busy, request) {
+        match admit(&worker, &client, &busy, request, announced) {
             Ok(admitted) => admitted,
             Err(reason) => return exchange.refuse(reason),
         };
@@ -125,6 +126,7 @@ fn admit(
     client: &Client,
     busy: &Rc<Busy>,
     mut request: Request<Incoming>,
+    request_id: Option<HeaderValue>,
 ) -> Result<Admitted, Reason> {
     if request.method() == Method::CONNECT {
         return Err(Reason::NotSupported);
@@ -150,7 +152,7 @@ fn admit(
         &parts.uri,
         parts.version,
         client,
-        worker.request_ids.next(),
+        request_id.unwrap_or_else(|| worker.request_ids.next()),
     )?;
     if parts.version < Version::HTTP_11 && !headers.contains_key(header::HOST) {
         // Only HTTP/1.0 comes without, and HTTP/1.1 to a backend needs one (RFC 9112 §3.2).

@@ -6,6 +6,7 @@
 
 mod accept;
 mod admin;
+mod announced;
 mod audit;
 mod body;
 mod client;

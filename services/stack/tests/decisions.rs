@@ -93,3 +93,77 @@ async fn nothing_is_sampled_where_the_share_is_0_and_an_unknown_id_is_told_so() 
         assert_eq!(world.ask(world.client.get(url)).await.status, 400, "{query}");
     }
 }
+
+#[tokio::test]
+async fn an_announced_request_keeps_its_id_and_is_recorded_whatever_the_sampling_says() {
+    let world = World::start(2, &[("PROXY_DECISIONS", "0%")]).await;
+    let id = "0123456789abcdef0123456789abcdef";
+    let announce = async || {
+        let url = world.admin_url(&format!("/v1/decisions/{id}"));
+        world.ask(world.client.put(url)).await
+    };
+    let send = async || {
+        let request = world.client.get(world.url("/echo")).header("x-request-id", id);
+        let answer = request.send().await.unwrap();
+        answer.headers()["x-request-id"].to_str().unwrap().to_owned()
+    };
+    assert_ne!(send().await, id, "nobody announced it yet");
+    let answer = announce().await;
+    assert_eq!((answer.status, &answer.body["request_id"]), (200, &json!(id)));
+    assert_eq!(world.spread(4).await.len(), 2, "others are not it");
+    let request = world.client.get(world.url("/echo")).header("x-request-id", id);
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.headers()["x-request-id"], id);
+    let decision = decision_of(&world, &answer).await;
+    assert_eq!((&decision["recorded"], &decision["status"]), (&json!("announced"), &json!(200)));
+    assert_ne!(send().await, id, "the id is used up");
+    let list = world.admin_json("/v1/decisions?recorded=announced").await;
+    assert_eq!(list["decisions"], json!([decision]));
+}
+
+#[tokio::test]
+async fn an_announced_request_is_found_by_its_id_even_if_it_is_refused() {
+    let world = World::start(1, &[("PROXY_DECISIONS", "0%")]).await;
+    world.patch(&world.id(0), json!({"state": "maint", "force": true})).await;
+    let id = "00000000000000000000000000000abc";
+    let url = world.admin_url(&format!("/v1/decisions/{id}"));
+    assert_eq!(world.ask(world.client.put(url)).await.status, 200);
+    let request = world.client.get(world.url("/")).header("x-request-id", id);
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.headers()["x-request-id"], id);
+    assert_eq!(decision_of(&world, &answer).await["recorded"], "failure");
+}
+
+#[tokio::test]
+async fn only_who_may_change_things_announces_and_only_ids_that_nobody_guesses() {
+    let token = [("PROXY_ADMIN_TOKEN", "correct-horse")];
+    let world = World::start(1, &token).await;
+    let put = |id: &str| world.client.put(world.admin_url(&format!("/v1/decisions/{id}")));
+    let id = "0123456789abcdef0123456789abcdef";
+    assert_eq!(world.ask(put(id)).await.status, 401);
+    let with_token = |id: &str| put(id).bearer_auth("correct-horse");
+    assert_eq!(world.ask(with_token(id)).await.status, 200);
+    for guessable in ["1", "0123456789ABCDEF0123456789ABCDEF", "x%00"] {
+        assert_eq!(world.ask(with_token(guessable)).await.status, 400, "{guessable}");
+    }
+    for n in 1..32 {
+        assert_eq!(world.ask(with_token(&format!("{n:032x}"))).await.status, 200, "{n}");
+    }
+    let answer = world.ask(with_token("ffffffffffffffffffffffffffffffff")).await;
+    assert_eq!(answer.status, 429);
+    assert!(answer.header("retry-after").parse::<u64>().unwrap() <= 30, "{}", answer.detail());
+}
+
+#[tokio::test]
+async fn those_that_passed_a_backend_over_are_found_by_its_id() {
+    let world = World::start(2, &[("PROXY_DECISIONS", "100%")]).await;
+    world.patch(&world.id(1), json!({"state": "drain"})).await;
+    let answer = world.client.get(world.url("/")).send().await.unwrap();
+    let decision = decision_of(&world, &answer).await;
+    let found = async |query: String| world.admin_json(&query).await["decisions"].clone();
+    let id = world.id(1);
+    assert_eq!(found(format!("/v1/decisions?backend={id}")).await, json!([]));
+    assert_eq!(found(format!("/v1/decisions?considered={id}")).await, json!([decision]));
+    assert_eq!(found("/v1/decisions?considered=unheard".to_owned()).await, json!([]));
+}

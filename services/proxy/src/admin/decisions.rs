@@ -9,15 +9,16 @@ use axum::{
 };
 use balance::{BackendId, BackendView, PoolView};
 use chassis::problem::Problem;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Admin,
-    openapi::{Finding, Reading},
+    openapi::{Announcing, Finding, Reading},
 };
 use crate::{
+    announced::{LIFETIME, is_unguessable},
     clock::Clock,
     control::POOL,
     decisions::{AttemptRecord, CANDIDATES_MOST, Candidate, Record},
@@ -30,7 +31,7 @@ pub(crate) struct Decision {
     request_id: Option<String>,
     /// The end of the request, RFC 3339
     pub(crate) at: String,
-    /// Why this is recorded: `sample`, `retry` or `failure`
+    /// Why this is recorded: `sample`, `retry`, `failure`, or `announced`
     recorded: &'static str,
     pool: &'static str,
     policy: &'static str,
@@ -81,6 +82,10 @@ impl Decision {
     fn concerns(&self, backend: &str) -> bool {
         self.attempts.iter().any(|attempt| attempt.backend == backend)
     }
+
+    fn considers(&self, backend: &str) -> bool {
+        self.considered.iter().any(|considered| considered.backend == backend)
+    }
 }
 
 /// A record with what the pool knows of those that were no candidates.
@@ -93,6 +98,7 @@ pub(crate) fn decision(
     let recorded = match (&record.failure, record.attempts.len()) {
         (Some(_), _) => "failure",
         (None, 2..) => "retry",
+        (None, _) if record.is_announced => "announced",
         (None, _) => "sample",
     };
     let picked = record.attempts.last().map(|attempt| attempt.backend.clone());
@@ -210,6 +216,8 @@ pub(super) struct Filter {
     recorded: Option<Recorded>,
     /// Only those with an attempt on this backend
     backend: Option<String>,
+    /// Only those that picked this backend or passed it over
+    considered: Option<String>,
     /// At most so many, the newest
     #[param(minimum = 1, maximum = 2000)]
     limit: Option<u16>,
@@ -221,6 +229,7 @@ enum Recorded {
     Sample,
     Retry,
     Failure,
+    Announced,
 }
 
 impl Recorded {
@@ -229,6 +238,7 @@ impl Recorded {
             Self::Sample => "sample",
             Self::Retry => "retry",
             Self::Failure => "failure",
+            Self::Announced => "announced",
         }
     }
 }
@@ -258,6 +268,7 @@ const LIMIT: u16 = 100;
 /// Why requests went where they went, newest first
 ///
 /// Failed and retried requests are always recorded, others are sampled; the last thousand of each.
+/// Announced ones (`PUT /v1/decisions/{request_id}`) are recorded for certain; the last hundred.
 #[utoipa::path(
     get,
     path = "/v1/decisions",
@@ -276,6 +287,7 @@ pub(super) async fn decisions(
     let wanted = |decision: &Arc<Decision>| {
         filter.recorded.is_none_or(|recorded| recorded.as_str() == decision.recorded)
             && filter.backend.as_deref().is_none_or(|backend| decision.concerns(backend))
+            && filter.considered.as_deref().is_none_or(|backend| decision.considers(backend))
     };
     let all = admin.decisions.all().into_iter();
     Ok(Json(DecisionList {
@@ -306,4 +318,45 @@ pub(super) async fn decision_of(
         );
         Problem::new(StatusCode::NOT_FOUND, detail)
     })
+}
+
+/// An announced request.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Announcement {
+    request_id: String,
+    /// Until when it is waited for, RFC 3339
+    until: String,
+}
+
+/// Has one request recorded for certain
+///
+/// The first request that comes with this id as `X-Request-Id` within half a minute keeps the id
+/// and is recorded, whatever the sampling says. Since whoever knows the id can be that request, it
+/// has to be one that nobody guesses: 32 random hexadecimal digits.
+#[utoipa::path(
+    put,
+    path = "/v1/decisions/{request_id}",
+    params((
+        "request_id" = String, Path, pattern = "^[0-9a-f]{32}$",
+        description = "The X-Request-Id that the request will have",
+        example = "7f8a1f0e5c3d4b2a9e6d1c0b8f7a6e5d",
+    )),
+    responses((status = 200, body = Announcement), Announcing)
+)]
+pub(super) async fn announce(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+) -> Result<Json<Announcement>, Problem> {
+    if !is_unguessable(&id) {
+        let detail = "request_id: expected 32 random hexadecimal digits in lower case";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+    }
+    admin.decisions.announce(&id).await.map_err(|wait| {
+        let seconds = wait.as_secs_f64().ceil() as u64;
+        let detail = format!("too many requests are announced: try again in {seconds} s");
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+            .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    })?;
+    let until = admin.control.clock.text(admin.control.clock.now() + LIFETIME);
+    Ok(Json(Announcement { request_id: id, until }))
 }

@@ -68,7 +68,7 @@ pub(crate) fn routes(admin: Admin) -> Router {
         .routes(routes!(events::events))
         .routes(routes!(history::history))
         .routes(routes!(decisions::decisions))
-        .routes(routes!(decisions::decision_of))
+        .routes(routes!(decisions::decision_of, decisions::announce))
         .routes(routes!(audit::audit))
         .split_for_parts();
     router

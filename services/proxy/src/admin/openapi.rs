@@ -147,6 +147,20 @@ impl IntoResponses for Changing {
     }
 }
 
+/// What the announcement of a request may be answered with beside success.
+pub(super) struct Announcing;
+
+impl IntoResponses for Announcing {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        problems(&[
+            (400, "The id is not what is expected"),
+            (401, "A token is set, and none or another one was sent"),
+            (403, "Without a token, this is for this machine only"),
+            (429, "Too many are announced; or too many wrong tokens came from this address"),
+        ])
+    }
+}
+
 /// What a read that needs the admin role may be answered with beside.
 pub(super) struct Guarded;
 
