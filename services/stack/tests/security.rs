@@ -52,6 +52,14 @@ async fn the_token_for_reading_reads_and_changes_nothing_and_sees_no_audit_log()
     assert!(refused.status == 403 && refused.detail().contains("send the admin token"));
     let refused = drain(&world, "127.0.0.1:1", "battery-staple").await;
     assert_eq!(refused.status, 403);
+    // What a change would do is for readers, too.
+    world
+        .until("the backend", async || {
+            let url = format!("{}?dry_run=true", world.backend_url("127.0.0.1:1"));
+            let drain = world.client.patch(url).bearer_auth("battery-staple");
+            world.ask(drain.json(&json!({"state": "drain", "force": true}))).await.status == 200
+        })
+        .await;
     let state = read(&world, "/v1/pools/default/backends/127.0.0.1:1", "correct-horse").await;
     assert_eq!(state.body["admin"], "ready");
     assert_eq!(read(&world, "/v1/audit", "correct-horse").await.status, 200);

@@ -15,7 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chassis::{access, attempts::Attempts, problem::Problem, token::Token};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 use super::{Admin, audit};
 
@@ -74,8 +74,7 @@ pub(super) async fn check(
     next: Next,
 ) -> Response {
     let address = peer.ip().to_canonical();
-    let (is_change, path) = (is_change(request.method()), request.uri().path().to_owned());
-    let need = if is_change || path == audit::PATH { Need::Admin } else { Need::Read };
+    let (need, path) = (need(request.method(), request.uri()), request.uri().path().to_owned());
     let rules = Rules {
         admin: admin.settings.admin_token.as_ref(),
         read: admin.settings.admin_read_token.as_ref(),
@@ -99,8 +98,14 @@ pub(super) async fn check(
     }
 }
 
-fn is_change(method: &Method) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+fn need(method: &Method, uri: &Uri) -> Need {
+    let is_reading = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    // It changes nothing and tells nothing that a reader could not work out, and who only reads is
+    // to see what a change would do. The whole query: nothing in it is left for anybody to read
+    // otherwise than it is read here.
+    let is_dry_run = *method == Method::PATCH && uri.query() == Some("dry_run=true");
+    let is_for_readers = is_reading && uri.path() != audit::PATH;
+    if is_for_readers || is_dry_run { Need::Read } else { Need::Admin }
 }
 
 impl Rules<'_> {
@@ -254,6 +259,28 @@ mod tests {
                     assert_eq!(status, expected, "{name}, {need:?}, tokens set: {set:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_changes_nothing_is_for_readers_except_who_did_what() {
+        let cases = [
+            (Method::GET, "/v1/pools", Need::Read),
+            (Method::HEAD, "/v1/decisions/x", Need::Read),
+            (Method::GET, "/v1/audit", Need::Admin),
+            (Method::GET, "/v1/audit?limit=1", Need::Admin),
+            (Method::PUT, "/v1/decisions/x", Need::Admin),
+            (Method::PATCH, "/v1/pools/p/backends/b", Need::Admin),
+            (Method::PATCH, "/v1/pools/p/backends/b?dry_run=true", Need::Read),
+            (Method::PATCH, "/v1/pools/p/backends/b?dry_run=false", Need::Admin),
+            (Method::PATCH, "/v1/pools/p/backends/b?dry_run=true&dry_run=false", Need::Admin),
+            (Method::PATCH, "/v1/pools/p/backends/b?dry_run=false&dry_run=true", Need::Admin),
+            (Method::PATCH, "/v1/pools/p/backends/b?dry%5Frun=true", Need::Admin),
+            (Method::PUT, "/v1/pools/p/backends/b?dry_run=true", Need::Admin),
+            (Method::DELETE, "/v1/pools/p", Need::Admin),
+        ];
+        for (method, uri, expected) in cases {
+            assert_eq!(need(&method, &uri.parse().unwrap()), expected, "{method} {uri}");
         }
     }
 
