@@ -57,12 +57,15 @@ async fn the_last_hour_can_be_read_second_by_second_and_adds_up() {
     let one = pool(&format!("backend={}&resolution=60&latency=false", world.id(0))).await;
     assert_eq!(sum(&one["backends"][0]["series"], "requests"), 5);
     assert!(one["series"]["latency"].is_null());
+    let alone = pool("backends=false").await;
+    assert_eq!((&alone["backends"], sum(&alone["series"], "requests")), (&json!([]), 10));
     let now = world.admin_json("/v1/pools").await;
     let buckets = now["pools"][0]["traffic"]["latency"]["buckets"].as_array().unwrap();
     assert!(buckets.len() >= 2 && now["pools"][0]["traffic"]["latency"]["scale"] == 7);
     for (query, status, words) in [
         ("resolution=0", 400, "1 to 3600"),
         ("since=1", 400, "unknown field"),
+        ("backend=x&backends=false", 400, "either"),
         ("backend=nobody", 404, "no backend"),
     ] {
         let request = world.client.get(world.admin_url(&format!("/v1/history?{query}")));

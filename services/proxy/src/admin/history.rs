@@ -48,6 +48,8 @@ pub(super) struct Range {
     backend: Option<String>,
     /// `false` leaves the latencies out, which are most of an answer.
     latency: Option<bool>,
+    /// `false` leaves the backends out: only the pool.
+    backends: Option<bool>,
 }
 
 /// The series that were asked for.
@@ -128,9 +130,11 @@ fn answer(
     now: u64,
     snapshot: &Snapshot,
 ) -> Result<HourAnswer, Problem> {
-    let numbers = match &range.backend {
-        None => snapshot.backends.clone(),
-        Some(id) => match snapshot.backends.get(id) {
+    let numbers = match (&range.backend, range.backends) {
+        (Some(_), Some(false)) => return Err(bad("give either backend or backends=false")),
+        (None, Some(false)) => BTreeMap::new(),
+        (None, _) => snapshot.backends.clone(),
+        (Some(id), _) => match snapshot.backends.get(id) {
             Some(number) => [(id.clone(), *number)].into(),
             None => return Err(unknown(id, snapshot)),
         },
