@@ -102,6 +102,17 @@ impl fmt::Display for Refused {
     }
 }
 
+/// Who set a weight, why, and since when. Who shows several proxies needs it to tell the newest word.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SetBy {
+    /// Since when.
+    pub since: Time,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+    /// Who, as far as we know.
+    pub actor: Option<String>,
+}
+
 /// The standing intent for one backend, as it is kept over a restart of the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StandingIntent {
@@ -119,6 +130,8 @@ pub struct StandingIntent {
     pub expires: Option<Time>,
     /// A weight instead of the configured one.
     pub weight: Option<u32>,
+    /// Who set it; none if there is none, or if an earlier version wrote it down.
+    pub weight_set: Option<SetBy>,
     /// When that goes back.
     pub weight_expires: Option<Time>,
     /// Another limit of requests in flight than the configured one; 0 is none.
@@ -138,6 +151,7 @@ pub(crate) struct Intent {
     pub(crate) actor: Option<String>,
     pub(crate) expires: Option<Time>,
     pub(crate) weight: Option<u32>,
+    pub(crate) weight_set: Option<SetBy>,
     pub(crate) weight_expires: Option<Time>,
     pub(crate) max_in_flight: Option<u32>,
     pub(crate) max_in_flight_expires: Option<Time>,
@@ -161,6 +175,7 @@ impl Intent {
             actor: intent.actor,
             expires: intent.expires,
             weight: intent.weight,
+            weight_set: intent.weight_set,
             weight_expires: intent.weight_expires,
             max_in_flight: intent.max_in_flight,
             max_in_flight_expires: intent.max_in_flight_expires,
@@ -184,6 +199,8 @@ impl Intent {
         }
         if change.weight.is_some() {
             (intent.weight, intent.weight_expires) = (change.weight, expires);
+            let Change { reason, actor, .. } = change.clone();
+            intent.weight_set = Some(SetBy { since: now, reason, actor });
         }
         if change.max_in_flight.is_some() {
             (intent.max_in_flight, intent.max_in_flight_expires) = (change.max_in_flight, expires);
@@ -231,7 +248,7 @@ impl Intent {
             self.clone()
         };
         if is_over(intent.weight_expires) {
-            (intent.weight, intent.weight_expires) = (None, None);
+            (intent.weight, intent.weight_expires, intent.weight_set) = (None, None, None);
         }
         if is_over(intent.max_in_flight_expires) {
             (intent.max_in_flight, intent.max_in_flight_expires) = (None, None);
@@ -259,7 +276,14 @@ impl Intent {
         if parts.is_empty() {
             parts.push(format!("still {}", self.state.as_str()));
         }
-        let reason = self.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        // Of the weight alone there may be another reason than of the state.
+        let weight_set = self.weight_set.as_ref().filter(|_| self.weight_set != before.weight_set);
+        let is_only_weight = (before.state, &before.reason) == (self.state, &self.reason);
+        let reason = match weight_set {
+            Some(set) if is_only_weight => &set.reason,
+            _ => &self.reason,
+        };
+        let reason = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
         format!("{}{reason}", parts.join(", "))
     }
 }
@@ -273,6 +297,7 @@ impl From<StandingIntent> for Intent {
             actor: standing.actor,
             expires: standing.expires,
             weight: standing.weight,
+            weight_set: standing.weight_set,
             weight_expires: standing.weight_expires,
             max_in_flight: standing.max_in_flight,
             max_in_flight_expires: standing.max_in_flight_expires,

@@ -190,6 +190,8 @@ impl Entry {
             admin_actor: intent.actor.clone(),
             admin_expires: intent.expires,
             deadline: intent.deadline,
+            configured_weight: found.weight,
+            weight_set: intent.weight_set.clone(),
             weight_expires: intent.weight_expires,
             health: observed,
             health_since: span.map_or(health.since, |(since, _)| since),

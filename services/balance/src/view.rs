@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use crate::{
-    admin::Admin,
+    admin::{Admin, SetBy},
     backend::{BackendId, Member},
     ejection::{EjectReason, Withheld},
     health::{Health, ProbeResult},
@@ -71,6 +71,10 @@ pub struct BackendView {
     pub admin_expires: Option<Time>,
     /// When its upgraded connections are to end.
     pub deadline: Option<Time>,
+    /// The usual weight.
+    pub configured_weight: u32,
+    /// Who set another one.
+    pub weight_set: Option<SetBy>,
     /// When an operator's weight reverts by itself.
     pub weight_expires: Option<Time>,
     /// The observed health.

@@ -232,6 +232,32 @@ fn a_weight_for_a_while_leaves_maintenance_as_it_is() {
 }
 
 #[test]
+fn a_weight_tells_who_set_it_why_and_since_when_apart_from_the_state() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    let said = |by: &str, why: &str| Change {
+        actor: Some(by.to_owned()),
+        reason: Some(why.to_owned()),
+        ..Change::default()
+    };
+    let drain = Change { state: Some(Admin::Drain), ..said("ann", "new disk") };
+    world.pool.change(&BackendId::new("a"), &drain, world.now).unwrap();
+    world.run(SECOND, &["a", "b"]);
+    let set_at = world.now;
+    let weight = Change { weight: Some(3), ttl: Some(SECOND), ..said("bob", "half the disks") };
+    world.pool.change(&BackendId::new("a"), &weight, world.now).unwrap();
+    let a = world.pool.view().backends[0].clone();
+    assert_eq!(a.admin_reason.as_deref(), Some("new disk"));
+    let set = a.weight_set.unwrap();
+    assert_eq!((set.since, set.reason.as_deref()), (set_at, Some("half the disks")));
+    assert_eq!((set.actor.as_deref(), a.weight, a.configured_weight), (Some("bob"), 3, 1));
+    world.run(SECOND * 2, &["a", "b"]);
+    assert!(world.events.contains(&"weight 3: half the disks".to_owned()), "{:?}", world.events);
+    let a = world.pool.view().backends[0].clone();
+    assert_eq!((a.weight, a.weight_set, a.admin), (1, None, Admin::Drain));
+}
+
+#[test]
 fn a_backend_of_weight_0_is_drained_only_when_its_last_request_has_ended() {
     let mut world = World::with(&["a", "b"]);
     world.run(SECOND, &["a", "b"]);

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use balance::{Admin, BackendId, MAX_IN_FLIGHT_MAX, StandingIntent, WEIGHT_MAX};
+use balance::{Admin, BackendId, MAX_IN_FLIGHT_MAX, SetBy, StandingIntent, WEIGHT_MAX};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
@@ -44,6 +44,9 @@ struct Kept {
     actor: Option<String>,
     expires: Option<String>,
     weight: Option<u32>,
+    weight_since: Option<String>,
+    weight_reason: Option<String>,
+    weight_actor: Option<String>,
     weight_expires: Option<String>,
     max_in_flight: Option<u32>,
     max_in_flight_expires: Option<String>,
@@ -105,6 +108,7 @@ impl StateFile {
 
     fn kept(&self, intent: &StandingIntent) -> Kept {
         let text = |time| self.clock.text(time);
+        let weight_set = intent.weight_set.clone();
         Kept {
             state: intent.state.as_str().to_owned(),
             since: text(intent.since),
@@ -112,6 +116,9 @@ impl StateFile {
             actor: intent.actor.clone(),
             expires: intent.expires.map(text),
             weight: intent.weight,
+            weight_since: weight_set.as_ref().map(|set| text(set.since)),
+            weight_reason: weight_set.as_ref().and_then(|set| set.reason.clone()),
+            weight_actor: weight_set.and_then(|set| set.actor),
             weight_expires: intent.weight_expires.map(text),
             max_in_flight: intent.max_in_flight,
             max_in_flight_expires: intent.max_in_flight_expires.map(text),
@@ -137,6 +144,9 @@ impl StateFile {
         if kept.max_in_flight.is_some_and(|limit| limit > MAX_IN_FLIGHT_MAX) {
             return Err(format!("{id}: a limit above {MAX_IN_FLIGHT_MAX}"));
         }
+        let weight_since = kept.weight_since.as_deref().map(time).transpose()?;
+        let (reason, actor) = (kept.weight_reason, kept.weight_actor);
+        let weight_set = weight_since.map(|since| SetBy { since, reason, actor });
         Ok(StandingIntent {
             id: BackendId::new(id),
             state: Admin::from_name(&kept.state)
@@ -147,6 +157,7 @@ impl StateFile {
             reason: kept.reason,
             actor: kept.actor,
             weight: kept.weight,
+            weight_set,
             max_in_flight: kept.max_in_flight,
             max_in_flight_expires: kept.max_in_flight_expires.as_deref().map(time).transpose()?,
         })
@@ -190,6 +201,11 @@ mod tests {
             actor: Some("ada".to_owned()),
             expires: Some(clock.now() + Duration::from_secs(60)),
             weight: Some(3),
+            weight_set: Some(SetBy {
+                since: clock.now(),
+                reason: None,
+                actor: Some("bob".to_owned()),
+            }),
             weight_expires: None,
             max_in_flight: Some(9),
             max_in_flight_expires: None,
@@ -207,6 +223,7 @@ mod tests {
         assert_eq!((&loaded.id, loaded.state), (&saved.id, saved.state));
         assert_eq!((&loaded.reason, &loaded.actor), (&saved.reason, &saved.actor));
         assert_eq!((loaded.weight, loaded.weight_expires), (Some(3), None));
+        assert_eq!(loaded.weight_set.unwrap().actor.as_deref(), Some("bob"));
         // Times are written to the millisecond.
         let apart = saved.since.since(loaded.since).max(loaded.since.since(saved.since));
         assert!(apart < Duration::from_secs(1), "{apart:?}");

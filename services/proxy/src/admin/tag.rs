@@ -15,7 +15,7 @@ pub(super) fn of(view: &BackendView) -> String {
         view.member.generation(),
         (view.admin, view.admin_since, view.admin_expires),
         (&view.admin_reason, &view.admin_actor),
-        (view.weight, view.weight_expires),
+        (view.weight, &view.weight_set, view.weight_expires),
         (view.max_in_flight, view.max_in_flight_expires, view.deadline),
     );
     format!("\"{:016x}\"", hash_of(format!("{intent:?}").as_bytes()))

@@ -96,6 +96,12 @@ pub(crate) struct Backend {
     admin_reason: Option<String>,
     admin_actor: Option<String>,
     admin_expires_at: Option<String>,
+    /// What it goes back to.
+    configured_weight: u32,
+    /// Since when an operator's weight holds; none if it is the configured one.
+    weight_since: Option<String>,
+    weight_reason: Option<String>,
+    weight_actor: Option<String>,
     weight_expires_at: Option<String>,
     health: &'static str,
     health_since: String,
@@ -231,6 +237,7 @@ fn millis(duration: Duration) -> u64 {
 
 pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Backend {
     let clock = admin.control.clock;
+    let weight_set = view.weight_set.as_ref();
     Backend {
         id: view.id.to_string(),
         etag: tag::of(view),
@@ -244,6 +251,10 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
         admin_reason: view.admin_reason.clone(),
         admin_actor: view.admin_actor.clone(),
         admin_expires_at: view.admin_expires.map(|time| clock.text(time)),
+        configured_weight: view.configured_weight,
+        weight_since: weight_set.map(|set| clock.text(set.since)),
+        weight_reason: weight_set.and_then(|set| set.reason.clone()),
+        weight_actor: weight_set.and_then(|set| set.actor.clone()),
         weight_expires_at: view.weight_expires.map(|time| clock.text(time)),
         health: view.health.as_str(),
         health_since: clock.text(view.health_since),

@@ -130,6 +130,7 @@ impl World {
             assert_eq!(is_quiet, is_member && rung == Rung::Up, "{:?}", backend.reasons);
             self.check_health(backend);
             self.check_deadline(backend);
+            self.check_intent(backend);
         }
         self.check_tickets(&view);
         self.check_cap(&view);
@@ -163,6 +164,18 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// What operators want stands until they want something else or its time is over.
+    fn check_intent(&self, backend: &BackendView) {
+        let name = backend.id.as_str();
+        let (told, intent) =
+            (&self.told[name], self.intents.get(name).cloned().unwrap_or_default());
+        assert_eq!(backend.admin, intent.admin, "{name}");
+        let weights = (backend.weight, backend.configured_weight);
+        assert_eq!(weights, (intent.weight.unwrap_or(told.weight), told.weight), "{name}");
+        let since = backend.weight_set.as_ref().map(|set| set.since);
+        assert_eq!(since, intent.weight_since, "{name} has its weight since another time");
     }
 
     /// The deadline is the earliest of all timers, and none is late.

@@ -90,6 +90,7 @@ impl World {
                 }
                 if change.weight.is_some() {
                     (intent.weight, intent.weight_expires) = (change.weight, expires);
+                    intent.weight_since = Some(self.now);
                 }
                 if was == Admin::Maint && intent.admin != Admin::Maint {
                     self.begin_anew(name, generation);

@@ -30,6 +30,7 @@ pub(crate) struct Intent {
     pub(crate) admin: Admin,
     pub(crate) expires: Option<Time>,
     pub(crate) weight: Option<u32>,
+    pub(crate) weight_since: Option<Time>,
     pub(crate) weight_expires: Option<Time>,
 }
 
@@ -116,7 +117,7 @@ impl World {
         for name in self.told.keys() {
             let Some(intent) = self.intents.get_mut(name) else { continue };
             if over(intent.weight_expires) {
-                (intent.weight, intent.weight_expires) = (None, None);
+                (intent.weight, intent.weight_since, intent.weight_expires) = (None, None, None);
                 self.coverage.see("expiry of a weight");
             }
             if over(intent.expires) {
