@@ -193,14 +193,40 @@ export async function overTime() {
     await until("it is live", 5, async () => (await page.locator("#live").innerText()) === "Live");
     return `"${label}"`;
   });
-  await check("a request through the proxy tells which backend answered", async () => {
+  await check("a request through the proxy tells which backend answered, and why that one", async () => {
     await page.getByLabel("Path").fill("/echo");
     await page.getByRole("button", { name: "Send" }).click();
-    const { value } = await until("an answer", 10, async () => {
+    const { value } = await until("an answer", 30, async () => {
       const text = await page.locator("#try-result").innerText();
-      return /200 OK from server-\d after/.test(text) && text;
+      return /200 OK from server-\d \([\d.:]+\) after/.test(text) && text;
     });
-    return `"${value.split("\n")[0]}"`;
+    // A sample of one in a hundred would hardly have it: it was announced.
+    const why = await page.locator("#try-result .why").innerText();
+    expect(/[\d.:]+ was picked by round robin, of 3 candidates/.test(why), why);
+    expect((why.match(/passed over/g) ?? []).length === 2, why);
+    await page.locator("#try").screenshot({ path: `${process.env.OUT}/request-to-try.png` });
+    return `"${value.split("\n")[0]}", "${why.split("\n")[0]}"`;
+  });
+  await check("the page of a backend that it passed over tells so", async () => {
+    const id = (await page.locator("#try-result .considered li", { hasText: "passed over" }).first().innerText()).split("\n")[0].trim();
+    const request = (await page.locator("#try-result .record p.quiet .mono").innerText()).trim();
+    const other = await open({ to: `${stack.page}/backends/default/${id}`, bypassCSP: true });
+    const item = other.locator("#decisions li", { hasText: request });
+    await until("the decision", 30, async () => (await item.count()) === 1);
+    await item.locator("summary").click();
+    // What is opened stays open while the page goes on.
+    const was = await other.locator("#probes").innerText();
+    await until("the page goes on", 30, async () => await other.locator("#probes").innerText() !== was);
+    expect(await item.locator("details").evaluate((one) => one.open), "it was closed by an update");
+    const summary = (await item.locator("summary").innerText()).replace(/\s+/g, " ");
+    expect(summary.includes("passed over") && summary.includes("turn"), summary);
+    const found = await axe(other);
+    await picture(other, "decisions-light-1400");
+    await other.setViewportSize({ width: 390, height: 844 });
+    expect(!await tooWide(other), await tooWide(other));
+    await other.locator("#decisions").screenshot({ path: `${process.env.OUT}/decisions-light-390.png` });
+    await close(other);
+    return `"${summary}", axe: ${found}`;
   });
   await check("the hour is one file, which the page opens again without a proxy", async () => {
     const download = page.waitForEvent("download");

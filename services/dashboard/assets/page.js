@@ -25,7 +25,8 @@ function morph(from, to) {
     if (from.getAttribute(name) !== value) from.setAttribute(name, value);
   }
   for (const { name } of [...from.attributes]) {
-    if (!to.hasAttribute(name)) from.removeAttribute(name);
+    // What the reader has opened stays open.
+    if (!to.hasAttribute(name) && name !== "open") from.removeAttribute(name);
   }
   let at = from.firstChild;
   for (const child of [...to.childNodes]) {

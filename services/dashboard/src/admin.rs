@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     Timeout,
     /// An answer that the admin API would not give.
     NotAdminApi(String),
+    /// It answered a read with another status than success.
+    Status(StatusCode),
     /// The admin API wants a token for reading.
     ReadRefused,
 }
@@ -39,7 +41,7 @@ impl Fault {
         match self {
             Self::Unreachable(_) => "unreachable",
             Self::Timeout => "timeout",
-            Self::NotAdminApi(_) => "not_admin_api",
+            Self::NotAdminApi(_) | Self::Status(_) => "not_admin_api",
             Self::ReadRefused => "refused",
         }
     }
@@ -48,14 +50,17 @@ impl Fault {
     pub(crate) fn headline(&self) -> &'static str {
         match self {
             Self::Unreachable(_) | Self::Timeout => "The proxy does not answer",
-            Self::NotAdminApi(_) => "The proxy's admin API is not there",
+            Self::NotAdminApi(_) | Self::Status(_) => "The proxy's admin API is not there",
             Self::ReadRefused => "The proxy wants a token",
         }
     }
 
     /// What happened and what to do, in sentences.
     pub(crate) fn explain(&self, url: &Url) -> String {
-        let url = url.as_str().trim_end_matches('/');
+        self.explain_at(url.as_str().trim_end_matches('/'))
+    }
+
+    fn explain_at(&self, url: &str) -> String {
         match self {
             Self::Unreachable(why) => format!(
                 "Nothing answers at {url} ({why}). Is the proxy running? The address comes from \
@@ -71,6 +76,9 @@ impl Fault {
                  LOAD_BALANCER_ADMIN_URL to the address of the proxy's admin port, such as \
                  http://localhost:9901."
             ),
+            Self::Status(status) => {
+                Self::NotAdminApi(format!("it answered {status}")).explain_at(url)
+            }
             Self::ReadRefused => format!(
                 "{url} wants a token for reading. Set LOAD_BALANCER_ADMIN_TOKEN or \
                  LOAD_BALANCER_ADMIN_TOKEN_FILE."
@@ -177,7 +185,16 @@ impl AdminApi {
         actor: &str,
     ) -> Result<Verdict, Fault> {
         let url = self.at(&["v1", "pools", pool, "backends", id]);
-        let request = self.client.patch(url).header("x-evenkeel-actor", actor).json(change);
+        self.told(self.client.patch(url).header("x-evenkeel-actor", actor).json(change), token)
+            .await
+    }
+
+    /// Asks for something to be done.
+    pub(crate) async fn told(
+        &self,
+        request: RequestBuilder,
+        token: Option<&Secret>,
+    ) -> Result<Verdict, Fault> {
         let response = self.prepared(request, token).send().await?;
         let status = response.status();
         if status.is_success() {
@@ -188,7 +205,7 @@ impl AdminApi {
         Ok(Verdict::Refused(status, sentence.detail))
     }
 
-    async fn read<T: DeserializeOwned>(
+    pub(crate) async fn read<T: DeserializeOwned>(
         &self,
         url: Url,
         token: Option<&Secret>,
@@ -200,7 +217,7 @@ impl AdminApi {
             return Err(Fault::ReadRefused);
         }
         if !status.is_success() {
-            return Err(Fault::NotAdminApi(format!("it answered {status}")));
+            return Err(Fault::Status(status));
         }
         let html = response
             .headers()
@@ -224,7 +241,11 @@ impl AdminApi {
         }
     }
 
-    fn at(&self, segments: &[&str]) -> Url {
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn at(&self, segments: &[&str]) -> Url {
         let mut url = self.url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.clear().extend(segments);

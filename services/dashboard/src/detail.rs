@@ -14,7 +14,8 @@ use serde::Deserialize;
 use crate::{
     App,
     charts::Window,
-    events,
+    closeup::CloseUp,
+    decision, events,
     frame::Frame,
     headline,
     icons::icon,
@@ -56,18 +57,24 @@ pub(crate) async fn show(
         return page::sorry(StatusCode::NOT_FOUND, &sentence);
     }
     let visitor = app.visitor(peer, &headers);
+    let closeup = app.closeups.first(&view, &pool, &id).await;
     let looks = Looks {
         subject: Subject::Backend(pool, id),
         window: Window::parse(query.window.as_deref()),
         may_change: visitor.may_change,
     };
-    let frame = page::frame(&view, &app.url, &looks);
+    let frame = page::frame(&app.views.newest(), &app.url, &looks, closeup.as_deref());
     let flash = query.result.and_then(|result| app.flashes.find(&result));
     page::backend_page(&frame, &looks, visitor, flash.as_ref()).into_response()
 }
 
 /// The moving parts of a backend's page.
-pub(crate) fn frame(view: &View, looks: &Looks, pool_name: &str, id: &str) -> Frame {
+pub(crate) fn frame(
+    view: &View,
+    looks: &Looks,
+    (pool_name, id): (&str, &str),
+    closeup: Option<&CloseUp>,
+) -> Frame {
     let picture = view.picture.as_ref();
     let found = picture.and_then(|picture| {
         let pool = picture.answer.pools.iter().find(|pool| pool.name == pool_name)?;
@@ -105,6 +112,7 @@ pub(crate) fn frame(view: &View, looks: &Looks, pool_name: &str, id: &str) -> Fr
                 "probes",
                 probes(&view.probes().of(pool_name, id), view.now(), view.proxies.len() > 1),
             ),
+            part("decisions", decisions(closeup, id, view.proxies.len() > 1)),
             part("events", events::list(view, Some(id))),
         ],
         pools: Vec::new(),
@@ -236,6 +244,11 @@ fn probes(all: &[Seen], now: SystemTime, several: bool) -> Markup {
     }
 }
 
+fn decisions(closeup: Option<&CloseUp>, id: &str, several: bool) -> Markup {
+    let told = closeup.and_then(|closeup| closeup.decisions.as_deref());
+    decision::list(told, closeup.map_or(0.0, |closeup| closeup.sampled_share), id, several)
+}
+
 /// The parts of the page around the moving ones.
 pub(crate) fn body(frame: &Frame, looks: &Looks, base: &str) -> Markup {
     html! {
@@ -247,6 +260,7 @@ pub(crate) fn body(frame: &Frame, looks: &Looks, base: &str) -> Markup {
         (panels::windows(base, looks.window))
         (page::panel_row(frame))
         (frame.part("opinions"))
+        (frame.part("decisions"))
         div.columns {
             (frame.part("probes"))
             section.events aria-label="Events" { header { h2 { "Events" } p.meta { span { "times in UTC" } } } (frame.part("events")) }

@@ -24,10 +24,13 @@ use url::Url;
 pub use settings::{Settings, TokenSource};
 
 mod admin;
+mod ask;
 mod assets;
 mod carry;
 mod change;
 mod charts;
+mod closeup;
+mod decision;
 mod detail;
 mod events;
 mod export;
@@ -54,6 +57,7 @@ mod poll;
 mod predict;
 mod probes;
 mod proxies;
+mod recorded;
 mod replica;
 mod resolve;
 mod session;
@@ -85,6 +89,8 @@ struct App {
     open_permit: Arc<Semaphore>,
     gate: Arc<permit::Gate>,
     views: poll::Views,
+    closeups: Arc<closeup::CloseUps>,
+    token: settings::TokenSource,
     flashes: Arc<flash::Flashes>,
     metrics: metrics::Metrics,
     live_permits: Arc<Semaphore>,
@@ -111,6 +117,8 @@ pub async fn run(
         open_permit: Arc::new(Semaphore::new(1)),
         gate: Arc::new(permit::Gate::new(settings.token.clone(), trusted(&settings))),
         views,
+        closeups: Arc::new(closeup::CloseUps::new(settings.token.clone())),
+        token: settings.token.clone(),
         flashes: Arc::default(),
         metrics,
         live_permits: Arc::new(Semaphore::new(live::CLIENTS_MOST)),
@@ -234,7 +242,7 @@ async fn index(
         may_change: visitor.may_change,
     };
     let view = app.views.newest();
-    let frame = page::frame(&view, &app.url, &looks);
+    let frame = page::frame(&view, &app.url, &looks, None);
     let pools = match sort::Sort::parse(query.sort.as_deref()) {
         None => frame.pools(),
         Some(sort) => {

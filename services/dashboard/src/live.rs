@@ -25,6 +25,7 @@ use tokio::{
 use crate::{
     App,
     charts::Window,
+    closeup::CloseUps,
     frame::Frame,
     page::{self, Looks, Subject},
     poll::View,
@@ -78,6 +79,7 @@ pub(crate) async fn feed(
         },
         url: app.url.to_string(),
         views: app.views.subscribe(),
+        closeups: Arc::clone(&app.closeups),
         shutdown: app.shutdown.clone(),
         has: None,
         sent: Instant::now(),
@@ -97,6 +99,7 @@ struct Client {
     looks: Looks,
     url: String,
     views: watch::Receiver<Arc<View>>,
+    closeups: Arc<CloseUps>,
     shutdown: Shutdown,
     /// What the page shows.
     has: Option<Arc<Frame>>,
@@ -116,7 +119,11 @@ impl Client {
                 }
             }
             let view = Arc::clone(&self.views.borrow_and_update());
-            let frame = page::frame(&view, &self.url, &self.looks);
+            let closeup = match &self.looks.subject {
+                Subject::Backend(pool, id) => self.closeups.of(&view, pool, id),
+                Subject::All => None,
+            };
+            let frame = page::frame(&view, &self.url, &self.looks, closeup.as_deref());
             let event = frame
                 .patch_since(self.has.as_deref())
                 .and_then(|patch| Event::default().event("patch").json_data(patch).ok());

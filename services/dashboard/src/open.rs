@@ -123,7 +123,7 @@ fn page_of(file: File) -> Response {
     let events = file.events.into_iter().enumerate().map(seen).collect();
     let view = View::saved(file.picture, events, history);
     let looks = Looks { subject: Subject::All, window: Window::Hour, may_change: false };
-    let frame = page::frame(&view, "a file", &looks);
+    let frame = page::frame(&view, "a file", &looks, None);
     page::saved_page(&frame, &file.at).into_response()
 }
 

@@ -9,6 +9,7 @@ use maud::{DOCTYPE, Markup, html};
 use crate::{
     assets,
     charts::Window,
+    closeup::CloseUp,
     detail, events,
     frame::Frame,
     headline::{self, Headline},
@@ -56,7 +57,13 @@ pub(crate) struct Looks {
 const FRAMES_MOST: usize = 256;
 
 /// The moving parts of `view`, made once for all visitors of the same kind.
-pub(crate) fn frame(view: &View, url: &str, looks: &Looks) -> Arc<Frame> {
+/// `closeup` is what is known of the one backend that a page is about.
+pub(crate) fn frame(
+    view: &View,
+    url: &str,
+    looks: &Looks,
+    closeup: Option<&CloseUp>,
+) -> Arc<Frame> {
     // Held while the frame is made: who wants the same one at the same moment waits for it.
     let mut frames = view.frames.lock().unwrap_or_else(PoisonError::into_inner);
     if frames.len() >= FRAMES_MOST {
@@ -65,7 +72,7 @@ pub(crate) fn frame(view: &View, url: &str, looks: &Looks) -> Arc<Frame> {
     let made = frames.entry(looks.clone()).or_insert_with(|| {
         Arc::new(match &looks.subject {
             Subject::All => make_frame(view, url, looks),
-            Subject::Backend(pool, id) => detail::frame(view, looks, pool, id),
+            Subject::Backend(pool, id) => detail::frame(view, looks, (pool, id), closeup),
         })
     });
     Arc::clone(made)

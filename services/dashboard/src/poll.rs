@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use chassis::shutdown::Shutdown;
+use chassis::{secret::Secret, shutdown::Shutdown};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -81,12 +81,18 @@ pub(crate) struct Proxy {
     pub(crate) fault: Option<Fault>,
     /// Why its events could not be read.
     events_fault: Option<Fault>,
+    reads_need_token: bool,
 }
 
 impl Proxy {
     /// Whether it answered the last time.
     pub(crate) fn answers(&self) -> bool {
         self.picture.is_some() && self.fault.is_none()
+    }
+
+    /// The token to read with, if it wants one.
+    pub(crate) fn token_for_reading(&self, source: &TokenSource) -> Option<Secret> {
+        source.read().ok().flatten().filter(|_| self.reads_need_token)
     }
 
     /// Tells a run of a process from any other.
@@ -298,6 +304,7 @@ impl Poller {
         slot.proxy.picture.clone_from(&replica.picture);
         slot.proxy.fault.clone_from(&replica.fault);
         slot.proxy.events_fault.clone_from(&replica.events_fault);
+        slot.proxy.reads_need_token = replica.reads_need_token;
         if let Some(picture) = &replica.picture {
             slot.proxy.name.clone_from(&picture.answer.proxy.name);
         }
@@ -394,8 +401,14 @@ impl Poller {
 impl Slot {
     fn new(api: AdminApi, token: &TokenSource) -> Self {
         let replica = Some(Box::new(Replica::new(api.clone(), token.clone())));
-        let proxy =
-            Proxy { name: String::new(), api, picture: None, fault: None, events_fault: None };
+        let proxy = Proxy {
+            name: String::new(),
+            api,
+            picture: None,
+            fault: None,
+            events_fault: None,
+            reads_need_token: false,
+        };
         Self { replica, proxy }
     }
 }

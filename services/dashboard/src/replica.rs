@@ -22,7 +22,7 @@ pub(crate) struct Replica {
     pub(crate) api: AdminApi,
     token: TokenSource,
     /// Whether it once asked for a token; until then none is sent with reads.
-    reads_need_token: bool,
+    pub(crate) reads_need_token: bool,
     /// Since when it does not answer, and whether the log tells.
     troubled: Option<(Instant, bool)>,
     /// The newest event seen.

@@ -26,9 +26,9 @@ const FAILURE_TIME: Duration = Duration::from_secs(60);
 /// Addresses remembered for their failures.
 const ADDRESSES_MOST: usize = 1024;
 
-/// A random name that nobody can guess: 192 bits.
+/// A random name that nobody can guess: 128 bits, as request ids have.
 pub(crate) fn random_id() -> io::Result<String> {
-    let mut random = [0_u8; 24];
+    let mut random = [0_u8; 16];
     fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }

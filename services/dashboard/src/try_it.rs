@@ -1,4 +1,7 @@
-//! One request through the load balancer, and who answered it.
+//! One request through the load balancer: who answered it, and why that one.
+//!
+//! The proxies are told of the request before it is sent, by the id that it will carry, so that
+//! its record is there for certain and nobody has to guess by its time which one it is.
 
 use std::{
     net::SocketAddr,
@@ -19,18 +22,27 @@ use url::Url;
 
 use crate::{
     App,
+    decision::{self, Told},
     headline::capital,
     icons::icon,
     page::{small_page, sorry},
-    words::millis,
+    poll::Proxy,
+    recorded,
+    session::random_id,
+    words::{count, millis, plain},
 };
 
 /// Longer answers are a load test's matter.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// As much of an answer's body as one looks at.
 const BODY_SHOWN: usize = 600;
+/// As much of it as is read: a client that stops earlier would be recorded as one that left.
+const BODY_READ: usize = 1024 * 1024;
+/// And for so long.
+const BODY_TIME: Duration = Duration::from_secs(3);
 /// A path that is longer is no test of a path.
 const PATH_MOST: usize = 1_000;
+const REQUEST_ID: &str = "x-request-id";
 /// Headers that tell which way an answer came.
 const HEADERS: [&str; 6] =
     ["x-served-by", "x-backend", "proxy-status", "via", "retry-after", "content-type"];
@@ -117,16 +129,24 @@ async fn ask(app: &App, form: &TryForm) -> Result<Markup, Problem> {
             "another test request is on its way: wait for it",
         ));
     };
+    let id = random_id().map_err(|error| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("no id for the request: {error}"))
+    })?;
+    let proxies: Vec<Proxy> = app.views.newest().answering().cloned().collect();
+    let unrecorded = recorded::announce(&proxies, &app.token, &id).await;
+    let request = app.try_client.request(method, url.clone()).header(REQUEST_ID, &id);
     let start = Instant::now();
-    let answer = app.try_client.request(method, url.clone()).timeout(TIMEOUT).send().await;
+    let answer = request.timeout(TIMEOUT).send().await;
     let first = start.elapsed();
-    Ok(match answer {
-        Ok(answer) => told(&url, first, answer).await,
-        Err(error) => {
-            let why = crate::admin::Fault::from(error).explain(&url);
-            html! { div.banner.bad id="try-result" role="status" { (icon("cross")) p { "No answer. " (why.split(". ").next().unwrap_or_default()) "." } } }
-        }
-    })
+    let answer = match answer {
+        Ok(answer) => Ok(Answer::read(answer, first).await),
+        Err(error) => Err(crate::admin::Fault::from(error).explain(&url)),
+    };
+    // One that something in front gave another id may have been sampled.
+    let shown = answer.as_ref().ok().and_then(|answer| answer.header(REQUEST_ID)).unwrap_or(&id);
+    let is_certain = unrecorded.is_none() && shown == id;
+    let record = recorded::find(&proxies, &app.token, shown, is_certain).await;
+    Ok(told(&url, &answer, record.as_ref(), unrecorded.as_deref(), proxies.len() > 1))
 }
 
 /// The URL of a path of the load balancer, and of nothing else.
@@ -148,49 +168,115 @@ fn target(base: &Url, path: &str) -> Result<Url, Problem> {
     Ok(url)
 }
 
-async fn told(url: &Url, first: Duration, mut answer: reqwest::Response) -> Markup {
-    let status = answer.status();
-    let headers: Vec<(&str, String)> = HEADERS
-        .iter()
-        .filter_map(|name| {
-            Some((
-                *name,
-                String::from_utf8_lossy(answer.headers().get(*name)?.as_bytes()).into_owned(),
-            ))
-        })
-        .collect();
-    let served = headers.iter().find(|(name, _)| matches!(*name, "x-backend" | "x-served-by"));
-    let who = served.map(|(_, who)| who.clone());
-    let mut body = Vec::new();
-    while let Ok(Some(chunk)) = answer.chunk().await {
-        body.extend_from_slice(&chunk);
-        if body.len() >= BODY_SHOWN {
-            break;
-        }
+/// What came back.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    /// The begin of the body.
+    body: Vec<u8>,
+    /// Whether the body was read to its end.
+    is_whole: bool,
+    /// Until the head.
+    first: Duration,
+}
+
+impl Answer {
+    async fn read(mut answer: reqwest::Response, first: Duration) -> Self {
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let (mut body, mut length) = (Vec::new(), 0);
+        let read = async {
+            while let Some(chunk) = answer.chunk().await? {
+                length += chunk.len();
+                body.extend_from_slice(&chunk[..chunk.len().min(BODY_SHOWN - body.len())]);
+                if length > BODY_READ {
+                    return Ok(false);
+                }
+            }
+            Ok::<bool, reqwest::Error>(true)
+        };
+        let is_whole = matches!(tokio::time::timeout(BODY_TIME, read).await, Ok(Ok(true)));
+        Self { status, headers, body, is_whole, first }
     }
-    body.truncate(BODY_SHOWN);
-    let tone = if status.is_server_error() {
-        "bad"
-    } else if status.is_success() {
-        "good"
-    } else {
-        "busy"
-    };
-    let shape = if status.is_server_error() { "cross" } else { "check" };
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// The answer and why it came from there, as a part of the page.
+fn told(
+    url: &Url,
+    answer: &Result<Answer, String>,
+    record: Option<&Told>,
+    unrecorded: Option<&str>,
+    several: bool,
+) -> Markup {
     html! {
         div.tried id="try-result" role="status" {
-            p {
-                strong.(tone) { (icon(shape)) " " (status) }
-                " from " @match &who {
-                    Some(who) => strong.mono { (who) },
-                    None => span { "a backend that does not say who it is" },
-                }
-                " after " (millis(Some(first.as_secs_f64() * 1e3)))
-                span.quiet { " · " (url.path()) }
+            @match answer {
+                Ok(answer) => (summary(url, answer, record)),
+                Err(why) => div.banner.bad { (icon("cross")) p { "No answer. " (why.split(". ").next().unwrap_or_default()) "." } },
             }
-            dl.facts { @for (name, value) in &headers { dt.mono { (name) } dd.mono { (value) } } }
-            @if !body.is_empty() { pre tabindex="0" { (String::from_utf8_lossy(&body)) } }
+            @match record {
+                Some(told) => (why(told, several)),
+                None => p.quiet { "Why it went there is not known: " (unrecorded.unwrap_or("no proxy has a record of it. Is the load balancer's address that of these proxies?")) },
+            }
+            @if let Ok(answer) = answer { (details(answer)) }
         }
+    }
+}
+
+fn summary(url: &Url, answer: &Answer, record: Option<&Told>) -> Markup {
+    let (tone, shape) = match answer.status {
+        status if status.is_server_error() => ("bad", "cross"),
+        status if status.is_success() => ("good", "check"),
+        _ => ("busy", "check"),
+    };
+    let name = answer.header("x-served-by").or_else(|| answer.header("x-backend"));
+    let last = record.and_then(|told| told.decision.attempts.last());
+    let backend = last.filter(|last| last.result == "answered").map(|last| last.backend.as_str());
+    html! {
+        p {
+            strong.(tone) { (icon(shape)) " " (answer.status) }
+            " from " @match (name, backend) {
+                (Some(name), Some(backend)) => { strong.mono { (name) } " (" span.mono { (backend) } ")" }
+                (Some(who), None) | (None, Some(who)) => strong.mono { (who) },
+                (None, None) if record.is_some() => strong { "the proxy itself" },
+                (None, None) => span { "a backend that does not say who it is" },
+            }
+            " after " (millis(Some(answer.first.as_secs_f64() * 1e3)))
+            span.quiet { " · " (url.path()) }
+        }
+    }
+}
+
+fn why(told: &Told, several: bool) -> Markup {
+    let decision = &told.decision;
+    let eligible = decision.considered.iter().filter(|one| one.verdict != "not_eligible").count();
+    html! {
+        section.why aria-label="Why" {
+            h3 {
+                @if several { span.mono { (told.proxy) } ": " }
+                @match (&decision.reason, decision.attempts.last()) {
+                    (Some(reason), _) => { "It failed: " (plain(reason)) },
+                    (None, Some(last)) => { span.mono { (last.backend) } " was picked by " (plain(&decision.policy)) ", of " (count(eligible, "candidate")) },
+                    (None, None) => "No backend was asked",
+                }
+            }
+            (decision::record(decision))
+        }
+    }
+}
+
+fn details(answer: &Answer) -> Markup {
+    let shown = HEADERS.iter().filter_map(|name| Some((*name, answer.headers.get(*name)?)));
+    html! {
+        h4 { "Answer" }
+        dl.facts {
+            @for (name, value) in shown { dt.mono { (name) } dd.mono { (String::from_utf8_lossy(value.as_bytes())) } }
+        }
+        @if !answer.body.is_empty() { pre tabindex="0" { (String::from_utf8_lossy(&answer.body)) } }
+        @if !answer.is_whole { p.quiet { "Its body was not read to the end, which the record tells as the client leaving." } }
     }
 }
 

@@ -40,6 +40,10 @@ pub struct World {
     /// The token that reads and changes need.
     pub read_token: Option<&'static str>,
     pub changes: Vec<Change>,
+    /// What `/v1/decisions` answers; nothing is not found, as of an older proxy.
+    pub decisions: Option<Value>,
+    /// Ids of requests that were announced, with the token.
+    pub announced: Vec<(String, Option<String>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -70,6 +74,8 @@ impl FakeAdmin {
             .route("/v1/pools", get(pools_answer))
             .route("/v1/events", get(events_answer))
             .route("/v1/pools/{pool}/backends/{id}", patch(change))
+            .route("/v1/decisions", get(decisions_answer))
+            .route("/v1/decisions/{id}", get(decision_answer).put(announce))
             .with_state(Arc::clone(world))
     }
 
@@ -165,6 +171,46 @@ async fn change(
         Some((status, detail)) if body["force"] != true => problem(status, detail),
         _ => Json(json!({})).into_response(),
     }
+}
+
+async fn decisions_answer(State(world): State<Arc<Mutex<World>>>) -> Response {
+    match &world.lock().unwrap().decisions {
+        Some(decisions) => {
+            Json(json!({"sampled_share": 0.01, "dropped_total": 0, "decisions": decisions}))
+                .into_response()
+        }
+        None => problem(404, "there is nothing here"),
+    }
+}
+
+async fn decision_answer(
+    State(world): State<Arc<Mutex<World>>>,
+    Path(id): Path<String>,
+) -> Response {
+    let world = world.lock().unwrap();
+    let all = world.decisions.as_ref().and_then(Value::as_array);
+    let found = all.into_iter().flatten().find(|decision| decision["request_id"] == id);
+    match found {
+        Some(found) => Json(found).into_response(),
+        // Whatever was announced has come meanwhile, and there is nothing to say of it.
+        None if world.announced.iter().any(|(announced, _)| *announced == id) => {
+            Json(json!({ "request_id": id })).into_response()
+        }
+        None => problem(404, "not recorded"),
+    }
+}
+
+async fn announce(
+    State(world): State<Arc<Mutex<World>>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let mut world = world.lock().unwrap();
+    if let Some((status, detail)) = world.refusal {
+        return problem(status, detail);
+    }
+    world.announced.push((id.clone(), token_of(&headers)));
+    Json(json!({"request_id": id, "until": ""})).into_response()
 }
 
 fn token_of(headers: &HeaderMap) -> Option<String> {

@@ -1,0 +1,123 @@
+//! What the proxies are asked only about a backend that somebody looks at: of 500 backends, all
+//! of it would be more than a dashboard can ask each second, and nobody reads it.
+//!
+//! A page or a feed of one backend says that it is looked at; whatever is known by then is shown,
+//! and what is older than [`REFRESH`] is asked for anew meanwhile. Nobody waits for a slow proxy,
+//! but for the very first answers a moment, for those who read without JavaScript.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use chassis::secret::Secret;
+use futures_util::future::join_all;
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    decision::Told,
+    poll::{Proxy, View},
+    settings::TokenSource,
+};
+
+/// How old what is shown may become: decisions are read, not watched.
+const REFRESH: Duration = Duration::from_secs(2);
+/// How long the first look waits: proxies answer within milliseconds.
+const FIRST_WAIT: Duration = Duration::from_millis(600);
+/// Backends that are looked at at the same time; one that nobody looked at for longest makes room.
+const MOST: usize = 32;
+/// Decisions shown of one backend; the list scrolls within its box.
+const DECISIONS: usize = 25;
+
+/// What is known of one backend beyond its row.
+#[derive(Debug, Default)]
+pub(crate) struct CloseUp {
+    /// Newest first; `None` if nobody tells.
+    pub(crate) decisions: Option<Vec<Told>>,
+    /// The share of successes that proxies record.
+    pub(crate) sampled_share: f64,
+}
+
+type Key = (String, String);
+
+/// Those of the backends that are looked at.
+pub(crate) struct CloseUps {
+    token: TokenSource,
+    // A std mutex: held to look one up, never across an await.
+    kept: Mutex<HashMap<Key, Slot>>,
+}
+
+struct Slot {
+    newest: watch::Sender<Option<Arc<CloseUp>>>,
+    looked_at: Instant,
+    asked: Option<Instant>,
+}
+
+impl CloseUps {
+    /// None yet. `token` is for proxies that want one for reading.
+    pub(crate) fn new(token: TokenSource) -> Self {
+        Self { token, kept: Mutex::default() }
+    }
+
+    /// What is known of a backend that somebody looks at now.
+    pub(crate) fn of(&self, view: &View, pool: &str, id: &str) -> Option<Arc<CloseUp>> {
+        self.look(view, pool, id).borrow().clone()
+    }
+
+    /// The same for somebody who comes just now, and waits a moment for the first answers.
+    pub(crate) async fn first(&self, view: &View, pool: &str, id: &str) -> Option<Arc<CloseUp>> {
+        let mut newest = self.look(view, pool, id);
+        let known = newest.wait_for(Option::is_some);
+        tokio::time::timeout(FIRST_WAIT, known).await.ok()?.ok()?.clone()
+    }
+
+    fn look(&self, view: &View, pool: &str, id: &str) -> watch::Receiver<Option<Arc<CloseUp>>> {
+        let (key, now) = ((pool.to_owned(), id.to_owned()), Instant::now());
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= MOST && !kept.contains_key(&key) {
+            let oldest = kept.iter().min_by_key(|(_, slot)| slot.looked_at);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                kept.remove(&oldest);
+            }
+        }
+        let slot = kept.entry(key).or_insert_with(|| Slot {
+            newest: watch::Sender::new(None),
+            looked_at: now,
+            asked: None,
+        });
+        slot.looked_at = now;
+        let receiver = slot.newest.subscribe();
+        if slot.asked.is_none_or(|asked| now - asked >= REFRESH) {
+            slot.asked = Some(now);
+            let (newest, token) = (slot.newest.clone(), self.token.clone());
+            let (proxies, id) = (view.answering().cloned().collect::<Vec<_>>(), id.to_owned());
+            tokio::spawn(async move {
+                newest.send_replace(Some(Arc::new(ask(&proxies, &token, &id).await)));
+            });
+        }
+        receiver
+    }
+}
+
+async fn ask(proxies: &[Proxy], token: &TokenSource, id: &str) -> CloseUp {
+    let mut closeup = CloseUp::default();
+    let answers = proxies.iter().map(async |proxy| {
+        let token: Option<Secret> = proxy.token_for_reading(token);
+        (proxy, proxy.api.decisions(id, DECISIONS, token.as_ref()).await)
+    });
+    for (proxy, answer) in join_all(answers).await {
+        let Ok(answer) = answer else { continue };
+        closeup.sampled_share = closeup.sampled_share.max(answer.sampled_share);
+        let told = answer
+            .decisions
+            .into_iter()
+            .map(|decision| Told { proxy: proxy.name.clone(), decision });
+        closeup.decisions.get_or_insert_default().extend(told);
+    }
+    if let Some(decisions) = &mut closeup.decisions {
+        decisions.sort_by(|a, b| b.decision.at.cmp(&a.decision.at));
+        decisions.truncate(DECISIONS);
+    }
+    closeup
+}

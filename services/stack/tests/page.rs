@@ -1,0 +1,102 @@
+//! The dashboard over real proxies.
+#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use chassis::{settings::load, shutdown::Stop};
+use common::{PATIENCE, World, any_port};
+use evenkeel_stack::{Service, start_dashboard};
+use serde_json::Value;
+
+/// A dashboard over proxies.
+struct Page {
+    service: Service,
+    client: reqwest::Client,
+}
+
+impl Page {
+    /// Starts one, and waits until it has seen all of them.
+    async fn over(worlds: &[&World]) -> Self {
+        let admin: Vec<String> = worlds.iter().map(|world| world.admin_url("")).collect();
+        let variables = BTreeMap::from([
+            ("LOAD_BALANCER_URL", worlds[0].url("")),
+            ("LOAD_BALANCER_ADMIN_URL", admin.join(",")),
+            ("DASHBOARD_INTERVAL", "50ms".to_owned()),
+        ]);
+        let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let settings = load(["evenkeel-dashboard".into()], variables).unwrap().settings;
+        let service = start_dashboard(any_port(), settings).unwrap();
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let page = Self { service, client };
+        page.until("/api/state", |state| {
+            let state: Value = serde_json::from_str(state).unwrap();
+            let proxies = state["proxies"].as_array().unwrap();
+            proxies.iter().filter(|proxy| proxy["answering"] == true).count() == worlds.len()
+        })
+        .await;
+        page
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.service.address)
+    }
+
+    /// Reads `path` until it fits.
+    async fn until(&self, path: &str, fits: impl Fn(&str) -> bool) -> String {
+        let mut text = String::new();
+        let wait = async {
+            loop {
+                text = self.client.get(self.url(path)).send().await.unwrap().text().await.unwrap();
+                if fits(&text) {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, wait).await;
+        assert!(found.is_ok(), "it never fitted: {text}");
+        text
+    }
+
+    /// Sends a form as the page itself does, and gives the status and the answer.
+    async fn post(&self, path: &str, form: &str) -> (u16, String) {
+        let request = self
+            .client
+            .post(self.url(path))
+            .header("origin", self.url(""))
+            .header("accept", "application/json")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form.to_owned());
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        self.service.ask_to_stop(Stop::Prompt);
+    }
+}
+
+#[tokio::test]
+async fn a_request_to_try_tells_why_it_went_where_it_went_even_if_nothing_is_sampled() {
+    let variables = [("PROXY_DECISIONS", "0%"), ("PROXY_NAME", "edge-1")];
+    let world = World::start(2, &variables).await;
+    let (away, there) = (world.id(0), world.id(1));
+    world.patch(&away, serde_json::json!({"state": "drain", "reason": "new disk"})).await;
+    let page = Page::over(&[&world]).await;
+    for _ in 0..3 {
+        let (status, answer) = page.post("/try", "method=GET&path=%2Fecho").await;
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let html = answer["html"].as_str().unwrap();
+        assert_eq!(status, 200, "{html}");
+        let picked = format!("{there}</span> was picked by round robin, of 1 candidate");
+        assert!(html.contains(&picked) && html.contains("200 OK"), "{html}");
+        assert!(html.contains(&away) && html.contains("new disk"), "why not the other: {html}");
+    }
+    // What the page of a backend shows: those three passed it over.
+    let path = format!("/backends/default/{away}");
+    page.until(&path, |text| text.matches("not eligible").count() >= 3).await;
+}
