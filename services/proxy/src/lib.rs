@@ -247,7 +247,7 @@ fn start_control(
     tokio::spawn(audit::follow(audit, Arc::clone(control)));
     let explain = decisions::run(decisions, records, Arc::clone(control), Arc::clone(settings));
     tokio::spawn(explain);
-    tokio::spawn(discovery::run(Arc::clone(control), settings.source.clone()));
+    tokio::spawn(discovery::run(Arc::clone(control), settings.discovering.clone()));
     tokio::spawn(traffic::run(sampler, Arc::clone(stats), Arc::clone(control), history));
     // The admin port outlives the workers: it ends with the process.
     let (_, never) = chassis::shutdown::channel();

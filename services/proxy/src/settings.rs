@@ -1,6 +1,7 @@
 //! The proxy's settings: the raw text of variables and flags, and the valid type it becomes.
 
 mod degraded;
+mod discovery;
 mod ejection;
 mod limits;
 mod probe;
@@ -25,11 +26,12 @@ use ipnet::IpNet;
 
 pub use self::{
     degraded::Degrading,
+    discovery::Discovering,
     ejection::Ejecting,
     limits::{Http2, Limits},
     probe::{Probe, ProbeKind},
 };
-use crate::{floor::Floor, hash_key::HashKey, source::Source};
+use crate::{floor::Floor, hash_key::HashKey};
 
 /// Everything the proxy can be told. See `evenkeel-proxy --help` for what each is for.
 #[derive(Clone, Debug)]
@@ -47,7 +49,7 @@ pub struct Settings {
     /// Worker threads.
     pub workers: usize,
     /// Where the backends come from.
-    pub source: Source,
+    pub discovering: Discovering,
     /// What is spoken to the backends.
     pub backend_protocol: BackendProtocol,
     /// How a backend is chosen.
@@ -163,14 +165,9 @@ pub struct Raw {
     /// Worker threads; 0 is one per CPU that this process may use
     #[arg(long, value_name = "N", default_value = "0")]
     proxy_workers: String,
-    /// Backends: URLs separated by commas (http://host:port, ;weight=3 allowed), or
-    /// dns://name:port for every address of a name
-    #[arg(
-        long,
-        value_name = "LIST",
-        default_value = "http://localhost:8081,http://localhost:8082,http://localhost:8083"
-    )]
-    proxy_backends: String,
+    #[command(flatten)]
+    #[serde(flatten)]
+    discovery: discovery::DiscoveryRaw,
     /// What to speak to backends: http1, or h2c (HTTP/2 with prior knowledge), as gRPC needs
     #[arg(long, value_name = "PROTOCOL", default_value = "http1")]
     proxy_backend_protocol: String,
@@ -302,7 +299,7 @@ impl chassis::settings::Settings for Settings {
         let admin_port = mistakes.parse("proxy_admin_port", &raw.proxy_admin_port, units::port);
         let admin_bind = mistakes.parse("proxy_admin_bind", &raw.proxy_admin_bind, units::address);
         let workers = mistakes.parse("proxy_workers", &raw.proxy_workers, workers);
-        let source = mistakes.parse("proxy_backends", &raw.proxy_backends, Source::parse);
+        let discovering = raw.discovery.parse(mistakes);
         let backend_protocol =
             mistakes.parse("proxy_backend_protocol", &raw.proxy_backend_protocol, protocol);
         let policy = mistakes.parse("proxy_policy", &raw.proxy_policy, policy);
@@ -366,7 +363,7 @@ impl chassis::settings::Settings for Settings {
             admin_bind: admin_bind?,
             name: raw.proxy_name.unwrap_or_else(chassis::net::host_name),
             workers: workers?,
-            source: source?,
+            discovering: discovering?,
             backend_protocol: backend_protocol?,
             policy: policy?,
             hash_key: hash_key?,
@@ -523,6 +520,7 @@ mod tests {
     use chassis::settings::{Refusal, load};
 
     use super::*;
+    use crate::source::Source;
 
     fn mistakes(variables: &[(&str, &str)]) -> Vec<String> {
         let variables =
@@ -539,7 +537,7 @@ mod tests {
     fn the_defaults_are_those_of_the_contract() {
         let settings = Settings::from_variables(&[]);
         assert_eq!((settings.port, settings.admin_port), (8080, 9901));
-        let Source::Static(backends) = &settings.source else { panic!("not a list") };
+        let Source::Static(backends) = &settings.discovering.source else { panic!("not a list") };
         let ids: Vec<&str> = backends.iter().map(|backend| backend.id.as_str()).collect();
         assert_eq!(ids, ["localhost:8081", "localhost:8082", "localhost:8083"]);
         assert_eq!(settings.timeouts.upstream_idle, Duration::from_secs(4));

@@ -1,5 +1,7 @@
 //! Where the backends come from, as `PROXY_BACKENDS` says it.
 
+use std::fmt;
+
 use balance::{BackendId, WEIGHT_MAX};
 use chassis::units;
 use url::{Host, Url};
@@ -15,6 +17,11 @@ pub enum Source {
         name: String,
         /// The port on each address.
         port: u16,
+    },
+    /// Every target of a name's SRV records.
+    Srv {
+        /// The name, such as `_http._tcp.web.example`.
+        name: String,
     },
 }
 
@@ -38,10 +45,12 @@ impl Source {
     /// What was expected.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let parts: Vec<&str> = units::list(text).collect();
-        if let [one] = parts[..]
-            && let Some(rest) = one.strip_prefix("dns://")
-        {
-            return dns(rest);
+        if let [one] = parts[..] {
+            match one.split_once("://") {
+                Some(("dns", rest)) => return dns(rest),
+                Some(("srv", rest)) => return srv(rest),
+                _ => {}
+            }
         }
         let mut backends: Vec<StaticBackend> = Vec::new();
         for part in parts {
@@ -55,6 +64,25 @@ impl Source {
             return Err("at least one URL such as http://host:8081, or dns://name:port".to_owned());
         }
         Ok(Self::Static(backends))
+    }
+
+    /// Its kind, as the admin API names it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Static(_) => "static",
+            Self::Dns { .. } => "dns",
+            Self::Srv { .. } => "srv",
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Static(backends) => write!(formatter, "a list of {}", backends.len()),
+            Self::Dns { name, port } => write!(formatter, "dns://{name}:{port}"),
+            Self::Srv { name } => write!(formatter, "srv://{name}"),
+        }
     }
 }
 
@@ -71,13 +99,30 @@ fn dns(rest: &str) -> Result<Source, String> {
     }
 }
 
+fn srv(name: &str) -> Result<Source, String> {
+    // RFC 1035 §2.3.4; and hosts' letters with the underscores of RFC 2782.
+    let is_label = |label: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        (1..=63).contains(&label.len()) && label.bytes().all(is_plain)
+    };
+    let is_name =
+        name.len() <= 253 && name.strip_suffix('.').unwrap_or(name).split('.').all(is_label);
+    is_name.then(|| Source::Srv { name: name.to_ascii_lowercase() }).ok_or_else(|| {
+        "srv://name, alone and without a port (its records have it), such as \
+         srv://_http._tcp.web.example"
+            .to_owned()
+    })
+}
+
 fn static_backend(text: &str) -> Result<StaticBackend, String> {
     let mut parts = text.split(';').map(str::trim);
     let address = parts.next().unwrap_or_default();
     let url = units::http_url(address).map_err(|_| match address.split_once("://") {
-        Some(("dns", _)) => "one dns://name:port alone, or only http:// URLs".to_owned(),
+        Some((scheme @ ("dns" | "srv"), _)) => {
+            format!("one {scheme}://name alone, or only http:// URLs")
+        }
         Some((scheme @ ("https" | "kubernetes"), _)) => {
-            format!("http:// URLs or one dns://name:port; {scheme}:// is not supported")
+            format!("http:// URLs, one dns:// or one srv://; {scheme}:// is not supported")
         }
         _ => format!("URLs such as http://host:8081, where {address:?} is none"),
     })?;
@@ -119,6 +164,12 @@ mod tests {
         assert_eq!((backends[1].host.as_str(), backends[1].id.as_str()), ("::1", "[::1]:2"));
         let dns = Source::Dns { name: "server".to_owned(), port: 8081 };
         assert_eq!(Source::parse("dns://server:8081"), Ok(dns));
+        let srv = Source::parse("srv://_HTTP._tcp.web.example.").unwrap();
+        assert_eq!(srv, Source::Srv { name: "_http._tcp.web.example.".to_owned() });
+        assert_eq!(
+            (srv.kind(), srv.to_string().as_str()),
+            ("srv", "srv://_http._tcp.web.example.")
+        );
         assert_eq!(Source::parse("dns://x:80"), Ok(Source::Dns { name: "x".to_owned(), port: 80 }));
     }
 
@@ -138,6 +189,12 @@ mod tests {
             ("dns://u@a:80", "dns://name:port"),
             ("dns://server", "dns://name:port"),
             ("dns://a:1,dns://b:1", "alone"),
+            ("srv://", "srv://name"),
+            ("srv://_http._tcp.web:80", "without a port"),
+            ("srv://_http..web", "srv://name"),
+            ("srv://a b", "srv://name"),
+            ("srv://_http._tcp.web/", "srv://name"),
+            ("srv://a,http://b:1", "alone"),
         ];
         for (text, expected) in cases {
             let error = Source::parse(text).unwrap_err();

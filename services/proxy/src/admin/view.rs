@@ -9,7 +9,6 @@ use utoipa::ToSchema;
 use super::{Admin, tag};
 use crate::{
     settings::ProbeKind,
-    source::Source,
     traffic::{Latest, Traffic},
 };
 
@@ -205,10 +204,8 @@ pub(super) fn pool(admin: &Admin) -> Pool {
 }
 
 fn source(admin: &Admin, view: &PoolView) -> SourceView {
-    let (kind, text) = match &admin.settings.source {
-        Source::Static(backends) => ("static", format!("a list of {}", backends.len())),
-        Source::Dns { name, port } => ("dns", format!("dns://{name}:{port}")),
-    };
+    let source = &admin.settings.discovering.source;
+    let (kind, text) = (source.kind(), source.to_string());
     let last_success_at = view.discovered.map(|time| admin.control.clock.text(time));
     SourceView { kind, text, last_success_at, error: view.discovery_error.clone() }
 }

@@ -3,6 +3,7 @@
 
 pub mod contract;
 pub mod frames;
+pub mod name_server;
 pub mod raw;
 
 use std::{

@@ -1,0 +1,152 @@
+//! SRV records (RFC 2782): each names a host, a port, a weight and a priority.
+//!
+//! A record is one backend, whatever number of addresses its target has: that is what the RFC
+//! calls a target host, and a replica with an IPv4 and an IPv6 address is still one. Its name is
+//! `target:port`, so what operators want of it and its health outlive a change of its address.
+
+use std::net::{IpAddr, SocketAddr};
+
+use balance::{BackendId, Found, WEIGHT_MAX};
+
+use super::names::Names;
+
+/// An SRV record with its target's addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Service {
+    /// Lower ones are to be used first.
+    pub(super) priority: u16,
+    pub(super) weight: u16,
+    /// The host; empty if the service is "decidedly not available" there.
+    pub(super) target: String,
+    pub(super) port: u16,
+    /// Or why it has none.
+    pub(super) addresses: Result<Vec<IpAddr>, String>,
+}
+
+/// The backends that a name's records tell.
+pub(super) async fn look_up(name: &str, names: &Names) -> Result<Vec<Found>, String> {
+    names.services(name).await.map(backends)
+}
+
+fn backends(mut services: Vec<Service>) -> Vec<Found> {
+    services.retain(|service| !service.target.is_empty());
+    // Name servers shuffle their answers; an order of our own makes places that stay.
+    services.sort_by(|a, b| {
+        let key = |s: &Service| (s.priority, s.port);
+        a.target.cmp(&b.target).then(key(a).cmp(&key(b)))
+    });
+    let first = services.iter().map(|service| service.priority).min();
+    services.retain(|service| Some(service.priority) == first);
+    services.dedup_by(|again, kept| {
+        let is_same = (&again.target, again.port) == (&kept.target, kept.port);
+        if is_same {
+            kept.weight = kept.weight.saturating_add(again.weight);
+        }
+        is_same
+    });
+    let weights = weights(services.iter().map(|service| service.weight).collect());
+    services.into_iter().zip(weights).map(|(service, weight)| service.found(weight)).collect()
+}
+
+impl Service {
+    fn found(self, weight: u32) -> Found {
+        let Self { target, port, addresses, .. } = self;
+        let is_host = target.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        let addresses = match addresses {
+            _ if port == 0 => Err(format!("the SRV record of {target} has the port 0")),
+            _ if !is_host => Err(format!("the SRV record's target {target} is no host name")),
+            Ok(addresses) if addresses.is_empty() => Err(format!("{target} has no addresses")),
+            Ok(addresses) => Ok(addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect()),
+            Err(why) => Err(why),
+        };
+        let id = BackendId::new(&format!("{target}:{port}"));
+        Found { id, addresses, weight, is_terminating: false }
+    }
+}
+
+/// Weights as the pool has them, in the same proportion as far as its range goes. All 0 means that
+/// there is no choice to make; beside others, 0 is "a very small chance".
+fn weights(given: Vec<u16>) -> Vec<u32> {
+    let most = given.iter().copied().max().map_or(1, u32::from);
+    let scaled = given.into_iter().map(|weight| match u32::from(weight) {
+        weight if most > WEIGHT_MAX => (weight * WEIGHT_MAX).div_ceil(most).max(1),
+        weight => weight.max(1),
+    });
+    scaled.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(priority: u16, weight: u16, target: &str, port: u16) -> Service {
+        let addresses = Ok(vec![[10, 0, 0, 1].into()]);
+        Service { priority, weight, target: target.to_owned(), port, addresses }
+    }
+
+    /// Names and weights.
+    fn told(services: Vec<Service>) -> Vec<(String, u32)> {
+        backends(services).into_iter().map(|found| (found.id.to_string(), found.weight)).collect()
+    }
+
+    fn expected(backends: &[(&str, u32)]) -> Vec<(String, u32)> {
+        backends.iter().map(|(id, weight)| ((*id).to_owned(), *weight)).collect()
+    }
+
+    #[test]
+    fn a_record_is_a_backend_with_its_port_its_weight_and_all_addresses_of_its_target() {
+        let both = vec![IpAddr::from([10, 0, 0, 1]), "fd00::1".parse().unwrap()];
+        let found =
+            backends(vec![Service { addresses: Ok(both), ..service(10, 3, "a.test", 8081) }]);
+        assert_eq!((found[0].id.as_str(), found[0].weight), ("a.test:8081", 3));
+        let addresses = ["10.0.0.1:8081", "[fd00::1]:8081"].map(|text| text.parse().unwrap());
+        assert_eq!(found[0].addresses, Ok(addresses.to_vec()));
+    }
+
+    #[test]
+    fn the_order_of_an_answer_does_not_matter_and_nobody_is_there_twice() {
+        let a = || service(1, 5, "a", 1);
+        let b = || service(1, 2, "b", 1);
+        let found = expected(&[("a:1", 5), ("b:1", 2)]);
+        assert_eq!(told(vec![a(), b()]), found);
+        assert_eq!(told(vec![b(), a()]), found);
+        let split = vec![b(), service(1, 3, "a", 1), service(1, 2, "a", 1)];
+        assert_eq!(told(split), found, "a record that comes in two parts");
+        let ports = vec![service(1, 1, "a", 2), service(1, 1, "a", 1)];
+        assert_eq!(told(ports), expected(&[("a:1", 1), ("a:2", 1)]));
+    }
+
+    #[test]
+    fn weights_keep_their_proportion_and_nobody_gets_nothing() {
+        assert_eq!(weights(vec![0, 0, 0]), [1, 1, 1]);
+        assert_eq!(weights(vec![0, 100]), [1, 100]);
+        assert_eq!(weights(vec![256, 1]), [256, 1]);
+        assert_eq!(weights(vec![60_000, 30_000, 0]), [256, 128, 1]);
+        assert_eq!(weights(vec![65_535, 1]), [256, 1]);
+        assert!(weights(vec![]).is_empty());
+    }
+
+    #[test]
+    fn only_the_most_wanted_priority_is_used() {
+        let services = vec![service(20, 1, "spare", 1), service(10, 1, "main", 1)];
+        assert_eq!(told(services), expected(&[("main:1", 1)]));
+    }
+
+    #[test]
+    fn a_service_that_is_not_available_has_no_backends() {
+        assert_eq!(told(vec![service(0, 0, "", 0)]), []);
+    }
+
+    #[test]
+    fn what_cannot_be_reached_keeps_its_place_with_the_reason() {
+        let unresolved = Service { addresses: Err("no".to_owned()), ..service(1, 1, "a", 1) };
+        let nowhere = Service { addresses: Ok(vec![]), ..service(1, 1, "b", 1) };
+        let found =
+            backends(vec![unresolved, nowhere, service(1, 1, "c", 0), service(1, 1, "d\\032", 1)]);
+        let reasons: Vec<&str> =
+            found.iter().map(|found| found.addresses.as_ref().unwrap_err().as_str()).collect();
+        for (reason, expected) in reasons.iter().zip(["no", "b has no addr", "port 0", "no host"]) {
+            assert!(reason.contains(expected), "{reason}");
+        }
+    }
+}
