@@ -6,26 +6,29 @@
 
 mod degrade;
 mod eject;
+mod intents;
+mod publish;
 mod slow_start;
 
-pub(crate) use slow_start::STEPS;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    admin::{Admin, Change, Intent, Refused, StandingIntent},
+    admin::{Admin, Intent},
     backend::{BackendId, Found, Member},
     ejection::{EjectReason, Ejection, EjectionPlan, Withheld},
     entry::Entry,
     events::{Effect, Event, EventKind, ProbeOrder},
     health::{AttemptFailure, Health, HealthState, ProbePlan, ProbeResult},
-    pick::{Picker, Published, Snapshot},
+    pick::{Picker, Published},
     policy::Policy,
     random::Random,
-    rung::{Rung, RungPicks},
-    schedule::schedule,
+    rung::RungPicks,
     time::Time,
-    view::{Effective, PoolView},
+    view::PoolView,
 };
+
+pub use intents::EXPIRED;
+pub(crate) use slow_start::STEPS;
 
 /// How often a draining backend is looked at for its last request's end.
 const DRAIN_LOOK: Duration = Duration::from_millis(100);
@@ -36,9 +39,6 @@ const INTENT_KEPT: Duration = Duration::from_secs(60 * 60);
 
 /// Between two early look-ups. A burst of failing requests asks for one.
 const EARLY_DISCOVERY: Duration = Duration::from_millis(250);
-
-/// How the message of an event ends that tells of a change whose time is over.
-pub const EXPIRED: &str = "the time set for a change is over";
 
 /// One pool.
 #[derive(Debug)]
@@ -193,69 +193,6 @@ impl Pool {
         self.settle(now);
     }
 
-    /// An operator changes a backend.
-    ///
-    /// # Errors
-    /// [`Refused`]; nothing has changed then.
-    pub fn change(&mut self, id: &BackendId, change: &Change, now: Time) -> Result<(), Refused> {
-        let (intent, before) = self.changed_intent(id, change, now)?;
-        let text = intent.describe_since(&before);
-        self.set_intent(id, intent, now);
-        self.tell_by(now, id, &text, change.actor.clone());
-        self.settle(now);
-        Ok(())
-    }
-
-    /// Whether a change would be refused, without making it.
-    ///
-    /// # Errors
-    /// [`Refused`], as [`Self::change`] would.
-    pub fn check_change(&self, id: &BackendId, change: &Change, now: Time) -> Result<(), Refused> {
-        self.changed_intent(id, change, now).map(drop)
-    }
-
-    /// The intent after a change and the one before.
-    fn changed_intent(
-        &self,
-        id: &BackendId,
-        change: &Change,
-        now: Time,
-    ) -> Result<(Intent, Intent), Refused> {
-        let backend = self.backends.get(id).ok_or(Refused::Unknown)?;
-        let intent = backend.intent.changed(change, now);
-        let stays = intent.state == Admin::Ready && intent.weight != Some(0);
-        if backend.is_usable() && !stays && !change.force {
-            let total = self.backends.len();
-            let left =
-                self.backends.values().filter(|b| b.is_usable() && b.found.id != *id).count();
-            if left == 0 {
-                return Err(Refused::LastUsable { total });
-            }
-            if left < change.floor {
-                return Err(Refused::BelowFloor { total, left, floor: change.floor });
-            }
-        }
-        Ok((intent, backend.intent.clone()))
-    }
-
-    /// What operators want of backends, those that are gone for the moment included.
-    #[must_use]
-    pub fn standing_intents(&self) -> Vec<StandingIntent> {
-        let present = self.backends.values().map(|entry| (&entry.found.id, &entry.intent));
-        let departed = self.departed.iter().map(|(id, (intent, _))| (id, intent));
-        let all = present.chain(departed).filter(|(_, intent)| intent.is_special());
-        all.map(|(id, intent)| intent.standing(id)).collect()
-    }
-
-    /// Takes up what operators wanted before the process was restarted. To be called before the
-    /// first look-up: it holds for backends that arrive.
-    pub fn restore(&mut self, intents: Vec<StandingIntent>, now: Time) {
-        let until = now + INTENT_KEPT;
-        let kept = intents.into_iter().map(|intent| (intent.id.clone(), (intent.into(), until)));
-        self.departed.extend(kept);
-        self.settle(now);
-    }
-
     /// Does what is due: starts probes, gives up on lost ones, judges outcomes, lets intent expire.
     /// To be called when [`Self::deadline`] is reached; calling it more often does no harm.
     pub fn advance(&mut self, now: Time) {
@@ -306,15 +243,6 @@ impl Pool {
             .chain([self.ejection_deadline(), self.climb_deadline()])
             .flatten()
             .min()
-    }
-
-    /// Whether a backend was taken out and still has requests in flight.
-    #[must_use]
-    pub fn is_draining(&self, id: &BackendId) -> bool {
-        self.backends.get(id).is_some_and(|backend| {
-            let is_out = backend.intent.state != Admin::Ready || backend.weight() == 0;
-            is_out && backend.member.in_flight() > 0
-        })
     }
 
     /// The effects since the last call, in order.
@@ -412,70 +340,6 @@ impl Pool {
         (0..taken.len()).find(|slot| taken[*slot] != *slot).unwrap_or(taken.len())
     }
 
-    fn expire_intents(&mut self, now: Time) {
-        let ended: Vec<(BackendId, Intent)> = self
-            .backends
-            .values()
-            .filter(|backend| backend.intent.next_end().is_some_and(|end| end <= now))
-            .map(|backend| (backend.found.id.clone(), backend.intent.ended(now)))
-            .collect();
-        for (id, intent) in ended {
-            let weight =
-                intent.weight.map_or("configured weight".to_owned(), |w| format!("weight {w}"));
-            let limit = intent.describe_limit().map(|limit| format!(", {limit}"));
-            let text = format!("{}, {weight}{}", intent.state.as_str(), limit.unwrap_or_default());
-            self.set_intent(&id, intent, now);
-            self.tell_by(now, &id, &format!("{text}: {EXPIRED}"), None);
-        }
-    }
-
-    fn set_intent(&mut self, id: &BackendId, intent: Intent, now: Time) {
-        let Self { backends, plan, ejection, .. } = self;
-        let Some(backend) = backends.get_mut(id) else { return };
-        if backend.intent.state == Admin::Maint && intent.state != Admin::Maint {
-            // Nobody probed it meanwhile: it has to pass anew.
-            backend.health = HealthState::new(plan, now);
-            backend.forget_outcomes(ejection.consecutive, now);
-        }
-        backend.drained_told = false;
-        if intent.deadline.is_none() {
-            backend.member.set_must_end_tunnels(false);
-        }
-        backend.intent = intent;
-        self.effects.push(Effect::KeepIntents);
-    }
-
-    /// Has the tunnels ended whose deadline has passed.
-    fn end_tunnels(&mut self, now: Time) {
-        let due = self.backends.values().filter(|backend| {
-            let is_due = backend.intent.deadline.is_some_and(|deadline| deadline <= now);
-            is_due && backend.member.set_must_end_tunnels(true)
-        });
-        let due: Vec<(BackendId, u32)> =
-            due.map(|backend| (backend.found.id.clone(), backend.member.tunnels())).collect();
-        for (id, count) in due {
-            self.effects.push(Effect::EndTunnels);
-            let text = format!("the deadline is over: ending {count} upgraded connections");
-            self.tell(now, EventKind::Admin, Some(&id), &text);
-        }
-    }
-
-    fn tell_drained(&mut self, now: Time) {
-        let rung = self.published.current().rung;
-        let drained: Vec<BackendId> = self
-            .backends
-            .values_mut()
-            .filter(|b| b.effective(rung) == Effective::Drained && !b.drained_told)
-            .map(|backend| {
-                backend.drained_told = true;
-                backend.found.id.clone()
-            })
-            .collect();
-        for id in drained {
-            self.tell(now, EventKind::Admin, Some(&id), "drained: no request is in flight");
-        }
-    }
-
     fn tell_health(&mut self, id: &BackendId, before: Health, now: Time) {
         let Some(backend) = self.backends.get(id) else { return };
         let state = &backend.health;
@@ -495,80 +359,6 @@ impl Pool {
         let (backend, message) = (Some(id.clone()), message.to_owned());
         let kind = EventKind::Admin;
         self.effects.push(Effect::Event(Event { at, kind, backend, message, actor }));
-    }
-
-    /// Publishes the backends of the best rung that has any if they or their weights changed, and
-    /// sweeps the invariants.
-    fn settle(&mut self, now: Time) {
-        self.end_excess_ejections(now);
-        self.note_climbs(now);
-        self.set_limits();
-        let rung = self.best_rung();
-        let mut eligible: Vec<&Entry> =
-            self.backends.values().filter(|backend| backend.rung() == Some(rung)).collect();
-        eligible.sort_unstable_by_key(|backend| backend.place);
-        let weights = Self::published_weights(&eligible);
-        let current = self.published.current();
-        let same = current.weights == weights
-            && current.rung == rung
-            && current.members.iter().zip(&eligible).all(|(a, b)| Arc::ptr_eq(a, &b.member));
-        if !same {
-            self.published.publish(Snapshot {
-                version: current.version + 1,
-                rung,
-                members: eligible.iter().map(|backend| Arc::clone(&backend.member)).collect(),
-                schedule: schedule(&weights),
-                weights,
-            });
-            self.tell_rung(current.rung, rung, now);
-        }
-        if cfg!(debug_assertions) {
-            self.check_invariants(now);
-        }
-    }
-
-    fn best_rung(&self) -> Rung {
-        self.backends.values().filter_map(Entry::rung).min().unwrap_or_default()
-    }
-
-    /// Counts the picks of the rung before, and tells of a change for the worse and back.
-    fn tell_rung(&mut self, before: Rung, rung: Rung, now: Time) {
-        self.rung_picks.count(before, self.published.picks());
-        if before == rung {
-            return;
-        }
-        self.rung_since = now;
-        let message = match rung {
-            Rung::Up => "requests are served by backends that are up",
-            Rung::Degraded => "no backend is up: those that ask to be spared serve",
-            Rung::Ejected => "last resort: ejected backends that pass their probes serve",
-            Rung::Terminating => "last resort: backends that are going away serve",
-            Rung::Nobody => "nobody can serve: requests are refused",
-        };
-        self.tell(now, EventKind::Health, None, message);
-    }
-
-    fn check_invariants(&self, now: Time) {
-        let snapshot = self.published.current();
-        assert_eq!(snapshot.rung, self.best_rung(), "requests are served from a wrong rung");
-        for member in &snapshot.members {
-            let backend = self.backends.get(member.id()).expect("published backends are present");
-            assert!(Arc::ptr_eq(&backend.member, member), "{} is stale", member.id());
-            assert_eq!(backend.rung(), Some(snapshot.rung), "{} is published", member.id());
-        }
-        let on_rung = |backend: &&Entry| backend.rung() == Some(snapshot.rung);
-        let eligible = self.backends.values().filter(on_rung).count();
-        assert_eq!(eligible, snapshot.members.len(), "an eligible backend is not published");
-        let mut slots: Vec<usize> = self.backends.values().map(|b| b.member.slot()).collect();
-        slots.sort_unstable();
-        slots.dedup();
-        assert_eq!(slots.len(), self.backends.len(), "two backends share a slot");
-        self.check_ejections();
-        if let Some(deadline) = self.deadline(now) {
-            let probes = self.backends.values().filter(|backend| backend.is_probed());
-            let earliest = probes.filter_map(|b| b.health.deadline(&self.plan)).min();
-            assert!(earliest.is_none_or(|time| deadline <= time), "a probe would be late");
-        }
     }
 }
 

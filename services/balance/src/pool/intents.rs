@@ -1,0 +1,152 @@
+//! What operators want: changes and their refusal, what ends by itself, and how a drain ends.
+
+use super::{INTENT_KEPT, Pool};
+use crate::{
+    admin::{Admin, Change, Intent, Refused, StandingIntent},
+    backend::BackendId,
+    events::{Effect, EventKind},
+    health::HealthState,
+    time::Time,
+    view::Effective,
+};
+
+/// How the message of an event ends that tells of a change whose time is over.
+pub const EXPIRED: &str = "the time set for a change is over";
+
+impl Pool {
+    /// An operator changes a backend.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing has changed then.
+    pub fn change(&mut self, id: &BackendId, change: &Change, now: Time) -> Result<(), Refused> {
+        let (intent, before) = self.changed_intent(id, change, now)?;
+        let text = intent.describe_since(&before);
+        self.set_intent(id, intent, now);
+        self.tell_by(now, id, &text, change.actor.clone());
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Whether a change would be refused, without making it.
+    ///
+    /// # Errors
+    /// [`Refused`], as [`Self::change`] would.
+    pub fn check_change(&self, id: &BackendId, change: &Change, now: Time) -> Result<(), Refused> {
+        self.changed_intent(id, change, now).map(drop)
+    }
+
+    /// The intent after a change and the one before.
+    fn changed_intent(
+        &self,
+        id: &BackendId,
+        change: &Change,
+        now: Time,
+    ) -> Result<(Intent, Intent), Refused> {
+        let backend = self.backends.get(id).ok_or(Refused::Unknown)?;
+        let intent = backend.intent.changed(change, now);
+        let stays = intent.state == Admin::Ready && intent.weight != Some(0);
+        if backend.is_usable() && !stays && !change.force {
+            let total = self.backends.len();
+            let left =
+                self.backends.values().filter(|b| b.is_usable() && b.found.id != *id).count();
+            if left == 0 {
+                return Err(Refused::LastUsable { total });
+            }
+            if left < change.floor {
+                return Err(Refused::BelowFloor { total, left, floor: change.floor });
+            }
+        }
+        Ok((intent, backend.intent.clone()))
+    }
+
+    /// What operators want of backends, those that are gone for the moment included.
+    #[must_use]
+    pub fn standing_intents(&self) -> Vec<StandingIntent> {
+        let present = self.backends.values().map(|entry| (&entry.found.id, &entry.intent));
+        let departed = self.departed.iter().map(|(id, (intent, _))| (id, intent));
+        let all = present.chain(departed).filter(|(_, intent)| intent.is_special());
+        all.map(|(id, intent)| intent.standing(id)).collect()
+    }
+
+    /// Takes up what operators wanted before the process was restarted. To be called before the
+    /// first look-up: it holds for backends that arrive.
+    pub fn restore(&mut self, intents: Vec<StandingIntent>, now: Time) {
+        let until = now + INTENT_KEPT;
+        let kept = intents.into_iter().map(|intent| (intent.id.clone(), (intent.into(), until)));
+        self.departed.extend(kept);
+        self.settle(now);
+    }
+
+    /// Whether a backend was taken out and still has requests in flight.
+    #[must_use]
+    pub fn is_draining(&self, id: &BackendId) -> bool {
+        self.backends.get(id).is_some_and(|backend| {
+            let is_out = backend.intent.state != Admin::Ready || backend.weight() == 0;
+            is_out && backend.member.in_flight() > 0
+        })
+    }
+
+    pub(super) fn expire_intents(&mut self, now: Time) {
+        let ended: Vec<(BackendId, Intent)> = self
+            .backends
+            .values()
+            .filter(|backend| backend.intent.next_end().is_some_and(|end| end <= now))
+            .map(|backend| (backend.found.id.clone(), backend.intent.ended(now)))
+            .collect();
+        for (id, intent) in ended {
+            let weight =
+                intent.weight.map_or("configured weight".to_owned(), |w| format!("weight {w}"));
+            let limit = intent.describe_limit().map(|limit| format!(", {limit}"));
+            let text = format!("{}, {weight}{}", intent.state.as_str(), limit.unwrap_or_default());
+            self.set_intent(&id, intent, now);
+            self.tell_by(now, &id, &format!("{text}: {EXPIRED}"), None);
+        }
+    }
+
+    fn set_intent(&mut self, id: &BackendId, intent: Intent, now: Time) {
+        let Self { backends, plan, ejection, .. } = self;
+        let Some(backend) = backends.get_mut(id) else { return };
+        if backend.intent.state == Admin::Maint && intent.state != Admin::Maint {
+            // Nobody probed it meanwhile: it has to pass anew.
+            backend.health = HealthState::new(plan, now);
+            backend.forget_outcomes(ejection.consecutive, now);
+        }
+        backend.drained_told = false;
+        if intent.deadline.is_none() {
+            backend.member.set_must_end_tunnels(false);
+        }
+        backend.intent = intent;
+        self.effects.push(Effect::KeepIntents);
+    }
+
+    /// Has the tunnels ended whose deadline has passed.
+    pub(super) fn end_tunnels(&mut self, now: Time) {
+        let due = self.backends.values().filter(|backend| {
+            let is_due = backend.intent.deadline.is_some_and(|deadline| deadline <= now);
+            is_due && backend.member.set_must_end_tunnels(true)
+        });
+        let due: Vec<(BackendId, u32)> =
+            due.map(|backend| (backend.found.id.clone(), backend.member.tunnels())).collect();
+        for (id, count) in due {
+            self.effects.push(Effect::EndTunnels);
+            let text = format!("the deadline is over: ending {count} upgraded connections");
+            self.tell(now, EventKind::Admin, Some(&id), &text);
+        }
+    }
+
+    pub(super) fn tell_drained(&mut self, now: Time) {
+        let rung = self.published.current().rung;
+        let drained: Vec<BackendId> = self
+            .backends
+            .values_mut()
+            .filter(|b| b.effective(rung) == Effective::Drained && !b.drained_told)
+            .map(|backend| {
+                backend.drained_told = true;
+                backend.found.id.clone()
+            })
+            .collect();
+        for id in drained {
+            self.tell(now, EventKind::Admin, Some(&id), "drained: no request is in flight");
+        }
+    }
+}
