@@ -13,6 +13,7 @@ use std::sync::{
 use crate::{
     backend::Member,
     outcome::Outcome,
+    plan::PolicyPlan,
     policy::{Choice, Moment, Policy},
     queue::Queue,
     random::Random,
@@ -24,6 +25,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     pub(crate) version: u64,
+    /// How one of them is chosen.
+    pub(crate) plan: PolicyPlan,
     /// The rung of the ladder that all of them stand on.
     pub(crate) rung: Rung,
     /// The backends that may get requests, in the order of their list.
@@ -50,6 +53,12 @@ pub(crate) struct Published {
 }
 
 impl Published {
+    /// Nothing to pick from yet.
+    pub(crate) fn new(plan: PolicyPlan) -> Self {
+        let snapshot = Mutex::new(Arc::new(Snapshot { plan, ..Snapshot::default() }));
+        Self { snapshot, ..Self::default() }
+    }
+
     pub(crate) fn publish(&self, snapshot: Snapshot) {
         let version = snapshot.version;
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
@@ -116,15 +125,26 @@ impl Drop for Ticket {
 pub struct Picker {
     published: Arc<Published>,
     known: Arc<Snapshot>,
-    policy: Policy,
     random: Random,
     moment: Moment,
 }
 
 impl Picker {
-    pub(crate) fn new(published: Arc<Published>, policy: Policy, seed: u64) -> Self {
+    pub(crate) fn new(published: Arc<Published>, seed: u64) -> Self {
         let known = published.current();
-        Self { published, known, policy, random: Random::new(seed), moment: Moment::default() }
+        Self { published, known, random: Random::new(seed), moment: Moment::default() }
+    }
+
+    /// How backends are chosen as of now.
+    pub fn plan(&mut self) -> &PolicyPlan {
+        self.refresh();
+        &self.known.plan
+    }
+
+    /// The policy that the latest pick went by.
+    #[must_use]
+    pub fn latest_policy(&self) -> Policy {
+        self.known.plan.policy
     }
 
     /// Says what time it is, before a pick by [`Policy::LeastTime`]; the others need not know.
@@ -191,7 +211,7 @@ impl Picker {
         let members = &self.known.members;
         let mut choice =
             Choice { turn, key, tried, random: &mut self.random, moment: &self.moment };
-        while let Some(at) = choice.make(self.policy, &self.known) {
+        while let Some(at) = choice.make(self.known.plan.policy, &self.known) {
             let member = Arc::clone(&members[at]);
             if let Some(term) = member.enter() {
                 return Ok(Ticket { member, term });

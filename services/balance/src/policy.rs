@@ -48,29 +48,38 @@ impl Policy {
     /// The name in settings, JSON and on the page.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::RoundRobin => "round_robin",
-            Self::LeastRequest => "least_request",
-            Self::PowerOfTwo => "p2c",
-            Self::LeastTime => "least_time",
-            Self::Random => "random",
-            Self::First => "first",
-            Self::Hash => "hash",
-        }
+        self.names().0
     }
 
     /// The policy of a name, those that other proxies use included.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "round_robin" | "roundrobin" | "wrr" => Some(Self::RoundRobin),
-            "least_request" | "leastconn" | "least_conn" => Some(Self::LeastRequest),
-            "p2c" | "random(2)" | "random two" | "random_choose 2" => Some(Self::PowerOfTwo),
-            "least_time" | "leasttime" | "peak_ewma" => Some(Self::LeastTime),
-            "random" => Some(Self::Random),
-            "first" => Some(Self::First),
-            "hash" | "consistent" | "ip_hash" | "client_ip_hash" | "uri_hash" => Some(Self::Hash),
-            _ => None,
+        Self::ALL.into_iter().find(|policy| {
+            let (own, aliases) = policy.names();
+            name == own || aliases.contains(&name)
+        })
+    }
+
+    /// All names that are understood, for whoever wrote another one.
+    #[must_use]
+    pub fn all_names() -> String {
+        let with_aliases = |policy: Self| match policy.names() {
+            (name, []) => name.to_owned(),
+            (name, aliases) => format!("{name} (or {})", aliases.join(", ")),
+        };
+        Self::ALL.map(with_aliases).join(", ")
+    }
+
+    /// Our name, and those of other proxies.
+    fn names(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::RoundRobin => ("round_robin", &["roundrobin", "wrr"]),
+            Self::LeastRequest => ("least_request", &["leastconn", "least_conn"]),
+            Self::PowerOfTwo => ("p2c", &["random(2)", "random two", "random_choose 2"]),
+            Self::LeastTime => ("least_time", &["leasttime", "peak_ewma"]),
+            Self::Random => ("random", &[]),
+            Self::First => ("first", &[]),
+            Self::Hash => ("hash", &["consistent", "ip_hash", "client_ip_hash", "uri_hash"]),
         }
     }
 }
@@ -304,6 +313,7 @@ mod tests {
         Snapshot {
             version: 1,
             rung: crate::rung::Rung::Up,
+            plan: crate::plan::PolicyPlan::default(),
             members: (0..weights.len()).map(member).collect(),
             weights: weights.to_vec(),
             schedule: schedule(weights),
@@ -428,6 +438,7 @@ mod tests {
     fn every_name_is_understood() {
         for policy in Policy::ALL {
             assert_eq!(Policy::from_name(policy.as_str()), Some(policy));
+            assert!(policy.names().1.iter().all(|alias| Policy::from_name(alias) == Some(policy)));
         }
         assert_eq!(Policy::from_name("leastconn"), Some(Policy::LeastRequest));
         assert_eq!(Policy::from_name("peak_ewma"), Some(Policy::LeastTime));

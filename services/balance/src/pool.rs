@@ -7,6 +7,7 @@
 mod degrade;
 mod eject;
 mod intents;
+mod policy;
 mod publish;
 mod slow_start;
 
@@ -20,6 +21,7 @@ use crate::{
     events::{Effect, Event, EventKind, ProbeOrder},
     health::{AttemptFailure, Health, HealthState, ProbePlan, ProbeResult},
     pick::{Picker, Published},
+    plan::{PolicyPlan, StandingPolicy},
     policy::Policy,
     random::Random,
     rung::RungPicks,
@@ -44,7 +46,9 @@ const EARLY_DISCOVERY: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Pool {
     name: String,
-    policy: Policy,
+    /// How backends are chosen where no operator wants it otherwise.
+    configured: PolicyPlan,
+    wanted: Option<StandingPolicy>,
     plan: ProbePlan,
     ejection: EjectionPlan,
     random: Random,
@@ -74,9 +78,12 @@ impl Pool {
     /// An empty pool that ejects nobody. `seed` decides the jitter of its probes and what its pickers draw.
     #[must_use]
     pub fn new(name: &str, policy: Policy, plan: ProbePlan, seed: u64) -> Self {
+        let configured = PolicyPlan { policy, ..PolicyPlan::default() };
+        let published = Arc::new(Published::new(configured.clone()));
         Self {
             name: name.to_owned(),
-            policy,
+            configured,
+            wanted: None,
             plan,
             ejection: EjectionPlan::off(),
             random: Random::new(seed),
@@ -95,7 +102,7 @@ impl Pool {
             ejections: BTreeMap::new(),
             withheld: BTreeMap::new(),
             effects: Vec::new(),
-            published: Arc::default(),
+            published,
             max_in_flight: None,
         }
     }
@@ -197,6 +204,7 @@ impl Pool {
     /// To be called when [`Self::deadline`] is reached; calling it more often does no harm.
     pub fn advance(&mut self, now: Time) {
         self.expire_intents(now);
+        self.expire_policy(now);
         let lost: Vec<(BackendId, u64)> = self
             .backends
             .values()
@@ -238,9 +246,10 @@ impl Pool {
             [probe, drained, degraded, tunnels, backend.intent.next_end()]
         });
         let of_departed = self.departed.values().map(|(_, until)| Some(*until));
+        let policy = self.wanted.as_ref().and_then(|wanted| wanted.expires);
         of_backends
             .chain(of_departed)
-            .chain([self.ejection_deadline(), self.climb_deadline()])
+            .chain([self.ejection_deadline(), self.climb_deadline(), policy])
             .flatten()
             .min()
     }
@@ -252,7 +261,7 @@ impl Pool {
 
     /// A handle for one worker to pick with. Each draws numbers of its own.
     pub fn picker(&mut self) -> Picker {
-        Picker::new(Arc::clone(&self.published), self.policy, self.random.next())
+        Picker::new(Arc::clone(&self.published), self.random.next())
     }
 
     /// Requests that wait for a backend with room.
@@ -274,8 +283,12 @@ impl Pool {
         PoolView {
             rung,
             rung_since: self.rung_since,
+            waiting: self.published.queue().length(),
             picks: self.rung_picks.up_to(rung, self.picks()),
             name: self.name.clone(),
+            plan: self.plan().clone(),
+            configured_plan: self.configured.clone(),
+            wanted_plan: self.wanted.clone(),
             discovered: self.discovered,
             discovery_error: self.discovery_error.clone(),
             ejections: self.ejections.clone(),

@@ -7,6 +7,7 @@ use crate::{
     backend::{BackendId, Member},
     ejection::{EjectReason, Withheld},
     health::{Health, ProbeResult},
+    plan::{PolicyPlan, StandingPolicy},
     rung::Rung,
     time::Time,
 };
@@ -16,6 +17,12 @@ use crate::{
 pub struct PoolView {
     /// Its name.
     pub name: String,
+    /// How its backends are chosen.
+    pub plan: PolicyPlan,
+    /// How they are where no operator wants it otherwise.
+    pub configured_plan: PolicyPlan,
+    /// What operators want instead.
+    pub wanted_plan: Option<StandingPolicy>,
     /// When the last look-up succeeded.
     pub discovered: Option<Time>,
     /// Why the latest look-up failed, if it did; the backends are then those of the last good one.
@@ -24,6 +31,8 @@ pub struct PoolView {
     pub rung: Rung,
     /// Since when.
     pub rung_since: Time,
+    /// Requests that wait for a backend with room.
+    pub waiting: usize,
     /// First picks so far, by the rung.
     pub picks: BTreeMap<Rung, u64>,
     /// Ejections so far, by reason.

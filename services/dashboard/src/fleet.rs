@@ -54,6 +54,9 @@ fn merge_pools(said: &[(&str, &Pool)]) -> Option<Pool> {
         merge_backends(known, missing)
     });
     let (_, first) = said.first()?;
+    // The words of an operator, rather than of a proxy that has not heard them.
+    let has_override = |(_, pool): &&(&str, &Pool)| pool.policy_since.is_some();
+    let (_, with_override) = said.iter().find(has_override).or(said.first())?;
     let error = said
         .iter()
         .find_map(|(name, pool)| Some(format!("{name}: {}", pool.source.error.as_ref()?)));
@@ -61,12 +64,26 @@ fn merge_pools(said: &[(&str, &Pool)]) -> Option<Pool> {
     source.error = error;
     Some(Pool {
         name: first.name.clone(),
-        policy: first.policy.clone(),
+        policy: policies(said),
+        hash_key: with_override.hash_key.clone(),
+        policy_configured: first.policy_configured.clone(),
+        policy_since: with_override.policy_since.clone(),
+        policy_reason: with_override.policy_reason.clone(),
+        policy_actor: with_override.policy_actor.clone(),
+        policy_expires_at: with_override.policy_expires_at.clone(),
         source,
         probe: first.probe.clone(),
         traffic: add(said.iter().map(|(_, pool)| &pool.traffic)),
         backends: backends.collect(),
     })
+}
+
+/// The policy; all of them where the proxies differ.
+fn policies(said: &[(&str, &Pool)]) -> String {
+    let mut policies: Vec<&str> = said.iter().map(|(_, pool)| pool.policy.as_str()).collect();
+    policies.sort_unstable();
+    policies.dedup();
+    policies.join(" / ")
 }
 
 fn merge_backends<'a>(

@@ -55,6 +55,24 @@ pub(crate) struct Pool {
     /// How a backend is chosen.
     #[serde(default)]
     pub(crate) policy: String,
+    /// What the policy hash goes by.
+    #[serde(default)]
+    pub(crate) hash_key: String,
+    /// What the policy is where no operator wants it otherwise.
+    #[serde(default)]
+    pub(crate) policy_configured: String,
+    /// Since when an operator wants it so.
+    #[serde(default)]
+    pub(crate) policy_since: Option<String>,
+    /// Why.
+    #[serde(default)]
+    pub(crate) policy_reason: Option<String>,
+    /// Who said so.
+    #[serde(default)]
+    pub(crate) policy_actor: Option<String>,
+    /// When it ends by itself.
+    #[serde(default)]
+    pub(crate) policy_expires_at: Option<String>,
     /// Where its backends come from.
     #[serde(default)]
     pub(crate) source: Source,

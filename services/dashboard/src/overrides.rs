@@ -21,12 +21,15 @@ pub(crate) fn list(pools: &[Pool], now: SystemTime) -> Markup {
         .flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)))
         .filter(|(_, backend)| backend.admin != Admin::Ready && backend.admin != Admin::Unknown)
         .collect();
+    let policies = pools.iter().filter(|pool| pool.policy_since.is_some());
+    let count = all.len() + policies.clone().count();
     html! {
         div id="overrides" {
-            @if !all.is_empty() {
+            @if count > 0 {
                 section.overrides aria-label="Overrides" {
-                    h2 { (icon("person")) (words::count(all.len(), "override")) " in force" }
+                    h2 { (icon("person")) (words::count(count, "override")) " in force" }
                     ul {
+                        @for pool in policies { li { (policy(pool, now)) } }
                         @for (pool, backend) in all.iter().take(SHOWN) {
                             li {
                                 a.mono href=(detail::path(&pool.name, &backend.id)) { (backend.id) }
@@ -42,16 +45,52 @@ pub(crate) fn list(pools: &[Pool], now: SystemTime) -> Markup {
     }
 }
 
+/// Another policy than the configured one.
+fn policy(pool: &Pool, now: SystemTime) -> Markup {
+    let Pool { policy, hash_key, policy_configured, .. } = pool;
+    let words = Words {
+        since: pool.policy_since.as_deref(),
+        actor: pool.policy_actor.as_deref(),
+        reason: pool.policy_reason.as_deref(),
+        until: pool.policy_expires_at.as_deref(),
+    };
+    html! {
+        "policy " strong { (words::plain(policy)) @if policy == "hash" { " by " (hash_key) } }
+        @if policy != policy_configured { " instead of " (words::plain(policy_configured)) }
+        " " (words.show(now))
+    }
+}
+
 /// Who wanted it, since when, why, and until when.
 pub(crate) fn intent(backend: &Backend, now: SystemTime) -> Markup {
-    html! {
-        @if let (Some(since), Some(at)) = (since(backend.admin_since.as_deref(), now), &backend.admin_since) {
-            time datetime=(at) title=(at) { (ago(&since)) }
-        }
-        @if let Some(actor) = &backend.admin_actor { " by " (actor) }
-        @if let Some(reason) = &backend.admin_reason { ": " q { (reason) } }
-        @if let Some(until) = &backend.admin_expires_at {
-            " " span.until { "until " time datetime=(until) title=(until) { (words::clock(until)) " UTC" } (left(until, now)) }
+    let words = Words {
+        since: backend.admin_since.as_deref(),
+        actor: backend.admin_actor.as_deref(),
+        reason: backend.admin_reason.as_deref(),
+        until: backend.admin_expires_at.as_deref(),
+    };
+    words.show(now)
+}
+
+/// What is known of an override.
+struct Words<'a> {
+    since: Option<&'a str>,
+    actor: Option<&'a str>,
+    reason: Option<&'a str>,
+    until: Option<&'a str>,
+}
+
+impl Words<'_> {
+    fn show(&self, now: SystemTime) -> Markup {
+        html! {
+            @if let (Some(since), Some(at)) = (since(self.since, now), self.since) {
+                time datetime=(at) title=(at) { (ago(&since)) }
+            }
+            @if let Some(actor) = self.actor { " by " (actor) }
+            @if let Some(reason) = self.reason { ": " q { (reason) } }
+            @if let Some(until) = self.until {
+                " " span.until { "until " time datetime=(until) title=(until) { (words::clock(until)) " UTC" } (left(until, now)) }
+            }
         }
     }
 }
@@ -60,4 +99,29 @@ fn left(until: &str, now: SystemTime) -> String {
     let until = humantime::parse_rfc3339(until).ok();
     let left = until.and_then(|until| until.duration_since(now).ok());
     left.map(|left| format!(", in {}", span(left))).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_that_somebody_set_is_told_with_what_is_configured() {
+        let pool = |since: Option<&str>| -> Pool {
+            serde_json::from_value(serde_json::json!({
+                "name": "default", "policy": "hash", "hash_key": "path",
+                "policy_configured": "round_robin", "policy_since": since,
+                "policy_actor": "ada", "policy_reason": "a test", "backends": [],
+            }))
+            .unwrap()
+        };
+        let now = humantime::parse_rfc3339("2026-01-01T00:01:00Z").unwrap();
+        let since = Some("2026-01-01T00:00:00Z");
+        let text = list(&[pool(since)], now).into_string();
+        for words in ["1 override", "hash by path", "instead of round robin", "1 min ago", "a test"]
+        {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        assert_eq!(list(&[pool(None)], now).into_string(), "<div id=\"overrides\"></div>");
+    }
 }

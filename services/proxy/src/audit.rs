@@ -49,11 +49,30 @@ pub(crate) struct Entry {
     /// The operator's words
     pub(crate) reason: Option<String>,
     /// What operators wanted before; only with `changed`
-    pub(crate) before: Option<Intent>,
+    pub(crate) before: Option<Wanted>,
     /// And after
-    pub(crate) after: Option<Intent>,
+    pub(crate) after: Option<Wanted>,
     /// Why it was refused
     pub(crate) detail: Option<String>,
+}
+
+/// What operators want.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Wanted {
+    Backend(Intent),
+    Pool(PolicyIntent),
+}
+
+/// How a pool is to choose its backends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct PolicyIntent {
+    pub(crate) policy: String,
+    pub(crate) hash_key: String,
+    /// Whether that is as configured
+    pub(crate) configured: bool,
+    pub(crate) reason: Option<String>,
+    pub(crate) expires_at: Option<String>,
 }
 
 /// What operators want of a backend.
@@ -139,10 +158,10 @@ pub(crate) async fn follow(audit: Arc<Audit>, control: Arc<Control>) {
                     actor: "the proxy".to_owned(),
                     from: None,
                     role: "none".to_owned(),
-                    path: format!(
-                        "/v1/pools/{POOL}/backends/{}",
-                        event.backend.unwrap_or_default()
-                    ),
+                    path: match event.backend {
+                        Some(backend) => format!("/v1/pools/{POOL}/backends/{backend}"),
+                        None => format!("/v1/pools/{POOL}"),
+                    },
                     status: 200,
                     reason: None,
                     before: None,

@@ -8,7 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use balance::{AttemptFailure, BackendId, Effect, Event, EventKind, Pool, ProbeOrder, Time};
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::{clock::Clock, events::Events, state_file::StateFile};
+use crate::{
+    clock::Clock,
+    events::Events,
+    state_file::{Standing, StateFile},
+};
 
 /// The only pool so far.
 pub(crate) const POOL: &str = "default";
@@ -115,7 +119,10 @@ impl Control {
     fn restore_intents(&self) {
         match self.state_file.as_ref().map(|file| file.load(POOL)) {
             None => {}
-            Some(Ok(intents)) => self.step(|pool, now| pool.restore(intents, now)),
+            Some(Ok(Standing { intents, policy })) => self.step(|pool, now| {
+                pool.restore(intents, now);
+                policy.into_iter().for_each(|policy| pool.restore_policy(policy, now));
+            }),
             Some(Err(why)) => self.tell_trouble(&why, "starting without what operators wanted"),
         }
     }
@@ -124,7 +131,11 @@ impl Control {
     /// lost. It takes a millisecond of this thread, once per change.
     fn keep_intents(&self) {
         let Some(file) = &self.state_file else { return };
-        if let Err(why) = file.save(POOL, &self.read(Pool::standing_intents)) {
+        let standing = self.read(|pool| Standing {
+            intents: pool.standing_intents(),
+            policy: pool.standing_policy().cloned(),
+        });
+        if let Err(why) = file.save(POOL, &standing) {
             self.tell_trouble(&why, "this change will not outlive the process");
         }
     }

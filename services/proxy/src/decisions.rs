@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use balance::{BackendId, Picker, Time};
+use balance::{BackendId, Picker, Policy, Time};
 use chassis::units::Share;
 use http::{HeaderMap, HeaderValue};
 use tokio::{sync::mpsc, time::Instant};
@@ -27,7 +27,6 @@ use crate::{
     announced::{self, Announced, Place},
     control::Control,
     error::Reason,
-    settings::Settings,
 };
 
 /// Records of each kind that are kept: sampled successes never push out a failure. With the limit
@@ -56,6 +55,8 @@ const TAKE_EVERY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) at: Time,
+    /// What its backend was chosen by.
+    pub(crate) policy: Policy,
     pub(crate) request_id: Option<HeaderValue>,
     pub(crate) method: &'static str,
     pub(crate) code: u16,
@@ -246,7 +247,6 @@ pub(crate) async fn run(
     decisions: Arc<Decisions>,
     mut records: mpsc::Receiver<Record>,
     control: Arc<Control>,
-    settings: Arc<Settings>,
 ) {
     let mut batch = Vec::new();
     while records.recv_many(&mut batch, WAITING).await > 0 {
@@ -254,8 +254,7 @@ pub(crate) async fn run(
         let view = control.read(|pool| pool.view());
         for record in batch.drain(..) {
             let is_announced = record.is_announced;
-            let decision = told::decision(record, &view, settings.policy.as_str(), control.clock);
-            decisions.keep(decision, is_announced);
+            decisions.keep(told::decision(record, &view, control.clock), is_announced);
         }
         tokio::time::sleep(TAKE_EVERY).await;
     }
@@ -291,6 +290,7 @@ mod tests {
     fn failure() -> Record {
         Record {
             at: Time::default(),
+            policy: Policy::default(),
             request_id: None,
             method: "GET",
             code: 503,

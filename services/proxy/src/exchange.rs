@@ -32,6 +32,8 @@ pub(crate) struct Exchange {
     /// What the attempt says of its backend if its response comes to a good end.
     verdict: Outcome,
     attempt: Option<Attempt>,
+    /// What the attempt's backend was chosen by.
+    policy: Policy,
     first_byte: Option<Duration>,
     request_id: Option<HeaderValue>,
     /// Whether it is to be told why it went where it did, even if all goes well.
@@ -65,6 +67,7 @@ impl Exchange {
             code: 0,
             verdict: Outcome::Success,
             attempt: None,
+            policy: Policy::default(),
             first_byte: None,
             request_id: None,
             is_sample: worker.decisions.is_next(),
@@ -95,6 +98,7 @@ impl Exchange {
 
     /// Notes the backend that is tried now. The ticket of the one before is given back.
     pub(crate) fn attempt(&mut self, ticket: Ticket, upstream: Rc<Upstream>) {
+        self.policy = self.worker.picker.borrow().latest_policy();
         let started = if self.attempt.is_none() { self.started } else { Instant::now() };
         if self.is_sample {
             let picked = Some(ticket.member().id());
@@ -200,7 +204,7 @@ impl Exchange {
 
     /// Tells the backend how long it took, if the policy goes by that.
     fn note_time(&self, outcome: Outcome) {
-        if self.worker.settings.policy == Policy::LeastTime
+        if self.policy == Policy::LeastTime
             && outcome != Outcome::Unknown
             && let Some(Attempt { ticket, started, .. }) = &self.attempt
         {
@@ -271,6 +275,7 @@ impl Exchange {
             }
             Record {
                 at: worker.clock.now(),
+                policy: self.policy,
                 request_id: self.request_id.clone(),
                 method: self.method,
                 code,

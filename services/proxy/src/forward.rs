@@ -139,13 +139,7 @@ fn admit(
         worker.gauges.limits.hit(limit);
         reason
     })?;
-    let key = match worker.settings.policy {
-        Policy::Hash => {
-            let trusted = &worker.settings.trusted_proxies;
-            worker.settings.hash_key.of(&headers, &parts.uri, client, trusted)
-        }
-        _ => None,
-    };
+    let key = worker.key_of(&headers, &parts.uri, client);
     let upgrade = headers::prepare_request(
         &mut headers,
         &parts.method,
@@ -202,7 +196,7 @@ struct Tried {
 impl Tried {
     /// A backend with room. While there is none, the request waits in line.
     async fn pick(&self, worker: &Worker, key: Option<u64>) -> Result<Ticket, Reason> {
-        if worker.settings.policy == Policy::LeastTime {
+        if worker.picker.borrow().latest_policy() == Policy::LeastTime {
             worker.picker.borrow_mut().tell_time(worker.now());
         }
         let first = match self.last {

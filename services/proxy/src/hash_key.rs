@@ -1,10 +1,12 @@
 //! What the `hash` policy goes by: which part of a request decides its backend.
 
-use balance::hash_of;
+use std::{fmt, sync::Arc};
+
+use balance::{Policy, PolicyPlan, hash_of};
 use http::{HeaderMap, HeaderName, Uri, header::COOKIE};
 use ipnet::IpNet;
 
-use crate::headers::Client;
+use crate::{headers::Client, worker::Worker};
 
 /// A part of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,18 @@ pub enum HashKey {
     Path,
     /// The value of a parameter of the query, as it is written.
     Query(String),
+}
+
+impl fmt::Display for HashKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClientAddress => formatter.write_str("client_address"),
+            Self::Header(name) => write!(formatter, "header:{name}"),
+            Self::Cookie(name) => write!(formatter, "cookie:{name}"),
+            Self::Path => formatter.write_str("path"),
+            Self::Query(name) => write!(formatter, "query:{name}"),
+        }
+    }
 }
 
 impl HashKey {
@@ -54,6 +68,37 @@ impl HashKey {
             Self::Path => Some(hash_of(uri.path().as_bytes())),
             Self::Query(name) => parameter(uri.query()?, name).map(|v| hash_of(v.as_bytes())),
         }
+    }
+}
+
+/// The part of a request that the pool's plan names, as a worker knows it: read anew only when an
+/// operator has changed the plan.
+#[derive(Debug, Default)]
+pub(crate) struct KnownKey {
+    words: Arc<str>,
+    key: Option<HashKey>,
+}
+
+impl KnownKey {
+    fn of(&mut self, plan: &PolicyPlan) -> Option<&HashKey> {
+        if !Arc::ptr_eq(&self.words, &plan.hash_key) {
+            self.words = Arc::clone(&plan.hash_key);
+            self.key = HashKey::parse(&plan.hash_key).ok();
+        }
+        self.key.as_ref()
+    }
+}
+
+impl Worker {
+    /// The key that a request has for the policy in force, if that goes by one.
+    pub(crate) fn key_of(&self, headers: &HeaderMap, uri: &Uri, client: &Client) -> Option<u64> {
+        let mut picker = self.picker.borrow_mut();
+        let plan = picker.plan();
+        if plan.policy != Policy::Hash {
+            return None;
+        }
+        let mut known = self.hash_key.borrow_mut();
+        known.of(plan)?.of(headers, uri, client, &self.settings.trusted_proxies)
     }
 }
 
@@ -107,6 +152,13 @@ mod tests {
     fn a_request_without_the_part_has_no_key() {
         for part in ["cookie:session", "header:x-user", "query:user"] {
             assert_eq!(key(part, &[("cookie", "sessions=1")], "/?users=1"), None, "{part}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_written_as_it_is_read() {
+        for text in ["client_address", "path", "header:x-user", "cookie:session", "query:user"] {
+            assert_eq!(HashKey::parse(text).unwrap().to_string(), text);
         }
     }
 

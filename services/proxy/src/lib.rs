@@ -111,6 +111,7 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
     let audit = Arc::new(Audit::open(settings.audit_log.as_deref())?);
     let clock = Clock::start();
     let mut pool = Pool::new("default", settings.policy, probe_plan(&settings), fastrand::u64(..))
+        .with_hash_key(&settings.hash_key.to_string())
         .with_ejection(settings.ejecting.plan.clone())
         .with_degraded_time(settings.degrading.time)
         .with_slow_start(settings.slow_start)
@@ -245,7 +246,7 @@ fn start_control(
     tokio::spawn(control::drive(inbox_control, inbox.reports));
     tokio::spawn(probe::run(Arc::clone(control), Probing::new(settings), probes, inbox.probes));
     tokio::spawn(audit::follow(audit, Arc::clone(control)));
-    let explain = decisions::run(decisions, records, Arc::clone(control), Arc::clone(settings));
+    let explain = decisions::run(decisions, records, Arc::clone(control));
     tokio::spawn(explain);
     tokio::spawn(discovery::run(Arc::clone(control), settings.discovering.clone()));
     tokio::spawn(traffic::run(sampler, Arc::clone(stats), Arc::clone(control), history));

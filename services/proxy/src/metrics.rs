@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use balance::{Admin, EjectReason, Health, Pool, Rung, Withheld};
+use balance::{Admin, EjectReason, Health, Policy, Pool, Rung, Withheld};
 use chassis::metrics::DURATION_BUCKETS;
 use prometheus::{
     core::{Collector, Desc},
@@ -143,6 +143,10 @@ impl ProxyCollector {
             let count = view.picks.get(&rung).copied().unwrap_or_default();
             counter(&[("pool", POOL), ("rung", rung.as_str())], count)
         });
+        let policies = Policy::ALL.map(|policy| {
+            let is_it = f64::from(u8::from(view.plan.policy == policy));
+            gauge([("pool", POOL), ("policy", policy.as_str())].map(own), is_it)
+        });
         let ejections = EjectReason::ALL.map(|reason| {
             let count = view.ejections.get(&reason).copied().unwrap_or_default();
             counter(&[("pool", POOL), ("reason", reason.as_str())], count)
@@ -157,6 +161,12 @@ impl ProxyCollector {
                 "Requests by the rung of the last-resort ladder that their first pick stood on.",
                 MetricType::COUNTER,
                 picks,
+            ),
+            family(
+                "evenkeel_policy",
+                "1 for the policy that backends are chosen by.",
+                MetricType::GAUGE,
+                policies,
             ),
             family(
                 "evenkeel_ejections_total",

@@ -448,10 +448,7 @@ fn protocol(text: &str) -> Result<BackendProtocol, String> {
 }
 
 fn policy(text: &str) -> Result<Policy, String> {
-    Policy::from_name(text).ok_or_else(|| {
-        let names: Vec<&str> = Policy::ALL.iter().map(|policy| policy.as_str()).collect();
-        names.join(", ")
-    })
+    Policy::from_name(text).ok_or_else(Policy::all_names)
 }
 
 fn queue(raw: &Raw, mistakes: &mut Mistakes) -> Option<Queue> {

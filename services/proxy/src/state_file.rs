@@ -12,10 +12,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use balance::{Admin, BackendId, MAX_IN_FLIGHT_MAX, SetBy, StandingIntent, WEIGHT_MAX};
+use balance::{
+    Admin, BackendId, MAX_IN_FLIGHT_MAX, Policy, PolicyPlan, SetBy, StandingIntent, StandingPolicy,
+    Time, WEIGHT_MAX,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Clock;
+use crate::{clock::Clock, hash_key::HashKey};
 
 /// The only version so far. Another one is not ours to read, nor to overwrite.
 const VERSION: u32 = 1;
@@ -33,6 +36,16 @@ struct Content {
     version: u32,
     /// By pool and backend.
     pools: BTreeMap<String, BTreeMap<String, Kept>>,
+    /// By pool; only where operators want another policy than the configured one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    policies: BTreeMap<String, KeptPolicy>,
+}
+
+/// What operators want of a pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) intents: Vec<StandingIntent>,
+    pub(crate) policy: Option<StandingPolicy>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,19 +65,30 @@ struct Kept {
     max_in_flight_expires: Option<String>,
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptPolicy {
+    policy: String,
+    hash_key: String,
+    since: String,
+    reason: Option<String>,
+    actor: Option<String>,
+    expires: Option<String>,
+}
+
 impl StateFile {
     pub(crate) fn new(path: &str, clock: Clock) -> Self {
         Self { path: path.into(), clock }
     }
 
-    /// The intents of a pool; none if there is no file yet.
+    /// What operators want of a pool; nothing if there is no file yet.
     ///
     /// # Errors
     /// Why the file cannot be used. It is set aside then, so that the next change does not
     /// overwrite what somebody may want to look at.
-    pub(crate) fn load(&self, pool: &str) -> Result<Vec<StandingIntent>, String> {
+    pub(crate) fn load(&self, pool: &str) -> Result<Standing, String> {
         let bytes = match fs::read(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::default()),
             read => read.map_err(|error| error.to_string()),
         };
         bytes.and_then(|bytes| self.parse(&bytes, pool)).map_err(|why| {
@@ -77,14 +101,17 @@ impl StateFile {
         })
     }
 
-    /// Writes the intents of a pool.
+    /// Writes what operators want of a pool.
     ///
     /// # Errors
     /// Why the file could not be written; the old one is still there.
-    pub(crate) fn save(&self, pool: &str, intents: &[StandingIntent]) -> Result<(), String> {
-        let backends = intents.iter().map(|intent| (intent.id.to_string(), self.kept(intent)));
+    pub(crate) fn save(&self, pool: &str, standing: &Standing) -> Result<(), String> {
+        let intents = standing.intents.iter();
+        let backends = intents.map(|intent| (intent.id.to_string(), self.kept(intent)));
         let pools = [(pool.to_owned(), backends.collect())].into();
-        let content = Content { version: VERSION, pools };
+        let policy = standing.policy.iter();
+        let policies = policy.map(|policy| (pool.to_owned(), self.kept_policy(policy))).collect();
+        let content = Content { version: VERSION, pools, policies };
         let aside = self.path.with_extension("new");
         let write = || -> io::Result<()> {
             let mut file = File::create(&aside)?;
@@ -125,41 +152,70 @@ impl StateFile {
         }
     }
 
-    fn parse(&self, bytes: &[u8], pool: &str) -> Result<Vec<StandingIntent>, String> {
+    fn kept_policy(&self, standing: &StandingPolicy) -> KeptPolicy {
+        KeptPolicy {
+            policy: standing.plan.policy.as_str().to_owned(),
+            hash_key: standing.plan.hash_key.to_string(),
+            since: self.clock.text(standing.since),
+            reason: standing.reason.clone(),
+            actor: standing.actor.clone(),
+            expires: standing.expires.map(|time| self.clock.text(time)),
+        }
+    }
+
+    fn parse(&self, bytes: &[u8], pool: &str) -> Result<Standing, String> {
         let mut content: Content =
             serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if content.version != VERSION {
             return Err(format!("version {} instead of {VERSION}", content.version));
         }
         let backends = content.pools.remove(pool).unwrap_or_default();
-        backends.into_iter().map(|(id, kept)| self.intent(&id, kept)).collect()
+        let intents = backends.into_iter().map(|(id, kept)| self.intent(&id, kept));
+        let policy = content.policies.remove(pool).map(|kept| self.policy(pool, kept));
+        Ok(Standing { intents: intents.collect::<Result<_, _>>()?, policy: policy.transpose()? })
+    }
+
+    fn policy(&self, pool: &str, kept: KeptPolicy) -> Result<StandingPolicy, String> {
+        let KeptPolicy { policy, hash_key, since, reason, actor, expires } = kept;
+        let policy =
+            Policy::from_name(&policy).ok_or_else(|| format!("{pool}: {policy:?} is no policy"))?;
+        HashKey::parse(&hash_key).map_err(|_| format!("{pool}: {hash_key:?} is no hash key"))?;
+        let (since, expires) = (self.time(pool, &since)?, self.time_if(pool, expires.as_deref())?);
+        let plan = PolicyPlan { policy, hash_key: hash_key.into() };
+        Ok(StandingPolicy { plan, since, reason, actor, expires })
+    }
+
+    fn time(&self, of: &str, text: &str) -> Result<Time, String> {
+        self.clock.parse(text).ok_or_else(|| format!("{of}: {text:?} is no time"))
+    }
+
+    fn time_if(&self, of: &str, text: Option<&str>) -> Result<Option<Time>, String> {
+        text.map(|text| self.time(of, text)).transpose()
     }
 
     fn intent(&self, id: &str, kept: Kept) -> Result<StandingIntent, String> {
-        let time =
-            |text: &str| self.clock.parse(text).ok_or_else(|| format!("{id}: {text:?} is no time"));
         if kept.weight.is_some_and(|weight| weight > WEIGHT_MAX) {
             return Err(format!("{id}: a weight above {WEIGHT_MAX}"));
         }
         if kept.max_in_flight.is_some_and(|limit| limit > MAX_IN_FLIGHT_MAX) {
             return Err(format!("{id}: a limit above {MAX_IN_FLIGHT_MAX}"));
         }
-        let weight_since = kept.weight_since.as_deref().map(time).transpose()?;
+        let weight_since = self.time_if(id, kept.weight_since.as_deref())?;
         let (reason, actor) = (kept.weight_reason, kept.weight_actor);
         let weight_set = weight_since.map(|since| SetBy { since, reason, actor });
         Ok(StandingIntent {
             id: BackendId::new(id),
             state: Admin::from_name(&kept.state)
                 .ok_or_else(|| format!("{id}: {:?} is no state", kept.state))?,
-            since: time(&kept.since)?,
-            expires: kept.expires.as_deref().map(time).transpose()?,
-            weight_expires: kept.weight_expires.as_deref().map(time).transpose()?,
+            since: self.time(id, &kept.since)?,
+            expires: self.time_if(id, kept.expires.as_deref())?,
+            weight_expires: self.time_if(id, kept.weight_expires.as_deref())?,
             reason: kept.reason,
             actor: kept.actor,
             weight: kept.weight,
             weight_set,
             max_in_flight: kept.max_in_flight,
-            max_in_flight_expires: kept.max_in_flight_expires.as_deref().map(time).transpose()?,
+            max_in_flight_expires: self.time_if(id, kept.max_in_flight_expires.as_deref())?,
         })
     }
 }
@@ -212,14 +268,29 @@ mod tests {
         }
     }
 
+    fn policy(clock: Clock) -> StandingPolicy {
+        StandingPolicy {
+            plan: PolicyPlan { policy: Policy::Hash, hash_key: "cookie:a".into() },
+            since: clock.now(),
+            reason: Some("sessions".to_owned()),
+            actor: None,
+            expires: None,
+        }
+    }
+
     #[test]
     fn what_was_saved_is_loaded_by_a_later_process() {
         let folder = Folder::new("saved");
         let file = folder.file();
-        assert_eq!(file.load("default"), Ok(Vec::new()), "there is no file yet");
-        let saved = intent(file.clock);
-        file.save("default", std::slice::from_ref(&saved)).unwrap();
-        let loaded = folder.file().load("default").unwrap().remove(0);
+        assert_eq!(file.load("default"), Ok(Standing::default()), "there is no file yet");
+        let (saved, policy) = (intent(file.clock), policy(file.clock));
+        let standing = Standing { intents: vec![saved.clone()], policy: Some(policy.clone()) };
+        file.save("default", &standing).unwrap();
+        let loaded = folder.file().load("default").unwrap();
+        let loaded_policy = loaded.policy.unwrap();
+        assert_eq!(loaded_policy.plan, policy.plan);
+        assert_eq!((loaded_policy.reason, loaded_policy.expires), (policy.reason, None));
+        let loaded = &loaded.intents[0];
         assert_eq!((&loaded.id, loaded.state), (&saved.id, saved.state));
         assert_eq!((&loaded.reason, &loaded.actor), (&saved.reason, &saved.actor));
         assert_eq!((loaded.weight, loaded.weight_expires), (Some(3), None));
@@ -231,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_ours_is_told_and_set_aside() {
-        let cases: [(&[u8], &str); 5] = [
+        let cases: [(&[u8], &str); 6] = [
             (b"{", "EOF"),
             (b"\xFF\xFE{}", "expected value"),
             (b"{\"version\": 2, \"pools\": {}}", "version 2"),
@@ -241,6 +312,11 @@ mod tests {
                  \"since\": \"2026-01-01T00:00:00Z\"}}}}",
                 "\"off\" is no state",
             ),
+            (
+                b"{\"version\": 1, \"pools\": {}, \"policies\": {\"default\": {\"policy\": \"magic\", \
+                 \"hash_key\": \"path\", \"since\": \"2026-01-01T00:00:00Z\"}}}",
+                "\"magic\" is no policy",
+            ),
         ];
         for (content, expected) in cases {
             let folder = Folder::new("corrupt");
@@ -249,15 +325,15 @@ mod tests {
             let error = file.load("default").unwrap_err();
             assert!(error.contains(expected) && error.contains("unreadable"), "{error}");
             assert!(!file.path.exists() && folder.0.join("state.unreadable").exists());
-            file.save("default", &[]).unwrap();
-            assert_eq!(file.load("default"), Ok(Vec::new()));
+            file.save("default", &Standing::default()).unwrap();
+            assert_eq!(file.load("default"), Ok(Standing::default()));
         }
     }
 
     #[test]
     fn a_file_that_cannot_be_written_is_told() {
         let file = StateFile::new("/does/not/exist/state.json", Clock::start());
-        let error = file.save("default", &[]).unwrap_err();
+        let error = file.save("default", &Standing::default()).unwrap_err();
         assert!(error.contains("/does/not/exist/state.json cannot be written"), "{error}");
     }
 }

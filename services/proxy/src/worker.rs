@@ -27,6 +27,7 @@ use crate::{
     decisions::{Decisions, Recorder},
     fence,
     guests::Guest,
+    hash_key::KnownKey,
     headers::Client,
     settings::Settings,
     stats::{Counted, Gauges, NO_BACKEND, Shard, Stats},
@@ -87,6 +88,8 @@ pub(crate) struct Inbox {
 pub(crate) struct Worker {
     pub(crate) settings: Arc<Settings>,
     pub(crate) picker: RefCell<Picker>,
+    /// What the `hash` policy goes by.
+    pub(crate) hash_key: RefCell<KnownKey>,
     pub(crate) upstreams: RefCell<Upstreams>,
     pub(crate) gauges: Arc<Gauges>,
     /// Numbers of requests that no backend got.
@@ -132,6 +135,7 @@ impl Worker {
         Rc::new(Self {
             settings,
             picker: RefCell::new(picker),
+            hash_key: RefCell::default(),
             gauges: Arc::clone(&stats.gauges[index]),
             no_backend: stats.shard(NO_BACKEND, index),
             upstreams: RefCell::new(Upstreams::new(index, stats)),

@@ -22,11 +22,13 @@ impl Pool {
         let weights = Self::published_weights(&eligible);
         let current = self.published.current();
         let same = current.weights == weights
+            && current.plan == *self.plan()
             && current.rung == rung
             && current.members.iter().zip(&eligible).all(|(a, b)| Arc::ptr_eq(a, &b.member));
         if !same {
             self.published.publish(Snapshot {
                 version: current.version + 1,
+                plan: self.plan().clone(),
                 rung,
                 members: eligible.iter().map(|backend| Arc::clone(&backend.member)).collect(),
                 schedule: schedule(&weights),
@@ -62,6 +64,7 @@ impl Pool {
 
     fn check_invariants(&self, now: Time) {
         let snapshot = self.published.current();
+        assert_eq!(snapshot.plan, *self.plan(), "backends are chosen in a wrong way");
         assert_eq!(snapshot.rung, self.best_rung(), "requests are served from a wrong rung");
         for member in &snapshot.members {
             let backend = self.backends.get(member.id()).expect("published backends are present");

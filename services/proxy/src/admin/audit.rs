@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use axum::{Json, extract::State};
-use balance::{BackendView, Pool};
+use balance::{BackendView, Pool, PoolView};
 use chassis::problem::Problem;
 use http::HeaderMap;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use super::{
     Admin, Caller,
     openapi::{Guarded, Reading},
 };
-use crate::audit::{Entry, Intent};
+use crate::audit::{Entry, Intent, PolicyIntent, Wanted};
 
 /// The path of this resource, which needs more than others that are read.
 pub(super) const PATH: &str = "/v1/audit";
@@ -47,7 +47,7 @@ impl Admin {
         actor: String,
         path: String,
         reason: Option<String>,
-        (before, after): (Intent, Intent),
+        (before, after): (Wanted, Wanted),
     ) {
         self.audit.add(Entry {
             action: "changed".to_owned(),
@@ -99,7 +99,19 @@ impl Admin {
         backend.map(|backend| self.intent(backend)).unwrap_or_default()
     }
 
-    /// The same of a view of it.
+    /// What operators want of the pool itself, for the log.
+    pub(super) fn wanted_policy(&self, pool: &PoolView) -> PolicyIntent {
+        let wanted = pool.wanted_plan.as_ref();
+        PolicyIntent {
+            policy: pool.plan.policy.as_str().to_owned(),
+            hash_key: pool.plan.hash_key.to_string(),
+            configured: wanted.is_none(),
+            reason: wanted.and_then(|wanted| wanted.reason.clone()),
+            expires_at: wanted.and_then(|wanted| Some(self.control.clock.text(wanted.expires?))),
+        }
+    }
+
+    /// What they want of a backend, by a view of it.
     pub(super) fn intent(&self, backend: &BackendView) -> Intent {
         let clock = self.control.clock;
         Intent {

@@ -1,7 +1,5 @@
 //! Changing a backend: `PATCH /v1/pools/{pool}/backends/{id}`.
 
-use std::time::Duration;
-
 use axum::{
     Extension, Json,
     body::Bytes,
@@ -19,15 +17,13 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Admin, Caller, audit,
     idempotency::{Answer, Begin},
+    incoming::{self, bad},
     openapi::Changing,
     pools::{find_backend, find_pool, no_backend},
     prediction::Prediction,
     tag, view,
 };
-use crate::audit::Intent;
-
-/// Longer reasons do not help on a page; the whole log of a day does not belong here.
-const REASON_LONGEST: usize = 500;
+use crate::audit::{Intent, Wanted};
 
 /// A change: a state, a weight, or both.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -62,7 +58,7 @@ pub(super) struct Options {
     /// Only tell what the change would do
     #[serde(default)]
     #[param(required = false)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 /// What a change would do, with `dry_run`.
@@ -160,10 +156,10 @@ pub(super) async fn patch(
         })?;
         pool.change(&BackendId::new(&id), &change, now)
             .map_err(|_| no_backend(&pool.view(), &id))?;
-        Ok((considered.intent, admin.intent_of(pool, &id)))
+        Ok((Wanted::Backend(considered.intent), Wanted::Backend(admin.intent_of(pool, &id))))
     });
     match applied {
-        Ok(intents) => admin.tell_changed(&caller, actor, path, reason, intents),
+        Ok(wanted) => admin.tell_changed(&caller, actor, path, reason, wanted),
         Err(problem) => {
             admin.tell_refused(&caller, actor, path, &problem);
             return Err(problem);
@@ -178,7 +174,7 @@ pub(super) async fn patch(
 }
 
 /// The answer to a change that was made, now or before.
-fn changed(answer: Answer, is_repeated: bool) -> Response {
+pub(super) fn changed(answer: Answer, is_repeated: bool) -> Response {
     const REPEATED: HeaderName = HeaderName::from_static("idempotency-replayed");
     let headers =
         [(header::CONTENT_TYPE, "application/json".to_owned()), (header::ETAG, answer.etag)];
@@ -187,6 +183,24 @@ fn changed(answer: Answer, is_repeated: bool) -> Response {
         response.headers_mut().insert(REPEATED, HeaderValue::from_static("true"));
     }
     response
+}
+
+/// The answer to a change of something that is no longer as it was read.
+pub(super) fn changed_meanwhile(
+    name: &str,
+    words: &str,
+    tag: &str,
+    current: impl Serialize,
+) -> Problem {
+    let detail = format!(
+        "{name} was changed since it was read: now {words}. Read it again, and decide anew"
+    );
+    let problem = Problem::new(StatusCode::PRECONDITION_FAILED, detail);
+    let problem = match HeaderValue::try_from(tag) {
+        Ok(tag) => problem.with_header(header::ETAG, tag),
+        Err(_) => problem,
+    };
+    problem.with_member("current", current)
 }
 
 /// Tells what a change would do, and changes nothing.
@@ -233,37 +247,19 @@ fn consider(
     let latest = admin.sampler.latest();
     if !tag::matches(headers, &tag::of(backend)) {
         let current = view::backend(admin, backend, &latest);
-        let detail = format!(
-            "{id} was changed since it was read: now {}. Read it again, and decide anew",
-            current.intent_in_words()
-        );
-        let problem = Problem::new(StatusCode::PRECONDITION_FAILED, detail);
-        let tag = HeaderValue::try_from(current.etag());
-        let problem = match tag {
-            Ok(tag) => problem.with_header(header::ETAG, tag),
-            Err(_) => problem,
-        };
-        return Err(problem.with_member("current", current));
+        let (words, tag) = (current.intent_in_words(), current.etag().to_owned());
+        return Err(changed_meanwhile(id, &words, &tag, current));
     }
     change.floor = admin.settings.floor.of(view.backends.len());
-    let prediction = Prediction::of(&view, &latest, admin.settings.policy, id, change);
+    let prediction = Prediction::of(&view, &latest, view.plan.policy, id, change);
     let verdict = pool.check_change(&BackendId::new(id), change, now);
     Ok(Considered { intent: admin.intent(backend), prediction, verdict })
 }
 
 fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Change, Problem> {
-    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    // Asking for JSON keeps forms of other sites out: browsers send them without asking first.
-    if !content_type.is_some_and(|kind| kind.starts_with("application/json")) {
-        let detail = "send the change as JSON, with Content-Type: application/json";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
-    }
-    let body: Body = serde_json::from_slice(body)
-        .map_err(|error| bad(format!("the change is not what is expected: {error}")))?;
+    let body: Body = incoming::json(headers, body)?;
     if body.state.is_none() && body.weight.is_none() && body.max_in_flight.is_none() {
-        let detail = "the change names neither a state nor a weight nor max_in_flight";
-        return Err(bad(detail.to_owned()));
+        return Err(bad("the change names neither a state nor a weight nor max_in_flight"));
     }
     if body.max_in_flight.is_some_and(|limit| limit > MAX_IN_FLIGHT_MAX) {
         let expected = format!("a whole number from 0 (no limit) to {MAX_IN_FLIGHT_MAX}");
@@ -272,26 +268,16 @@ fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Change, Problem> {
     if body.weight.is_some_and(|weight| weight > WEIGHT_MAX) {
         return Err(bad(format!("weight: expected a whole number from 0 to {WEIGHT_MAX}")));
     }
-    if body.reason.as_ref().is_some_and(|reason| reason.len() > REASON_LONGEST) {
-        return Err(bad(format!("reason: expected at most {REASON_LONGEST} bytes")));
-    }
-    if body.reason.as_ref().is_some_and(|reason| reason.chars().any(char::is_control)) {
-        return Err(bad("reason: expected one line of text".to_owned()));
-    }
-    let ttl: Option<Duration> = body
-        .ttl
-        .map(|text| units::positive_duration(&text))
-        .transpose()
-        .map_err(|expected| bad(format!("ttl: expected {expected}")))?;
+    let reason = incoming::reason(body.reason)?;
+    let ttl = incoming::ttl(body.ttl.as_deref())?;
     let deadline = body
         .deadline
         .map(|text| units::duration(&text))
         .transpose()
         .map_err(|expected| bad(format!("deadline: expected {expected}")))?;
     if deadline.is_some() && !matches!(body.state, Some(State_::Drain | State_::Maint)) {
-        return Err(bad("deadline: expected only with the state drain or maint".to_owned()));
+        return Err(bad("deadline: expected only with the state drain or maint"));
     }
-    let reason = body.reason.filter(|reason| !reason.trim().is_empty());
     Ok(Change {
         state: body.state.map(Into::into),
         weight: body.weight,
@@ -307,6 +293,8 @@ fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Change, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn parse_json(text: &str) -> Result<Change, Problem> {

@@ -89,12 +89,8 @@ impl Decision {
 }
 
 /// A record with what the pool knows of those that were no candidates.
-pub(crate) fn decision(
-    record: Record,
-    pool: &PoolView,
-    policy: &'static str,
-    clock: Clock,
-) -> Decision {
+pub(crate) fn decision(record: Record, pool: &PoolView, clock: Clock) -> Decision {
+    let policy = record.policy.as_str();
     let recorded = match (&record.failure, record.attempts.len()) {
         (Some(_), _) => "failure",
         (None, 2..) => "retry",

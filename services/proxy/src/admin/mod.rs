@@ -10,7 +10,9 @@ pub(crate) mod decisions;
 mod events;
 mod history;
 mod idempotency;
+mod incoming;
 mod openapi;
+mod policy;
 mod pools;
 mod prediction;
 mod tag;
@@ -62,7 +64,7 @@ const CHANGE_LONGEST: usize = 64 << 10;
 pub(crate) fn routes(admin: Admin) -> Router {
     let (router, api) = OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(pools::pools))
-        .routes(routes!(pools::pool))
+        .routes(routes!(pools::pool, policy::patch))
         .routes(routes!(pools::backends))
         .routes(routes!(wait::one_backend, change::patch))
         .routes(routes!(events::events))
@@ -97,8 +99,9 @@ async fn as_problem(response: Response) -> Response {
 }
 
 async fn wrong_method(method: Method) -> Problem {
-    let detail =
-        format!("{method} is not possible here; reading is GET, changing a backend is PATCH");
+    let detail = format!(
+        "{method} is not possible here; reading is GET, changing a pool or a backend is PATCH"
+    );
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }
 

@@ -48,8 +48,17 @@ struct Problem {
     detail: String,
     /// With 409: what the change would do
     prediction: Option<Prediction>,
-    /// With 412: the backend as it is now
-    current: Option<view::Backend>,
+    /// With 412: what was to be changed, as it is now
+    current: Option<Current>,
+}
+
+/// What a change may be of.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code)] // Only its schema is used.
+enum Current {
+    Backend(Box<view::Backend>),
+    Pool(Box<view::Pool>),
 }
 
 /// The document without routes, to which the router adds its own.

@@ -3,10 +3,11 @@
 use axum::{
     Json,
     extract::{Path, State},
+    response::{IntoResponse, Response},
 };
 use balance::PoolView;
 use chassis::problem::Problem;
-use http::StatusCode;
+use http::{StatusCode, header};
 
 use super::{
     Admin,
@@ -24,18 +25,26 @@ pub(super) async fn pools(State(admin): State<Admin>) -> Json<view::Everything> 
     Json(view::everything(&admin))
 }
 
-/// One pool with its backends
+/// One pool with its backends, and the tag for `If-Match`
 #[utoipa::path(
     get,
     path = "/v1/pools/{pool}",
     params(("pool" = String, Path, description = "The name of a pool", example = "default")),
-    responses((status = 200, body = view::Pool), Reading, Finding)
+    responses(
+        (status = 200, body = view::Pool, headers(
+            ("etag" = String, description = "Stands for what operators want of the pool")
+        )),
+        Reading,
+        Finding,
+    )
 )]
 pub(super) async fn pool(
     State(admin): State<Admin>,
     Path(pool): Path<String>,
-) -> Result<Json<view::Pool>, Problem> {
-    find_pool(&admin, &pool).map(Json)
+) -> Result<Response, Problem> {
+    let pool = find_pool(&admin, &pool)?;
+    let tag = [(header::ETAG, pool.etag().to_owned())];
+    Ok((tag, Json(pool)).into_response())
 }
 
 /// The backends of a pool

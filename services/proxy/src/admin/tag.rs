@@ -6,7 +6,7 @@
 //! if they counted. The tag is made from the intent itself and needs no counter that would have to
 //! outlive a restart.
 
-use balance::{BackendView, hash_of};
+use balance::{BackendView, PoolView, hash_of};
 use http::{HeaderMap, header};
 
 /// The tag of a backend, quotes included.
@@ -18,6 +18,12 @@ pub(super) fn of(view: &BackendView) -> String {
         (view.weight, &view.weight_set, view.weight_expires),
         (view.max_in_flight, view.max_in_flight_expires, view.deadline),
     );
+    format!("\"{:016x}\"", hash_of(format!("{intent:?}").as_bytes()))
+}
+
+/// The tag of a pool, for what operators want of it as a whole, quotes included.
+pub(super) fn of_pool(view: &PoolView) -> String {
+    let intent = (&view.plan, &view.wanted_plan);
     format!("\"{:016x}\"", hash_of(format!("{intent:?}").as_bytes()))
 }
 

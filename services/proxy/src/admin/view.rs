@@ -35,7 +35,21 @@ struct Proxy {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Pool {
     name: String,
+    /// Stands for what operators want of the pool itself; for `If-Match`.
+    etag: String,
+    /// How backends are chosen.
     policy: &'static str,
+    /// What the policy hash goes by.
+    hash_key: String,
+    /// What both are where no operator wants it otherwise.
+    policy_configured: &'static str,
+    hash_key_configured: String,
+    /// Since when an operator wants it so; none if it is as configured.
+    policy_since: Option<String>,
+    policy_reason: Option<String>,
+    policy_actor: Option<String>,
+    /// When what is configured comes back by itself.
+    policy_expires_at: Option<String>,
     source: SourceView,
     probe: ProbeView,
     /// The rung of the last-resort ladder that requests are served from.
@@ -132,6 +146,10 @@ struct LastProbe {
 }
 
 impl Pool {
+    pub(super) fn etag(&self) -> &str {
+        &self.etag
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -186,17 +204,31 @@ pub(super) fn everything(admin: &Admin) -> Everything {
 
 /// The only pool so far.
 pub(super) fn pool(admin: &Admin) -> Pool {
-    let (view, waiting) = admin.control.read(|pool| (pool.view(), pool.waiting()));
+    pool_of(admin, &admin.control.read(|pool| pool.view()))
+}
+
+/// The same of a view of it, for whoever holds the pool.
+pub(super) fn pool_of(admin: &Admin, view: &PoolView) -> Pool {
     let latest = admin.sampler.latest();
-    let counts = Counts { total: view.backends.len(), eligible: view.eligible(), waiting };
+    let counts =
+        Counts { total: view.backends.len(), eligible: view.eligible(), waiting: view.waiting };
     let backends = view.backends.iter().map(|view| backend(admin, view, &latest)).collect();
+    let (clock, wanted) = (admin.control.clock, view.wanted_plan.as_ref());
     Pool {
         name: view.name.clone(),
-        policy: admin.settings.policy.as_str(),
-        source: source(admin, &view),
+        etag: tag::of_pool(view),
+        policy: view.plan.policy.as_str(),
+        hash_key: view.plan.hash_key.to_string(),
+        policy_configured: view.configured_plan.policy.as_str(),
+        hash_key_configured: view.configured_plan.hash_key.to_string(),
+        policy_since: wanted.map(|wanted| clock.text(wanted.since)),
+        policy_reason: wanted.and_then(|wanted| wanted.reason.clone()),
+        policy_actor: wanted.and_then(|wanted| wanted.actor.clone()),
+        policy_expires_at: wanted.and_then(|wanted| Some(clock.text(wanted.expires?))),
+        source: source(admin, view),
         probe: probe(admin),
         rung: view.rung.as_str(),
-        rung_since: admin.control.clock.text(view.rung_since),
+        rung_since: clock.text(view.rung_since),
         counts,
         traffic: latest.pool,
         backends,

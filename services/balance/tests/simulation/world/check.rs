@@ -55,11 +55,22 @@ impl World {
         assert!(expected.members.contains(&generation), "{name} was picked, of {expected:?}");
         assert!(!tried.contains(&generation), "{name} was tried before");
         assert_eq!(Some(generation), self.generation(name), "{name} is stale");
+        self.check_policy(generation, &expected, tried);
+    }
+
+    /// Of policies that leave no choice, the pick is the one that they say.
+    fn check_policy(&self, picked: u64, expected: &Expected, tried: &[u64]) {
+        if self.policy() == Policy::First {
+            // The pool was told of them in the order of their names.
+            let mut in_order = self.generations.values();
+            let may = |of: &&u64| expected.members.contains(of) && !tried.contains(of);
+            assert_eq!(in_order.find(may), Some(&picked), "not the first");
+        }
     }
 
     /// While the set stands, any `sum(weights)` picks give each backend its weight.
     pub(crate) fn check_turns(&mut self) {
-        if self.policy != Policy::RoundRobin {
+        if self.policy() != Policy::RoundRobin {
             return;
         }
         let Expected { rung, members } = self.expected();
@@ -123,6 +134,7 @@ impl World {
         let view = self.pool.view();
         let Expected { rung, members } = self.expected();
         assert_eq!(view.rung, rung, "served from a wrong rung");
+        assert_eq!(view.plan.policy, self.policy(), "backends are chosen in a wrong way");
         for backend in &view.backends {
             let is_member = members.contains(&backend.member.generation());
             assert_eq!(backend.eligible, is_member, "{backend:#?}");
@@ -131,6 +143,9 @@ impl World {
             self.check_health(backend);
             self.check_deadline(backend);
             self.check_intent(backend);
+        }
+        if let Some((_, Some(end))) = self.wanted {
+            assert!(self.pool.deadline(self.now).unwrap() <= end, "a policy ends late");
         }
         self.check_tickets(&view);
         self.check_cap(&view);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 /// What every run of some length must come to.
-const EXPECTED: [&str; 40] = [
+const EXPECTED: [&str; 42] = [
     "arrival or move",
     "back early",
     "back on probation",
@@ -14,6 +14,7 @@ const EXPECTED: [&str; 40] = [
     "ejected: consecutive_failures",
     "ejected: failed_probation",
     "ejected: failure_ratio",
+    "expiry of a policy",
     "expiry of a state",
     "expiry of a weight",
     "first up",
@@ -30,6 +31,7 @@ const EXPECTED: [&str; 40] = [
     "never up",
     "no longer degraded",
     "operator's change",
+    "policy changed",
     "probation passed",
     "refused change",
     "retry",

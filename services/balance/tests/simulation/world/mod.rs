@@ -59,7 +59,10 @@ pub(crate) struct World {
     plan: ProbePlan,
     ejection: EjectionPlan,
     slow_start: Duration,
-    policy: Policy,
+    /// How backends are chosen where no operator wants it otherwise.
+    configured: Policy,
+    /// And what operators want, until when.
+    wanted: Option<(Policy, Option<Time>)>,
     pool: Pool,
     picker: Picker,
     budget: RetryBudget,
@@ -113,7 +116,8 @@ impl World {
             plan,
             ejection,
             slow_start,
-            policy,
+            configured: policy,
+            wanted: None,
             pool,
             picker,
             budget: RetryBudget::new(0.2),
@@ -155,7 +159,8 @@ impl World {
             8 => self.operate(&name),
             9 => self.report_late(&name),
             10 | 11 => self.is_busy = !self.is_busy,
-            12 if self.dice.percent(30) => self.leap(),
+            12 => self.change_policy(),
+            13 if self.dice.percent(30) => self.leap(),
             _ => {}
         }
         self.flap();
@@ -229,6 +234,11 @@ impl World {
             }
         }
         answer
+    }
+
+    /// The policy in force.
+    fn policy(&self) -> Policy {
+        self.wanted.map_or(self.configured, |(policy, _)| policy)
     }
 
     fn generation(&self, name: &str) -> Option<u64> {

@@ -111,6 +111,17 @@ impl World {
         self.expected = None;
     }
 
+    /// Backends are chosen in another way from now on, or as configured again.
+    pub(crate) fn change_policy(&mut self) {
+        let policy = self.dice.percent(70).then(|| self.dice.one_of(&Policy::ALL));
+        let plan = policy.map(|policy| PolicyPlan { policy, hash_key: "path".into() });
+        let ttl = self.dice.percent(50).then(|| Duration::from_secs(1 + self.dice.below(120)));
+        let change = PolicyChange { plan, ttl, ..PolicyChange::default() };
+        self.wanted = policy.map(|policy| (policy, ttl.map(|ttl| self.now + ttl)));
+        self.tell(|pool, now| pool.change_policy(change, now));
+        self.coverage.see("policy changed");
+    }
+
     /// A report of an instance that had the name before changes nothing.
     pub(crate) fn report_late(&mut self, name: &str) {
         let Some(generation) = self.generation(name) else { return };

@@ -113,6 +113,10 @@ impl World {
         let (told, gone) = (&self.told, &self.gone);
         self.intents.retain(|name, _| told.contains_key(name) || gone.contains_key(name));
         let over = |end: Option<Time>| end.is_some_and(|end| end <= self.now);
+        if self.wanted.is_some_and(|(_, end)| over(end)) {
+            self.wanted = None;
+            self.coverage.see("expiry of a policy");
+        }
         let mut returned = Vec::new();
         for name in self.told.keys() {
             let Some(intent) = self.intents.get_mut(name) else { continue };

@@ -1,0 +1,54 @@
+//! Reading a change that somebody sends: what changes of all things have in common.
+
+use std::time::Duration;
+
+use chassis::{problem::Problem, units};
+use http::{HeaderMap, StatusCode, header};
+use serde::de::DeserializeOwned;
+
+/// Longer reasons do not help on a page; the whole log of a day does not belong here.
+const REASON_LONGEST: usize = 500;
+
+/// The answer to a change that is not what is expected.
+pub(super) fn bad(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, detail)
+}
+
+/// The body of a change.
+///
+/// # Errors
+/// It is not sent as JSON, or is not what is expected.
+pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Problem> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    // Asking for JSON keeps forms of other sites out: browsers send them without asking first.
+    if !content_type.is_some_and(|kind| kind.starts_with("application/json")) {
+        let detail = "send the change as JSON, with Content-Type: application/json";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| bad(format!("the change is not what is expected: {error}")))
+}
+
+/// A reason, if it says anything.
+///
+/// # Errors
+/// It is too long, or not one line.
+pub(super) fn reason(reason: Option<String>) -> Result<Option<String>, Problem> {
+    if reason.as_ref().is_some_and(|reason| reason.len() > REASON_LONGEST) {
+        return Err(bad(format!("reason: expected at most {REASON_LONGEST} bytes")));
+    }
+    if reason.as_ref().is_some_and(|reason| reason.chars().any(char::is_control)) {
+        return Err(bad("reason: expected one line of text"));
+    }
+    Ok(reason.filter(|reason| !reason.trim().is_empty()))
+}
+
+/// How long a change is to hold.
+///
+/// # Errors
+/// It is no duration above zero.
+pub(super) fn ttl(ttl: Option<&str>) -> Result<Option<Duration>, Problem> {
+    ttl.map(units::positive_duration)
+        .transpose()
+        .map_err(|expected| bad(format!("ttl: expected {expected}")))
+}

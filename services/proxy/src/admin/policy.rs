@@ -1,0 +1,293 @@
+//! Changing how a pool chooses its backends: `PATCH /v1/pools/{pool}`.
+//!
+//! It has the conventions of changing a backend: a reason, an end, `If-Match`, `Idempotency-Key`,
+//! a dry run, an entry in the audit log. What it has not is a guard: whatever the policy, whoever
+//! can serve serves.
+
+use axum::{
+    Extension, Json,
+    body::Bytes,
+    extract::{Path, Query, State},
+    response::{IntoResponse, Response},
+};
+use balance::{Policy, PolicyChange, PolicyPlan, PoolView, hash_of};
+use chassis::problem::Problem;
+use http::{HeaderMap, Uri};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    Admin, Caller, audit,
+    change::{Options, changed, changed_meanwhile},
+    idempotency::{Answer, Begin},
+    incoming::{self, bad},
+    openapi::Changing,
+    pools::find_pool,
+    tag, view,
+};
+use crate::{audit::Wanted, hash_key::HashKey};
+
+/// A change: a policy, what hash goes by, or both.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = PolicyChange)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    /// round_robin, least_request, p2c, least_time, random, first or hash, also by other proxies'
+    /// names for them; null goes back to what is configured
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, example = "least_request")]
+    policy: Given,
+    /// With hash: client_address, path, header:NAME, cookie:NAME or query:NAME. Without it what is
+    /// in force stays
+    #[schema(example = "cookie:session")]
+    hash_key: Option<String>,
+    /// One line, for whoever comes next
+    #[schema(max_length = 500)]
+    reason: Option<String>,
+    /// After this long what is configured comes back by itself
+    #[schema(example = "30m")]
+    ttl: Option<String>,
+}
+
+/// A field that may be there, be null, or not be there.
+#[derive(Debug, Default)]
+enum Given {
+    #[default]
+    Nothing,
+    Null,
+    Text(String),
+}
+
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Given, D::Error> {
+    Ok(Option::deserialize(deserializer)?.map_or(Given::Null, Given::Text))
+}
+
+/// What a change would come to, with `dry_run`.
+#[derive(Serialize, ToSchema)]
+struct PolicyDryRun {
+    /// In words
+    detail: String,
+    policy: &'static str,
+    hash_key: String,
+}
+
+/// Either of the two answers.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChangedPool)]
+#[serde(untagged)]
+#[allow(dead_code)] // Only its schema is used.
+enum Changed {
+    Pool(Box<view::Pool>),
+    DryRun(PolicyDryRun),
+}
+
+/// Changes how a pool chooses its backends
+///
+/// No request is lost by it. Nothing has changed if the answer is an error. After a 200, requests
+/// go by the new policy. With `If-Match`, only if nobody has changed it since; with
+/// `Idempotency-Key`, once even if it is sent again.
+#[utoipa::path(
+    patch,
+    path = "/v1/pools/{pool}",
+    params(
+        ("pool" = String, Path, description = "The name of a pool", example = "default"),
+        ("If-Match" = Option<String>, Header, description = "The tag of what is to be changed"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names this one change"),
+        ("X-Evenkeel-Actor" = Option<String>, Header, description = "Who asks, for the log"),
+        Options,
+    ),
+    request_body = Body,
+    responses(
+        (status = 200, body = Changed, headers(
+            ("etag" = String, description = "The tag after the change")
+        )),
+        Changing,
+    )
+)]
+pub(super) async fn patch(
+    State(admin): State<Admin>,
+    Path(pool): Path<String>,
+    Query(options): Query<Options>,
+    Extension(caller): Extension<Caller>,
+    (headers, uri): (HeaderMap, Uri),
+    body: Bytes,
+) -> Result<Response, Problem> {
+    find_pool(&admin, &pool)?;
+    let wish = Wish::parse(incoming::json(&headers, &body)?)?;
+    if options.dry_run {
+        let view = admin.control.read(|pool| pool.view());
+        return dry_run(&admin, &view, &headers, &wish).map(|told| Json(told).into_response());
+    }
+    let fingerprint = hash_of(&[uri.path().as_bytes(), b"\0", &body].concat());
+    let guard = match admin.idempotency.begin(&headers, fingerprint)? {
+        Begin::Now(guard) => guard,
+        Begin::Before(answer) => return Ok(changed(answer, true)),
+    };
+    let actor = audit::actor(caller.address, &headers);
+    let path = uri.path().to_owned();
+    let reason = wish.change.reason.clone();
+    let applied = admin.control.apply(|pool, now| {
+        let view = pool.view();
+        let before = admin.wanted_policy(&view);
+        let plan = consider(&admin, &view, &headers, &wish)?;
+        let actor = Some(actor.clone());
+        pool.change_policy(PolicyChange { plan, actor, ..wish.change.clone() }, now);
+        Ok((Wanted::Pool(before), Wanted::Pool(admin.wanted_policy(&pool.view()))))
+    });
+    match applied {
+        Ok(wanted) => admin.tell_changed(&caller, actor, path, reason, wanted),
+        Err(problem) => {
+            admin.tell_refused(&caller, actor, path, &problem);
+            return Err(problem);
+        }
+    }
+    // Only then does every worker go by it.
+    admin.fence.pass().await;
+    let pool = find_pool(&admin, &pool)?;
+    let body = serde_json::to_vec(&pool).unwrap_or_default().into();
+    let answer = Answer { etag: pool.etag().to_owned(), body };
+    guard.done(&answer);
+    Ok(changed(answer, false))
+}
+
+/// What somebody asks for.
+struct Wish {
+    policy: Option<Option<Policy>>,
+    hash_key: Option<HashKey>,
+    /// The rest of it.
+    change: PolicyChange,
+}
+
+impl Wish {
+    fn parse(body: Body) -> Result<Self, Problem> {
+        let policy = match body.policy {
+            Given::Nothing => None,
+            Given::Null => Some(None),
+            Given::Text(name) => Some(Some(Policy::from_name(&name).ok_or_else(|| {
+                bad(format!("policy: expected {}, not {name:?}", Policy::all_names()))
+            })?)),
+        };
+        let hash_key = body
+            .hash_key
+            .map(|text| HashKey::parse(&text))
+            .transpose()
+            .map_err(|expected| bad(format!("hash_key: expected {expected}")))?;
+        if policy.is_none() && hash_key.is_none() {
+            return Err(bad("the change names neither a policy nor a hash_key"));
+        }
+        let ttl = incoming::ttl(body.ttl.as_deref())?;
+        if ttl.is_some() && policy == Some(None) {
+            return Err(bad("ttl: expected only with a policy that is to end"));
+        }
+        let reason = incoming::reason(body.reason)?;
+        Ok(Self { policy, hash_key, change: PolicyChange { reason, ttl, ..Default::default() } })
+    }
+
+    /// The plan that it makes of the one in force; `None` is the configured one.
+    fn plan(&self, current: &PolicyPlan) -> Result<Option<PolicyPlan>, Problem> {
+        let policy = match self.policy {
+            Some(Some(policy)) => policy,
+            Some(None) if self.hash_key.is_none() => return Ok(None),
+            Some(None) => return Err(bad("hash_key: expected only with the policy hash")),
+            None => current.policy,
+        };
+        let hash_key = match &self.hash_key {
+            Some(_) if policy != Policy::Hash => {
+                let policy = policy.as_str();
+                return Err(bad(format!(
+                    "hash_key: expected only with the policy hash, not {policy}"
+                )));
+            }
+            Some(key) => key.to_string().into(),
+            None => current.hash_key.clone(),
+        };
+        Ok(Some(PolicyPlan { policy, hash_key }))
+    }
+}
+
+/// The plan that a change asks for, unless somebody has made another one meanwhile.
+fn consider(
+    admin: &Admin,
+    view: &PoolView,
+    headers: &HeaderMap,
+    wish: &Wish,
+) -> Result<Option<PolicyPlan>, Problem> {
+    let tag = tag::of_pool(view);
+    if !tag::matches(headers, &tag) {
+        let current = view::pool_of(admin, view);
+        let (name, words) = (&view.name, view.plan.describe());
+        return Err(changed_meanwhile(name, &words, &tag, current));
+    }
+    wish.plan(&view.plan)
+}
+
+fn dry_run(
+    admin: &Admin,
+    view: &PoolView,
+    headers: &HeaderMap,
+    wish: &Wish,
+) -> Result<PolicyDryRun, Problem> {
+    let plan = consider(admin, view, headers, wish)?;
+    let plan = plan.unwrap_or_else(|| view.configured_plan.clone());
+    let (name, before, after) = (&view.name, view.plan.describe(), plan.describe());
+    let detail = match plan == view.plan {
+        true => format!("{name} would go on to choose by {after}"),
+        false => format!("{name} would choose by {after} instead of {before}"),
+    };
+    Ok(PolicyDryRun { detail, policy: plan.policy.as_str(), hash_key: plan.hash_key.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(current: Policy, text: &str) -> Result<Option<(Policy, String)>, String> {
+        let current = PolicyPlan { policy: current, hash_key: "path".into() };
+        let body = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let plan = Wish::parse(body).and_then(|wish| wish.plan(&current));
+        plan.map(|plan| plan.map(|plan| (plan.policy, plan.hash_key.to_string())))
+            .map_err(|problem| problem.detail().to_owned())
+    }
+
+    #[test]
+    fn a_policy_by_any_of_its_names_keeps_the_key_in_force() {
+        let cases = [
+            ("{\"policy\": \"leastconn\"}", Policy::LeastRequest, "path"),
+            ("{\"policy\": \"hash\"}", Policy::Hash, "path"),
+            ("{\"policy\": \"hash\", \"hash_key\": \"cookie:a\"}", Policy::Hash, "cookie:a"),
+        ];
+        for (text, policy, key) in cases {
+            assert_eq!(plan(Policy::First, text), Ok(Some((policy, key.to_owned()))), "{text}");
+        }
+        let key = plan(Policy::Hash, "{\"hash_key\": \"query:user\"}");
+        assert_eq!(key, Ok(Some((Policy::Hash, "query:user".to_owned()))));
+        assert_eq!(plan(Policy::First, "{\"policy\": null}"), Ok(None));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_what_is_expected() {
+        let cases = [
+            ("{}", "neither a policy nor a hash_key"),
+            (
+                "{\"policy\": \"magic\"}",
+                "round_robin (or roundrobin, wrr), least_request (or leastconn",
+            ),
+            ("{\"policy\": 7}", "invalid type"),
+            (
+                "{\"policy\": \"first\", \"hash_key\": \"path\"}",
+                "only with the policy hash, not first",
+            ),
+            ("{\"hash_key\": \"path\"}", "only with the policy hash, not round_robin"),
+            ("{\"policy\": null, \"hash_key\": \"path\"}", "only with the policy hash"),
+            ("{\"policy\": \"hash\", \"hash_key\": \"mood\"}", "header:NAME"),
+            ("{\"policy\": null, \"ttl\": \"5m\"}", "ttl: expected only"),
+            ("{\"policy\": \"first\", \"ttl\": \"0s\"}", "ttl: expected"),
+            ("{\"policy\": \"first\", \"reason\": \"a\\nb\"}", "one line"),
+            ("{\"policy\": \"first\", \"weight\": 1}", "unknown field"),
+        ];
+        for (text, expected) in cases {
+            let error = plan(Policy::RoundRobin, text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

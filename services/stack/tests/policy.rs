@@ -1,0 +1,219 @@
+//! Policies and weights that are changed while requests are under way, over real sockets.
+#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
+
+mod common;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use common::{Answer, World, even};
+use serde_json::{Value, json};
+
+async fn patch(world: &World, headers: &[(&str, &str)], change: Value) -> Answer {
+    let request = world.client.patch(world.admin_url("/v1/pools/default")).json(&change);
+    let request =
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    world.ask(request).await
+}
+
+async fn pool(world: &World) -> Value {
+    world.admin_json("/v1/pools/default").await
+}
+
+/// Clients that send one request after the other, some with a body, until they are stopped.
+struct Load {
+    sent: Arc<AtomicUsize>,
+    is_over: Arc<AtomicBool>,
+    clients: Vec<tokio::task::JoinHandle<Vec<String>>>,
+}
+
+impl Load {
+    fn start(world: &World, clients: usize) -> Self {
+        let (sent, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let client = |number: usize| {
+            let (sent, is_over) = (Arc::clone(&sent), Arc::clone(&is_over));
+            let (client, url) = (world.client.clone(), world.url("/echo?user=7"));
+            tokio::spawn(async move {
+                let mut failures = Vec::new();
+                while !is_over.load(Ordering::Relaxed) {
+                    let request = match number % 2 {
+                        0 => client.get(&url),
+                        _ => client.post(&url).body("a body that is sent once"),
+                    };
+                    match request.header("cookie", format!("session={number}")).send().await {
+                        Ok(answer) if answer.status() == 200 => {
+                            answer.bytes().await.unwrap();
+                        }
+                        other => failures.push(format!("{other:?}")),
+                    }
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+                failures
+            })
+        };
+        let clients = (0..clients).map(client).collect();
+        Self { sent, is_over, clients }
+    }
+
+    /// Waits until so many more requests have ended.
+    async fn pass(&self, count: usize) {
+        let end = self.sent.load(Ordering::Relaxed) + count;
+        let wait = async {
+            while self.sent.load(Ordering::Relaxed) < end {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(common::PATIENCE, wait).await.unwrap();
+    }
+
+    /// The requests that were lost.
+    async fn end(self) -> Vec<String> {
+        self.is_over.store(true, Ordering::Relaxed);
+        let mut lost = Vec::new();
+        for client in self.clients {
+            lost.extend(client.await.unwrap());
+        }
+        lost
+    }
+}
+
+#[tokio::test]
+async fn no_request_is_lost_while_the_policy_goes_through_all_that_there_are() {
+    let world = World::start(3, &[]).await;
+    let load = Load::start(&world, 8);
+    let plans = [
+        json!({"policy": "least_request"}),
+        json!({"policy": "p2c"}),
+        json!({"policy": "hash", "hash_key": "cookie:session"}),
+        json!({"hash_key": "query:user"}),
+        json!({"policy": "least_time"}),
+        json!({"policy": "first"}),
+        json!({"policy": "random", "ttl": "10m"}),
+        json!({"policy": null}),
+    ];
+    for plan in plans.iter().chain(&plans) {
+        assert_eq!(patch(&world, &[], plan.clone()).await.status, 200, "{plan}");
+        load.pass(40).await;
+    }
+    assert_eq!(load.end().await, [""; 0]);
+    assert_eq!(world.metric("evenkeel_policy{pool=\"default\",policy=\"round_robin\"}").await, 1.0);
+}
+
+#[tokio::test]
+async fn no_request_is_lost_while_weights_change() {
+    let world = World::start(3, &[]).await;
+    let load = Load::start(&world, 8);
+    for round in 0..30 {
+        let (id, weight) = (world.id(round % 3), [5, 0, 256, 1][round % 4]);
+        let (status, _) = world.patch(&id, json!({"weight": weight})).await;
+        assert_eq!(status, 200);
+        load.pass(20).await;
+    }
+    assert_eq!(load.end().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn after_the_answer_requests_go_by_the_new_policy_and_then_by_the_configured_one_again() {
+    let world = World::start(3, &[("PROXY_HASH_KEY", "path")]).await;
+    let answer = patch(&world, &[], json!({"policy": "leastconn", "reason": "one is slow"})).await;
+    assert_eq!((answer.status, &answer.body["policy"]), (200, &json!("least_request")));
+    let first = json!({"policy": "first", "reason": "a test", "ttl": "10m"});
+    let answer = patch(&world, &[("x-evenkeel-actor", "ada")], first).await;
+    assert_eq!(
+        (&answer.body["policy_reason"], &answer.body["hash_key"]),
+        (&json!("a test"), &json!("path"))
+    );
+    assert!(answer.body["policy_actor"].as_str().unwrap().starts_with("ada"));
+    assert!(answer.body["policy_expires_at"].is_string());
+    let counts = world.spread(6).await;
+    assert_eq!(counts.len(), 1, "{counts:?}");
+    let answer = patch(&world, &[], json!({"policy": null})).await;
+    assert_eq!((answer.status, &answer.body["policy_since"]), (200, &Value::Null));
+    assert_eq!(world.spread(9).await, even(&["s0", "s1", "s2"], 3));
+    let events = world.admin_json("/v1/events").await.to_string();
+    for told in [
+        "policy least_request (was round_robin): one is slow",
+        "policy first (was least_request): a test",
+        "the configured policy round_robin (was first)",
+    ] {
+        assert!(events.contains(told), "{events}");
+    }
+    let audit = world.admin_json("/v1/audit").await;
+    let entry = &audit["entries"][1];
+    assert_eq!(
+        (&entry["path"], &entry["after"]["policy"]),
+        (&json!("/v1/pools/default"), &json!("first"))
+    );
+    assert_eq!(entry["before"]["policy"], "least_request");
+}
+
+#[tokio::test]
+async fn a_policy_that_nobody_knows_is_refused_with_all_the_names_that_there_are() {
+    let world = World::start(1, &[]).await;
+    let before = pool(&world).await["etag"].clone();
+    let answer = patch(&world, &[], json!({"policy": "fastest"})).await;
+    assert_eq!(answer.status, 400);
+    for name in ["round_robin", "wrr", "least_request", "leastconn", "p2c", "peak_ewma", "hash"] {
+        assert!(answer.detail().contains(name), "{}", answer.detail());
+    }
+    let other = world.client.patch(world.admin_url("/v1/pools/other"));
+    assert_eq!(world.ask(other.json(&json!({"policy": "first"}))).await.status, 404);
+    assert_eq!(pool(&world).await["etag"], before, "a refused change changes nothing");
+}
+
+#[tokio::test]
+async fn a_policy_has_the_safeguards_that_a_backend_has() {
+    let world = World::start(1, &[]).await;
+    let read = world.ask(world.client.get(world.admin_url("/v1/pools/default"))).await;
+    let tag = read.header("etag").to_owned();
+    assert_eq!(read.body["etag"], tag);
+
+    let url = world.admin_url("/v1/pools/default?dry_run=true");
+    let dry = world.ask(world.client.patch(url).json(&json!({"policy": "p2c"}))).await;
+    assert_eq!((dry.status, &dry.body["policy"]), (200, &json!("p2c")));
+    assert_eq!(pool(&world).await["policy"], "round_robin", "a dry run changes nothing");
+
+    let keyed = [("if-match", tag.as_str()), ("idempotency-key", "4f1c")];
+    let first = patch(&world, &keyed, json!({"policy": "p2c"})).await;
+    let again = patch(&world, &keyed, json!({"policy": "p2c"})).await;
+    assert_eq!((first.status, again.status), (200, 200));
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    let late = patch(&world, &keyed[..1], json!({"policy": "first"})).await;
+    assert_eq!((late.status, &late.body["current"]["policy"]), (412, &json!("p2c")));
+    assert!(late.detail().contains("now p2c"), "{}", late.detail());
+    assert_eq!(late.header("etag"), first.header("etag"));
+}
+
+#[tokio::test]
+async fn a_policy_outlives_a_restart_of_the_proxy_until_its_time_is_over() {
+    let folder = std::env::temp_dir().join(format!("evenkeel-policy-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("state.json");
+    let variables = [("PROXY_STATE_FILE", file.to_str().unwrap())];
+    let world = World::start(2, &variables).await;
+    let change = json!({"policy": "hash", "hash_key": "header:x-user", "reason": "sessions"});
+    assert_eq!(patch(&world, &[], change).await.status, 200);
+    drop(world);
+    let world = World::start(2, &variables).await;
+    let now = pool(&world).await;
+    assert_eq!(
+        [&now["policy"], &now["hash_key"], &now["policy_configured"], &now["policy_reason"]],
+        ["hash", "header:x-user", "round_robin", "sessions"]
+    );
+    assert_eq!(patch(&world, &[], json!({"policy": "first", "ttl": "300ms"})).await.status, 200);
+    world
+        .until("the configured policy", async || pool(&world).await["policy"] == "round_robin")
+        .await;
+    let entries = world.admin_json("/v1/audit").await["entries"].clone();
+    assert_eq!(
+        (&entries[0]["action"], &entries[0]["path"]),
+        (&json!("expired"), &json!("/v1/pools/default"))
+    );
+    assert!(!std::fs::read_to_string(&file).unwrap().contains("policies"));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
