@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use crate::{
-    admin::{Admin, Intent},
+    admin::Admin,
     backend::{Found, Member},
     degraded::Degraded,
     ejection::Ejection,
     health::{Health, HealthState},
+    intent::{self, Intent},
     pool::STEPS,
     rung::Rung,
     time::Time,
@@ -37,12 +38,12 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn weight(&self) -> u32 {
-        self.intent.weight.unwrap_or(self.found.weight)
+        self.intent.weight(self.found.weight)
     }
 
     /// Whether it may get requests as far as operators and discovery are concerned.
     pub(crate) fn is_in_service(&self) -> bool {
-        self.intent.state == Admin::Ready && self.found.addresses.is_ok() && self.weight() > 0
+        self.intent.admin() == Admin::Ready && self.found.addresses.is_ok() && self.weight() > 0
     }
 
     /// Where it stands on the ladder, if it may get requests at all.
@@ -73,12 +74,12 @@ impl Entry {
     }
 
     pub(crate) fn is_probed(&self) -> bool {
-        self.intent.state != Admin::Maint && self.found.addresses.is_ok()
+        self.intent.admin() != Admin::Maint && self.found.addresses.is_ok()
     }
 
     /// What comes of it while the pool serves from `rung`.
     pub(crate) fn effective(&self, rung: Rung) -> Effective {
-        match (self.intent.state, self.observed()) {
+        match (self.intent.admin(), self.observed()) {
             (Admin::Maint, _) => Effective::Maint,
             (Admin::Drain, _) if self.member.in_flight() > 0 => Effective::Draining,
             (Admin::Drain, _) => Effective::Drained,
@@ -97,10 +98,11 @@ impl Entry {
 
     fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
-        if self.intent.state != Admin::Ready {
-            let who = self.intent.actor.as_deref().map(|a| format!(" by {a}")).unwrap_or_default();
-            let why = self.intent.reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
-            reasons.push(format!("set to {}{who}{why}", self.intent.state.as_str()));
+        let stated = self.intent.stated();
+        if stated.state != Admin::Ready {
+            let who = stated.actor.as_deref().map(|a| format!(" by {a}")).unwrap_or_default();
+            let why = stated.reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
+            reasons.push(format!("set to {}{who}{why}", stated.state.as_str()));
         }
         let health = self.observed();
         if self.found.is_terminating {
@@ -108,7 +110,7 @@ impl Entry {
         }
         if let Err(error) = &self.found.addresses {
             reasons.push(error.clone());
-        } else if self.intent.state != Admin::Maint && health != Health::Up {
+        } else if self.intent.admin() != Admin::Maint && health != Health::Up {
             reasons.push(format!("{}: {}", health.as_str(), self.health_reason()));
         }
         if self.weight() == 0 {
@@ -167,9 +169,11 @@ impl Entry {
         self
     }
 
-    /// The backend as people see it while the pool serves from `rung`.
-    pub(crate) fn view(&self, rung: Rung) -> BackendView {
+    /// The backend as people see it while the pool serves from `rung`, where `max_in_flight` is the
+    /// usual limit.
+    pub(crate) fn view(&self, rung: Rung, max_in_flight: Option<u32>) -> BackendView {
         let Self { found, member, intent, health, .. } = self;
+        let stated = intent.stated();
         let observed = self.observed();
         let out = self.ejection.out().filter(|_| observed == Health::Ejected);
         let degraded = self.degraded.as_ref().filter(|_| observed == Health::Degraded);
@@ -182,17 +186,26 @@ impl Entry {
             addresses: member.addresses(),
             weight: self.weight(),
             max_in_flight: member.limit(),
-            max_in_flight_expires: intent.max_in_flight_expires,
+            max_in_flight_expires: intent.max_in_flight.expires(),
+            max_in_flight_reverts_to: intent
+                .max_in_flight
+                .reverts_to()
+                .and_then(|standing| intent::limit(*standing, max_in_flight)),
             climbed_percent: 100 * self.climbed / STEPS,
-            admin: intent.state,
-            admin_since: intent.since,
-            admin_reason: intent.reason.clone(),
-            admin_actor: intent.actor.clone(),
-            admin_expires: intent.expires,
-            deadline: intent.deadline,
+            admin: stated.state,
+            admin_since: stated.since,
+            admin_reason: stated.reason.clone(),
+            admin_actor: stated.actor.clone(),
+            admin_expires: intent.state.expires(),
+            admin_reverts_to: intent.state.reverts_to().cloned(),
+            deadline: stated.deadline,
             configured_weight: found.weight,
-            weight_set: intent.weight_set.clone(),
-            weight_expires: intent.weight_expires,
+            weight_set: intent.weight.current().set.clone(),
+            weight_expires: intent.weight.expires(),
+            weight_reverts_to: intent
+                .weight
+                .reverts_to()
+                .map(|standing| standing.weight.unwrap_or(found.weight)),
             health: observed,
             health_since: span.map_or(health.since, |(since, _)| since),
             health_until: span.map(|(_, until)| until),

@@ -14,12 +14,13 @@ mod slow_start;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    admin::{Admin, Intent},
+    admin::Admin,
     backend::{BackendId, Found, Member},
     ejection::{EjectReason, Ejection, EjectionPlan, Withheld},
     entry::Entry,
     events::{Effect, Event, EventKind, ProbeOrder},
     health::{AttemptFailure, Health, HealthState, ProbePlan, ProbeResult},
+    intent::Intent,
     pick::{Picker, Published},
     plan::{PolicyPlan, StandingPolicy},
     policy::Policy,
@@ -239,10 +240,11 @@ impl Pool {
     pub fn deadline(&self, now: Time) -> Option<Time> {
         let of_backends = self.backends.values().flat_map(|backend| {
             let probe = backend.health.deadline(&self.plan).filter(|_| backend.is_probed());
-            let is_draining = backend.intent.state == Admin::Drain || backend.weight() == 0;
+            let is_draining = backend.intent.admin() == Admin::Drain || backend.weight() == 0;
             let drained = (is_draining && !backend.drained_told).then(|| now + DRAIN_LOOK);
             let degraded = backend.degraded.as_ref().map(|degraded| degraded.until);
-            let tunnels = backend.intent.deadline.filter(|_| !backend.member.must_end_tunnels());
+            let tunnels =
+                backend.intent.stated().deadline.filter(|_| !backend.member.must_end_tunnels());
             [probe, drained, degraded, tunnels, backend.intent.next_end()]
         });
         let of_departed = self.departed.values().map(|(_, until)| Some(*until));
@@ -293,7 +295,11 @@ impl Pool {
             discovery_error: self.discovery_error.clone(),
             ejections: self.ejections.clone(),
             withheld: self.withheld.clone(),
-            backends: self.backends.values().map(|entry| entry.view(rung)).collect(),
+            backends: self
+                .backends
+                .values()
+                .map(|entry| entry.view(rung, self.max_in_flight))
+                .collect(),
         }
     }
 

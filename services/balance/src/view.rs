@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use crate::{
-    admin::{Admin, SetBy},
+    admin::Admin,
     backend::{BackendId, Member},
     ejection::{EjectReason, Withheld},
     health::{Health, ProbeResult},
+    intent::{SetBy, Stated},
     plan::{PolicyPlan, StandingPolicy},
     rung::Rung,
     time::Time,
@@ -66,6 +67,8 @@ pub struct BackendView {
     pub max_in_flight: Option<u32>,
     /// When an operator's limit reverts by itself.
     pub max_in_flight_expires: Option<Time>,
+    /// To which; none is no limit.
+    pub max_in_flight_reverts_to: Option<u32>,
     /// The share of its weight that slow start has let it climb to, in per cent.
     pub climbed_percent: u32,
     /// The operator's intent.
@@ -78,6 +81,8 @@ pub struct BackendView {
     pub admin_actor: Option<String>,
     /// When the intent reverts by itself.
     pub admin_expires: Option<Time>,
+    /// To what; present if it does.
+    pub admin_reverts_to: Option<Stated>,
     /// When its upgraded connections are to end.
     pub deadline: Option<Time>,
     /// The usual weight.
@@ -86,6 +91,8 @@ pub struct BackendView {
     pub weight_set: Option<SetBy>,
     /// When an operator's weight reverts by itself.
     pub weight_expires: Option<Time>,
+    /// To which; present if it does.
+    pub weight_reverts_to: Option<u32>,
     /// The observed health.
     pub health: Health,
     /// Since when.

@@ -63,12 +63,12 @@ fn an_operators_limit_holds_at_once_and_goes_back_with_its_ttl() {
     let mut picker = pool.picker();
     change(&mut pool, 1, Some(Duration::from_secs(60)), Time::START);
     assert_eq!(fill(&mut picker).len(), 1);
-    change(&mut pool, 0, None, Time::START);
-    assert_eq!(pool.view().backends[0].max_in_flight, None, "0 is no limit");
     change(&mut pool, 5, Some(Duration::from_secs(60)), Time::START);
     assert_eq!(fill(&mut picker).len(), 5);
     pool.advance(Time::START + Duration::from_secs(60));
     assert_eq!(fill(&mut picker).len(), 2, "the configured one");
+    change(&mut pool, 0, None, Time::START);
+    assert_eq!(pool.view().backends[0].max_in_flight, None, "0 is no limit");
 }
 
 #[test]

@@ -211,27 +211,6 @@ fn a_probe_from_before_maintenance_says_nothing_about_the_time_after_it() {
 }
 
 #[test]
-fn a_weight_for_a_while_leaves_maintenance_as_it_is() {
-    let mut world = World::with(&["a", "b"]);
-    world.run(SECOND, &["a", "b"]);
-    world.set("a", Admin::Maint).unwrap();
-    let weight = Change { weight: Some(3), ttl: Some(SECOND), ..Change::default() };
-    world.pool.change(&BackendId::new("a"), &weight, world.now).unwrap();
-    assert_eq!(world.pool.view().backends[0].weight, 3);
-    world.run(SECOND * 2, &["a", "b"]);
-    assert_eq!(world.effective("a"), Effective::Maint);
-    assert_eq!(world.pool.view().backends[0].weight, 1);
-
-    let brief = Change { state: Some(Admin::Maint), ttl: Some(SECOND), ..Change::default() };
-    world.pool.change(&BackendId::new("a"), &brief, world.now).unwrap();
-    let weight = Change { weight: Some(2), ..Change::default() };
-    world.pool.change(&BackendId::new("a"), &weight, world.now).unwrap();
-    world.run(SECOND * 2, &["a", "b"]);
-    assert_eq!(world.effective("a"), Effective::Serving, "the weight is no reason to stay");
-    assert_eq!(world.pool.view().backends[0].weight, 2);
-}
-
-#[test]
 fn a_weight_tells_who_set_it_why_and_since_when_apart_from_the_state() {
     let mut world = World::with(&["a", "b"]);
     world.run(SECOND, &["a", "b"]);
@@ -252,7 +231,13 @@ fn a_weight_tells_who_set_it_why_and_since_when_apart_from_the_state() {
     assert_eq!((set.since, set.reason.as_deref()), (set_at, Some("half the disks")));
     assert_eq!((set.actor.as_deref(), a.weight, a.configured_weight), (Some("bob"), 3, 1));
     world.run(SECOND * 2, &["a", "b"]);
-    assert!(world.events.contains(&"weight 3: half the disks".to_owned()), "{:?}", world.events);
+    assert!(
+        world
+            .events
+            .contains(&"weight 3 for 1 s, then configured weight: half the disks".to_owned()),
+        "{:?}",
+        world.events
+    );
     let a = world.pool.view().backends[0].clone();
     assert_eq!((a.weight, a.weight_set, a.admin), (1, None, Admin::Drain));
 }

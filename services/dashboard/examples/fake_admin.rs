@@ -28,6 +28,8 @@ struct Backend {
     admin_at: SystemTime,
     reason: Option<String>,
     expires: Option<SystemTime>,
+    /// What holds again then.
+    standing: String,
     actor: Option<String>,
     up: bool,
     /// Serves, but not well.
@@ -100,6 +102,7 @@ impl World {
                 admin: if drained { "drain" } else { "ready" }.to_owned(),
                 admin_at: now - Duration::from_secs(200),
                 expires: None,
+                standing: "ready".to_owned(),
                 reason: drained.then(|| "kernel update".to_owned()),
                 actor: drained.then(|| "dashboard, on this machine".to_owned()),
                 up: !(troubled && index % 17 == 2) && unreachable != Some(index),
@@ -223,6 +226,7 @@ impl Backend {
             "id": self.id, "url": format!("http://{}", self.id), "weight": 1, "generation": 1,
             "admin": self.admin, "admin_since": time(self.admin_at), "admin_reason": self.reason,
             "admin_actor": self.actor, "admin_expires_at": self.expires.map(time),
+            "admin_reverts_to": self.expires.map(|_| json!({"state": self.standing})),
             "health": health, "health_since": time(self.health_at),
             "health_reason": if self.up { "passes its probes" } else { "connection refused, 3 probes in a row" },
             "effective": effective, "eligible": effective == "serving", "reasons": [],
@@ -277,6 +281,9 @@ async fn change(
         .as_str()
         .and_then(|text| humantime::parse_duration(text).ok())
         .map(|ttl| SystemTime::now() + ttl);
+    if backend.expires.is_none() {
+        backend.standing.clone_from(&backend.admin);
+    }
     backend.actor.clone_from(&actor);
     let message = format!("set to {}", backend.admin);
     world.tell("admin", Some(&id), &message, actor.as_deref());

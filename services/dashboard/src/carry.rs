@@ -5,11 +5,11 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::{
-    admin::{Change, Verdict},
-    intent::Order,
+    admin::{AdminApi, Change, Verdict},
     metrics::Metrics,
     poll::Proxy,
     settings::TokenSource,
+    word::{Order, Telling},
 };
 
 /// Sends each order to its proxy. What is refused is tried again by the book, and logged.
@@ -27,39 +27,49 @@ pub(crate) fn out(
         let (api, token, metrics) = (proxy.api.clone(), token.clone(), metrics.clone());
         let wake = Arc::clone(wake);
         tokio::spawn(async move {
-            let change = Change {
-                state: order.state.key(),
-                reason: order.reason.clone(),
-                ttl: order.ttl.map(|ttl| format!("{}ms", ttl.as_millis().max(1))),
-                force: false,
-            };
-            let token = token.read().ok().flatten();
-            let key = (order.pool.as_str(), order.id.as_str());
-            let result = api.change(key, &change, token.as_ref(), &order.actor).await;
-            let (label, why) = match result {
-                Ok(Verdict::Done) => ("carried_over", String::new()),
-                Ok(Verdict::Refused(_, sentence)) => ("refused", sentence),
-                Err(fault) => (fault.label(), fault.explain(api.url())),
-            };
-            metrics.changes.with_label_values(&[label]).inc();
-            let (proxy, backend, state) = (&order.replica, &order.id, change.state);
-            if why.is_empty() {
-                tracing::info!(
-                    proxy,
-                    backend,
-                    state,
-                    "a proxy that had missed a change was told of it"
-                );
-                wake.notify_one();
-            } else {
-                tracing::warn!(
-                    proxy,
-                    backend,
-                    state,
-                    why,
-                    "a proxy that missed a change could not be told"
-                );
+            for telling in &order.changes {
+                if !tell(&order, telling, &api, &token, &metrics).await {
+                    // The next would be an override of something else than was meant.
+                    return;
+                }
             }
+            wake.notify_one();
         });
     }
+}
+
+/// Makes one change; whether it was done.
+async fn tell(
+    order: &Order,
+    telling: &Telling,
+    api: &AdminApi,
+    token: &TokenSource,
+    metrics: &Metrics,
+) -> bool {
+    let change = Change {
+        state: telling.state.key(),
+        reason: telling.reason.clone(),
+        ttl: telling.ttl.map(|ttl| format!("{}ms", ttl.as_millis().max(1))),
+        force: false,
+    };
+    let token = token.read().ok().flatten();
+    let key = (order.pool.as_str(), order.id.as_str());
+    let result = api.change(key, &change, token.as_ref(), &telling.actor).await;
+    let (label, why) = match result {
+        Ok(Verdict::Done) => ("carried_over", None),
+        Ok(Verdict::Refused(_, sentence)) => ("refused", Some(sentence)),
+        Err(fault) => (fault.label(), Some(fault.explain(api.url()))),
+    };
+    metrics.changes.with_label_values(&[label]).inc();
+    let (proxy, backend, state) = (&order.replica, &order.id, change.state);
+    match &why {
+        None => {
+            tracing::info!(proxy, backend, state, "a proxy that had missed a change was told of it")
+        }
+        Some(why) => {
+            let text = "a proxy that missed a change could not be told";
+            tracing::warn!(proxy, backend, state, why, "{text}");
+        }
+    }
+    why.is_none()
 }

@@ -156,7 +156,7 @@ fn controls(pool: &Pool, backend: &Backend, now: SystemTime, may_change: bool) -
                     }
                 }
             }
-            @if backend.admin != Admin::Ready { p.quiet { (overrides::intent(backend, now)) } }
+            @if backend.is_overridden() { p.quiet { (overrides::intent(backend, now)) } }
             @if !may_change { p { a href="/login" { "Sign in to change" } } }
         }
     }
@@ -177,7 +177,7 @@ fn facts(view: &View, pool: &Pool, backend: &Backend) -> Markup {
         ),
         (
             "Intent",
-            html! { (backend.admin.word()) @if backend.admin != Admin::Ready { ", " (overrides::intent(backend, now)) } },
+            html! { (backend.admin.word()) @if backend.is_overridden() { ", " (overrides::intent(backend, now)) } },
         ),
         ("URL", html! { span.mono { (backend.url) } }),
         (
@@ -186,7 +186,8 @@ fn facts(view: &View, pool: &Pool, backend: &Backend) -> Markup {
         ),
         (
             "Weight",
-            html! { (backend.weight) @if let Some(until) = &backend.weight_expires_at { ", until " (crate::words::clock(until)) " UTC" } },
+            html! { (backend.weight) @if let Some(until) = &backend.weight_expires_at { ", until " (crate::words::clock(until)) " UTC" }
+            @if let Some(then) = backend.weight_reverts_to { ", then " (then) } },
         ),
         (
             "Requests",

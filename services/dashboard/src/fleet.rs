@@ -117,6 +117,7 @@ fn merge_backends<'a>(
         merged.admin_reason.clone_from(&told.admin_reason);
         merged.admin_actor.clone_from(&told.admin_actor);
         merged.admin_expires_at.clone_from(&told.admin_expires_at);
+        merged.admin_reverts_to.clone_from(&told.admin_reverts_to);
     }
     merged.in_flight = said.iter().map(|(_, backend)| backend.in_flight).sum();
     merged.traffic = add(said.iter().map(|(_, backend)| &backend.traffic));

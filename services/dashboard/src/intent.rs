@@ -9,16 +9,21 @@
 //! change something and change it back at once. Of two proxies it is the youngest by its age where
 //! it is told: clocks of different machines disagree, but each knows how long ago something
 //! happened. Being ready with nobody who said so is no intent, however young: it is what a proxy
-//! begins with, and what is left when an override has expired. What was carried over is no new
-//! word either: it would outrank what an operator said while it was on its way. Nothing is ever
-//! forced: a proxy that refuses is asked again later.
+//! begins with. What was carried over is no new word either: it would outrank what an operator said
+//! while it was on its way.
+//!
+//! An intent with an end lies on top of another one, which holds again afterwards: a proxy that has
+//! missed both is told both. Nothing is ever forced: one that refuses is asked again later.
 
 use std::{
     collections::HashMap,
     time::{Duration, SystemTime},
 };
 
-use crate::model::{Admin, Answer, Backend};
+use crate::{
+    model::{Admin, Answer, Backend},
+    word::{Order, Word, is_carried, is_word},
+};
 
 /// A change reaches all proxies within this time, or not at all.
 const SETTLE: f64 = 2.0;
@@ -26,20 +31,17 @@ const SETTLE: f64 = 2.0;
 const AGAIN: f64 = 10.0;
 /// How far two tellings of the same moment may lie apart: an answer's own time on the way.
 const BLUR: f64 = 0.5;
-/// The end of an actor's name that says that the change was carried over.
-const CARRIED: &str = ", carried over by the dashboard";
-
 type Key = (String, String);
 
 /// The standing intent for one backend.
 #[derive(Clone, Debug, PartialEq)]
 struct Standing {
-    state: Admin,
+    word: Word,
     /// Seconds on the dashboard's own clock.
     at: f64,
-    reason: Option<String>,
-    actor: Option<String>,
     until: Option<f64>,
+    /// What holds again then.
+    then: Word,
     /// Who said it.
     source: Source,
     /// When it was said, by the clock of the source.
@@ -57,6 +59,13 @@ impl Standing {
             self.at > known.at + BLUR
         }
     }
+
+    /// Whether a proxy that says this of a backend knows what is wanted, now and afterwards.
+    fn is_followed(&self, backend: &Backend) -> bool {
+        let ends_there = backend.admin_expires_at.is_some();
+        let stays = self.until.is_none() || ends_there || self.then.state == self.word.state;
+        self.word.state == backend.admin && stays
+    }
 }
 
 /// One run of a proxy, which has one clock.
@@ -64,19 +73,6 @@ impl Standing {
 struct Source {
     replica: String,
     started_at: String,
-}
-
-/// Something that one proxy must be told.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Order {
-    /// The proxy.
-    pub(crate) replica: String,
-    pub(crate) pool: String,
-    pub(crate) id: String,
-    pub(crate) state: Admin,
-    pub(crate) reason: Option<String>,
-    pub(crate) actor: String,
-    pub(crate) ttl: Option<Duration>,
 }
 
 /// All standing intents, and who differs from them since when.
@@ -90,41 +86,39 @@ pub(crate) struct Book {
 impl Book {
     /// Notes what the proxies that answer say at `now`, in seconds, and gives what to tell whom.
     pub(crate) fn note(&mut self, now: f64, said: &[(&str, &Answer)]) -> Vec<Order> {
-        for standing in self.standing.values_mut() {
-            if let Some(until) = standing.until.filter(|until| *until <= now) {
-                // It ended by itself; what was before it does not come back.
-                standing.state = Admin::Ready;
-                standing.at = until;
-                standing.since = standing.expires.take().unwrap_or(standing.since);
-                standing.until = None;
-                standing.reason = None;
-                standing.actor = None;
-            }
-        }
         for (replica, answer) in said {
             for (pool, backend) in backends(answer) {
                 self.hear(now, replica, answer, pool, backend);
+            }
+        }
+        self.hear_ends(now, said);
+        for standing in self.standing.values_mut() {
+            if let Some(until) = standing.until.filter(|until| *until <= now) {
+                standing.word = std::mem::replace(&mut standing.then, Word::nobodys());
+                standing.at = until;
+                standing.since = standing.expires.take().unwrap_or(standing.since);
+                standing.until = None;
             }
         }
         self.orders(now, said)
     }
 
     fn hear(&mut self, now: f64, replica: &str, answer: &Answer, pool: &str, backend: &Backend) {
-        if backend.admin == Admin::Unknown
-            || (backend.admin == Admin::Ready && backend.admin_actor.is_none())
-        {
+        if !is_word(backend) {
             return;
         }
-        let time = |time: &Option<String>| humantime::parse_rfc3339(time.as_deref()?).ok();
         let age = answer.proxy.age(backend.admin_since.as_deref());
         let (Some(age), Some(since)) = (age, time(&backend.admin_since)) else { return };
         let left = answer.proxy.age(backend.admin_expires_at.as_deref());
-        let word = Standing {
-            state: backend.admin,
+        let said = Standing {
+            word: Word {
+                state: backend.admin,
+                reason: backend.admin_reason.clone(),
+                actor: backend.admin_actor.clone(),
+            },
             at: now - age,
-            reason: backend.admin_reason.clone(),
-            actor: backend.admin_actor.clone(),
             until: left.map(|left| now - left),
+            then: Word::after(backend),
             source: Source {
                 replica: replica.to_owned(),
                 started_at: answer.proxy.started_at.clone(),
@@ -132,11 +126,40 @@ impl Book {
             since,
             expires: time(&backend.admin_expires_at),
         };
-        let is_carried = word.actor.as_ref().is_some_and(|actor| actor.contains(CARRIED));
         let key = (pool.to_owned(), backend.id.clone());
         let known = self.standing.get(&key);
-        if known.is_none_or(|known| !is_carried && word.is_newer(known)) {
-            self.standing.insert(key, word);
+        if known.is_none_or(|known| !is_carried(backend) && said.is_newer(known)) {
+            self.standing.insert(key, said);
+        }
+    }
+
+    /// The same state can be wanted for longer, or for good by now, since the same time. The latest
+    /// end that a proxy tells holds: one that has missed the change would end it too early.
+    fn hear_ends(&mut self, now: f64, said: &[(&str, &Answer)]) {
+        let mut ends: HashMap<Key, (f64, &str, &Backend)> = HashMap::new();
+        for (replica, answer) in said {
+            for (pool, backend) in backends(answer).filter(|(_, b)| is_word(b) && !is_carried(b)) {
+                let key = (pool.to_owned(), backend.id.clone());
+                let Some(standing) = self.standing.get(&key) else { continue };
+                let age = answer.proxy.age(backend.admin_since.as_deref());
+                let is_older = age.is_none_or(|age| now - age < standing.at - BLUR);
+                if is_older || backend.admin != standing.word.state {
+                    continue;
+                }
+                let left = answer.proxy.age(backend.admin_expires_at.as_deref());
+                let end = left.map_or(f64::INFINITY, |left| now - left);
+                let latest = ends.entry(key).or_insert((end, replica, backend));
+                if end > latest.0 {
+                    *latest = (end, replica, backend);
+                }
+            }
+        }
+        for (key, (end, replica, backend)) in ends {
+            let Some(standing) = self.standing.get_mut(&key) else { continue };
+            standing.until = Some(end).filter(|end| end.is_finite());
+            let is_source = standing.source.replica == replica;
+            standing.expires = time(&backend.admin_expires_at).filter(|_| is_source);
+            standing.then = Word::after(backend);
         }
     }
 
@@ -147,7 +170,7 @@ impl Book {
             for (pool, backend) in backends(answer) {
                 let key = (pool.to_owned(), backend.id.clone());
                 let Some(standing) = self.standing.get(&key) else { continue };
-                if standing.state == backend.admin || backend.admin == Admin::Unknown {
+                if backend.admin == Admin::Unknown || standing.is_followed(backend) {
                     continue;
                 }
                 let entry = ((*replica).to_owned(), key);
@@ -164,17 +187,19 @@ impl Book {
 }
 
 fn order(replica: &str, (pool, id): &Key, standing: &Standing, now: f64) -> Order {
-    let actor = standing.actor.as_deref().unwrap_or("expired");
-    let actor = actor.split(CARRIED).next().unwrap_or_default();
-    Order {
-        replica: replica.to_owned(),
-        pool: pool.clone(),
-        id: id.clone(),
-        state: standing.state,
-        reason: standing.reason.clone(),
-        actor: format!("{actor}{CARRIED}"),
-        ttl: standing.until.and_then(|until| Duration::try_from_secs_f64(until - now).ok()),
+    let ttl = standing.until.and_then(|until| Duration::try_from_secs_f64(until - now).ok());
+    let mut changes = Vec::new();
+    // Being ready is where a proxy goes back to by itself, and nothing to begin with: it would let
+    // requests through to what is about to be taken out.
+    if ttl.is_some() && !matches!(standing.then.state, Admin::Ready | Admin::Unknown) {
+        changes.push(standing.then.telling(None));
     }
+    changes.push(standing.word.telling(ttl));
+    Order { replica: replica.to_owned(), pool: pool.clone(), id: id.clone(), changes }
+}
+
+fn time(text: &Option<String>) -> Option<SystemTime> {
+    humantime::parse_rfc3339(text.as_deref()?).ok()
 }
 
 fn backends(answer: &Answer) -> impl Iterator<Item = (&str, &Backend)> {
@@ -187,6 +212,7 @@ fn backends(answer: &Answer) -> impl Iterator<Item = (&str, &Backend)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::word::CARRIED;
     use serde_json::{Value, json};
 
     /// What a proxy says of backend `b`, `seconds` after a start, by a clock that is `skew` off.
@@ -214,7 +240,12 @@ mod tests {
     fn run(book: &mut Book, now: f64, said: &[(&str, Answer)]) -> Vec<(String, Admin)> {
         let said: Vec<(&str, &Answer)> =
             said.iter().map(|(name, answer)| (*name, answer)).collect();
-        book.note(now, &said).into_iter().map(|order| (order.replica, order.state)).collect()
+        let orders = book.note(now, &said).into_iter();
+        orders
+            .flat_map(|order| {
+                order.changes.into_iter().map(move |c| (order.replica.clone(), c.state))
+            })
+            .collect()
     }
 
     #[test]
@@ -279,9 +310,62 @@ mod tests {
         let fresh = |at| says(at, 0, "ready", 59, None, None);
         book.note(60.0, &[("a", &drained(60)), ("b", &fresh(60))]);
         let orders = book.note(63.0, &[("a", &drained(63)), ("b", &fresh(63))]);
-        assert_eq!(orders[0].actor, "ann, carried over by the dashboard");
-        assert_eq!(orders[0].reason.as_deref(), Some("why"));
-        assert!((orders[0].ttl.unwrap().as_secs_f64() - 37.0).abs() < 0.1);
+        let [change] = &orders[0].changes[..] else { panic!("{orders:?}") };
+        assert_eq!(change.actor, "ann, carried over by the dashboard");
+        assert_eq!(change.reason.as_deref(), Some("why"));
+        assert!((change.ttl.unwrap().as_secs_f64() - 37.0).abs() < 0.1);
+    }
+
+    /// What a proxy says that has an override on top of a `maint` of Bob's.
+    fn says_over_maint(at: u64, admin: &str, expires: u64) -> Answer {
+        let mut answer = says(at, 0, admin, 10, Some("ann"), Some(expires));
+        let maint = json!({"state": "maint", "since": null, "reason": "disk", "actor": "bob"});
+        answer.pools[0].backends[0].admin_reverts_to = serde_json::from_value(maint).unwrap();
+        answer
+    }
+
+    #[test]
+    fn a_proxy_that_missed_both_is_told_what_an_override_lies_on_and_then_the_override() {
+        for (admin, state) in [("drain", Admin::Drain), ("ready", Admin::Ready)] {
+            let mut book = Book::default();
+            let over = |at| says_over_maint(at, admin, 100);
+            let fresh = |at| says(at, 0, "ready", 59, None, None);
+            run(&mut book, 60.0, &[("a", over(60)), ("b", fresh(60))]);
+            let orders = book.note(63.0, &[("a", &over(63)), ("b", &fresh(63))]);
+            let [below, on_top] = &orders[0].changes[..] else { panic!("{orders:?}") };
+            assert_eq!((below.state, below.ttl), (Admin::Maint, None));
+            assert_eq!(below.actor, "bob, carried over by the dashboard");
+            assert_eq!((on_top.state, on_top.ttl.is_some()), (state, true));
+            assert!(run(&mut book, 80.0, &[("a", over(80)), ("b", over(80))]).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_an_override_lay_on_stands_when_it_has_ended() {
+        let mut book = Book::default();
+        run(&mut book, 20.0, &[("a", says_over_maint(20, "drain", 30))]);
+        let maint = |at| says(at, 0, "maint", 5, Some("bob"), None);
+        assert!(run(&mut book, 31.0, &[("a", maint(31))]).is_empty());
+        assert!(run(&mut book, 40.0, &[("a", maint(40))]).is_empty(), "that is what stands");
+        let fresh = |at| says(at, 0, "ready", 35, None, None);
+        run(&mut book, 41.0, &[("a", maint(41)), ("b", fresh(41))]);
+        let orders = run(&mut book, 44.0, &[("a", maint(44)), ("b", fresh(44))]);
+        assert_eq!(orders, [("b".to_owned(), Admin::Maint)]);
+    }
+
+    #[test]
+    fn what_was_made_to_last_does_not_end_where_it_once_would_have() {
+        let mut book = Book::default();
+        let drained = |at, expires| says(at, 0, "drain", 10, Some("ann"), expires);
+        run(&mut book, 20.0, &[("a", drained(20, Some(30)))]);
+        for at in [29, 31, 34, 45] {
+            assert!(run(&mut book, at as f64, &[("a", drained(at, None))]).is_empty(), "{at}");
+        }
+        // One that missed that has gone back by itself, and is told.
+        let ready = |at| says(at, 0, "ready", 30, None, None);
+        run(&mut book, 46.0, &[("a", drained(46, None)), ("b", ready(46))]);
+        let orders = run(&mut book, 49.0, &[("a", drained(49, None)), ("b", ready(49))]);
+        assert_eq!(orders, [("b".to_owned(), Admin::Drain)]);
     }
 
     /// The same as another time, a fraction of a second later.

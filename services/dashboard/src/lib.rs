@@ -69,6 +69,7 @@ mod tell;
 mod text;
 mod timeline;
 mod try_it;
+mod word;
 mod words;
 
 /// A form of this page is a few hundred bytes.

@@ -156,6 +156,9 @@ pub(crate) struct Backend {
     /// When an operator's weight ends by itself.
     #[serde(default)]
     pub(crate) weight_expires_at: Option<String>,
+    /// The weight that holds again then.
+    #[serde(default)]
+    pub(crate) weight_reverts_to: Option<u32>,
     /// The operator's intent.
     #[serde(default, deserialize_with = "known")]
     pub(crate) admin: Admin,
@@ -171,6 +174,9 @@ pub(crate) struct Backend {
     /// When the intent ends by itself.
     #[serde(default)]
     pub(crate) admin_expires_at: Option<String>,
+    /// What holds again then.
+    #[serde(default)]
+    pub(crate) admin_reverts_to: Option<Stated>,
     /// What the proxy observed.
     #[serde(default, deserialize_with = "known")]
     pub(crate) health: Health,
@@ -201,6 +207,23 @@ pub(crate) struct Backend {
     /// What each proxy says of it, if they do not agree.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) opinions: Vec<Opinion>,
+}
+
+/// A state that an operator wants, and why.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub(crate) struct Stated {
+    /// The state.
+    #[serde(default, deserialize_with = "known")]
+    pub(crate) state: Admin,
+    /// Since when.
+    #[serde(default)]
+    pub(crate) since: Option<String>,
+    /// Why, in the operator's words.
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+    /// Who said so.
+    #[serde(default)]
+    pub(crate) actor: Option<String>,
 }
 
 /// What one proxy says of a backend.
@@ -374,6 +397,16 @@ fn known<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(from: D) -> R
 }
 
 impl Backend {
+    /// Whether an operator wants anything but the usual of it, be it for a while.
+    #[must_use]
+    pub(crate) fn is_overridden(&self) -> bool {
+        match self.admin {
+            Admin::Ready => self.admin_expires_at.is_some(),
+            Admin::Drain | Admin::Maint => true,
+            Admin::Unknown => false,
+        }
+    }
+
     /// Whether it takes traffic. A state that we do not know is explained by the flag beside it.
     #[must_use]
     pub(crate) fn serves(&self) -> bool {

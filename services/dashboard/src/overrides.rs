@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use crate::{
     detail,
     icons::icon,
-    model::{Admin, Backend, Pool},
+    model::{Admin, Backend, Pool, Stated},
     words::{self, ago, since, span},
 };
 
@@ -19,7 +19,7 @@ pub(crate) fn list(pools: &[Pool], now: SystemTime) -> Markup {
     let all: Vec<(&Pool, &Backend)> = pools
         .iter()
         .flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)))
-        .filter(|(_, backend)| backend.admin != Admin::Ready && backend.admin != Admin::Unknown)
+        .filter(|(_, backend)| backend.is_overridden())
         .collect();
     let policies = pools.iter().filter(|pool| pool.policy_since.is_some());
     let count = all.len() + policies.clone().count();
@@ -53,6 +53,7 @@ fn policy(pool: &Pool, now: SystemTime) -> Markup {
         actor: pool.policy_actor.as_deref(),
         reason: pool.policy_reason.as_deref(),
         until: pool.policy_expires_at.as_deref(),
+        then: None,
     };
     html! {
         "policy " strong { (words::plain(policy)) @if policy == "hash" { " by " (hash_key) } }
@@ -61,13 +62,14 @@ fn policy(pool: &Pool, now: SystemTime) -> Markup {
     }
 }
 
-/// Who wanted it, since when, why, and until when.
+/// Who wanted it, since when, why, until when, and what holds again then.
 pub(crate) fn intent(backend: &Backend, now: SystemTime) -> Markup {
     let words = Words {
         since: backend.admin_since.as_deref(),
         actor: backend.admin_actor.as_deref(),
         reason: backend.admin_reason.as_deref(),
         until: backend.admin_expires_at.as_deref(),
+        then: backend.admin_reverts_to.as_ref(),
     };
     words.show(now)
 }
@@ -78,6 +80,8 @@ struct Words<'a> {
     actor: Option<&'a str>,
     reason: Option<&'a str>,
     until: Option<&'a str>,
+    /// What holds again then.
+    then: Option<&'a Stated>,
 }
 
 impl Words<'_> {
@@ -90,7 +94,19 @@ impl Words<'_> {
             @if let Some(reason) = self.reason { ": " q { (reason) } }
             @if let Some(until) = self.until {
                 " " span.until { "until " time datetime=(until) title=(until) { (words::clock(until)) " UTC" } (left(until, now)) }
+                @if let Some(then) = self.then { (afterwards(then)) }
             }
+        }
+    }
+}
+
+fn afterwards(then: &Stated) -> Markup {
+    html! {
+        ", then " (then.state.word().to_lowercase())
+        @if then.state != Admin::Ready {
+            " again"
+            @if let Some(actor) = &then.actor { ", by " (actor) }
+            @if let Some(reason) = &then.reason { ": " q { (reason) } }
         }
     }
 }

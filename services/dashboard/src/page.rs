@@ -245,7 +245,7 @@ pub(crate) fn reason_field() -> Markup {
     html! {
         label for="reason" { "Reason " span.quiet { "(optional, shown to others)" } }
         input id="reason" name="reason" maxlength=(crate::change::REASON_MOST) autocomplete="off";
-        label for="ttl" { "For how long" }
+        label for="ttl" { "For how long " span.quiet { "(then what was set for good holds again)" } }
         select id="ttl" name="ttl" {
             option value="" { "until somebody changes it" }
             @for (value, text) in [("10m", "10 minutes"), ("1h", "1 hour"), ("8h", "8 hours"), ("24h", "1 day")] {

@@ -298,9 +298,9 @@ fn operator(pool: &Pool, backend: &Backend, now: SystemTime, may_change: bool) -
         small {
             @if !may_change {
                 a href="/login" { "Sign in to change" }
-                @if backend.admin != Admin::Ready { " · " }
+                @if backend.is_overridden() { " · " }
             }
-            @if backend.admin != Admin::Ready { (intent(backend, now)) }
+            @if backend.is_overridden() { (intent(backend, now)) }
         }
     }
 }

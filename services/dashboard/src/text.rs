@@ -12,9 +12,9 @@ use chassis::shutdown::Shutdown;
 
 use crate::{
     headline::Headline,
-    model::{Admin, Backend, Pool},
+    model::{Backend, Pool},
     poll::{View, Views},
-    words::{Tone, number, percent, since},
+    words::{self, Tone, number, percent, since},
 };
 
 /// Where nothing is known of the width, as of a pipe: no reason to cut.
@@ -242,12 +242,18 @@ fn health(row: &Row<'_>) -> String {
 
 fn why(row: &Row<'_>) -> String {
     let backend = row.backend;
-    if backend.admin != Admin::Ready {
+    if backend.is_overridden() {
         let by =
             backend.admin_actor.as_deref().map(|actor| format!(" by {actor}")).unwrap_or_default();
         let reason =
             backend.admin_reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        return format!("{}{by}{reason}", backend.admin.word());
+        let until = backend.admin_expires_at.as_deref().map(|until| {
+            let then = backend.admin_reverts_to.as_ref();
+            let then = then.map(|then| format!(", then {}", then.state.word().to_lowercase()));
+            format!(" (until {} UTC{})", words::clock(until), then.unwrap_or_default())
+        });
+        let until = until.unwrap_or_default();
+        return format!("{}{by}{reason}{until}", backend.admin.word());
     }
     let dissent: Vec<String> = backend
         .opinions

@@ -14,6 +14,8 @@ fn three() -> Value {
     (all[2]["admin"], all[2]["effective"]) = (json!("drain"), json!("drained"));
     (all[2]["admin_reason"], all[2]["admin_actor"]) = (json!("kernel update"), json!("ann"));
     all[2]["admin_expires_at"] = json!("2026-11-23T16:00:12.000Z");
+    all[2]["admin_reverts_to"] = json!({"state": "maint", "since": "2026-11-23T14:00:00.000Z",
+        "reason": "new disk", "actor": "bob"});
     pools(&all)
 }
 
@@ -45,7 +47,15 @@ async fn an_override_is_shown_with_reason_actor_and_end() {
     let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
     let page = dashboard.text("/").await;
     let told = page.split("id=\"overrides\"").nth(1).unwrap().split("</div>").next().unwrap();
-    for part in ["1 override", "c:1", "by ann", "kernel update", "16:00:12 UTC", ", in 59 min"] {
+    for part in [
+        "1 override",
+        "c:1",
+        "by ann",
+        "kernel update",
+        "16:00:12 UTC",
+        ", in 59 min",
+        ", then not ready again, by bob: <q>new disk</q>",
+    ] {
         assert!(told.contains(part), "{part}: {told}");
     }
 }

@@ -83,7 +83,13 @@ pub(crate) struct Intent {
     pub(crate) max_in_flight: Option<u32>,
     pub(crate) reason: Option<String>,
     pub(crate) expires_at: Option<String>,
+    /// The state that is in force then
+    #[serde(default)]
+    pub(crate) reverts_to: Option<String>,
     pub(crate) weight_expires_at: Option<String>,
+    /// The weight that is in force then
+    #[serde(default)]
+    pub(crate) weight_reverts_to: Option<u32>,
 }
 
 /// The log.

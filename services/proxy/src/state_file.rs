@@ -1,9 +1,9 @@
 //! What operators want, kept over a restart of the proxy.
 //!
 //! The file is written anew at each change, aside and renamed into place, so that a crash leaves
-//! the old one or the new one and never half of one. It is JSON, for people to read. A file that
-//! cannot be read or written is told on the timeline and in the log, and never keeps the proxy
-//! from serving.
+//! the old one or the new one and never half of one. It is JSON, for people to read: what is in
+//! force, and, where that has an end, what it goes back to. A file that cannot be read or written
+//! is told on the timeline and in the log, and never keeps the proxy from serving.
 
 use std::{
     collections::BTreeMap,
@@ -13,8 +13,8 @@ use std::{
 };
 
 use balance::{
-    Admin, BackendId, MAX_IN_FLIGHT_MAX, Policy, PolicyPlan, SetBy, StandingIntent, StandingPolicy,
-    Time, WEIGHT_MAX,
+    Admin, BackendId, MAX_IN_FLIGHT_MAX, Overridable, Policy, PolicyPlan, SetBy, StandingIntent,
+    StandingPolicy, Stated, Time, WEIGHT_MAX, Weighed,
 };
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,9 @@ pub(crate) struct Standing {
     pub(crate) policy: Option<StandingPolicy>,
 }
 
+/// The fields `…reverts_to` came later. They are left out where there is nothing to say, so that a
+/// proxy of before them reads whatever it could have written; without them, what has an end goes
+/// back to the usual.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Kept {
@@ -56,13 +59,37 @@ struct Kept {
     reason: Option<String>,
     actor: Option<String>,
     expires: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reverts_to: Option<KeptState>,
     weight: Option<u32>,
     weight_since: Option<String>,
     weight_reason: Option<String>,
     weight_actor: Option<String>,
     weight_expires: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weight_reverts_to: Option<KeptWeight>,
     max_in_flight: Option<u32>,
     max_in_flight_expires: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_in_flight_reverts_to: Option<u32>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptState {
+    state: String,
+    since: String,
+    reason: Option<String>,
+    actor: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptWeight {
+    weight: Option<u32>,
+    since: Option<String>,
+    reason: Option<String>,
+    actor: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -135,20 +162,47 @@ impl StateFile {
 
     fn kept(&self, intent: &StandingIntent) -> Kept {
         let text = |time| self.clock.text(time);
-        let weight_set = intent.weight_set.clone();
+        let StandingIntent { id: _, state, weight, max_in_flight } = intent;
+        let KeptState { state: current, since, reason, actor } = self.kept_state(state.current());
+        let is_usual = |stated: &&Stated| stated.state == Admin::Ready && stated.actor.is_none();
+        let below = state.reverts_to().filter(|stated| !is_usual(stated));
+        let now = self.kept_weight(weight.current());
+        let below_weight = weight.reverts_to().filter(|weighed| weighed.weight.is_some());
         Kept {
-            state: intent.state.as_str().to_owned(),
-            since: text(intent.since),
-            reason: intent.reason.clone(),
-            actor: intent.actor.clone(),
-            expires: intent.expires.map(text),
-            weight: intent.weight,
-            weight_since: weight_set.as_ref().map(|set| text(set.since)),
-            weight_reason: weight_set.as_ref().and_then(|set| set.reason.clone()),
-            weight_actor: weight_set.and_then(|set| set.actor),
-            weight_expires: intent.weight_expires.map(text),
-            max_in_flight: intent.max_in_flight,
-            max_in_flight_expires: intent.max_in_flight_expires.map(text),
+            state: current,
+            since,
+            reason,
+            actor,
+            expires: state.expires().map(text),
+            reverts_to: below.map(|stated| self.kept_state(stated)),
+            weight: now.weight,
+            weight_since: now.since,
+            weight_reason: now.reason,
+            weight_actor: now.actor,
+            weight_expires: weight.expires().map(text),
+            weight_reverts_to: below_weight.map(|weighed| self.kept_weight(weighed)),
+            max_in_flight: *max_in_flight.current(),
+            max_in_flight_expires: max_in_flight.expires().map(text),
+            max_in_flight_reverts_to: max_in_flight.reverts_to().copied().flatten(),
+        }
+    }
+
+    fn kept_weight(&self, weighed: &Weighed) -> KeptWeight {
+        let set = weighed.set.as_ref();
+        KeptWeight {
+            weight: weighed.weight,
+            since: set.map(|set| self.clock.text(set.since)),
+            reason: set.and_then(|set| set.reason.clone()),
+            actor: set.and_then(|set| set.actor.clone()),
+        }
+    }
+
+    fn kept_state(&self, stated: &Stated) -> KeptState {
+        KeptState {
+            state: stated.state.as_str().to_owned(),
+            since: self.clock.text(stated.since),
+            reason: stated.reason.clone(),
+            actor: stated.actor.clone(),
         }
     }
 
@@ -194,29 +248,64 @@ impl StateFile {
     }
 
     fn intent(&self, id: &str, kept: Kept) -> Result<StandingIntent, String> {
-        if kept.weight.is_some_and(|weight| weight > WEIGHT_MAX) {
-            return Err(format!("{id}: a weight above {WEIGHT_MAX}"));
-        }
-        if kept.max_in_flight.is_some_and(|limit| limit > MAX_IN_FLIGHT_MAX) {
-            return Err(format!("{id}: a limit above {MAX_IN_FLIGHT_MAX}"));
-        }
-        let weight_since = self.time_if(id, kept.weight_since.as_deref())?;
-        let (reason, actor) = (kept.weight_reason, kept.weight_actor);
-        let weight_set = weight_since.map(|since| SetBy { since, reason, actor });
+        let end = |text: Option<String>| text.map(|text| self.time(id, &text)).transpose();
+        let bounded = |number: Option<u32>, most: u32, what: &str| match number {
+            Some(number) if number > most => Err(format!("{id}: {what} above {most}")),
+            number => Ok(number),
+        };
+        let weight = |kept: KeptWeight| -> Result<Weighed, String> {
+            let weight = bounded(kept.weight, WEIGHT_MAX, "a weight")?;
+            let since = self.time_if(id, kept.since.as_deref())?;
+            let KeptWeight { reason, actor, .. } = kept;
+            Ok(Weighed { weight, set: since.map(|since| SetBy { since, reason, actor }) })
+        };
+        let limit = |number| bounded(number, MAX_IN_FLIGHT_MAX, "a limit");
+        let Kept { state, since, reason, actor, .. } = kept;
+        let current = self.stated(id, KeptState { state, since, reason, actor })?;
+        let below = match kept.reverts_to {
+            Some(kept) => self.stated(id, kept)?,
+            None => Stated { since: current.since, ..Stated::default() },
+        };
+        let current_weight = KeptWeight {
+            weight: kept.weight,
+            since: kept.weight_since,
+            reason: kept.weight_reason,
+            actor: kept.weight_actor,
+        };
+        let below_weight = kept.weight_reverts_to.map(weight).transpose()?;
         Ok(StandingIntent {
             id: BackendId::new(id),
+            state: layers(current, end(kept.expires)?, below),
+            weight: layers(
+                weight(current_weight)?,
+                end(kept.weight_expires)?,
+                below_weight.unwrap_or_default(),
+            ),
+            max_in_flight: layers(
+                limit(kept.max_in_flight)?,
+                end(kept.max_in_flight_expires)?,
+                limit(kept.max_in_flight_reverts_to)?,
+            ),
+        })
+    }
+
+    fn stated(&self, id: &str, kept: KeptState) -> Result<Stated, String> {
+        Ok(Stated {
             state: Admin::from_name(&kept.state)
                 .ok_or_else(|| format!("{id}: {:?} is no state", kept.state))?,
             since: self.time(id, &kept.since)?,
-            expires: self.time_if(id, kept.expires.as_deref())?,
-            weight_expires: self.time_if(id, kept.weight_expires.as_deref())?,
             reason: kept.reason,
             actor: kept.actor,
-            weight: kept.weight,
-            weight_set,
-            max_in_flight: kept.max_in_flight,
-            max_in_flight_expires: self.time_if(id, kept.max_in_flight_expires.as_deref())?,
+            deadline: None,
         })
+    }
+}
+
+/// What is in force on top of what it goes back to, or, without an end, for good.
+fn layers<T>(current: T, end: Option<Time>, below: T) -> Overridable<T> {
+    match end {
+        Some(end) => Overridable { standing: below, on_top: Some((current, end)) },
+        None => Overridable { standing: current, on_top: None },
     }
 }
 
@@ -249,22 +338,30 @@ mod tests {
     }
 
     fn intent(clock: Clock) -> StandingIntent {
-        StandingIntent {
-            id: BackendId::new("10.0.0.1:80"),
-            state: Admin::Maint,
+        let stated = |state, actor: &str| Stated {
+            state,
             since: clock.now(),
             reason: Some("new \"disk\"".to_owned()),
-            actor: Some("ada".to_owned()),
-            expires: Some(clock.now() + Duration::from_secs(60)),
-            weight: Some(3),
-            weight_set: Some(SetBy {
-                since: clock.now(),
-                reason: None,
-                actor: Some("bob".to_owned()),
-            }),
-            weight_expires: None,
-            max_in_flight: Some(9),
-            max_in_flight_expires: None,
+            actor: Some(actor.to_owned()),
+            deadline: None,
+        };
+        let end = clock.now() + Duration::from_secs(60);
+        StandingIntent {
+            id: BackendId::new("10.0.0.1:80"),
+            state: layers(stated(Admin::Drain, "bob"), Some(end), stated(Admin::Maint, "ada")),
+            weight: layers(
+                Weighed {
+                    weight: Some(3),
+                    set: Some(SetBy {
+                        since: clock.now(),
+                        reason: None,
+                        actor: Some("bob".to_owned()),
+                    }),
+                },
+                Some(end),
+                Weighed { weight: Some(2), set: None },
+            ),
+            max_in_flight: layers(Some(9), Some(end), Some(5)),
         }
     }
 
@@ -278,6 +375,12 @@ mod tests {
         }
     }
 
+    /// Times are written to the millisecond.
+    fn assert_near(one: Time, other: Time) {
+        let apart = one.since(other).max(other.since(one));
+        assert!(apart < Duration::from_secs(1), "{apart:?}");
+    }
+
     #[test]
     fn what_was_saved_is_loaded_by_a_later_process() {
         let folder = Folder::new("saved");
@@ -286,23 +389,53 @@ mod tests {
         let (saved, policy) = (intent(file.clock), policy(file.clock));
         let standing = Standing { intents: vec![saved.clone()], policy: Some(policy.clone()) };
         file.save("default", &standing).unwrap();
-        let loaded = folder.file().load("default").unwrap();
+        let mut loaded = folder.file().load("default").unwrap();
         let loaded_policy = loaded.policy.unwrap();
         assert_eq!(loaded_policy.plan, policy.plan);
         assert_eq!((loaded_policy.reason, loaded_policy.expires), (policy.reason, None));
-        let loaded = &loaded.intents[0];
-        assert_eq!((&loaded.id, loaded.state), (&saved.id, saved.state));
-        assert_eq!((&loaded.reason, &loaded.actor), (&saved.reason, &saved.actor));
-        assert_eq!((loaded.weight, loaded.weight_expires), (Some(3), None));
-        assert_eq!(loaded.weight_set.unwrap().actor.as_deref(), Some("bob"));
-        // Times are written to the millisecond.
-        let apart = saved.since.since(loaded.since).max(loaded.since.since(saved.since));
-        assert!(apart < Duration::from_secs(1), "{apart:?}");
+        let loaded = loaded.intents.remove(0);
+        let (weight, below) = (loaded.weight.current(), loaded.weight.reverts_to().unwrap());
+        assert_eq!((&loaded.id, weight.weight, below.weight), (&saved.id, Some(3), Some(2)));
+        assert_eq!(weight.set.as_ref().unwrap().actor.as_deref(), Some("bob"));
+        let both = |intent: &StandingIntent| {
+            let state = &intent.state;
+            [state.current().clone(), state.reverts_to().unwrap().clone()]
+        };
+        for (loaded, saved) in both(&loaded).into_iter().zip(both(&saved)) {
+            assert_near(loaded.since, saved.since);
+            assert_eq!(Stated { since: saved.since, ..loaded }, saved);
+        }
+        assert_near(loaded.state.expires().unwrap(), saved.state.expires().unwrap());
+        let limit = &loaded.max_in_flight;
+        assert_eq!((limit.current(), limit.reverts_to()), (&Some(9), Some(&Some(5))));
+    }
+
+    #[test]
+    fn a_file_of_before_overrides_is_read_as_it_was_meant() {
+        let folder = Folder::new("old");
+        let file = folder.file();
+        let old = r#"{"version": 1, "pools": {"default": {"a:1": {
+            "state": "drain", "since": "2026-01-01T00:00:00Z", "reason": "new disk",
+            "actor": "ada", "expires": "2026-01-01T01:00:00Z", "weight": 3,
+            "weight_expires": "2026-01-01T02:00:00Z", "max_in_flight": 7,
+            "max_in_flight_expires": null}}}}"#;
+        fs::write(&file.path, old).unwrap();
+        let intent = file.load("default").unwrap().intents.remove(0);
+        let (current, below) = (intent.state.current(), intent.state.reverts_to().unwrap());
+        assert_eq!((current.state, current.actor.as_deref()), (Admin::Drain, Some("ada")));
+        assert_eq!((below.state, &below.reason, &below.actor), (Admin::Ready, &None, &None));
+        let weights = (intent.weight.current().weight, intent.weight.reverts_to().unwrap().weight);
+        assert_eq!(weights, (Some(3), None));
+        assert_eq!(intent.max_in_flight, layers(Some(7), None, None));
+        // What lies on nothing is written as it always was.
+        file.save("default", &Standing { intents: vec![intent], policy: None }).unwrap();
+        let text = fs::read_to_string(&file.path).unwrap();
+        assert!(!text.contains("reverts_to") && text.contains("new disk"), "{text}");
     }
 
     #[test]
     fn a_file_that_is_not_ours_is_told_and_set_aside() {
-        let cases: [(&[u8], &str); 6] = [
+        let cases: [(&[u8], &str); 7] = [
             (b"{", "EOF"),
             (b"\xFF\xFE{}", "expected value"),
             (b"{\"version\": 2, \"pools\": {}}", "version 2"),
@@ -310,7 +443,12 @@ mod tests {
             (
                 b"{\"version\": 1, \"pools\": {\"default\": {\"a:1\": {\"state\": \"off\", \
                  \"since\": \"2026-01-01T00:00:00Z\"}}}}",
-                "\"off\" is no state",
+                "a:1: \"off\" is no state",
+            ),
+            (
+                b"{\"version\": 1, \"pools\": {\"default\": {\"a:1\": {\"state\": \"drain\", \
+                 \"since\": \"2026-01-01T00:00:00Z\", \"weight_reverts_to\": {\"weight\": 257}}}}}",
+                "a:1: a weight above 256",
             ),
             (
                 b"{\"version\": 1, \"pools\": {}, \"policies\": {\"default\": {\"policy\": \"magic\", \

@@ -240,8 +240,36 @@ async fn a_change_with_a_time_limit_reverts_by_itself() {
         world.patch(&world.id(0), json!({"state": "drain", "ttl": "300ms"})).await;
     assert_eq!(status, 200);
     assert!(backend["admin_expires_at"].is_string());
+    assert_eq!(backend["admin_reverts_to"]["state"], "ready");
     world.until_eligible(2).await;
     assert_eq!(world.backend(&world.id(0)).await["admin"], "ready");
+}
+
+#[tokio::test]
+async fn what_stands_below_a_change_with_a_time_limit_is_told_and_outlives_the_proxy() {
+    let path = std::env::temp_dir().join(format!("evenkeel-below-{}.json", std::process::id()));
+    let variables = [("PROXY_STATE_FILE", path.to_str().unwrap())];
+    let mut world = World::start(2, &variables).await;
+    let id = world.id(0);
+    let maint = json!({"state": "maint", "reason": "new disk", "weight": 3});
+    assert_eq!(world.patch(&id, maint).await.0, 200);
+    let on_top = |ttl| json!({"state": "ready", "weight": 9, "max_in_flight": 5, "ttl": ttl});
+    let (_, backend) = world.patch(&id, on_top("1h")).await;
+    assert_eq!((&backend["admin"], &backend["weight"]), (&json!("ready"), &json!(9)));
+    let then = &backend["admin_reverts_to"];
+    assert_eq!((&then["state"], &then["reason"]), (&json!("maint"), &json!("new disk")));
+    assert_eq!(backend["weight_reverts_to"], 3);
+    assert_eq!(backend["max_in_flight_reverts_to"], json!(null), "no limit");
+    assert_eq!(world.patch(&id, on_top("300ms")).await.0, 200);
+
+    let urls = format!("http://{id},http://{}", world.id(1));
+    let servers = std::mem::take(&mut world.servers).into_iter().flatten().collect();
+    let next = World::over(&urls, &variables, servers);
+    next.until("maintenance", async || next.backend(&id).await["effective"] == "maint").await;
+    let backend = next.backend(&id).await;
+    assert_eq!((&backend["admin_reason"], &backend["weight"]), (&json!("new disk"), &json!(3)));
+    assert_eq!(backend["admin_reverts_to"], json!(null));
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[tokio::test]

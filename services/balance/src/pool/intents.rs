@@ -2,10 +2,11 @@
 
 use super::{INTENT_KEPT, Pool};
 use crate::{
-    admin::{Admin, Change, Intent, Refused, StandingIntent},
+    admin::{Admin, Change, Refused},
     backend::BackendId,
     events::{Effect, EventKind},
     health::HealthState,
+    intent::{Intent, StandingIntent},
     time::Time,
     view::Effective,
 };
@@ -20,7 +21,7 @@ impl Pool {
     /// [`Refused`]; nothing has changed then.
     pub fn change(&mut self, id: &BackendId, change: &Change, now: Time) -> Result<(), Refused> {
         let (intent, before) = self.changed_intent(id, change, now)?;
-        let text = intent.describe_since(&before);
+        let text = intent.describe_change(&before, change);
         self.set_intent(id, intent, now);
         self.tell_by(now, id, &text, change.actor.clone());
         self.settle(now);
@@ -44,7 +45,7 @@ impl Pool {
     ) -> Result<(Intent, Intent), Refused> {
         let backend = self.backends.get(id).ok_or(Refused::Unknown)?;
         let intent = backend.intent.changed(change, now);
-        let stays = intent.state == Admin::Ready && intent.weight != Some(0);
+        let stays = intent.admin() == Admin::Ready && intent.weight(backend.found.weight) > 0;
         if backend.is_usable() && !stays && !change.force {
             let total = self.backends.len();
             let left =
@@ -65,7 +66,7 @@ impl Pool {
         let present = self.backends.values().map(|entry| (&entry.found.id, &entry.intent));
         let departed = self.departed.iter().map(|(id, (intent, _))| (id, intent));
         let all = present.chain(departed).filter(|(_, intent)| intent.is_special());
-        all.map(|(id, intent)| intent.standing(id)).collect()
+        all.map(|(id, intent)| intent.kept(id)).collect()
     }
 
     /// Takes up what operators wanted before the process was restarted. To be called before the
@@ -81,7 +82,7 @@ impl Pool {
     #[must_use]
     pub fn is_draining(&self, id: &BackendId) -> bool {
         self.backends.get(id).is_some_and(|backend| {
-            let is_out = backend.intent.state != Admin::Ready || backend.weight() == 0;
+            let is_out = backend.intent.admin() != Admin::Ready || backend.weight() == 0;
             is_out && backend.member.in_flight() > 0
         })
     }
@@ -94,10 +95,7 @@ impl Pool {
             .map(|backend| (backend.found.id.clone(), backend.intent.ended(now)))
             .collect();
         for (id, intent) in ended {
-            let weight =
-                intent.weight.map_or("configured weight".to_owned(), |w| format!("weight {w}"));
-            let limit = intent.describe_limit().map(|limit| format!(", {limit}"));
-            let text = format!("{}, {weight}{}", intent.state.as_str(), limit.unwrap_or_default());
+            let text = intent.describe();
             self.set_intent(&id, intent, now);
             self.tell_by(now, &id, &format!("{text}: {EXPIRED}"), None);
         }
@@ -106,13 +104,13 @@ impl Pool {
     fn set_intent(&mut self, id: &BackendId, intent: Intent, now: Time) {
         let Self { backends, plan, ejection, .. } = self;
         let Some(backend) = backends.get_mut(id) else { return };
-        if backend.intent.state == Admin::Maint && intent.state != Admin::Maint {
+        if backend.intent.admin() == Admin::Maint && intent.admin() != Admin::Maint {
             // Nobody probed it meanwhile: it has to pass anew.
             backend.health = HealthState::new(plan, now);
             backend.forget_outcomes(ejection.consecutive, now);
         }
         backend.drained_told = false;
-        if intent.deadline.is_none() {
+        if intent.stated().deadline.is_none() {
             backend.member.set_must_end_tunnels(false);
         }
         backend.intent = intent;
@@ -122,7 +120,7 @@ impl Pool {
     /// Has the tunnels ended whose deadline has passed.
     pub(super) fn end_tunnels(&mut self, now: Time) {
         let due = self.backends.values().filter(|backend| {
-            let is_due = backend.intent.deadline.is_some_and(|deadline| deadline <= now);
+            let is_due = backend.intent.stated().deadline.is_some_and(|deadline| deadline <= now);
             is_due && backend.member.set_must_end_tunnels(true)
         });
         let due: Vec<(BackendId, u32)> =

@@ -14,7 +14,7 @@ mod world;
 use world::{Coverage, run};
 
 /// Seeds of a normal run: some seconds of a debug build.
-const SEEDS: u64 = 16;
+const SEEDS: u64 = 24;
 
 #[test]
 fn whatever_happens_the_pool_keeps_its_promises() {

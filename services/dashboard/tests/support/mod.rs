@@ -250,7 +250,7 @@ pub fn backend(id: &str) -> Value {
     json!({
         "id": id, "url": format!("http://{id}"), "addresses": [], "generation": 1, "weight": 1,
         "admin": "ready", "admin_since": "2026-11-23T15:00:00.000Z", "admin_reason": null,
-        "admin_actor": null, "admin_expires_at": null,
+        "admin_actor": null, "admin_expires_at": null, "admin_reverts_to": null,
         "health": "up", "health_since": "2026-11-23T15:00:01.000Z", "health_reason": "it connects",
         "effective": "serving", "eligible": true, "reasons": [],
         "last_probe": {"at": "2026-11-23T15:00:11.000Z", "passed": true,

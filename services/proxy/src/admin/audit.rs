@@ -120,6 +120,11 @@ impl Admin {
             max_in_flight: backend.max_in_flight,
             reason: backend.admin_reason.clone(),
             expires_at: backend.admin_expires.map(|time| clock.text(time)),
+            reverts_to: backend
+                .admin_reverts_to
+                .as_ref()
+                .map(|stated| stated.state.as_str().to_owned()),
+            weight_reverts_to: backend.weight_reverts_to,
             weight_expires_at: backend.weight_expires.map(|time| clock.text(time)),
         }
     }

@@ -39,7 +39,8 @@ struct Body {
     /// One line, for whoever comes next
     #[schema(max_length = 500)]
     reason: Option<String>,
-    /// After this long what is changed goes back by itself
+    /// After this long what is changed goes back to what stood before, by itself. Without it the
+    /// change stands, and replaces what was there for a while too
     #[schema(example = "30m")]
     ttl: Option<String>,
     /// With drain or maint: after this long upgraded connections are ended

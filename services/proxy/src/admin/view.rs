@@ -108,7 +108,10 @@ pub(crate) struct Backend {
     admin_since: String,
     admin_reason: Option<String>,
     admin_actor: Option<String>,
+    /// With a change that has a `ttl`: when what stands is in force again.
     admin_expires_at: Option<String>,
+    /// What is in force then.
+    admin_reverts_to: Option<Stated>,
     /// What it goes back to.
     configured_weight: u32,
     /// Since when an operator's weight holds; none if it is the configured one.
@@ -116,6 +119,8 @@ pub(crate) struct Backend {
     weight_reason: Option<String>,
     weight_actor: Option<String>,
     weight_expires_at: Option<String>,
+    /// The weight that is in force then.
+    weight_reverts_to: Option<u32>,
     health: &'static str,
     health_since: String,
     health_until: Option<String>,
@@ -133,7 +138,18 @@ pub(crate) struct Backend {
     /// None is no limit.
     max_in_flight: Option<u32>,
     max_in_flight_expires_at: Option<String>,
+    /// The limit that is in force then; none is no limit.
+    max_in_flight_reverts_to: Option<u32>,
     traffic: Traffic,
+}
+
+/// A state that an operator wants.
+#[derive(Debug, Serialize, ToSchema)]
+struct Stated {
+    state: &'static str,
+    since: String,
+    reason: Option<String>,
+    actor: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -280,11 +296,18 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
         admin_reason: view.admin_reason.clone(),
         admin_actor: view.admin_actor.clone(),
         admin_expires_at: view.admin_expires.map(|time| clock.text(time)),
+        admin_reverts_to: view.admin_reverts_to.as_ref().map(|stated| Stated {
+            state: stated.state.as_str(),
+            since: clock.text(stated.since),
+            reason: stated.reason.clone(),
+            actor: stated.actor.clone(),
+        }),
         configured_weight: view.configured_weight,
         weight_since: weight_set.map(|set| clock.text(set.since)),
         weight_reason: weight_set.and_then(|set| set.reason.clone()),
         weight_actor: weight_set.and_then(|set| set.actor.clone()),
         weight_expires_at: view.weight_expires.map(|time| clock.text(time)),
+        weight_reverts_to: view.weight_reverts_to,
         health: view.health.as_str(),
         health_since: clock.text(view.health_since),
         health_until: view.health_until.map(|time| clock.text(time)),
@@ -305,6 +328,7 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
         deadline_at: view.deadline.map(|time| clock.text(time)),
         max_in_flight: view.max_in_flight,
         max_in_flight_expires_at: view.max_in_flight_expires.map(|time| clock.text(time)),
+        max_in_flight_reverts_to: view.max_in_flight_reverts_to,
         traffic: latest.backends.get(view.id.as_str()).cloned().unwrap_or_default(),
     }
 }

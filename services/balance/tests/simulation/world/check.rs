@@ -23,8 +23,8 @@ impl World {
         let told = &self.told[name];
         let intent = self.intents.get(name).cloned().unwrap_or_default();
         let is_up = self.shadow[&(name.to_owned(), backend.member.generation())].is_up;
-        let weight = intent.weight.unwrap_or(told.weight);
-        if intent.admin != Admin::Ready || !is_up || weight == 0 {
+        let weight = intent.weight.now().map_or(told.weight, |(weight, _)| weight);
+        if intent.admin.now() != Admin::Ready || !is_up || weight == 0 {
             return Rung::Nobody;
         }
         match backend.health {
@@ -140,6 +140,7 @@ impl World {
             assert_eq!(backend.eligible, is_member, "{backend:#?}");
             let is_quiet = backend.reasons.is_empty();
             assert_eq!(is_quiet, is_member && rung == Rung::Up, "{:?}", backend.reasons);
+            self.check_intent(backend);
             self.check_health(backend);
             self.check_deadline(backend);
             self.check_intent(backend);
@@ -153,6 +154,28 @@ impl World {
         let picks: BTreeMap<Rung, u64> =
             view.picks.iter().filter(|(_, count)| **count > 0).map(|(r, c)| (*r, *c)).collect();
         assert_eq!(picks, self.picks, "picks were counted for a wrong rung");
+    }
+
+    /// What operators want is the last they said, and what it goes back to the last for good.
+    fn check_intent(&self, backend: &BackendView) {
+        let name = backend.id.as_str();
+        let intent = self.intents.get(name).cloned().unwrap_or_default();
+        let configured = self.told[name].weight;
+        assert_eq!(backend.admin, intent.admin.now(), "what is wanted of {name}");
+        let then = backend.admin_reverts_to.as_ref().map(|stated| stated.state);
+        assert_eq!(then.zip(backend.admin_expires), intent.admin.then(), "{name} afterwards");
+        let weight = |said: Option<(u32, Time)>| said.map_or(configured, |(weight, _)| weight);
+        assert_eq!(backend.configured_weight, configured, "{name}");
+        assert_eq!(backend.weight, weight(intent.weight.now()), "{name}'s weight");
+        let since = backend.weight_set.as_ref().map(|set| set.since);
+        assert_eq!(since, intent.weight.now().map(|(_, since)| since), "since when {name} has it");
+        let then = intent.weight.then().map(|(said, end)| (weight(said), end));
+        assert_eq!(backend.weight_reverts_to.zip(backend.weight_expires), then, "{name}'s weight");
+        if backend.climbed_percent == 100 {
+            assert_eq!(backend.max_in_flight, intent.limit.now(), "{name}'s limit");
+        }
+        let then = backend.max_in_flight_expires.map(|end| (backend.max_in_flight_reverts_to, end));
+        assert_eq!(then, intent.limit.then(), "{name}'s limit afterwards");
     }
 
     fn check_health(&self, backend: &BackendView) {
@@ -181,22 +204,11 @@ impl World {
         }
     }
 
-    /// What operators want stands until they want something else or its time is over.
-    fn check_intent(&self, backend: &BackendView) {
-        let name = backend.id.as_str();
-        let (told, intent) =
-            (&self.told[name], self.intents.get(name).cloned().unwrap_or_default());
-        assert_eq!(backend.admin, intent.admin, "{name}");
-        let weights = (backend.weight, backend.configured_weight);
-        assert_eq!(weights, (intent.weight.unwrap_or(told.weight), told.weight), "{name}");
-        let since = backend.weight_set.as_ref().map(|set| set.since);
-        assert_eq!(since, intent.weight_since, "{name} has its weight since another time");
-    }
-
     /// The deadline is the earliest of all timers, and none is late.
     fn check_deadline(&self, backend: &BackendView) {
         let deadline = self.pool.deadline(self.now).unwrap();
-        let ends = [backend.health_until, backend.admin_expires, backend.weight_expires];
+        let BackendView { admin_expires, weight_expires, max_in_flight_expires, .. } = backend;
+        let ends = [backend.health_until, *admin_expires, *weight_expires, *max_in_flight_expires];
         for end in ends.into_iter().flatten() {
             assert!(deadline <= end, "{} waits for {end:?}, not {deadline:?}", backend.id);
         }

@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 /// What every run of some length must come to.
-const EXPECTED: [&str; 42] = [
+const EXPECTED: [&str; 44] = [
     "arrival or move",
     "back early",
     "back on probation",
+    "back to maintenance",
     "client left",
     "degraded",
     "discovery failed",
@@ -14,6 +15,7 @@ const EXPECTED: [&str; 42] = [
     "ejected: consecutive_failures",
     "ejected: failed_probation",
     "ejected: failure_ratio",
+    "expiry of a limit",
     "expiry of a policy",
     "expiry of a state",
     "expiry of a weight",

@@ -37,7 +37,7 @@ impl World {
         let generations = &self.generations;
         self.intents.retain(|name, intent| {
             let stays = before.contains_key(name) && before.get(name) == generations.get(name);
-            stays || intent.admin != Admin::Ready || intent.weight.is_some()
+            stays || intent.is_kept()
         });
         self.shadow.retain(|(name, generation), _| generations.get(name) == Some(generation));
         self.probed.retain(|name, _| generations.contains_key(name));
@@ -63,10 +63,13 @@ impl World {
         let states = [Admin::Ready, Admin::Ready, Admin::Drain, Admin::Maint];
         let state = Some(self.dice.one_of(&states));
         let weight = self.dice.percent(20).then(|| self.dice.below(4) as u32);
+        // So high that nobody has to wait: what is modelled is which one holds.
+        let limit = self.dice.percent(10).then(|| 100_000 + self.dice.below(3) as u32);
         let is_both = self.dice.percent(50);
         let change = Change {
-            state: state.filter(|_| weight.is_none() || is_both),
+            state: state.filter(|_| weight.or(limit).is_none() || is_both),
             weight,
+            max_in_flight: limit,
             ttl: self.dice.percent(60).then(|| Duration::from_secs(1 + self.dice.below(120))),
             force: self.dice.percent(20),
             ..Change::default()
@@ -84,15 +87,17 @@ impl World {
                 let generation = self.generation(name).unwrap();
                 let intent = self.intents.entry(name.to_owned()).or_default();
                 let expires = change.ttl.map(|ttl| self.now + ttl);
-                let was = intent.admin;
+                let was = intent.admin.now();
                 if let Some(state) = change.state {
-                    (intent.admin, intent.expires) = (state, expires);
+                    intent.admin.say(state, expires);
                 }
-                if change.weight.is_some() {
-                    (intent.weight, intent.weight_expires) = (change.weight, expires);
-                    intent.weight_since = Some(self.now);
+                if weight.is_some() {
+                    intent.weight.say(weight.map(|weight| (weight, self.now)), expires);
                 }
-                if was == Admin::Maint && intent.admin != Admin::Maint {
+                if limit.is_some() {
+                    intent.limit.say(limit, expires);
+                }
+                if was == Admin::Maint && intent.admin.now() != Admin::Maint {
                     self.begin_anew(name, generation);
                 }
                 if was == Admin::Maint || change.state == Some(Admin::Maint) {

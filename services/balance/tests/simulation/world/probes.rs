@@ -19,7 +19,7 @@ impl World {
         let name = order.id.as_str();
         assert_eq!(Some(order.generation), self.generation(name), "a probe of a stale generation");
         let intent = self.intents.get(name).cloned().unwrap_or_default();
-        assert_ne!(intent.admin, Admin::Maint, "{name} is probed in maintenance");
+        assert_ne!(intent.admin.now(), Admin::Maint, "{name} is probed in maintenance");
         self.probed.insert(name.to_owned(), self.now);
         let due = match self.dice.below(100) {
             0..=2 => None,

@@ -27,11 +27,55 @@ pub(crate) struct Shadow {
 /// What the model knows an operator wants of a name. It outlives the instance.
 #[derive(Clone, Default)]
 pub(crate) struct Intent {
-    pub(crate) admin: Admin,
-    pub(crate) expires: Option<Time>,
-    pub(crate) weight: Option<u32>,
-    pub(crate) weight_since: Option<Time>,
-    pub(crate) weight_expires: Option<Time>,
+    pub(crate) admin: Layers<Admin>,
+    /// With the time since when.
+    pub(crate) weight: Layers<Option<(u32, Time)>>,
+    pub(crate) limit: Layers<Option<u32>>,
+}
+
+/// What was wanted for good, and what was wanted since for a while: a history that is cut off at
+/// the last word for good.
+#[derive(Clone, Default)]
+pub(crate) struct Layers<T> {
+    said: Vec<(T, Option<Time>)>,
+}
+
+impl<T: Copy + Default> Layers<T> {
+    pub(crate) fn say(&mut self, value: T, until: Option<Time>) {
+        if until.is_none() {
+            self.said.clear();
+        }
+        // Of several for a while, only the last counts: not even what it cut short comes back.
+        self.said.retain(|(_, until)| until.is_none());
+        self.said.push((value, until));
+    }
+
+    /// Whether something has ended.
+    fn end(&mut self, now: Time) -> bool {
+        let before = self.said.len();
+        self.said.retain(|(_, until)| until.is_none_or(|until| until > now));
+        self.said.len() < before
+    }
+
+    pub(crate) fn now(&self) -> T {
+        self.said.last().map(|(value, _)| *value).unwrap_or_default()
+    }
+
+    /// What it goes back to, if it does, and when.
+    pub(crate) fn then(&self) -> Option<(T, Time)> {
+        let until = self.said.last()?.1?;
+        let stands = self.said.iter().find(|(_, until)| until.is_none());
+        Some((stands.map(|(value, _)| *value).unwrap_or_default(), until))
+    }
+}
+
+impl Intent {
+    /// Whether it is kept for a backend that left.
+    pub(crate) fn is_kept(&self) -> bool {
+        let Self { admin, weight, limit } = self;
+        let ends = admin.then().is_some() || weight.then().is_some() || limit.then().is_some();
+        ends || admin.now() != Admin::Ready || weight.now().is_some() || limit.now().is_some()
+    }
 }
 
 /// How long the pool keeps what operators want of a backend that left.
@@ -67,7 +111,7 @@ impl Shadow {
 impl World {
     /// The model's own reading of rise and fall.
     pub(crate) fn count(&mut self, name: &str, generation: u64, passed: bool) {
-        if self.intents.get(name).is_some_and(|intent| intent.admin == Admin::Maint) {
+        if self.intents.get(name).is_some_and(|intent| intent.admin.now() == Admin::Maint) {
             return;
         }
         let Some(shadow) = self.shadow.get_mut(&(name.to_owned(), generation)) else { return };
@@ -112,24 +156,31 @@ impl World {
         gone.retain(|_, since| self.now.since(*since) < INTENT_KEPT);
         let (told, gone) = (&self.told, &self.gone);
         self.intents.retain(|name, _| told.contains_key(name) || gone.contains_key(name));
-        let over = |end: Option<Time>| end.is_some_and(|end| end <= self.now);
-        if self.wanted.is_some_and(|(_, end)| over(end)) {
+        if self.wanted.is_some_and(|(_, end)| end.is_some_and(|end| end <= self.now)) {
             self.wanted = None;
             self.coverage.see("expiry of a policy");
         }
         let mut returned = Vec::new();
         for name in self.told.keys() {
             let Some(intent) = self.intents.get_mut(name) else { continue };
-            if over(intent.weight_expires) {
-                (intent.weight, intent.weight_since, intent.weight_expires) = (None, None, None);
+            if intent.weight.end(self.now) {
                 self.coverage.see("expiry of a weight");
             }
-            if over(intent.expires) {
-                if intent.admin == Admin::Maint {
-                    returned.push(name.clone());
-                }
-                (intent.admin, intent.expires) = (Admin::Ready, None);
+            if intent.limit.end(self.now) {
+                self.coverage.see("expiry of a limit");
+            }
+            let was = intent.admin.now();
+            if intent.admin.end(self.now) {
                 self.coverage.see("expiry of a state");
+                match (was, intent.admin.now()) {
+                    (Admin::Maint, Admin::Ready | Admin::Drain) => returned.push(name.clone()),
+                    (_, Admin::Maint) => {
+                        // Nobody is probed there.
+                        self.probed.insert(name.clone(), self.now);
+                        self.coverage.see("back to maintenance");
+                    }
+                    (_, Admin::Ready | Admin::Drain) => {}
+                }
             }
         }
         for name in returned {

@@ -1,0 +1,138 @@
+//! Changes with an end: what lies on top for a while, and what is in force again afterwards.
+
+#![allow(clippy::unwrap_used)] // A helper that fails should panic at the line that was wrong.
+
+mod common;
+
+use std::time::Duration;
+
+use balance::{Admin, BackendId, Change, Effect, Effective};
+use common::{SECOND, World};
+use evenkeel_balance as balance;
+
+#[test]
+fn a_weight_for_a_while_leaves_maintenance_as_it_is() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    world.set("a", Admin::Maint).unwrap();
+    let weight = Change { weight: Some(3), ttl: Some(SECOND), ..Change::default() };
+    world.pool.change(&BackendId::new("a"), &weight, world.now).unwrap();
+    assert_eq!(world.pool.view().backends[0].weight, 3);
+    world.run(SECOND * 2, &["a", "b"]);
+    assert_eq!(world.effective("a"), Effective::Maint);
+    assert_eq!(world.pool.view().backends[0].weight, 1);
+
+    world.set("a", Admin::Ready).unwrap();
+    let brief = Change { state: Some(Admin::Maint), ttl: Some(SECOND), ..Change::default() };
+    world.pool.change(&BackendId::new("a"), &brief, world.now).unwrap();
+    let weight = Change { weight: Some(2), ..Change::default() };
+    world.pool.change(&BackendId::new("a"), &weight, world.now).unwrap();
+    world.run(SECOND * 2, &["a", "b"]);
+    assert_eq!(world.effective("a"), Effective::Serving, "the weight is no reason to stay");
+    assert_eq!(world.pool.view().backends[0].weight, 2);
+}
+
+#[test]
+fn an_override_ends_in_what_stood_before_it_with_the_words_that_belong_to_it() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    let by = |actor: &str, state, ttl| Change {
+        state: Some(state),
+        reason: Some(format!("{actor}'s reason")),
+        actor: Some(actor.to_owned()),
+        ttl,
+        ..Change::default()
+    };
+    let id = BackendId::new("a");
+    world.pool.change(&id, &by("ada", Admin::Maint, None), world.now).unwrap();
+    let since = world.now;
+    world.run(SECOND, &["a", "b"]);
+    world.pool.change(&id, &by("bob", Admin::Drain, Some(SECOND * 9)), world.now).unwrap();
+    // A second one in its place does not become what the first goes back to, nor the other way.
+    world.pool.change(&id, &by("eve", Admin::Ready, Some(SECOND * 5)), world.now).unwrap();
+    let told = world.pool.take_effects().into_iter().filter_map(|effect| match effect {
+        Effect::Event(event) => Some(event.message),
+        _ => None,
+    });
+    let told: Vec<String> = told.collect();
+    assert!(told.contains(&"drain (was maint) for 9 s, then maint: bob's reason".to_owned()));
+    assert!(told.contains(&"ready (was drain) for 5 s, then maint: eve's reason".to_owned()));
+    let view = world.pool.view().backends.remove(0);
+    let then = view.admin_reverts_to.unwrap();
+    assert_eq!((view.admin, view.admin_expires), (Admin::Ready, Some(world.now + SECOND * 5)));
+    assert_eq!((then.state, then.since, then.actor.as_deref()), (Admin::Maint, since, Some("ada")));
+    world.run(SECOND * 5, &["a", "b"]);
+    let view = world.pool.view().backends.remove(0);
+    assert_eq!((view.effective, view.admin_since), (Effective::Maint, since));
+    assert_eq!(view.admin_reason.as_deref(), Some("ada's reason"));
+    assert_eq!((view.admin_expires, view.admin_reverts_to), (None, None));
+    world.run(SECOND * 60, &["a", "b"]);
+    assert_eq!(world.effective("a"), Effective::Maint, "nothing else is to end");
+}
+
+#[test]
+fn a_change_for_good_replaces_the_override_and_what_it_lay_on() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    world.set("a", Admin::Maint).unwrap();
+    let brief = Change { state: Some(Admin::Drain), ttl: Some(SECOND), ..Change::default() };
+    world.pool.change(&BackendId::new("a"), &brief, world.now).unwrap();
+    world.set("a", Admin::Ready).unwrap();
+    world.run(SECOND * 5, &["a", "b"]);
+    assert_eq!(world.effective("a"), Effective::Serving);
+}
+
+#[test]
+fn a_weight_and_a_limit_for_a_while_lie_on_top_of_those_that_stand() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    let id = BackendId::new("a");
+    let both = |weight, limit, ttl| Change {
+        weight: Some(weight),
+        max_in_flight: Some(limit),
+        ttl,
+        ..Change::default()
+    };
+    world.pool.change(&id, &both(5, 50, None), world.now).unwrap();
+    world.pool.change(&id, &both(0, 9, Some(SECOND)), world.now).unwrap();
+    let view = world.pool.view().backends.remove(0);
+    assert_eq!((view.weight, view.weight_reverts_to), (0, Some(5)));
+    assert_eq!((view.max_in_flight, view.max_in_flight_reverts_to), (Some(9), Some(50)));
+    world.run(SECOND * 2, &["a", "b"]);
+    let view = world.pool.view().backends.remove(0);
+    assert_eq!((view.weight, view.weight_reverts_to), (5, None));
+    assert_eq!((view.max_in_flight, view.max_in_flight_expires), (Some(50), None));
+}
+
+#[test]
+fn a_backend_that_is_ready_for_a_while_is_not_so_for_good_after_an_absence() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    world.set("a", Admin::Maint).unwrap();
+    let brief = Change { state: Some(Admin::Ready), ttl: Some(SECOND * 9), ..Change::default() };
+    world.pool.change(&BackendId::new("a"), &brief, world.now).unwrap();
+    world.discover(&["b"]);
+    world.run(SECOND * 30, &["b"]);
+    world.discover(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    assert_eq!(world.effective("a"), Effective::Maint);
+}
+
+#[test]
+fn what_an_override_lies_on_survives_a_restart_of_the_proxy_too() {
+    let mut before = World::with(&["a", "b"]);
+    before.run(SECOND, &["a", "b"]);
+    before.set("a", Admin::Maint).unwrap();
+    let brief = Change { state: Some(Admin::Ready), ttl: Some(SECOND * 9), ..Change::default() };
+    before.pool.change(&BackendId::new("a"), &brief, before.now).unwrap();
+    before.run(Duration::ZERO, &["a", "b"]);
+
+    let mut after = World::with(&[]);
+    after.now = before.now + SECOND;
+    after.pool.restore(before.intents, after.now);
+    after.discover(&["a", "b"]);
+    after.run(SECOND * 2, &["a", "b"]);
+    assert_eq!(after.effective("a"), Effective::Serving);
+    after.run(SECOND * 9, &["a", "b"]);
+    assert_eq!(after.effective("a"), Effective::Maint);
+}
