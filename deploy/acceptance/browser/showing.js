@@ -244,6 +244,18 @@ export async function overTime() {
     await picture(page, "from-a-file");
     return `"${await headline(page)}", "${notice.split("\n")[0]}"`;
   });
+  await check("a dashboard that was killed and started anew shows what happened before it", async () => {
+    await page.goto(stack.page);
+    // Seconds that are known and were not idle: the points of the line above the axis.
+    const busy = () => page.locator("#panel-rate path.line").evaluate((line) =>
+      [...line.getAttribute("d").matchAll(/[ML][\d.]+ ([\d.]+)/g)].filter(([, y]) => Number(y) < 95).length);
+    const { value: before } = await until("some busy seconds", 60, async () => { const count = await busy(); return count >= 5 && count; });
+    await stack.kill("dashboard");
+    stack.start("dashboard");
+    await until("the page is back", 30, async () => (await page.goto(stack.page)).ok());
+    const { ms } = await until("as many busy seconds as before", 30, async () => (await busy()) >= before);
+    return `${before} busy seconds again, ${ms} ms after its first page`;
+  });
   await stack.loadStop(load);
   await close(page);
 }

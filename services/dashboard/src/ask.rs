@@ -7,6 +7,7 @@ use http::StatusCode;
 use crate::{
     admin::{AdminApi, Fault, Verdict},
     decision::{Decision, Decisions},
+    slot::HourAnswer,
 };
 
 impl AdminApi {
@@ -35,6 +36,40 @@ impl AdminApi {
             Err(Fault::Status(StatusCode::NOT_FOUND)) => Ok(None),
             Err(fault) => Err(fault),
         }
+    }
+
+    /// What it remembers by the second from a second on, of one backend or of the pools without
+    /// theirs; the whole hour without a second.
+    pub(crate) async fn history(
+        &self,
+        from: Option<u64>,
+        backend: Option<&str>,
+        token: Option<&Secret>,
+    ) -> Result<HourAnswer, Fault> {
+        let mut url = self.at(&["v1", "history"]);
+        let begin = from.map_or(("seconds", 3_600), |from| ("from", from));
+        url.query_pairs_mut()
+            .append_pair(begin.0, &begin.1.to_string())
+            .append_pair("resolution", "1")
+            .append_pair(
+                if backend.is_some() { "backend" } else { "backends" },
+                backend.unwrap_or("false"),
+            );
+        self.read(url, token).await
+    }
+
+    /// What it remembers of all backends from one second to another, in slots.
+    pub(crate) async fn all_histories(
+        &self,
+        (from, to): (u64, u64),
+        step: u64,
+        token: Option<&Secret>,
+    ) -> Result<HourAnswer, Fault> {
+        let mut url = self.at(&["v1", "history"]);
+        for (name, value) in [("from", from), ("to", to), ("resolution", step)] {
+            url.query_pairs_mut().append_pair(name, &value.to_string());
+        }
+        self.read(url, token).await
     }
 
     /// Has the request with this id recorded for certain.

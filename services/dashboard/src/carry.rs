@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use crate::{
     admin::{AdminApi, Change, Verdict},
     metrics::Metrics,
-    poll::Proxy,
+    replica::Proxy,
     settings::TokenSource,
     word::{Order, Telling},
 };

@@ -16,8 +16,13 @@ use futures_util::future::join_all;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
+    charts::Window,
     decision::Told,
-    poll::{Proxy, View},
+    history::Series,
+    hour::Hour,
+    poll::View,
+    remember::{self, unix_seconds},
+    replica::Proxy,
     settings::TokenSource,
 };
 
@@ -37,6 +42,16 @@ pub(crate) struct CloseUp {
     pub(crate) decisions: Option<Vec<Told>>,
     /// The share of successes that proxies record.
     pub(crate) sampled_share: f64,
+    /// Its hour. The same in all that is known of this backend, and always the newest.
+    pub(crate) hour: Arc<Mutex<Hour>>,
+}
+
+impl CloseUp {
+    /// Its traffic over a window, if all proxies that answer tell it.
+    pub(crate) fn window(&self, view: &View, window: Window) -> Option<Series> {
+        let hour = self.hour.lock().unwrap_or_else(PoisonError::into_inner);
+        hour.is_known(view.answering()).then(|| hour.window(window, unix_seconds()))
+    }
 }
 
 type Key = (String, String);
@@ -50,6 +65,7 @@ pub(crate) struct CloseUps {
 
 struct Slot {
     newest: watch::Sender<Option<Arc<CloseUp>>>,
+    hour: Arc<Mutex<Hour>>,
     looked_at: Instant,
     asked: Option<Instant>,
 }
@@ -83,6 +99,7 @@ impl CloseUps {
         }
         let slot = kept.entry(key).or_insert_with(|| Slot {
             newest: watch::Sender::new(None),
+            hour: Arc::default(),
             looked_at: now,
             asked: None,
         });
@@ -90,22 +107,32 @@ impl CloseUps {
         let receiver = slot.newest.subscribe();
         if slot.asked.is_none_or(|asked| now - asked >= REFRESH) {
             slot.asked = Some(now);
-            let (newest, token) = (slot.newest.clone(), self.token.clone());
-            let (proxies, id) = (view.answering().cloned().collect::<Vec<_>>(), id.to_owned());
+            let (newest, hour) = (slot.newest.clone(), Arc::clone(&slot.hour));
+            let (token, proxies) = (self.token.clone(), view.answering().cloned().collect());
+            let key = (pool.to_owned(), id.to_owned());
             tokio::spawn(async move {
-                newest.send_replace(Some(Arc::new(ask(&proxies, &token, &id).await)));
+                newest.send_replace(Some(Arc::new(ask(proxies, token, key, hour).await)));
             });
         }
         receiver
     }
 }
 
-async fn ask(proxies: &[Proxy], token: &TokenSource, id: &str) -> CloseUp {
-    let mut closeup = CloseUp::default();
+async fn ask(
+    proxies: Vec<Proxy>,
+    token: TokenSource,
+    (pool, id): Key,
+    hour: Arc<Mutex<Hour>>,
+) -> CloseUp {
     let answers = proxies.iter().map(async |proxy| {
-        let token: Option<Secret> = proxy.token_for_reading(token);
-        (proxy, proxy.api.decisions(id, DECISIONS, token.as_ref()).await)
+        let read: Option<Secret> = proxy.token_for_reading(&token);
+        let (decisions, ()) = tokio::join!(
+            proxy.api.decisions(&id, DECISIONS, read.as_ref()),
+            remember::refresh(proxy, &hour, Some((&pool, &id)), &token),
+        );
+        (proxy, decisions)
     });
+    let mut closeup = CloseUp { hour: Arc::clone(&hour), ..CloseUp::default() };
     for (proxy, answer) in join_all(answers).await {
         let Ok(answer) = answer else { continue };
         closeup.sampled_share = closeup.sampled_share.max(answer.sampled_share);

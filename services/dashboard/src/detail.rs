@@ -92,8 +92,9 @@ pub(crate) fn frame(
         };
     };
     let marks = events::marks(view, Some(id));
-    let history = view.history();
-    let window = history.backend_window(pool_name, id, looks.window);
+    let told = closeup.and_then(|closeup| closeup.window(view, looks.window));
+    let own = || view.history().backend_window(pool_name, id, looks.window);
+    let window = told.unwrap_or_else(own);
     let charts = Charts::new(&backend.traffic, backend.in_flight, &window, looks.window, &marks);
     Frame {
         parts: vec![

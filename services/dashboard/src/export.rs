@@ -6,15 +6,18 @@ use axum::{
     extract::{Query, State},
     response::{IntoResponse, Response},
 };
-use http::header;
+use http::{StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    App,
+    App, backends_hour,
     charts::Window,
-    history::{Sample, Series},
+    history::{HOUR, Sample, Series},
+    hour::SLOT,
+    page::sorry,
     panels,
+    replica::Proxy,
     timeline::Seen,
 };
 
@@ -23,18 +26,29 @@ pub(crate) const FORMAT: &str = "evenkeel-hour-1";
 
 /// `GET /api/export`
 pub(crate) async fn file(State(app): State<App>) -> Response {
+    // One at a time: the proxies tell the hours of all their backends for it.
+    let Ok(_permit) = app.export_permit.acquire().await else {
+        return sorry(StatusCode::SERVICE_UNAVAILABLE, "The dashboard is stopping.");
+    };
     let view = app.views.newest();
     let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+    let pools = || view.picture.iter().flat_map(|picture| &picture.answer.pools);
+    let proxies: Vec<Proxy> = view.answering().cloned().collect();
+    let count = pools().map(|pool| pool.backends.len()).sum();
+    let span = (HOUR as u64, SLOT as u64);
+    let mut remembered =
+        backends_hour::last(&proxies, &app.token, span, count).await.unwrap_or_default();
     let history = view.history();
     let mut backends = Vec::new();
-    for pool in view.picture.iter().flat_map(|picture| &picture.answer.pools) {
+    for pool in pools() {
         for backend in &pool.backends {
-            let hour = columns(&history.hour(&pool.name, &backend.id));
+            let told = remembered.remove(&(pool.name.clone(), backend.id.clone()));
+            let hour = columns(&told.unwrap_or_else(|| history.hour(&pool.name, &backend.id)));
             backends.push(json!({ "pool": pool.name, "id": backend.id, "hour": hour }));
         }
     }
-    let totals = columns(&history.totals());
     drop(history);
+    let totals = columns(&view.all_totals());
     let answers = view.answering().filter_map(|proxy| {
         Some(json!({
             "name": proxy.name, "answer": proxy.picture.as_ref()?.answer,
@@ -67,10 +81,13 @@ pub(crate) struct SeriesQuery {
 pub(crate) async fn series(State(app): State<App>, Query(query): Query<SeriesQuery>) -> Response {
     let window = Window::parse(query.window.as_deref());
     let view = app.views.newest();
-    let history = view.history();
     let series = match (&query.pool, &query.id) {
-        (Some(pool), Some(id)) => history.backend_window(pool, id, window),
-        _ => history.totals(),
+        (Some(pool), Some(id)) => {
+            let told = app.closeups.of(&view, pool, id);
+            let told = told.and_then(|closeup| closeup.window(&view, window));
+            told.unwrap_or_else(|| view.history().backend_window(pool, id, window))
+        }
+        _ => view.totals(window),
     };
     Json(columns(&series.last(window.seconds(), panels::SLOTS))).into_response()
 }

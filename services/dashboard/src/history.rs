@@ -1,4 +1,5 @@
-//! The last hour: totals second by second, each backend in steps of five seconds, and the last
+//! The last hour as the dashboard saw it, for proxies that do not tell theirs (`hour` has what they
+//! tell), and the last minute for the table: totals second by second, each backend in steps of five seconds, and the last
 //! minute of each backend for its sparklines.
 //!
 //! Rates are differences of the proxies' counters between two answers, not their averages, so that
@@ -29,7 +30,7 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    const HOLE: Self = Self {
+    pub(crate) const HOLE: Self = Self {
         rate: f32::NAN,
         error_share: f32::NAN,
         p50_ms: f32::NAN,
@@ -40,7 +41,7 @@ impl Sample {
 
     /// Two slots as one: the highest of each, because percentiles cannot be averaged and a short
     /// peak must not vanish in an hour.
-    fn highest(self, other: Self) -> Self {
+    pub(crate) fn highest(self, other: Self) -> Self {
         Self {
             rate: self.rate.max(other.rate),
             error_share: self.error_share.max(other.error_share),
@@ -67,6 +68,13 @@ impl Series {
     pub(crate) fn values(&self, value: impl Fn(&Sample) -> f32) -> Vec<Option<f64>> {
         let known = |slot| Some(f64::from(value(slot))).filter(|value| !value.is_nan());
         self.slots.iter().map(known).collect()
+    }
+
+    /// The slot that a second since 1970 is in.
+    fn at(&self, second: f64) -> Option<Sample> {
+        let after_newest = (second - self.newest) / self.step.max(1) as f64;
+        let index = self.slots.len() as f64 - 1.0 + after_newest.floor();
+        if index < 0.0 { None } else { self.slots.get(index as usize).copied() }
     }
 
     /// The last `seconds` in about `count` slots.
@@ -135,12 +143,23 @@ impl History {
         for (key, series) in backends {
             let mut backend = Backend::default();
             for slot in series.slots {
-                (0..STEP).for_each(|_| push(&mut backend.recent, slot, SPARK_SECONDS));
+                (0..series.step).for_each(|_| push(&mut backend.recent, slot, SPARK_SECONDS));
                 push(&mut backend.hour, slot, HOUR / STEP);
             }
             history.backends.insert(key, backend);
         }
         history
+    }
+
+    /// Puts what proxies remember of the last minute before what was seen of it.
+    pub(crate) fn prefill(&mut self, told: &HashMap<Key, Series>) {
+        for (key, series) in told {
+            let Some(backend) = self.backends.get_mut(key) else { continue };
+            for back in backend.recent.len()..SPARK_SECONDS {
+                let sample = series.at(self.newest_unix - back as f64);
+                backend.recent.push_front(sample.unwrap_or(Sample::HOLE));
+            }
+        }
     }
 
     /// Notes what was said, `now` seconds after an arbitrary start and `unix` after 1970; `merged`
@@ -382,6 +401,24 @@ mod tests {
         record(&mut history, 2.0, &[("x", answer(1_020, 0)), ("y", answer(7_005, 0))]);
         record(&mut history, 3.0, &[("x2", answer(3, 0)), ("y", answer(7_010, 0))]);
         assert_eq!(rates(&history), [None, Some(10.0), Some(15.0), Some(5.0)]);
+    }
+
+    #[test]
+    fn a_table_that_has_just_begun_shows_what_proxies_remember_of_its_minute() {
+        let mut history = History::default();
+        record(&mut history, 100.0, &[("x", answer(0, 0))]);
+        record(&mut history, 101.0, &[("x", answer(7, 0))]);
+        // Slots of two seconds; the newest began at 98.
+        let slot = |rate| Sample { rate, ..Sample::HOLE };
+        let slots = (0..30).map(|index| slot(index as f32)).collect();
+        let told = Series { slots, step: 2, newest: 98.0 };
+        let key = ("default".to_owned(), "a".to_owned());
+        history.prefill(&HashMap::from([(key, told)]));
+        let recent = known(history.recent("default", "a", 0).slots.iter().map(|slot| slot.rate));
+        let expected = [28.0, 28.0, 29.0, 29.0].map(Some);
+        assert_eq!(recent.len(), SPARK_SECONDS);
+        assert_eq!(recent[SPARK_SECONDS - 6..], [&expected[..], &[None, Some(7.0)]].concat());
+        assert_eq!(recent[0], Some(1.0), "42 is within the slot that began there");
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub use settings::{Settings, TokenSource};
 mod admin;
 mod ask;
 mod assets;
+mod backends_hour;
 mod carry;
 mod change;
 mod charts;
@@ -41,6 +42,7 @@ mod gateway;
 mod hash;
 mod headline;
 mod history;
+mod hour;
 mod icons;
 mod intent;
 mod latency;
@@ -58,11 +60,13 @@ mod predict;
 mod probes;
 mod proxies;
 mod recorded;
+mod remember;
 mod replica;
 mod resolve;
 mod session;
 mod settings;
 mod sign_in;
+mod slot;
 mod sort;
 mod table;
 mod tell;
@@ -88,6 +92,7 @@ struct App {
     try_client: reqwest::Client,
     try_permit: Arc<Semaphore>,
     open_permit: Arc<Semaphore>,
+    export_permit: Arc<Semaphore>,
     gate: Arc<permit::Gate>,
     views: poll::Views,
     closeups: Arc<closeup::CloseUps>,
@@ -116,6 +121,7 @@ pub async fn run(
         try_client: try_it::client().map_err(std::io::Error::other)?,
         try_permit: Arc::new(Semaphore::new(1)),
         open_permit: Arc::new(Semaphore::new(1)),
+        export_permit: Arc::new(Semaphore::new(1)),
         gate: Arc::new(permit::Gate::new(settings.token.clone(), trusted(&settings))),
         views,
         closeups: Arc::new(closeup::CloseUps::new(settings.token.clone())),
@@ -151,7 +157,7 @@ pub async fn text(settings: Settings, shutdown: Shutdown) -> std::io::Result<()>
 fn watch(
     settings: &Settings,
     metrics: &metrics::Metrics,
-    carries: bool,
+    serves: bool,
     shutdown: Shutdown,
 ) -> std::io::Result<poll::Views> {
     let first = settings.admin_urls.first().cloned().ok_or(std::io::ErrorKind::InvalidInput)?;
@@ -161,7 +167,8 @@ fn watch(
         token: settings.token.clone(),
         interval: settings.interval,
         metrics: metrics.clone(),
-        carries,
+        carries: serves,
+        remembers: serves,
     };
     Ok(poll::start(plan, shutdown))
 }

@@ -63,7 +63,7 @@ fn sources(view: &View) -> Vec<(String, bool)> {
         let away = view.silent().count();
         return vec![(count(all.len() - away, "proxy").replace("proxys", "proxies"), away > 0)];
     }
-    let name = |proxy: &crate::poll::Proxy| (proxy.name.clone(), !proxy.answers());
+    let name = |proxy: &crate::replica::Proxy| (proxy.name.clone(), !proxy.answers());
     all.iter().map(name).collect()
 }
 

@@ -86,8 +86,9 @@ fn make_frame(view: &View, url: &str, looks: &Looks) -> Frame {
     let total: usize = pools.iter().map(|pool| pool.backends.len()).sum();
     let serving: usize = pools.iter().map(|pool| pool.serving()).sum();
     let marks = events::marks(view, None);
+    let totals = view.totals(looks.window);
+    let charts = Charts::new(&traffic, in_flight, &totals, looks.window, &marks);
     let history = view.history();
-    let charts = Charts::new(&traffic, in_flight, &history.totals(), looks.window, &marks);
     let stale = view.trouble.is_some();
     let part = |id, markup: Markup| (id, markup.into_string());
     let several = pools.len() > 1;

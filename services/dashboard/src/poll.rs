@@ -11,24 +11,29 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use chassis::{secret::Secret, shutdown::Shutdown};
+use chassis::shutdown::Shutdown;
 use tokio::{
     sync::{Notify, watch},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time::Instant,
 };
 
 use crate::{
     admin::{AdminApi, Fault},
-    carry, fleet,
+    backends_hour, carry,
+    charts::Window,
+    fleet,
     frame::Frame,
-    history::{History, Said},
+    history::{History, SPARK_SECONDS, Said, Series},
+    hour::Hour,
     intent::Book,
     metrics::Metrics,
     model::Event,
     page::Looks,
+    panels::SLOTS,
     probes::ProbeLog,
-    replica::{Picture, Replica},
+    remember::{self, unix_seconds},
+    replica::{Picture, Proxy, Replica},
     resolve::{self, Endpoint},
     settings::TokenSource,
     timeline::{Seen, Timeline},
@@ -38,6 +43,11 @@ use crate::{
 pub(crate) const LOG_AFTER: Duration = Duration::from_secs(2);
 /// How long a round waits for the slowest proxy of those that answered before.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// Seconds in a slot of the minute before the start: half of what is sent for one, and a line of
+/// sixty pixels hardly tells.
+const PREFILL_STEP: u64 = 2;
+/// Between two looks at what a proxy remembers, which grows once a second.
+const HEAR_EVERY: Duration = Duration::from_millis(900);
 
 /// What is known at one moment.
 pub(crate) struct View {
@@ -53,7 +63,9 @@ pub(crate) struct View {
     pub(crate) events: Vec<Seen>,
     /// Why events could not be read although the rest could.
     pub(crate) events_error: Option<String>,
-    /// The last hour. Shared, not copied: a copy for each view would cost more than the views.
+    /// The last hour as the proxies tell it, and as we saw it ourselves. Shared, not copied: a
+    /// copy for each view would cost more than the views.
+    hour: Arc<Mutex<Hour>>,
     history: Arc<Mutex<History>>,
     probes: Arc<Mutex<ProbeLog>>,
     /// The moving parts of pages, made when first asked for.
@@ -69,39 +81,6 @@ pub(crate) struct Trouble {
     pub(crate) explanation: String,
 }
 
-/// One proxy at one moment.
-#[derive(Clone)]
-pub(crate) struct Proxy {
-    /// Its own name if that tells it from the others, else its address.
-    pub(crate) name: String,
-    pub(crate) api: AdminApi,
-    /// Its last good answer.
-    pub(crate) picture: Option<Arc<Picture>>,
-    /// Why there is no newer one.
-    pub(crate) fault: Option<Fault>,
-    /// Why its events could not be read.
-    events_fault: Option<Fault>,
-    reads_need_token: bool,
-}
-
-impl Proxy {
-    /// Whether it answered the last time.
-    pub(crate) fn answers(&self) -> bool {
-        self.picture.is_some() && self.fault.is_none()
-    }
-
-    /// The token to read with, if it wants one.
-    pub(crate) fn token_for_reading(&self, source: &TokenSource) -> Option<Secret> {
-        source.read().ok().flatten().filter(|_| self.reads_need_token)
-    }
-
-    /// Tells a run of a process from any other.
-    fn identity(&self) -> Option<String> {
-        let proxy = &self.picture.as_ref()?.answer.proxy;
-        Some(format!("{} {}", proxy.name, proxy.started_at))
-    }
-}
-
 impl View {
     /// A view of nothing yet.
     fn new() -> Self {
@@ -112,6 +91,7 @@ impl View {
             at: Instant::now(),
             events: Vec::new(),
             events_error: None,
+            hour: Arc::default(),
             history: Arc::default(),
             probes: Arc::default(),
             frames: Mutex::default(),
@@ -140,7 +120,26 @@ impl View {
             .unwrap_or_else(SystemTime::now)
     }
 
-    /// The last hour, for as long as it is drawn.
+    /// The whole traffic over a window.
+    pub(crate) fn totals(&self, window: Window) -> Series {
+        let hour = self.hour.lock().unwrap_or_else(PoisonError::into_inner);
+        if hour.is_known(self.answering()) {
+            return hour.window(window, unix_seconds());
+        }
+        self.history().totals().last(window.seconds(), SLOTS)
+    }
+
+    /// The whole traffic of the hour, second by second.
+    pub(crate) fn all_totals(&self) -> Series {
+        let hour = self.hour.lock().unwrap_or_else(PoisonError::into_inner);
+        if hour.is_known(self.answering()) {
+            hour.all(unix_seconds())
+        } else {
+            self.history().totals()
+        }
+    }
+
+    /// The last hour as the dashboard saw it, for as long as it is drawn.
     pub(crate) fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -194,6 +193,8 @@ pub(crate) struct Plan {
     pub(crate) metrics: Metrics,
     /// Whether proxies that missed a change are told of it; a mere reader changes nothing.
     pub(crate) carries: bool,
+    /// Whether their hour is asked for: only charts need it.
+    pub(crate) remembers: bool,
 }
 
 /// Starts polling. The task ends at a stop.
@@ -226,6 +227,8 @@ pub(crate) fn start(plan: Plan, shutdown: Shutdown) -> Views {
 struct Slot {
     replica: Option<Box<Replica>>,
     proxy: Proxy,
+    /// Since when its hour is being asked for, or was.
+    hearing: Option<(Instant, JoinHandle<()>)>,
 }
 
 type Asked = (String, Box<Replica>, Vec<Event>);
@@ -237,9 +240,12 @@ struct Poller {
     asking: JoinSet<Asked>,
     timeline: Timeline,
     book: Book,
+    hour: Arc<Mutex<Hour>>,
     history: Arc<Mutex<History>>,
     probes: Arc<Mutex<ProbeLog>>,
     picture: Option<Arc<Picture>>,
+    /// Whether the last minute was asked for: once, since from then on we see it ourselves.
+    is_prefilled: bool,
 }
 
 impl Poller {
@@ -251,9 +257,11 @@ impl Poller {
             asking: JoinSet::new(),
             timeline: Timeline::default(),
             book: Book::default(),
+            hour: Arc::default(),
             history: Arc::default(),
             probes: Arc::default(),
             picture: None,
+            is_prefilled: false,
         }
     }
 
@@ -310,6 +318,17 @@ impl Poller {
         }
         self.timeline.note(&slot.proxy.name, events);
         slot.replica = Some(replica);
+        let is_due = |(since, task): &(Instant, JoinHandle<()>)| {
+            since.elapsed() >= HEAR_EVERY && task.is_finished()
+        };
+        if self.plan.remembers && slot.hearing.as_ref().is_none_or(is_due) {
+            let (proxy, token) = (slot.proxy.clone(), self.plan.token.clone());
+            let hour = Arc::clone(&self.hour);
+            let task = tokio::spawn(async move {
+                remember::refresh(&proxy, &hour, None, &token).await;
+            });
+            slot.hearing = Some((Instant::now(), task));
+        }
     }
 
     /// Names that two proxies share tell nobody which is meant.
@@ -362,6 +381,10 @@ impl Poller {
         if !said.is_empty() {
             self.probes.lock().unwrap_or_else(PoisonError::into_inner).note(&said);
         }
+        if self.plan.remembers && !said.is_empty() && !self.is_prefilled {
+            self.is_prefilled = true;
+            self.prefill(&proxies);
+        }
         if self.plan.carries {
             let orders = self.book.note(now, &said);
             carry::out(orders, &proxies, &self.plan.token, &self.plan.metrics, wake);
@@ -376,11 +399,26 @@ impl Poller {
             at: Instant::now(),
             events: self.timeline.events.clone(),
             events_error,
+            hour: Arc::clone(&self.hour),
             history: Arc::clone(&self.history),
             probes: Arc::clone(&self.probes),
             proxies,
             frames: Mutex::default(),
         }
+    }
+
+    /// Has the table begin with what proxies remember of the last minute.
+    fn prefill(&self, proxies: &[Proxy]) {
+        let proxies: Vec<Proxy> = proxies.iter().filter(|one| one.answers()).cloned().collect();
+        let (token, history) = (self.plan.token.clone(), Arc::clone(&self.history));
+        let answer = self.picture.as_ref().map(|picture| &picture.answer);
+        let count = answer.map_or(0, |answer| answer.pools.iter().map(|p| p.backends.len()).sum());
+        tokio::spawn(async move {
+            let span = (SPARK_SECONDS as u64, PREFILL_STEP);
+            if let Some(told) = backends_hour::last(&proxies, &token, span, count).await {
+                history.lock().unwrap_or_else(PoisonError::into_inner).prefill(&told);
+            }
+        });
     }
 
     fn record(&self, now: f64, answering: &[(&Proxy, &Arc<Picture>)]) {
@@ -401,15 +439,7 @@ impl Poller {
 impl Slot {
     fn new(api: AdminApi, token: &TokenSource) -> Self {
         let replica = Some(Box::new(Replica::new(api.clone(), token.clone())));
-        let proxy = Proxy {
-            name: String::new(),
-            api,
-            picture: None,
-            fault: None,
-            events_fault: None,
-            reads_need_token: false,
-        };
-        Self { replica, proxy }
+        Self { replica, proxy: Proxy::new(api), hearing: None }
     }
 }
 

@@ -4,7 +4,8 @@ use maud::{Markup, html};
 
 use crate::{
     icons::icon,
-    poll::{Proxy, View},
+    poll::View,
+    replica::Proxy,
     words::{Tone, count, number, span},
 };
 

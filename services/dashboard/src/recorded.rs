@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::{admin::Verdict, decision::Told, poll::Proxy, settings::TokenSource};
+use crate::{admin::Verdict, decision::Told, replica::Proxy, settings::TokenSource};
 
 /// A proxy keeps a record some milliseconds after the request's end; a busy one a little later.
 const PATIENCE: Duration = Duration::from_secs(3);

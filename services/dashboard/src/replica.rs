@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chassis::secret::Secret;
 use tokio::time::Instant;
 
 use crate::{
@@ -15,6 +16,51 @@ use crate::{
 pub(crate) struct Picture {
     pub(crate) answer: Answer,
     pub(crate) at: Instant,
+}
+
+/// One proxy at one moment.
+#[derive(Clone)]
+pub(crate) struct Proxy {
+    /// Its own name if that tells it from the others, else its address.
+    pub(crate) name: String,
+    pub(crate) api: AdminApi,
+    /// Its last good answer.
+    pub(crate) picture: Option<Arc<Picture>>,
+    /// Why there is no newer one.
+    pub(crate) fault: Option<Fault>,
+    /// Why its events could not be read.
+    pub(crate) events_fault: Option<Fault>,
+    pub(crate) reads_need_token: bool,
+}
+
+impl Proxy {
+    /// One that was not asked yet.
+    pub(crate) fn new(api: AdminApi) -> Self {
+        Self {
+            name: String::new(),
+            api,
+            picture: None,
+            fault: None,
+            events_fault: None,
+            reads_need_token: false,
+        }
+    }
+
+    /// Whether it answered the last time.
+    pub(crate) fn answers(&self) -> bool {
+        self.picture.is_some() && self.fault.is_none()
+    }
+
+    /// The token to read with, if it wants one.
+    pub(crate) fn token_for_reading(&self, source: &TokenSource) -> Option<Secret> {
+        source.read().ok().flatten().filter(|_| self.reads_need_token)
+    }
+
+    /// Tells a run of a process from any other.
+    pub(crate) fn identity(&self) -> Option<String> {
+        let proxy = &self.picture.as_ref()?.answer.proxy;
+        Some(format!("{} {}", proxy.name, proxy.started_at))
+    }
 }
 
 /// A proxy that is asked, and what is remembered between two times.

@@ -10,7 +10,8 @@ use http::StatusCode;
 
 use crate::{
     admin::{Change, Fault, Verdict},
-    poll::{Proxy, View},
+    poll::View,
+    replica::Proxy,
 };
 
 /// What came of a change.

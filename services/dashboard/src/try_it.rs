@@ -26,8 +26,8 @@ use crate::{
     headline::capital,
     icons::icon,
     page::{small_page, sorry},
-    poll::Proxy,
     recorded,
+    replica::Proxy,
     session::random_id,
     words::{count, millis, plain},
 };
