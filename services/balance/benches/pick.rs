@@ -26,12 +26,7 @@ fn pool(policy: Policy, backends: u32) -> Pool {
     let mut pool = Pool::new("default", policy, plan, 7);
     let found = |number: u32| {
         let [_, _, high, low] = number.to_be_bytes();
-        Found {
-            id: BackendId::new(&format!("b{number}")),
-            addresses: Ok(vec![([10, 0, high, low], 80).into()]),
-            weight: 1,
-            is_terminating: false,
-        }
+        Found::new(BackendId::new(&format!("b{number}")), Ok(vec![([10, 0, high, low], 80).into()]))
     };
     pool.discovered((0..backends).map(found).collect(), Time::START);
     pool

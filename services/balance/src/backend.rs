@@ -56,6 +56,17 @@ pub struct Found {
     /// Whether the source says that it is going away and serves still. It gets requests only if
     /// there is nobody else.
     pub is_terminating: bool,
+    /// What tells this instance from others under the same name, if the source knows it: in
+    /// Kubernetes the UID of its pod. Otherwise its addresses must do.
+    pub instance: Option<String>,
+}
+
+impl Found {
+    /// A backend of weight 1 that is there to stay.
+    #[must_use]
+    pub fn new(id: BackendId, addresses: Result<Vec<SocketAddr>, String>) -> Self {
+        Self { id, addresses, weight: 1, is_terminating: false, instance: None }
+    }
 }
 
 /// In place of a limit of requests in flight.

@@ -145,9 +145,12 @@ impl Entry {
         }
     }
 
-    /// Whether a look-up's finding is the backend that we know: its name is, and at least one address,
-    /// unless one of the two look-ups told none.
+    /// Whether a look-up's finding is the backend that we know: its name is, and what the source tells
+    /// instances by, or at least one address, unless one of the two look-ups told none.
     pub(crate) fn is_same_instance(&self, found: &Found) -> bool {
+        if let (Some(before), Some(now)) = (&self.found.instance, &found.instance) {
+            return before == now;
+        }
         match (&self.found.addresses, &found.addresses) {
             (Ok(before), Ok(now)) => now.iter().any(|address| before.contains(address)),
             (Err(_), _) | (_, Err(_)) => true,
@@ -160,6 +163,7 @@ impl Entry {
             (Err(_), Ok(_)) => {
                 self.found.weight = found.weight;
                 self.found.is_terminating = found.is_terminating;
+                self.found.instance = found.instance;
             }
             (addresses, _) => {
                 self.member.set_addresses(addresses.clone().unwrap_or_default());
@@ -211,6 +215,7 @@ impl Entry {
             health_until: span.map(|(_, until)| until),
             health_reason: self.health_reason(),
             is_terminating: found.is_terminating,
+            instance: found.instance.clone(),
             effective: self.effective(rung),
             eligible: self.rung() == Some(rung),
             reasons: self.reasons(),

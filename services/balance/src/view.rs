@@ -104,6 +104,8 @@ pub struct BackendView {
     pub health_reason: String,
     /// Whether its source says that it is going away.
     pub is_terminating: bool,
+    /// What its source tells instances by, such as a pod's UID.
+    pub instance: Option<String>,
     /// What comes of it all.
     pub effective: Effective,
     /// Whether it may get requests.

@@ -13,11 +13,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 fn pool() -> Pool {
     let plan = ProbePlan { enabled: false, ..ProbePlan::default() };
     let mut pool = Pool::new("default", Policy::RoundRobin, plan, 7);
-    let found = |last: u8| Found {
-        id: BackendId::new(&format!("b{last}")),
-        addresses: Ok(vec![([10, 0, 0, last], 80).into()]),
-        weight: 1,
-        is_terminating: false,
+    let found = |last: u8| {
+        Found::new(BackendId::new(&format!("b{last}")), Ok(vec![([10, 0, 0, last], 80).into()]))
     };
     pool.discovered((0..2).map(found).collect(), Time::START);
     pool

@@ -48,11 +48,8 @@ impl World {
     fn new(policy: Policy) -> Self {
         let plan = ProbePlan { enabled: false, ..ProbePlan::default() };
         let mut pool = Pool::new("default", policy, plan, 11);
-        let found = |last: u8| Found {
-            id: BackendId::new(&format!("b{last}")),
-            addresses: Ok(vec![([10, 0, 0, last], 80).into()]),
-            weight: 1,
-            is_terminating: false,
+        let found = |last: u8| {
+            Found::new(BackendId::new(&format!("b{last}")), Ok(vec![([10, 0, 0, last], 80).into()]))
         };
         pool.discovered((0..BACKENDS as u8).map(found).collect(), Time::START);
         Self {

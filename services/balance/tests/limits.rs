@@ -21,11 +21,8 @@ use evenkeel_balance as balance;
 fn pool(policy: Policy, backends: u8, limit: u32) -> Pool {
     let plan = ProbePlan { enabled: false, ..ProbePlan::default() };
     let mut pool = Pool::new("default", policy, plan, 7).with_max_in_flight(Some(limit));
-    let found = |last: u8| Found {
-        id: BackendId::new(&format!("b{last}")),
-        addresses: Ok(vec![([10, 0, 0, last], 80).into()]),
-        weight: 1,
-        is_terminating: false,
+    let found = |last: u8| {
+        Found::new(BackendId::new(&format!("b{last}")), Ok(vec![([10, 0, 0, last], 80).into()]))
     };
     pool.discovered((0..backends).map(found).collect(), Time::START);
     pool
@@ -78,12 +75,7 @@ fn an_operators_limit_survives_a_restart() {
     assert!(before.take_effects().contains(&Effect::KeepIntents));
     let mut after = Pool::new("default", Policy::RoundRobin, ProbePlan::default(), 7);
     after.restore(before.standing_intents(), Time::START);
-    let found = Found {
-        id: BackendId::new("b0"),
-        addresses: Ok(vec![([10, 0, 0, 0], 80).into()]),
-        weight: 1,
-        is_terminating: false,
-    };
+    let found = Found::new(BackendId::new("b0"), Ok(vec![([10, 0, 0, 0], 80).into()]));
     after.discovered(vec![found], Time::START);
     assert_eq!(after.view().backends[0].max_in_flight, Some(3));
 }

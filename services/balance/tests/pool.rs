@@ -307,6 +307,21 @@ fn an_instance_at_another_address_under_the_same_name_starts_anew() {
 }
 
 #[test]
+fn another_instance_at_the_same_address_starts_anew_where_the_source_tells_them_apart() {
+    let mut world = World::with(&["a"]);
+    let pod = |uid: &str| Found { instance: Some(uid.to_owned()), ..found("a") };
+    world.pool.discovered(vec![pod("1")], world.now);
+    world.run(SECOND, &["a"]);
+    let before = world.generation("a");
+    world.pool.discovered(vec![pod("1")], world.now);
+    assert_eq!((world.generation("a"), world.effective("a")), (before, Effective::Serving));
+    world.pool.discovered(vec![pod("2")], world.now);
+    assert_ne!(world.generation("a"), before);
+    assert_eq!(world.effective("a"), Effective::Checking);
+    assert_eq!(world.pool.view().backends[0].instance.as_deref(), Some("2"));
+}
+
+#[test]
 fn a_name_that_does_not_resolve_is_down_with_the_reason_until_it_does() {
     let mut world = World::with(&["b"]);
     let error = "the name a does not resolve".to_owned();

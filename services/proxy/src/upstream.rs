@@ -174,7 +174,7 @@ mod tests {
         let mut pool = Pool::new("test", Policy::default(), plan, 1);
         let id = BackendId::new("backend");
         let addresses = Ok(vec![address]);
-        let found = Found { id, addresses, weight: 1, is_terminating: false };
+        let found = Found::new(id, addresses);
         pool.discovered(vec![found], Time::START);
         Arc::clone(pool.picker().pick(None).unwrap().member())
     }

@@ -105,12 +105,7 @@ impl World {
 pub fn found(name: &str) -> Found {
     let last = name.bytes().last().unwrap();
     let address = ([10, 0, 0, last], 80).into();
-    Found {
-        id: BackendId::new(name),
-        addresses: Ok(vec![address]),
-        weight: 1,
-        is_terminating: false,
-    }
+    Found::new(BackendId::new(name), Ok(vec![address]))
 }
 
 pub fn passed() -> ProbeResult {

@@ -101,6 +101,8 @@ pub(crate) struct Backend {
     url: String,
     addresses: Vec<String>,
     generation: u64,
+    /// What its source tells instances by: in Kubernetes the UID of its pod.
+    instance: Option<String>,
     weight: u32,
     /// Below 100 while slow start lets it climb.
     climbed_percent: u32,
@@ -289,6 +291,7 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
         url: format!("http://{}", view.id),
         addresses: view.addresses.iter().map(ToString::to_string).collect(),
         generation: view.member.generation(),
+        instance: view.instance.clone(),
         weight: view.weight,
         climbed_percent: view.climbed_percent,
         admin: view.admin.as_str(),

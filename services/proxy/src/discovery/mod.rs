@@ -73,7 +73,7 @@ async fn look_up(source: &Source, names: &Names) -> Result<Vec<Found>, String> {
             let found = backends.iter().map(|backend| async {
                 let StaticBackend { id, host, port, weight } = backend;
                 let addresses = names.addresses(host, *port).await;
-                Found { id: id.clone(), addresses, weight: *weight, is_terminating: false }
+                Found { weight: *weight, ..Found::new(id.clone(), addresses) }
             });
             Ok(futures_util::future::join_all(found).await)
         }
@@ -81,11 +81,8 @@ async fn look_up(source: &Source, names: &Names) -> Result<Vec<Found>, String> {
             let mut addresses = names.addresses(name, *port).await?;
             addresses.sort_unstable();
             addresses.dedup();
-            let found = |address: SocketAddr| Found {
-                id: BackendId::new(&address.to_string()),
-                addresses: Ok(vec![address]),
-                weight: 1,
-                is_terminating: false,
+            let found = |address: SocketAddr| {
+                Found::new(BackendId::new(&address.to_string()), Ok(vec![address]))
             };
             Ok(addresses.into_iter().map(found).collect())
         }
@@ -141,12 +138,7 @@ mod tests {
 
     fn found(port: u16) -> Found {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        Found {
-            id: BackendId::new(&address.to_string()),
-            addresses: Ok(vec![address]),
-            weight: 1,
-            is_terminating: false,
-        }
+        Found::new(BackendId::new(&address.to_string()), Ok(vec![address]))
     }
 
     fn ids(control: &Control) -> Vec<String> {

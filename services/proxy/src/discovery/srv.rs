@@ -60,7 +60,7 @@ impl Service {
             Err(why) => Err(why),
         };
         let id = BackendId::new(&format!("{target}:{port}"));
-        Found { id, addresses, weight, is_terminating: false }
+        Found { weight, ..Found::new(id, addresses) }
     }
 }
 

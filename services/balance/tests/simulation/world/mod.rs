@@ -72,6 +72,9 @@ pub(crate) struct World {
     requests: Vec<(Time, u64)>,
     now: Time,
     is_busy: bool,
+    /// Whether discovery tells instances by more than their addresses.
+    tells_instances: bool,
+    instances: u64,
     /// Who exists, whether or not discovery has told the pool.
     truth: BTreeMap<String, Truth>,
     /// Who the pool was last told of.
@@ -125,6 +128,8 @@ impl World {
             requests: vec![(Time::START, 0)],
             now: Time::START,
             is_busy: false,
+            tells_instances: seed.is_multiple_of(2),
+            instances: 0,
             truth: BTreeMap::new(),
             told: BTreeMap::new(),
             generations: BTreeMap::new(),

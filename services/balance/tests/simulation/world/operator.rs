@@ -6,11 +6,12 @@ use super::{World, balance::*, shadow::Shadow, truth::Truth};
 
 impl World {
     pub(crate) fn discover(&mut self) {
+        let tells_instances = self.tells_instances;
         let found = |(name, truth): (&String, &Truth)| Found {
-            id: BackendId::new(name),
-            addresses: Ok(vec![([10, 0, 0, truth.address], 80).into()]),
             weight: truth.weight,
             is_terminating: truth.is_terminating,
+            instance: tells_instances.then(|| truth.instance.to_string()),
+            ..Found::new(BackendId::new(name), Ok(vec![([10, 0, 0, truth.address], 80).into()]))
         };
         let found: Vec<Found> = self.truth.iter().map(found).collect();
         let before = std::mem::take(&mut self.generations);
@@ -25,7 +26,13 @@ impl World {
         assert!(self.generations.keys().eq(self.truth.keys()), "not those that were found");
         for (name, truth) in &self.truth {
             let generation = self.generations[name];
-            let is_same = self.told.get(name).is_some_and(|told| told.address == truth.address);
+            let is_same = self.told.get(name).is_some_and(|told| match tells_instances {
+                true => told.instance == truth.instance,
+                false => told.address == truth.address,
+            });
+            if self.told.get(name).is_some_and(|told| !is_same && told.address == truth.address) {
+                self.coverage.see("address used again");
+            }
             assert_eq!(before.get(name) == Some(&generation), is_same, "the generation of {name}");
             if !is_same {
                 self.probes.retain(|probe| probe.order.id.as_str() != name);

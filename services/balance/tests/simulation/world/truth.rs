@@ -58,6 +58,8 @@ impl Mode {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Truth {
+    /// No two have the same number.
+    pub(crate) instance: u64,
     /// Few for many names, so that they are used again.
     pub(crate) address: u8,
     pub(crate) mode: Mode,
@@ -68,8 +70,9 @@ pub(crate) struct Truth {
 }
 
 impl Truth {
-    fn new(dice: &mut Dice) -> Self {
+    fn new(instance: u64, dice: &mut Dice) -> Self {
         Self {
+            instance,
             address: dice.below(6) as u8,
             mode: dice.one_of(&Mode::ALL),
             flaps: dice.percent(10),
@@ -81,7 +84,8 @@ impl Truth {
 
 impl World {
     pub(crate) fn appear(&mut self, name: &str) {
-        let truth = Truth::new(&mut self.dice);
+        self.instances += 1;
+        let truth = Truth::new(self.instances, &mut self.dice);
         self.truth.insert(name.to_owned(), truth);
     }
 
