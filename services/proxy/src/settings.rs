@@ -26,7 +26,7 @@ use ipnet::IpNet;
 
 pub use self::{
     degraded::Degrading,
-    discovery::Discovering,
+    discovery::{Discovering, KubernetesApi},
     ejection::Ejecting,
     limits::{Http2, Limits},
     probe::{Probe, ProbeKind},

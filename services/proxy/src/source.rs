@@ -23,6 +23,28 @@ pub enum Source {
         /// The name, such as `_http._tcp.web.example`.
         name: String,
     },
+    /// The pods of a Service.
+    Kubernetes(Service),
+}
+
+/// A Service of Kubernetes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The port of its pods.
+    pub port: ServicePort,
+}
+
+/// A port of a Service's pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServicePort {
+    /// By its number at the pods.
+    Number(u16),
+    /// By the name that the Service gives it.
+    Name(String),
 }
 
 /// A backend of a list.
@@ -49,6 +71,7 @@ impl Source {
             match one.split_once("://") {
                 Some(("dns", rest)) => return dns(rest),
                 Some(("srv", rest)) => return srv(rest),
+                Some(("kubernetes", rest)) => return kubernetes(rest),
                 _ => {}
             }
         }
@@ -72,6 +95,7 @@ impl Source {
             Self::Static(_) => "static",
             Self::Dns { .. } => "dns",
             Self::Srv { .. } => "srv",
+            Self::Kubernetes(_) => "kubernetes",
         }
     }
 }
@@ -82,6 +106,18 @@ impl fmt::Display for Source {
             Self::Static(backends) => write!(formatter, "a list of {}", backends.len()),
             Self::Dns { name, port } => write!(formatter, "dns://{name}:{port}"),
             Self::Srv { name } => write!(formatter, "srv://{name}"),
+            Self::Kubernetes(Service { name, namespace, port }) => {
+                write!(formatter, "kubernetes://{name}.{namespace}:{port}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for ServicePort {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(formatter),
+            Self::Name(name) => name.fmt(formatter),
         }
     }
 }
@@ -114,16 +150,45 @@ fn srv(name: &str) -> Result<Source, String> {
     })
 }
 
+fn kubernetes(rest: &str) -> Result<Source, String> {
+    // Names of Kubernetes: those of RFC 1123, and of ports those of RFC 6335.
+    let is_label = |label: &str, longest: usize| {
+        let is_plain =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        (1..=longest).contains(&label.len())
+            && label.bytes().all(is_plain)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let port = |text: &str| match text.parse() {
+        Ok(number) => (number != 0).then_some(ServicePort::Number(number)),
+        Err(_) => {
+            let is_name = is_label(text, 15) && text.bytes().any(|b| b.is_ascii_lowercase());
+            is_name.then(|| ServicePort::Name(text.to_owned()))
+        }
+    };
+    let service = || {
+        let (host, of_pods) = rest.split_once(':')?;
+        let (name, namespace) = host.split_once('.')?;
+        let are_labels = is_label(name, 63) && is_label(namespace, 63);
+        let (name, namespace) = (name.to_owned(), namespace.to_owned());
+        are_labels.then_some(Service { name, namespace, port: port(of_pods)? })
+    };
+    service().map(Source::Kubernetes).ok_or_else(|| {
+        "kubernetes://service.namespace:port, alone, with the number or name of the pods' port, \
+         such as kubernetes://web.shop:8080 or kubernetes://web.shop:http"
+            .to_owned()
+    })
+}
+
 fn static_backend(text: &str) -> Result<StaticBackend, String> {
     let mut parts = text.split(';').map(str::trim);
     let address = parts.next().unwrap_or_default();
     let url = units::http_url(address).map_err(|_| match address.split_once("://") {
-        Some((scheme @ ("dns" | "srv"), _)) => {
-            format!("one {scheme}://name alone, or only http:// URLs")
+        Some((scheme @ ("dns" | "srv" | "kubernetes"), _)) => {
+            format!("one {scheme}:// alone, or only http:// URLs")
         }
-        Some((scheme @ ("https" | "kubernetes"), _)) => {
-            format!("http:// URLs, one dns:// or one srv://; {scheme}:// is not supported")
-        }
+        Some(("https", _)) => "http:// URLs; https:// is not supported".to_owned(),
         _ => format!("URLs such as http://host:8081, where {address:?} is none"),
     })?;
     let mut weight = None;
@@ -170,6 +235,15 @@ mod tests {
             (srv.kind(), srv.to_string().as_str()),
             ("srv", "srv://_http._tcp.web.example.")
         );
+        for (text, port) in [
+            ("kubernetes://web.shop:8080", ServicePort::Number(8080)),
+            ("kubernetes://web.shop:http", ServicePort::Name("http".to_owned())),
+        ] {
+            let (name, namespace) = ("web".to_owned(), "shop".to_owned());
+            let source = Source::parse(text).unwrap();
+            assert_eq!(source, Source::Kubernetes(Service { name, namespace, port }));
+            assert_eq!((source.kind(), source.to_string().as_str()), ("kubernetes", text));
+        }
         assert_eq!(Source::parse("dns://x:80"), Ok(Source::Dns { name: "x".to_owned(), port: 80 }));
     }
 
@@ -179,7 +253,15 @@ mod tests {
             ("", "at least one"),
             ("localhost:8081", "none"),
             ("https://a:1", "https:// is not supported"),
-            ("kubernetes://a.b:1", "kubernetes:// is not supported"),
+            ("kubernetes://a.b:1,http://a:1", "alone"),
+            ("kubernetes://a:1", "service.namespace:port"),
+            ("kubernetes://a.b", "service.namespace:port"),
+            ("kubernetes://a.b:0", "service.namespace:port"),
+            ("kubernetes://a.b:65536", "service.namespace:port"),
+            ("kubernetes://a.b.svc.cluster.local:1", "service.namespace:port"),
+            ("kubernetes://a.b/c:1", "service.namespace:port"),
+            ("kubernetes://A.b:1", "service.namespace:port"),
+            ("kubernetes://a.b:-x", "service.namespace:port"),
             ("http://a:1,http://a:1", "twice"),
             ("http://a:1;weight=1000", "0 to 256"),
             ("http://a:1;size=2", "weight="),

@@ -1,10 +1,11 @@
 //! Who the backends are: a list, every address of a name, or the targets of its SRV records,
-//! looked up again and again.
+//! looked up again and again; or the pods of a Service, which Kubernetes tells of.
 //!
 //! Names are looked up every 1 to 2 s whatever their TTL says: Docker's DNS answers with a
 //! constant 600 s, and a recreated container has a new address at once. A look-up that fails or
 //! comes back empty changes nothing; the pool keeps the last good set.
 
+mod kubernetes;
 mod names;
 mod srv;
 
@@ -24,7 +25,10 @@ const INTERVAL: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::fr
 
 /// Finds backends out until the process ends.
 pub(crate) async fn run(control: Arc<Control>, discovering: Discovering) {
-    let Discovering { source, name_servers } = discovering;
+    let Discovering { source, name_servers, kubernetes } = discovering;
+    if let (Source::Kubernetes(service), Some(api)) = (&source, kubernetes) {
+        return kubernetes::run(control, service.clone(), api).await;
+    }
     let (is_fixed, of_names) = (source.is_fixed(), Arc::new((source, Names::new(name_servers))));
     let look_up = || {
         let of_names = Arc::clone(&of_names);
@@ -62,7 +66,7 @@ impl Source {
             Self::Static(backends) => {
                 backends.iter().all(|backend| backend.host.parse::<std::net::IpAddr>().is_ok())
             }
-            Self::Dns { .. } | Self::Srv { .. } => false,
+            Self::Dns { .. } | Self::Srv { .. } | Self::Kubernetes(_) => false,
         }
     }
 }
@@ -87,6 +91,7 @@ async fn look_up(source: &Source, names: &Names) -> Result<Vec<Found>, String> {
             Ok(addresses.into_iter().map(found).collect())
         }
         Source::Srv { name } => srv::look_up(name, names).await,
+        Source::Kubernetes(_) => Err("the Kubernetes API has no address".to_owned()),
     }
 }
 

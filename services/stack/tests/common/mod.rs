@@ -1,6 +1,7 @@
 //! Three lines to a running proxy with servers behind it, on ports that the system chooses.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // Each test file uses a part; a failing helper panics.
 
+pub mod api_server;
 pub mod contract;
 pub mod frames;
 pub mod name_server;
