@@ -88,6 +88,27 @@ imagePullSecrets:
 {{- end -}}
 {{- end -}}
 
+{{/* The Service whose EndpointSlices the proxy watches, as "name.namespace"; empty if it watches none. */}}
+{{- define "evenkeel.watched" -}}
+{{- $backends := .Values.proxy.backends -}}
+{{- $isWatched := hasPrefix "kubernetes://" $backends -}}
+{{- if eq .Values.proxy.discovery "kubernetes" -}}
+  {{- if and $backends (not $isWatched) -}}
+    {{- fail "proxy.backends is found by its own scheme: with proxy.discovery=kubernetes it must be empty or kubernetes://SERVICE.NAMESPACE:PORT" -}}
+  {{- end -}}
+  {{- if $isWatched -}}
+    {{- if not (regexMatch "^kubernetes://[a-z0-9-]+\\.[a-z0-9-]+:[a-z0-9-]+$" $backends) -}}
+      {{- fail (printf "proxy.backends is %s; expected kubernetes://SERVICE.NAMESPACE:PORT" $backends) -}}
+    {{- end -}}
+    {{- $backends | trimPrefix "kubernetes://" | splitList ":" | first -}}
+  {{- else -}}
+    {{- printf "%s-server.%s" (include "evenkeel.fullname" .) (include "evenkeel.namespace" .) -}}
+  {{- end -}}
+{{- else if $isWatched -}}
+  {{- fail "proxy.backends=kubernetes://… needs proxy.discovery=kubernetes, which lets the proxy watch" -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "evenkeel.adminSecretName" -}}
 {{- default (printf "%s-admin" (include "evenkeel.fullname" .)) .Values.adminToken.existingSecret -}}
 {{- end -}}

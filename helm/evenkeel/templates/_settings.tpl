@@ -27,11 +27,12 @@ dots would be tried in each search domain first (ndots:5), once a second.
 {{- $_ := set $own (printf "%s_LOG_FORMAT" $upper) .root.Values.log.format -}}
 {{- if eq .component "proxy" -}}
   {{- $backends := .values.backends -}}
+  {{- $watched := include "evenkeel.watched" .root -}}
   {{- if not $backends -}}
     {{- if not .root.Values.server.enabled -}}
       {{- fail "proxy.backends must say what to balance (such as dns://my-app-headless:8080) when server.enabled is false" -}}
     {{- end -}}
-    {{- $backends = printf "dns://%s-server:8081" $full -}}
+    {{- $backends = ternary (printf "kubernetes://%s:http" $watched) (printf "dns://%s-server:8081" $full) (not (empty $watched)) -}}
   {{- end -}}
   {{- $_ := set $own "PROXY_BACKENDS" $backends -}}
   {{- $_ := set $own "PROXY_POLICY" .values.policy -}}
