@@ -122,8 +122,8 @@ pub(crate) struct Change {
 
 /// What the proxy said to a change.
 pub(crate) enum Verdict {
-    /// Done.
-    Done,
+    /// Done; with the reason if it would not outlive the proxy.
+    Done(Option<String>),
     /// Refused, with its status and sentence.
     Refused(StatusCode, String),
 }
@@ -198,7 +198,9 @@ impl AdminApi {
         let response = self.prepared(request, token).send().await?;
         let status = response.status();
         if status.is_success() {
-            return Ok(Verdict::Done);
+            // An answer that cannot be read is one of an older proxy: the change is made.
+            let made: Made = serde_json::from_slice(&body(response).await?).unwrap_or_default();
+            return Ok(Verdict::Done(made.not_saved_reason));
         }
         let sentence = serde_json::from_slice::<ProblemDetail>(&body(response).await?)
             .map_err(|_| Fault::NotAdminApi(format!("it answered {status} to a change")))?;
@@ -252,6 +254,12 @@ impl AdminApi {
         }
         url
     }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Made {
+    not_saved_reason: Option<String>,
 }
 
 #[derive(Deserialize)]

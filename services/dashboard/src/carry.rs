@@ -56,7 +56,7 @@ async fn tell(
     let key = (order.pool.as_str(), order.id.as_str());
     let result = api.change(key, &change, token.as_ref(), &telling.actor).await;
     let (label, why) = match result {
-        Ok(Verdict::Done) => ("carried_over", None),
+        Ok(Verdict::Done(_)) => ("carried_over", None),
         Ok(Verdict::Refused(_, sentence)) => ("refused", Some(sentence)),
         Err(fault) => (fault.label(), Some(fault.explain(api.url()))),
     };

@@ -168,7 +168,11 @@ async fn carry_out(
         }
         _ => {
             let word = state.word().to_lowercase();
-            Ok(format!("{id} is set to {word}{}.{}", outcome.places(), outcome.missing()))
+            Ok(format!(
+                "{id} is set to {word}{}.{}",
+                outcome.places(),
+                outcome.unsaved() + &outcome.missing()
+            ))
         }
     }
 }

@@ -29,6 +29,9 @@ pub(crate) fn merge(answers: &[(&str, &Answer)]) -> Option<Answer> {
     let mut proxy = first.proxy.clone();
     proxy.ready = answers.iter().all(|(_, answer)| answer.proxy.ready);
     proxy.stopping = answers.iter().all(|(_, answer)| answer.proxy.stopping);
+    proxy.not_saved_reason = answers.iter().find_map(|(name, answer)| {
+        Some(format!("{name}: {}", answer.proxy.not_saved_reason.as_ref()?))
+    });
     let pools = pools.into_iter().filter_map(|(_, said)| merge_pools(&said)).collect();
     Some(Answer { proxy, pools })
 }

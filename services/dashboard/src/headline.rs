@@ -221,10 +221,18 @@ pub(crate) fn notice(view: &View) -> Markup {
                         }
                     }
                 }
-            } @else if let Some(proxy) = proxy.filter(|proxy| !proxy.ready && !proxy.stopping) {
-                div.banner.busy {
-                    (icon("warn"))
-                    p { "The proxy is not ready" @if !proxy.not_ready_reasons.is_empty() { ": " (proxy.not_ready_reasons.join("; ")) } "." }
+            } @else if let Some(proxy) = proxy {
+                @if !proxy.ready && !proxy.stopping {
+                    div.banner.busy {
+                        (icon("warn"))
+                        p { "The proxy is not ready" @if !proxy.not_ready_reasons.is_empty() { ": " (proxy.not_ready_reasons.join("; ")) } "." }
+                    }
+                }
+                @if let Some(why) = &proxy.not_saved_reason {
+                    div.banner.busy {
+                        (icon("warn"))
+                        p { "Changes hold, but a restart of the proxy would undo them: " (why) "." }
+                    }
                 }
             }
         }

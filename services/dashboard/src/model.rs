@@ -39,6 +39,9 @@ pub(crate) struct Proxy {
     /// Why not.
     #[serde(default)]
     pub(crate) not_ready_reasons: Vec<String>,
+    /// Why changes are not on its disk, and would be lost with it.
+    #[serde(default)]
+    pub(crate) not_saved_reason: Option<String>,
     /// Whether it is stopping.
     #[serde(default)]
     pub(crate) stopping: bool,

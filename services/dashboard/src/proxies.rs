@@ -48,6 +48,7 @@ fn item(proxy: &Proxy, view: &View) -> Markup {
                         (span(std::time::Duration::try_from_secs_f64(answer.proxy.uptime_seconds).unwrap_or_default())) }
                 }
                 @if !answer.proxy.not_ready_reasons.is_empty() { p.quiet { (answer.proxy.not_ready_reasons.join("; ")) } }
+                @if let Some(why) = &answer.proxy.not_saved_reason { p.quiet { "Changes are not saved: " (why) } }
             }
             @if !proxy.answers() {
                 @if let Some(picture) = &proxy.picture {

@@ -24,7 +24,7 @@ pub(crate) async fn announce(
     let mut why = "no proxy answers.".to_owned();
     for (proxy, told) in proxies.iter().zip(join_all(told).await) {
         match told {
-            Ok(Verdict::Done) => return None,
+            Ok(Verdict::Done(_)) => return None,
             Ok(Verdict::Refused(status, sentence)) => {
                 why = format!("{} refused to record it ({status}): {sentence}.", proxy.name);
             }

@@ -15,9 +15,12 @@ use crate::{
 };
 
 /// What came of a change.
+#[derive(Default)]
 pub(crate) struct Outcome {
     /// Proxies that did it.
     pub(crate) done: Vec<String>,
+    /// Those of them that could not save it, with the reason.
+    pub(crate) unsaved: Vec<(String, String)>,
     /// Proxies that said no, with the status and the sentence.
     pub(crate) refused: Vec<(String, StatusCode, String)>,
     /// Proxies that did not answer.
@@ -32,7 +35,7 @@ pub(crate) async fn all(
     token: Option<&Secret>,
     actor: &str,
 ) -> Outcome {
-    let mut outcome = Outcome { done: Vec::new(), refused: Vec::new(), silent: Vec::new() };
+    let mut outcome = Outcome::default();
     // Those that answered last first; those that did not may by now.
     let mut waiting: Vec<&Proxy> = view.answering().chain(view.silent()).collect();
     while !waiting.is_empty() && outcome.done.is_empty() {
@@ -53,7 +56,10 @@ impl Outcome {
     fn note(&mut self, proxy: &Proxy, result: Result<Verdict, Fault>) {
         let name = proxy.name.clone();
         match result {
-            Ok(Verdict::Done) => self.done.push(name),
+            Ok(Verdict::Done(not_saved)) => {
+                self.unsaved.extend(not_saved.map(|why| (name.clone(), why)));
+                self.done.push(name);
+            }
             Ok(Verdict::Refused(status, sentence)) => self.refused.push((name, status, sentence)),
             Err(fault) => self.silent.push((proxy.clone(), fault)),
         }
@@ -65,6 +71,17 @@ impl Outcome {
             ([_], true) => String::new(),
             (all, true) => format!(" on all {} proxies", all.len()),
             (some, false) => format!(" on {}", some.join(", ")),
+        }
+    }
+
+    /// Where a restart would undo it, as a sentence.
+    pub(crate) fn unsaved(&self) -> String {
+        match &self.unsaved[..] {
+            [] => String::new(),
+            [(name, why), ..] => {
+                let who = if self.done.len() > 1 { name.as_str() } else { "the proxy" };
+                format!(" It is not saved, and a restart of {who} would undo it: {why}.")
+            }
         }
     }
 

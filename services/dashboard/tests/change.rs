@@ -179,6 +179,22 @@ async fn a_refusal_for_want_of_a_token_says_what_to_set() {
 }
 
 #[tokio::test]
+async fn a_change_that_the_proxy_cannot_save_is_told_as_such() {
+    let (admin, dashboard) = started(&[]).await;
+    let why = "the state file cannot be written: No space left on device";
+    admin.with(|world| {
+        world.not_saved = Some(why);
+        world.pools["proxy"]["not_saved_reason"] = why.into();
+    });
+    let answer = dashboard.post(PATH, &FORM, &[JSON]).await;
+    assert_eq!(answer.status(), 200);
+    let told = answer.text().await.unwrap();
+    assert!(told.contains("a restart of the proxy would undo it: the state file"), "{told}");
+    let page = dashboard.text_with("/", |text| text.contains("Changes hold, but")).await;
+    assert!(page.contains("No space left on device"), "{page}");
+}
+
+#[tokio::test]
 async fn a_change_while_the_proxy_is_away_says_that_nothing_was_changed() {
     let (mut admin, dashboard) = started(&[]).await;
     admin.kill();

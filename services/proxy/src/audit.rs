@@ -52,7 +52,7 @@ pub(crate) struct Entry {
     pub(crate) before: Option<Wanted>,
     /// And after
     pub(crate) after: Option<Wanted>,
-    /// Why it was refused
+    /// Why it was refused; of a change, why it was not saved
     pub(crate) detail: Option<String>,
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::{
     clock::Clock,
     events::Events,
+    saving::{News, Saving},
     state_file::{Standing, StateFile},
 };
 
@@ -49,7 +50,7 @@ pub(crate) struct Control {
     /// Asks discovery for a look-up now.
     pub(crate) discover: Notify,
     probes: mpsc::UnboundedSender<ProbeOrder>,
-    state_file: Option<StateFile>,
+    pub(crate) saving: Saving,
     /// Has tunnels look whether they must end.
     pub(crate) end_tunnels: watch::Sender<()>,
 }
@@ -77,7 +78,7 @@ impl Control {
             deadline_changed: Notify::new(),
             discover: Notify::new(),
             probes: probe_sender,
-            state_file,
+            saving: Saving::new(state_file),
             end_tunnels: watch::Sender::new(()),
         });
         control.restore_intents();
@@ -117,32 +118,66 @@ impl Control {
 
     /// Takes up what operators wanted before this process.
     fn restore_intents(&self) {
-        match self.state_file.as_ref().map(|file| file.load(POOL)) {
+        match self.saving.file().map(|file| file.load(POOL)) {
             None => {}
-            Some(Ok(Standing { intents, policy })) => self.step(|pool, now| {
-                pool.restore(intents, now);
-                policy.into_iter().for_each(|policy| pool.restore_policy(policy, now));
-            }),
+            Some(Ok(Standing { intents, policy })) => {
+                self.step(|pool, now| {
+                    pool.restore(intents, now);
+                    policy.into_iter().for_each(|policy| pool.restore_policy(policy, now));
+                });
+                // A disk that cannot be written is better told now than with the first change.
+                if let Some(News::Failed(why)) = self.save() {
+                    self.tell_trouble(&why, "changes hold, and are lost with this process");
+                }
+            }
             Some(Err(why)) => self.tell_trouble(&why, "starting without what operators wanted"),
         }
     }
 
     /// Writes what operators want, before their change is answered: what was confirmed must not be
-    /// lost. It takes a millisecond of this thread, once per change.
+    /// lost, and if it could be, the answer says so.
     fn keep_intents(&self) {
-        let Some(file) = &self.state_file else { return };
+        match self.save() {
+            Some(News::Failed(why)) => {
+                self.tell_trouble(&why, "the change holds, and is lost with this process");
+            }
+            Some(News::Recovered) => self.tell_recovery(),
+            None => {}
+        }
+    }
+
+    /// Tries to write what could not be written.
+    fn keep_again(&self) {
+        let before = self.saving.trouble();
+        match self.save() {
+            Some(News::Failed(why)) if before.as_ref() != Some(&why) => {
+                self.tell_trouble(&why, "changes hold, and are lost with this process");
+            }
+            Some(News::Failed(_)) | None => {}
+            Some(News::Recovered) => self.tell_recovery(),
+        }
+    }
+
+    fn save(&self) -> Option<News> {
         let standing = self.read(|pool| Standing {
             intents: pool.standing_intents(),
             policy: pool.standing_policy().cloned(),
         });
-        if let Err(why) = file.save(POOL, &standing) {
-            self.tell_trouble(&why, "this change will not outlive the process");
-        }
+        self.saving.save(POOL, &standing)
     }
 
     fn tell_trouble(&self, why: &str, consequence: &str) {
         let message = format!("{why}; {consequence}");
         tracing::error!("{message}");
+        self.tell(message);
+    }
+
+    fn tell_recovery(&self) {
+        let message = "the state file can be written again: all changes outlive this process";
+        self.tell(message.to_owned());
+    }
+
+    fn tell(&self, message: String) {
         let (at, kind) = (self.clock.now(), EventKind::Admin);
         self.events.add(POOL, Event { at, kind, backend: None, message, actor: None });
     }
@@ -159,8 +194,15 @@ pub(crate) async fn drive(control: Arc<Control>, mut reports: mpsc::Receiver<Rep
                 None => std::future::pending().await,
             }
         };
+        let again = async {
+            match control.saving.again() {
+                Some(again) => tokio::time::sleep_until(again).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = due => {}
+            () = again => control.keep_again(),
             () = control.deadline_changed.notified() => {}
             Some(report) = reports.recv() => {
                 let Report { id, generation, seen } = report;

@@ -38,6 +38,7 @@ mod multiplexed;
 mod pace;
 mod probe;
 mod queue;
+mod saving;
 pub mod settings;
 pub mod source;
 mod state_file;

@@ -246,6 +246,10 @@ impl ProxyCollector {
             queued.add(&gauges.queue_durations.lock().unwrap_or_else(PoisonError::into_inner));
         }
         let waiting = self.control.read(Pool::waiting) as f64;
+        let saving = &self.control.saving;
+        let saved =
+            saving.is_saved().map(|is_saved| gauge(Vec::new(), f64::from(u8::from(is_saved))));
+        let save_errors = saving.is_saved().map(|_| counter(&[], saving.errors()));
         let probes = |result, count: u64| counter(&[("pool", POOL), ("result", result)], count);
         vec![
             family(
@@ -328,6 +332,18 @@ impl ProxyCollector {
                 "Connections that could not be accepted, such as for want of file descriptors.",
                 MetricType::COUNTER,
                 [counter(&[], self.stats.accept_errors.load(Ordering::Relaxed))],
+            ),
+            family(
+                "evenkeel_state_saved",
+                "1 if all that operators want is in the state file; absent without one.",
+                MetricType::GAUGE,
+                saved,
+            ),
+            family(
+                "evenkeel_state_write_errors_total",
+                "Times that the state file could not be written; absent without one.",
+                MetricType::COUNTER,
+                save_errors,
             ),
             family(
                 "evenkeel_probes_total",

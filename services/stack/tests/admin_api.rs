@@ -273,6 +273,43 @@ async fn what_stands_below_a_change_with_a_time_limit_is_told_and_outlives_the_p
 }
 
 #[tokio::test]
+async fn a_change_that_cannot_be_saved_holds_and_says_so_until_it_can_be() {
+    let folder = std::env::temp_dir().join(format!("evenkeel-unsaved-{}", std::process::id()));
+    let path = folder.join("state.json");
+    // What is in the way where the file is written aside first; also root cannot write there.
+    let obstacle = folder.join("state.new");
+    std::fs::create_dir_all(&obstacle).unwrap();
+    let variables = [("PROXY_STATE_FILE", path.to_str().unwrap())];
+    let world = World::start(2, &variables).await;
+    let why = world.admin_json("/v1/pools").await["proxy"]["not_saved_reason"].clone();
+    assert!(why.as_str().unwrap().contains("cannot be written"), "told at the start: {why}");
+
+    let (status, backend) = world.patch(&world.id(0), json!({"state": "maint"})).await;
+    assert_eq!(
+        (status, &backend["admin"], &backend["saved"]),
+        (200, &json!("maint"), &json!(false))
+    );
+    let why = backend["not_saved_reason"].as_str().unwrap();
+    assert!(why.contains("state.json cannot be written: Is a directory"), "{why}");
+    assert_eq!(world.metric("evenkeel_state_saved").await, 0.0);
+    assert!(world.metric("evenkeel_state_write_errors_total").await >= 2.0);
+    let events = world.admin_json("/v1/events").await.to_string();
+    assert!(events.contains("the change holds, and is lost with this process"), "{events}");
+    let audit = world.admin_json("/v1/audit").await["entries"][0].clone();
+    assert!(audit["detail"].as_str().unwrap().starts_with("not saved: "), "{audit}");
+
+    // By itself, as soon as nothing is in the way.
+    std::fs::remove_dir(&obstacle).unwrap();
+    world.until("a saved state", async || world.metric("evenkeel_state_saved").await == 1.0).await;
+    assert!(std::fs::read_to_string(&path).unwrap().contains("\"maint\""));
+    let events = world.admin_json("/v1/events").await.to_string();
+    assert!(events.contains("can be written again"), "{events}");
+    let (_, backend) = world.patch(&world.id(0), json!({"state": "ready"})).await;
+    assert_eq!((&backend["saved"], &backend["not_saved_reason"]), (&json!(true), &json!(null)));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test]
 async fn changes_outlive_a_proxy_that_ends_in_whatever_way() {
     let path = std::env::temp_dir().join(format!("evenkeel-kept-{}.json", std::process::id()));
     let variables = [("PROXY_STATE_FILE", path.to_str().unwrap())];

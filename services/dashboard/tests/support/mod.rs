@@ -37,6 +37,8 @@ pub struct World {
     pub events: Vec<Value>,
     /// Status and detail for changes, if they are to be refused without force.
     pub refusal: Option<(u16, &'static str)>,
+    /// Why changes are not saved.
+    pub not_saved: Option<&'static str>,
     /// The token that reads and changes need.
     pub read_token: Option<&'static str>,
     pub changes: Vec<Change>,
@@ -169,7 +171,7 @@ async fn change(
     world.changes.push(Change { pool, id, body: body.clone(), token, actor });
     match world.refusal {
         Some((status, detail)) if body["force"] != true => problem(status, detail),
-        _ => Json(json!({})).into_response(),
+        _ => Json(json!({"not_saved_reason": world.not_saved})).into_response(),
     }
 }
 

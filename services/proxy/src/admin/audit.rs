@@ -48,6 +48,7 @@ impl Admin {
         path: String,
         reason: Option<String>,
         (before, after): (Wanted, Wanted),
+        not_saved: Option<String>,
     ) {
         self.audit.add(Entry {
             action: "changed".to_owned(),
@@ -55,6 +56,7 @@ impl Admin {
             reason,
             before: Some(before),
             after: Some(after),
+            detail: not_saved.map(|why| format!("not saved: {why}")),
             ..self.entry(caller, actor, path)
         });
     }

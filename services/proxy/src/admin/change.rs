@@ -62,6 +62,17 @@ pub(super) struct Options {
     pub(super) dry_run: bool,
 }
 
+/// A backend after its change, and whether the change is on disk.
+#[derive(Serialize, ToSchema)]
+struct Made {
+    #[serde(flatten)]
+    backend: view::Backend,
+    /// Whether the change outlives this process; none where no state file is set
+    saved: Option<bool>,
+    /// Why it does not. It holds all the same, and the file is tried again
+    not_saved_reason: Option<String>,
+}
+
 /// What a change would do, with `dry_run`.
 #[derive(Debug, Serialize, ToSchema)]
 struct DryRun {
@@ -77,7 +88,7 @@ struct DryRun {
 #[serde(untagged)]
 #[allow(dead_code)] // Only its schema is used.
 enum Changed {
-    Backend(Box<view::Backend>),
+    Made(Box<Made>),
     DryRun(DryRun),
 }
 
@@ -105,7 +116,8 @@ impl From<State_> for balance::Admin {
 /// Changes a backend
 ///
 /// Nothing has changed if the answer is an error. After a 200, no new request goes to a backend
-/// that was taken out. With `If-Match`, only if nobody has changed it since; with
+/// that was taken out; `saved` is false if the state file could not be written, so that the change
+/// would be lost with the process. With `If-Match`, only if nobody has changed it since; with
 /// `Idempotency-Key`, once even if it is sent again.
 #[utoipa::path(
     patch,
@@ -159,8 +171,9 @@ pub(super) async fn patch(
             .map_err(|_| no_backend(&pool.view(), &id))?;
         Ok((Wanted::Backend(considered.intent), Wanted::Backend(admin.intent_of(pool, &id))))
     });
+    let saving = &admin.control.saving;
     match applied {
-        Ok(wanted) => admin.tell_changed(&caller, actor, path, reason, wanted),
+        Ok(wanted) => admin.tell_changed(&caller, actor, path, reason, wanted, saving.trouble()),
         Err(problem) => {
             admin.tell_refused(&caller, actor, path, &problem);
             return Err(problem);
@@ -168,8 +181,10 @@ pub(super) async fn patch(
     }
     admin.fence.pass().await;
     let backend = find_backend(&admin, &pool, &id)?;
-    let body = serde_json::to_vec(&backend).unwrap_or_default().into();
-    let answer = Answer { etag: backend.etag().to_owned(), body };
+    let etag = backend.etag().to_owned();
+    let (saved, not_saved_reason) = (saving.is_saved(), saving.trouble());
+    let made = Made { backend, saved, not_saved_reason };
+    let answer = Answer { etag, body: serde_json::to_vec(&made).unwrap_or_default().into() };
     guard.done(&answer);
     Ok(changed(answer, false))
 }

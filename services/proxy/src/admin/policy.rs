@@ -62,6 +62,17 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Given, D::Error> 
     Ok(Option::deserialize(deserializer)?.map_or(Given::Null, Given::Text))
 }
 
+/// A pool after its change, and whether the change is on disk.
+#[derive(Serialize, ToSchema)]
+struct MadePool {
+    #[serde(flatten)]
+    pool: view::Pool,
+    /// Whether the change outlives this process; none where no state file is set
+    saved: Option<bool>,
+    /// Why it does not. It holds all the same, and the file is tried again
+    not_saved_reason: Option<String>,
+}
+
 /// What a change would come to, with `dry_run`.
 #[derive(Serialize, ToSchema)]
 struct PolicyDryRun {
@@ -77,7 +88,7 @@ struct PolicyDryRun {
 #[serde(untagged)]
 #[allow(dead_code)] // Only its schema is used.
 enum Changed {
-    Pool(Box<view::Pool>),
+    Pool(Box<MadePool>),
     DryRun(PolicyDryRun),
 }
 
@@ -134,8 +145,9 @@ pub(super) async fn patch(
         pool.change_policy(PolicyChange { plan, actor, ..wish.change.clone() }, now);
         Ok((Wanted::Pool(before), Wanted::Pool(admin.wanted_policy(&pool.view()))))
     });
+    let saving = &admin.control.saving;
     match applied {
-        Ok(wanted) => admin.tell_changed(&caller, actor, path, reason, wanted),
+        Ok(wanted) => admin.tell_changed(&caller, actor, path, reason, wanted, saving.trouble()),
         Err(problem) => {
             admin.tell_refused(&caller, actor, path, &problem);
             return Err(problem);
@@ -144,8 +156,10 @@ pub(super) async fn patch(
     // Only then does every worker go by it.
     admin.fence.pass().await;
     let pool = find_pool(&admin, &pool)?;
-    let body = serde_json::to_vec(&pool).unwrap_or_default().into();
-    let answer = Answer { etag: pool.etag().to_owned(), body };
+    let etag = pool.etag().to_owned();
+    let (saved, not_saved_reason) = (saving.is_saved(), saving.trouble());
+    let made = MadePool { pool, saved, not_saved_reason };
+    let answer = Answer { etag, body: serde_json::to_vec(&made).unwrap_or_default().into() };
     guard.done(&answer);
     Ok(changed(answer, false))
 }

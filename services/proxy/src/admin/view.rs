@@ -27,6 +27,8 @@ struct Proxy {
     uptime_seconds: f64,
     ready: bool,
     not_ready_reasons: Vec<String>,
+    /// Why changes are not in the state file, and would be lost with the process.
+    not_saved_reason: Option<String>,
     stopping: bool,
     workers: usize,
 }
@@ -214,6 +216,7 @@ pub(super) fn everything(admin: &Admin) -> Everything {
         uptime_seconds: clock.now().since(clock.started()).as_secs_f64(),
         ready: not_ready_reasons.is_empty(),
         not_ready_reasons,
+        not_saved_reason: admin.control.saving.trouble(),
         stopping,
         workers: admin.settings.workers,
     };
