@@ -1,13 +1,7 @@
 //! Draining a server: traefik/traefik#41 ("in the pipeline" since 2015), envoyproxy/envoy#7218,
 //! yyyar/gobetween#118; and WebSockets that never let a drain end.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
@@ -17,7 +11,10 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
-use crate::common::{World, raw::read_head};
+use crate::{
+    common::{World, raw::read_head},
+    load::Load,
+};
 
 async fn wait(world: &World, id: &str, wait: &str) -> serde_json::Value {
     world.admin_json(&format!("/v1/pools/default/backends/{id}?wait={wait}")).await
@@ -26,22 +23,9 @@ async fn wait(world: &World, id: &str, wait: &str) -> serde_json::Value {
 #[tokio::test]
 async fn each_backend_is_drained_in_turn_under_load_and_no_request_fails() {
     let world = World::start(3, &[]).await;
-    let is_over = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> = (0..4)
-        .map(|_| {
-            let (client, url) = (world.client.clone(), world.url("/"));
-            let is_over = Arc::clone(&is_over);
-            tokio::spawn(async move {
-                let mut served = 0;
-                while !is_over.load(Ordering::Relaxed) {
-                    assert_eq!(client.get(&url).send().await.unwrap().status(), 200);
-                    served += 1;
-                }
-                served
-            })
-        })
-        .collect();
+    let load = Load::of_gets_and_posts(&world);
     for index in 0..3 {
+        load.more(&world, 20).await;
         let id = world.id(index);
         let (status, _) = world.patch(&id, json!({"state": "drain"})).await;
         assert_eq!(status, 200);
@@ -50,10 +34,7 @@ async fn each_backend_is_drained_in_turn_under_load_and_no_request_fails() {
         assert_eq!(world.patch(&id, json!({"state": "ready"})).await.0, 200);
         world.until_eligible(3).await;
     }
-    is_over.store(true, Ordering::Relaxed);
-    for client in clients {
-        assert!(client.await.unwrap() > 0);
-    }
+    assert_eq!(load.end().await.servers(), ["s0", "s1", "s2"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,40 @@
+//! Names that a proxy looks up once, at its start: after a container was recreated all is 502 until
+//! somebody restarts the proxy too (NginxProxyManager/nginx-proxy-manager#5603, langgenius/dify#40808
+//! and #39155, bytedance/deer-flow#1516, open-nvr/open-nvr#256).
+
+use crate::{
+    common::{World, even, name_server::NameServer, server},
+    names::{self, at},
+};
+
+/// As a name in a list, which nginx looks up once, and as a name for all its addresses.
+const SOURCES: [&str; 2] = ["http", "dns"];
+
+#[tokio::test]
+async fn a_container_that_is_recreated_at_another_address_is_found_without_a_restart() {
+    for scheme in SOURCES {
+        let listener = at(1, 2, 0);
+        let port = listener.local_addr().unwrap().port();
+        let names = NameServer::start(&names::web(1, &[2])).await;
+        let first = server(0, listener);
+        let world = names::world(&names, &format!("{scheme}://web.test:{port}"), &[]);
+        world.until_eligible(1).await;
+        assert_eq!(world.spread(2).await, even(&["s0"], 2));
+
+        tokio::task::spawn_blocking(move || first.kill()).await.unwrap().unwrap();
+        let second = server(1, at(1, 3, port));
+        names.set(&names::web(1, &[3]));
+        let found = async || world.get("/").await == (200, "s1".to_owned());
+        world.until("the recreated one to serve", found).await;
+        assert_eq!(world.spread(20).await, even(&["s1"], 20), "{scheme}: found for good");
+        assert_eq!(addresses(&world).await, [format!("127.0.1.3:{port}")], "{scheme}");
+        drop(second);
+    }
+}
+
+async fn addresses(world: &World) -> Vec<String> {
+    let pool = world.admin_json("/v1/pools/default").await;
+    let backends = pool["backends"].as_array().unwrap().iter();
+    let addresses = backends.flat_map(|backend| backend["addresses"].as_array().unwrap());
+    addresses.map(|address| address.as_str().unwrap().to_owned()).collect()
+}
