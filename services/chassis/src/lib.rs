@@ -7,6 +7,7 @@
 pub mod access;
 pub mod attempts;
 pub mod command;
+mod command_line;
 pub mod metrics;
 pub mod net;
 pub mod observe;

@@ -12,7 +12,7 @@ use clap::parser::ValueSource;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use crate::{telemetry::LogSettings, units};
+use crate::{command_line, telemetry::LogSettings, units};
 
 /// What a service must say about its settings to be read by [`load`].
 pub trait Settings: Sized {
@@ -80,6 +80,12 @@ impl Mistakes {
         self.0.push(Mistake { name: name.to_uppercase(), value: value.to_owned(), expected });
     }
 
+    /// Notes something that is wrong with the command line itself.
+    pub(crate) fn note_flag(&mut self, flag: &str, value: &str, expected: String) {
+        let (name, value) = (flag.to_owned(), value.to_owned());
+        self.0.push(Mistake { name, value, expected });
+    }
+
     /// All mistakes so far, in the order in which they were noted.
     #[must_use]
     pub fn into_vec(self) -> Vec<Mistake> {
@@ -119,9 +125,9 @@ pub struct Loaded<S> {
 /// Why settings were not read.
 #[derive(Debug)]
 pub enum Refusal {
-    /// `--help`, `--version` or a command line that does not parse; clap has the text.
+    /// `--help`, `--version`, or a command line that cannot be understood at all; clap has the text.
     CommandLine(clap::Error),
-    /// Values that cannot be used, all of them.
+    /// Flags that there are not and values that cannot be used, all of them.
     Mistakes(Vec<Mistake>),
 }
 
@@ -191,7 +197,9 @@ pub fn load<S: Settings>(
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded<S>, Refusal> {
     let command = command::<S>();
-    let matches = command.clone().try_get_matches_from(args).map_err(Refusal::CommandLine)?;
+    let mut mistakes = Mistakes::default();
+    let matches =
+        command_line::parse(&command, args, &mut mistakes).map_err(Refusal::CommandLine)?;
     let env: BTreeMap<String, String> = env
         .into_iter()
         .map(|(name, value)| (name.to_lowercase(), value))
@@ -217,7 +225,6 @@ pub fn load<S: Settings>(
         }
     }
 
-    let mut mistakes = Mistakes::default();
     let raw = envy::from_iter::<_, S::Raw>(merged)
         .map_err(|error| mistakes.note("settings", "", error.to_string()))
         .ok();
@@ -370,6 +377,35 @@ mod tests {
         {
             assert!(help.contains(part), "{part} is missing in:\n{help}");
         }
+    }
+
+    #[test]
+    fn an_unknown_flag_hides_no_other_mistake() {
+        let cases: [(&[&str], &str); 9] = [
+            (&["--prot", "1"], "--prot=\"1\": expected a flag of this program, such as --port"),
+            (&["--prot=1"], "--prot=\"1\": expected a flag of this program, such as --port"),
+            (&["--namee", "--check"], "--namee=\"\": expected a flag of this program"),
+            (&["-x"], "-x=\"\": expected a flag"),
+            (&["twelve"], "expected a flag of this program, such as --"),
+            (&["--name"], "--name=\"\": expected a value after it"),
+            (&["--name", "a", "--name", "b"], "--name=\"b\": expected it once"),
+            (&["--check=yes"], "--check=\"yes\": expected no value"),
+            (&["--a", "--b=2", "c"], "--b=\"2\""),
+        ];
+        for (args, expected) in cases {
+            let args = [args, &["--port", "x"]].concat();
+            let Err(Refusal::Mistakes(mistakes)) = read(&args, &[]) else {
+                panic!("{args:?} are no mistakes");
+            };
+            let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            assert!(told[0].starts_with('-') || args[0] == "twelve", "{told:?}");
+            assert!(told.iter().any(|line| line.contains(expected)), "{expected}: {told:?}");
+            assert!(told.last().unwrap().contains("EXAMPLE_PORT=\"x\""), "{told:?}");
+        }
+        // Alone, it is refused all the same.
+        assert!(
+            matches!(read(&["--prot", "1"], &[]), Err(Refusal::Mistakes(all)) if all.len() == 1)
+        );
     }
 
     #[test]

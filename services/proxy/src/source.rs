@@ -64,27 +64,38 @@ impl Source {
     /// Parses `PROXY_BACKENDS`.
     ///
     /// # Errors
-    /// What was expected.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    /// What was expected, for each entry that is something else.
+    pub(crate) fn parse(text: &str) -> Result<Self, Vec<Bad>> {
         let parts: Vec<&str> = units::list(text).collect();
-        if let [one] = parts[..] {
-            match one.split_once("://") {
-                Some(("dns", rest)) => return dns(rest),
-                Some(("srv", rest)) => return srv(rest),
-                Some(("kubernetes", rest)) => return kubernetes(rest),
+        let one =
+            |parsed: Result<Self, String>| parsed.map_err(|expected| Bad::all_of(text, expected));
+        if let [part] = parts[..] {
+            match part.split_once("://") {
+                Some(("dns", rest)) => return one(dns(rest)),
+                Some(("srv", rest)) => return one(srv(rest)),
+                Some(("kubernetes", rest)) => return one(kubernetes(rest)),
                 _ => {}
             }
         }
         let mut backends: Vec<StaticBackend> = Vec::new();
+        let mut bad = Vec::new();
         for part in parts {
-            let backend = static_backend(part)?;
-            if backends.iter().any(|other| other.id == backend.id) {
-                return Err(format!("each backend once; {} is there twice", backend.id));
+            let backend = static_backend(part).and_then(|backend| {
+                let is_known = backends.iter().any(|other| other.id == backend.id);
+                let twice = || format!("each backend once; {} is there twice", backend.id);
+                if is_known { Err(twice()) } else { Ok(backend) }
+            });
+            match backend {
+                Ok(backend) => backends.push(backend),
+                Err(expected) => bad.push(Bad { entry: part.to_owned(), expected }),
             }
-            backends.push(backend);
+        }
+        if !bad.is_empty() {
+            return Err(bad);
         }
         if backends.is_empty() {
-            return Err("at least one URL such as http://host:8081, or dns://name:port".to_owned());
+            let expected = "at least one URL such as http://host:8081, or dns://name:port";
+            return Err(Bad::all_of(text, expected.to_owned()));
         }
         Ok(Self::Static(backends))
     }
@@ -119,6 +130,19 @@ impl fmt::Display for ServicePort {
             Self::Number(number) => number.fmt(formatter),
             Self::Name(name) => name.fmt(formatter),
         }
+    }
+}
+
+/// An entry that is no backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bad {
+    pub(crate) entry: String,
+    pub(crate) expected: String,
+}
+
+impl Bad {
+    fn all_of(text: &str, expected: String) -> Vec<Self> {
+        vec![Self { entry: text.to_owned(), expected }]
     }
 }
 
@@ -279,8 +303,16 @@ mod tests {
             ("srv://a,http://b:1", "alone"),
         ];
         for (text, expected) in cases {
-            let error = Source::parse(text).unwrap_err();
-            assert!(error.contains(expected), "{text}: {error}");
+            let bad = Source::parse(text).unwrap_err();
+            assert!(bad[0].expected.contains(expected), "{text}: {bad:?}");
         }
+    }
+
+    #[test]
+    fn every_bad_entry_is_told_and_no_good_one() {
+        let bad =
+            Source::parse("ftp://a:1, http://b:1, http://b:1;weight=x, http://c:0").unwrap_err();
+        let entries: Vec<&str> = bad.iter().map(|bad| bad.entry.as_str()).collect();
+        assert_eq!(entries, ["ftp://a:1", "http://b:1;weight=x", "http://c:0"]);
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use chassis::{settings::Mistakes, units};
 use url::Url;
 
-use crate::source::Source;
+use crate::source::{self, Source};
 
 /// Where DNS is served unless something else is said (RFC 1035 §4.2).
 const DNS_PORT: u16 = 53;
@@ -66,7 +66,7 @@ pub(super) struct DiscoveryRaw {
 
 impl DiscoveryRaw {
     pub(super) fn parse(&self, mistakes: &mut Mistakes) -> Option<Discovering> {
-        let source = mistakes.parse("proxy_backends", &self.proxy_backends, Source::parse);
+        let source = source(&self.proxy_backends, mistakes);
         let name_servers = self.proxy_name_servers.as_deref().unwrap_or_default();
         let name_servers = mistakes.parse("proxy_name_servers", name_servers, name_servers_of);
         let source = source?;
@@ -140,6 +140,13 @@ fn name_servers_of(text: &str) -> Result<Vec<SocketAddr>, String> {
     units::list(text).map(server).collect::<Option<_>>().ok_or_else(|| {
         "IP addresses such as 10.0.0.2, 127.0.0.1:8600 or [::1]:53, separated by commas".to_owned()
     })
+}
+
+fn source(text: &str, mistakes: &mut Mistakes) -> Option<Source> {
+    let note = |bad: Vec<source::Bad>| {
+        bad.iter().for_each(|bad| mistakes.note("proxy_backends", &bad.entry, &*bad.expected));
+    };
+    Source::parse(text.trim()).map_err(note).ok()
 }
 
 #[cfg(test)]
