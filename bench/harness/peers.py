@@ -49,13 +49,13 @@ def first_version(command: list[str]) -> str:
     return found.group(0) if found else "?"
 
 
-def evenkeel(binary: Path | None = None):
+def evenkeel(binary: Path | None = None, *options: str):
     def command(setting: Setting) -> list[str]:
         backends = ",".join(f"http://127.0.0.1:{port}" for port in setting.backends)
         return [str(binary or setting.folder / "bin/evenkeel-proxy"),
                 "--bind", "127.0.0.1", "--port", str(setting.port),
                 "--admin-bind", "127.0.0.1", "--admin-port", str(setting.port + 1),
-                "--workers", str(setting.workers), "--backends", backends]
+                "--workers", str(setting.workers), "--backends", backends, *options]
     return command
 
 
@@ -210,6 +210,36 @@ def pingora(setting: Setting) -> list[str]:
             *map(str, setting.backends)]
 
 
+def traefik(strategy: str):
+    def command(setting: Setting) -> list[str]:
+        servers = "\n".join(f"        - url: http://127.0.0.1:{port}" for port in setting.backends)
+        services = written(setting, "services.yaml", f"""
+http:
+  routers:
+    all: {{rule: "PathPrefix(`/`)", service: backends, entryPoints: [traffic]}}
+  services:
+    backends:
+      loadBalancer:
+        strategy: {strategy}
+        servers:
+{servers}
+""")
+        config = written(setting, "traefik.yaml", f"""
+global: {{checkNewVersion: false, sendAnonymousUsage: false}}
+log: {{level: ERROR}}
+entryPoints:
+  traffic: {{address: "127.0.0.1:{setting.port}"}}
+providers:
+  file: {{filename: {services}}}
+""")
+        return [str(setting.folder / "python/bin/traefik"), f"--configFile={config}"]
+    return command
+
+
+def traefik_version(folder: Path) -> str:
+    return first_version([str(folder / "python/bin/traefik"), "version"])
+
+
 def crate_version(lock: Path, crate: str) -> str:
     found = re.search(rf'name = "{crate}"\nversion = "([^"]+)"', lock.read_text())
     return found.group(1) if found else "?"
@@ -230,9 +260,17 @@ PEERS = [
 ]
 
 
-def ours(name: str, binary: Path) -> Peer:
+# Only where faults are shown: it is no peer in the tables of what a request costs.
+TRAEFIK = Peer("Traefik", traefik("wrr"), traefik_version, go_environment)
+
+BY_LATENCY_OPTIONS = ["--policy", "least_time"]
+BY_LATENCY = Peer("Evenkeel least_time", evenkeel(None, *BY_LATENCY_OPTIONS), PEERS[0].version)
+TRAEFIK_BY_LATENCY = Peer("Traefik leasttime", traefik("leasttime"), traefik_version, go_environment)
+
+
+def ours(name: str, binary: Path, *options: str) -> Peer:
     """Another build of ours, to compare it with."""
-    return Peer(name, evenkeel(binary), lambda folder: first_version([str(binary), "--version"]))
+    return Peer(name, evenkeel(binary, *options), lambda folder: first_version([str(binary), "--version"]))
 
 
 def environment(peer: Peer, setting: Setting) -> dict:
