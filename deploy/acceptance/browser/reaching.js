@@ -224,6 +224,9 @@ export async function accessible() {
   }
   await each("one down, one not ready");
   await stack.loadStop(load);
+  // The dashboard tells a proxy that comes back what stands: what is set here must not come with it.
+  await stack.allWell();
+  await sees(page, 20, ALL_WELL);
   await stack.kill("proxy");
   for (const [, one] of views) await until("the page knows", 5, async () => (await one.locator("#notice").innerText()) !== "");
   await each("the proxy is away");
