@@ -6,18 +6,16 @@ use axum::{
     extract::{Path, Query, State},
     response::{IntoResponse, Response},
 };
-use balance::{
-    BackendId, Change, MAX_IN_FLIGHT_MAX, Pool, PoolView, Refused, Time, WEIGHT_MAX, hash_of,
-};
+use balance::{BackendId, Change, MAX_IN_FLIGHT_MAX, Pool, PoolView, Refused, Time, WEIGHT_MAX};
 use chassis::{problem::Problem, units};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Admin, Caller, audit,
-    idempotency::{Answer, Begin},
     incoming::{self, bad},
+    make::{Asked, Saved, changed_meanwhile, make},
     openapi::Changing,
     pools::{find_backend, find_pool, no_backend},
     prediction::Prediction,
@@ -67,10 +65,8 @@ pub(super) struct Options {
 struct Made {
     #[serde(flatten)]
     backend: view::Backend,
-    /// Whether the change outlives this process; none where no state file is set
-    saved: Option<bool>,
-    /// Why it does not. It holds all the same, and the file is tried again
-    not_saved_reason: Option<String>,
+    #[serde(flatten)]
+    saving: Saved,
 }
 
 /// What a change would do, with `dry_run`.
@@ -153,14 +149,9 @@ pub(super) async fn patch(
     if options.dry_run {
         return dry_run(&admin, &id, &headers, change).map(|told| Json(told).into_response());
     }
-    let fingerprint = hash_of(&[uri.path().as_bytes(), b"\0", &body].concat());
-    let guard = match admin.idempotency.begin(&headers, fingerprint)? {
-        Begin::Now(guard) => guard,
-        Begin::Before(answer) => return Ok(changed(answer, true)),
-    };
-    let path = uri.path().to_owned();
     let reason = change.reason.clone();
-    let applied = admin.control.apply(|pool, now| {
+    let asked = Asked { caller: &caller, actor, reason, headers: &headers, uri: &uri, body: &body };
+    let apply = |pool: &mut Pool, now| {
         let considered = consider(&admin, pool, &id, &headers, &mut change, now)?;
         considered.verdict.map_err(|refused| {
             let detail = format!("{id} stays as it is: {refused} with \"force\": true");
@@ -170,53 +161,12 @@ pub(super) async fn patch(
         pool.change(&BackendId::new(&id), &change, now)
             .map_err(|_| no_backend(&pool.view(), &id))?;
         Ok((Wanted::Backend(considered.intent), Wanted::Backend(admin.intent_of(pool, &id))))
-    });
-    let saving = &admin.control.saving;
-    match applied {
-        Ok(wanted) => admin.tell_changed(&caller, actor, path, reason, wanted, saving.trouble()),
-        Err(problem) => {
-            admin.tell_refused(&caller, actor, path, &problem);
-            return Err(problem);
-        }
-    }
-    admin.fence.pass().await;
-    let backend = find_backend(&admin, &pool, &id)?;
-    let etag = backend.etag().to_owned();
-    let (saved, not_saved_reason) = (saving.is_saved(), saving.trouble());
-    let made = Made { backend, saved, not_saved_reason };
-    let answer = Answer { etag, body: serde_json::to_vec(&made).unwrap_or_default().into() };
-    guard.done(&answer);
-    Ok(changed(answer, false))
-}
-
-/// The answer to a change that was made, now or before.
-pub(super) fn changed(answer: Answer, is_repeated: bool) -> Response {
-    const REPEATED: HeaderName = HeaderName::from_static("idempotency-replayed");
-    let headers =
-        [(header::CONTENT_TYPE, "application/json".to_owned()), (header::ETAG, answer.etag)];
-    let mut response = (headers, answer.body).into_response();
-    if is_repeated {
-        response.headers_mut().insert(REPEATED, HeaderValue::from_static("true"));
-    }
-    response
-}
-
-/// The answer to a change of something that is no longer as it was read.
-pub(super) fn changed_meanwhile(
-    name: &str,
-    words: &str,
-    tag: &str,
-    current: impl Serialize,
-) -> Problem {
-    let detail = format!(
-        "{name} was changed since it was read: now {words}. Read it again, and decide anew"
-    );
-    let problem = Problem::new(StatusCode::PRECONDITION_FAILED, detail);
-    let problem = match HeaderValue::try_from(tag) {
-        Ok(tag) => problem.with_header(header::ETAG, tag),
-        Err(_) => problem,
     };
-    problem.with_member("current", current)
+    make(&admin, asked, apply, |saving| {
+        let backend = find_backend(&admin, &pool, &id)?;
+        Ok((backend.etag().to_owned(), Made { backend, saving }))
+    })
+    .await
 }
 
 /// Tells what a change would do, and changes nothing.
@@ -310,6 +260,8 @@ fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Change, Problem> {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use http::header;
 
     use super::*;
 

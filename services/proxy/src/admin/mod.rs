@@ -11,6 +11,7 @@ mod events;
 mod history;
 mod idempotency;
 mod incoming;
+mod make;
 mod openapi;
 mod policy;
 mod pools;

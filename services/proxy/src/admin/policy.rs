@@ -10,7 +10,7 @@ use axum::{
     extract::{Path, Query, State},
     response::{IntoResponse, Response},
 };
-use balance::{Policy, PolicyChange, PolicyPlan, PoolView, hash_of};
+use balance::{Policy, PolicyChange, PolicyPlan, Pool, PoolView};
 use chassis::problem::Problem;
 use http::{HeaderMap, Uri};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -18,9 +18,9 @@ use utoipa::ToSchema;
 
 use super::{
     Admin, Caller, audit,
-    change::{Options, changed, changed_meanwhile},
-    idempotency::{Answer, Begin},
+    change::Options,
     incoming::{self, bad},
+    make::{Asked, Saved, changed_meanwhile, make},
     openapi::Changing,
     pools::find_pool,
     tag, view,
@@ -67,10 +67,8 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Given, D::Error> 
 struct MadePool {
     #[serde(flatten)]
     pool: view::Pool,
-    /// Whether the change outlives this process; none where no state file is set
-    saved: Option<bool>,
-    /// Why it does not. It holds all the same, and the file is tried again
-    not_saved_reason: Option<String>,
+    #[serde(flatten)]
+    saving: Saved,
 }
 
 /// What a change would come to, with `dry_run`.
@@ -129,39 +127,22 @@ pub(super) async fn patch(
         let view = admin.control.read(|pool| pool.view());
         return dry_run(&admin, &view, &headers, &wish).map(|told| Json(told).into_response());
     }
-    let fingerprint = hash_of(&[uri.path().as_bytes(), b"\0", &body].concat());
-    let guard = match admin.idempotency.begin(&headers, fingerprint)? {
-        Begin::Now(guard) => guard,
-        Begin::Before(answer) => return Ok(changed(answer, true)),
-    };
     let actor = audit::actor(caller.address, &headers);
-    let path = uri.path().to_owned();
     let reason = wish.change.reason.clone();
-    let applied = admin.control.apply(|pool, now| {
+    let by = Some(actor.clone());
+    let asked = Asked { caller: &caller, actor, reason, headers: &headers, uri: &uri, body: &body };
+    let apply = |pool: &mut Pool, now| {
         let view = pool.view();
         let before = admin.wanted_policy(&view);
         let plan = consider(&admin, &view, &headers, &wish)?;
-        let actor = Some(actor.clone());
-        pool.change_policy(PolicyChange { plan, actor, ..wish.change.clone() }, now);
+        pool.change_policy(PolicyChange { plan, actor: by, ..wish.change.clone() }, now);
         Ok((Wanted::Pool(before), Wanted::Pool(admin.wanted_policy(&pool.view()))))
-    });
-    let saving = &admin.control.saving;
-    match applied {
-        Ok(wanted) => admin.tell_changed(&caller, actor, path, reason, wanted, saving.trouble()),
-        Err(problem) => {
-            admin.tell_refused(&caller, actor, path, &problem);
-            return Err(problem);
-        }
-    }
-    // Only then does every worker go by it.
-    admin.fence.pass().await;
-    let pool = find_pool(&admin, &pool)?;
-    let etag = pool.etag().to_owned();
-    let (saved, not_saved_reason) = (saving.is_saved(), saving.trouble());
-    let made = MadePool { pool, saved, not_saved_reason };
-    let answer = Answer { etag, body: serde_json::to_vec(&made).unwrap_or_default().into() };
-    guard.done(&answer);
-    Ok(changed(answer, false))
+    };
+    make(&admin, asked, apply, |saving| {
+        let pool = find_pool(&admin, &pool)?;
+        Ok((pool.etag().to_owned(), MadePool { pool, saving }))
+    })
+    .await
 }
 
 /// What somebody asks for.
