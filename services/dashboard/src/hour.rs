@@ -111,8 +111,13 @@ impl Hour {
             }
             // All pools of a proxy as one: they are seen in the same moment.
             let slots: Vec<Slot> = told.iter().filter_map(|columns| columns.slot(at)).collect();
-            if second > run.last && !slots.is_empty() {
-                run.push(second, Slot::of_pools(&slots));
+            let slot = match &slots[..] {
+                [] => continue,
+                [one] => one.clone(),
+                more => Slot::sum(more.iter()),
+            };
+            if second > run.last {
+                run.push(second, slot);
             }
         }
         if run.last > before {

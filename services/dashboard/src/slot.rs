@@ -70,35 +70,29 @@ impl Columns {
 }
 
 impl Slot {
-    /// What the pools of one proxy add up to.
-    pub(crate) fn of_pools(slots: &[Self]) -> Self {
-        let sum = |value: fn(&Self) -> u64| slots.iter().map(value).sum();
-        let busy = slots.iter().filter(|slot| slot.requests > 0 || slot.latency.is_some());
+    /// What several pools or proxies had at the same time.
+    pub(crate) fn sum<'a>(slots: impl Iterator<Item = &'a Self> + Clone) -> Self {
+        let sum = |value: fn(&Self) -> u64| slots.clone().map(value).sum();
+        // A slot without requests has no histogram, and none is missing.
+        let busy = slots.clone().filter(|slot| slot.requests > 0 || slot.latency.is_some());
         Self {
             requests: sum(|slot| slot.requests),
             errors: sum(|slot| slot.errors),
             in_flight: sum(|slot| slot.in_flight),
-            latency: match slots {
-                [one] => one.latency.clone(),
-                _ => latency::sum(busy.map(|slot| slot.latency.as_ref())),
-            },
+            latency: latency::sum(busy.map(|slot| slot.latency.as_ref())),
         }
     }
 
-    /// What several proxies, or pools, had at the same time, over so many seconds.
+    /// The same, over so many seconds, in numbers for a chart; nothing if nobody had anything.
     pub(crate) fn sample<'a>(
         slots: impl Iterator<Item = &'a Self> + Clone,
         seconds: f64,
     ) -> Option<Sample> {
         slots.clone().next()?;
-        let sum = |value: fn(&Self) -> u64| slots.clone().map(value).sum::<u64>() as f64;
-        let (requests, errors) = (sum(|slot| slot.requests), sum(|slot| slot.errors));
-        // A slot without requests has no histogram, and none is missing.
-        let busy = slots.clone().filter(|slot| slot.requests > 0 || slot.latency.is_some());
-        let latency = latency::sum(busy.map(|slot| slot.latency.as_ref()));
-        let percentile = |share| {
-            latency.as_ref().and_then(|sum| sum.percentile_ms(share)).map_or(f64::NAN, |x| x)
-        };
+        let Self { requests, errors, in_flight, latency } = Self::sum(slots);
+        let (requests, errors) = (requests as f64, errors as f64);
+        let percentile =
+            |share| latency.as_ref().and_then(|sum| sum.percentile_ms(share)).unwrap_or(f64::NAN);
         Some(Sample {
             rate: (requests / seconds) as f32,
             error_share: if requests > 0.0 {
@@ -109,7 +103,7 @@ impl Slot {
             p50_ms: percentile(0.5) as f32,
             p95_ms: percentile(0.95) as f32,
             p99_ms: percentile(0.99) as f32,
-            in_flight: sum(|slot| slot.in_flight) as f32,
+            in_flight: in_flight as f32,
         })
     }
 }
