@@ -251,6 +251,8 @@ export async function overTime() {
       [...line.getAttribute("d").matchAll(/[ML][\d.]+ ([\d.]+)/g)].filter(([, y]) => Number(y) < 95).length);
     // The proxy itself may have been started anew a moment ago: what was before, only it forgot.
     await until("some busy seconds", 60, async () => await busy() >= 10);
+    // No page is fed meanwhile: the browser would note on its console that the feed was cut off.
+    await page.goto("about:blank");
     await stack.kill("dashboard");
     const start = performance.now();
     stack.start("dashboard");
