@@ -13,14 +13,18 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, Sleep},
+};
 
 use crate::{
     client::Busy,
     error::{Reason, io_source},
     exchange::Exchange,
+    http1,
     limits::Limit,
-    multiplexed::Held,
+    multiplexed::{Held, Stream},
     pace::Pace,
     stats::Gauges,
     worker::Worker,
@@ -115,9 +119,10 @@ impl Upload {
 }
 
 /// The body of a request to a backend.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) enum RequestBody {
     /// None; such a request can be sent again.
+    #[default]
     Empty,
     /// The client's, as it arrives.
     Client(Incoming, Rc<Upload>),
@@ -230,17 +235,84 @@ pub(crate) enum ResponseBody {
     Backend(Box<BackendBody>),
 }
 
+/// A response's body and what it arrives on.
+#[derive(Debug)]
+pub(crate) enum Arriving {
+    /// Of HTTP/1.
+    Alone(http1::Incoming),
+    /// Of HTTP/2, with its place on the connection.
+    Shared(Incoming, Stream),
+    /// It has.
+    Ended,
+    /// It never will.
+    Cut(Reason),
+}
+
+impl Arriving {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Alone(incoming) => incoming.is_end_stream(),
+            Self::Shared(incoming, _) => incoming.is_end_stream(),
+            Self::Ended => true,
+            Self::Cut(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Alone(incoming) => incoming.size_hint(),
+            Self::Shared(incoming, _) => incoming.size_hint(),
+            Self::Ended => SizeHint::with_exact(0),
+            Self::Cut(_) => SizeHint::new(),
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
+        match self {
+            Self::Alone(incoming) => incoming.poll_frame(context),
+            Self::Shared(incoming, _) => {
+                Pin::new(incoming).poll_frame(context).map_err(|error| match error.is_parse() {
+                    true => Reason::ProtocolError,
+                    false => Reason::ResetMidBody,
+                })
+            }
+            Self::Ended => Poll::Ready(None),
+            Self::Cut(reason) => Poll::Ready(Some(Err(*reason))),
+        }
+    }
+
+    /// The socket and what has come on it, once both sides have switched to another protocol.
+    pub(crate) fn into_switched(self) -> Option<(TcpStream, Bytes)> {
+        match self {
+            Self::Alone(incoming) => incoming.into_connection().into_switched(),
+            Self::Shared(..) | Self::Ended | Self::Cut(_) => None,
+        }
+    }
+
+    /// What it arrived on, once it has.
+    fn into_held(self) -> Option<Held> {
+        match self {
+            Self::Alone(incoming) => Some(Held::Alone(incoming.into_connection())),
+            Self::Shared(_, stream) => Some(Held::Shared { _stream: stream }),
+            Self::Ended | Self::Cut(_) => None,
+        }
+    }
+}
+
 /// A backend's body with what hangs on its end.
 #[derive(Debug)]
 pub(crate) struct BackendBody {
-    incoming: Incoming,
+    arriving: Arriving,
     read_timeout: Duration,
     /// Armed while we wait; most bodies arrive with the head and never need it.
     waiting: Option<Pin<Box<Sleep>>>,
     /// A body that is still going up shows that the client and the backend are alive.
     upload: Option<Rc<Upload>>,
     /// Gone once the end was recorded. Dropped earlier, it records that the client left.
-    exchange: Option<(Exchange, Held)>,
+    exchange: Option<Exchange>,
 }
 
 /// Why a response was cut.
@@ -251,34 +323,32 @@ pub(crate) struct Cut(Reason);
 impl ResponseBody {
     /// A backend's body. What hangs on its end happens now if it has none.
     pub(crate) fn backend(
-        incoming: Incoming,
+        arriving: Arriving,
         exchange: Exchange,
-        connection: Held,
         upload: Option<Rc<Upload>>,
         read_timeout: Duration,
     ) -> Self {
-        if incoming.is_end_stream() {
-            exchange.complete(connection, upload);
+        if arriving.is_end_stream() {
+            exchange.complete(arriving.into_held(), upload);
             return Self::Own(None);
         }
-        let exchange = Some((exchange, connection));
+        let exchange = Some(exchange);
         let waiting = None;
-        Self::Backend(Box::new(BackendBody { incoming, read_timeout, waiting, upload, exchange }))
+        Self::Backend(Box::new(BackendBody { arriving, read_timeout, waiting, upload, exchange }))
     }
 }
 
 impl BackendBody {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        match Pin::new(&mut self.incoming).poll_frame(context) {
+        match self.arriving.poll_frame(context) {
             Poll::Ready(frame) => {
                 self.waiting = None;
                 match &frame {
-                    Some(Ok(_)) if !self.incoming.is_end_stream() => {}
+                    Some(Ok(_)) if !self.arriving.is_end_stream() => {}
                     Some(Ok(_)) | None => self.complete(),
-                    Some(Err(error)) if error.is_parse() => self.fail(Reason::ProtocolError),
-                    Some(Err(_)) => self.fail(Reason::ResetMidBody),
+                    Some(Err(reason)) => return self.fail(*reason, context),
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(|_| Cut(Reason::ResetMidBody))))
+                Poll::Ready(frame.map(|frame| frame.map_err(Cut)))
             }
             Poll::Pending => {
                 let timeout = self.read_timeout;
@@ -294,22 +364,32 @@ impl BackendBody {
                 if !waiting.is_elapsed() {
                     return Poll::Pending;
                 }
-                self.fail(Reason::ReadTimeout);
-                Poll::Ready(Some(Err(Cut(Reason::ReadTimeout))))
+                self.fail(Reason::ReadTimeout, context)
             }
         }
     }
 
     fn complete(&mut self) {
-        if let Some((exchange, connection)) = self.exchange.take() {
-            exchange.complete(connection, self.upload.take());
+        let arrived = std::mem::replace(&mut self.arriving, Arriving::Ended);
+        if let Some(exchange) = self.exchange.take() {
+            exchange.complete(arrived.into_held(), self.upload.take());
         }
     }
 
-    fn fail(&mut self, reason: Reason) {
-        if let Some((exchange, _)) = self.exchange.take() {
-            exchange.fail(reason);
-        }
+    /// Records that no more will come. The client is told at the next look: an error throws away
+    /// what has not gone out yet, and a response that is cut must be seen to have begun.
+    fn fail(
+        &mut self,
+        reason: Reason,
+        context: &Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let Some(exchange) = self.exchange.take() else {
+            return Poll::Ready(Some(Err(Cut(reason))));
+        };
+        exchange.fail(reason);
+        self.arriving = Arriving::Cut(reason);
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -330,14 +410,14 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_none(),
-            Self::Backend(body) => body.incoming.is_end_stream(),
+            Self::Backend(body) => body.arriving.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Backend(body) => body.incoming.size_hint(),
+            Self::Backend(body) => body.arriving.size_hint(),
         }
     }
 }

@@ -1,23 +1,31 @@
-//! One connection to a backend: made, used for one request at a time, and looked at before each.
+//! One connection of HTTP/1.1 to a backend: made, used for one request at a time, and looked at
+//! before each.
+//!
+//! No task of its own drives it. Whoever serves the client writes the request and reads the
+//! response; while it is idle nobody does, and its end is found out by [`Connection::is_silent`].
 
 use std::{
-    cell::Cell,
+    future::poll_fn,
     io::{self, ErrorKind},
     mem::MaybeUninit,
-    pin::Pin,
-    rc::Rc,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
-    task::{Context, Poll},
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use balance::Member;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use http::{Method, StatusCode};
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    io::{AsyncReadExt, Interest},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    task::JoinHandle,
     time::Instant,
 };
 
@@ -25,70 +33,65 @@ use crate::{
     body::RequestBody,
     connect::connect,
     error::Reason,
-    idle_limit::IdleLimit,
+    http1::{self, NotSent, Outgoing, ResponseHead},
     stats::{Counted, Gauges},
 };
+
+/// What is read at once at first: most responses, whole.
+const READ_BYTES: usize = 8 * 1024;
+
+/// What is read at once of a response that keeps coming. Less costs system calls; more costs memory
+/// for each client that reads slowly.
+const READ_BYTES_MAX: usize = 256 * 1024;
+
+/// With less room than this in the buffer, a read would be worth too little.
+const ROOM_BYTES_MIN: usize = 1024;
 
 /// A connection that can send one request at a time.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) sender: SendRequest<RequestBody>,
-    wire: Rc<Wire>,
+    reader: OwnedReadHalf,
+    writer: Writer,
+    /// What was read and belongs to nobody yet.
+    pub(crate) buffer: BytesMut,
+    /// What to read at once.
+    read_bytes: usize,
+    /// Whether the response that came last, if any, leaves it open for another request.
+    is_kept: bool,
+    /// Since when it waits for a request.
+    idle_since: Instant,
+    _counted: Counted,
 }
 
-/// What the connection shares with the task that drives it.
+/// The half of a connection that is written to.
 #[derive(Debug)]
-struct Wire {
-    socket: Socket,
-    /// Since when it waits for a request, if it does.
-    idle_since: Cell<Option<Instant>>,
-    limit: Rc<IdleLimit>,
-    gauges: Arc<Gauges>,
+enum Writer {
+    Here(OwnedWriteHalf),
+    /// A body goes on being written, though the response has come.
+    Busy(Upload),
+    /// Something went wrong with it.
+    Gone,
 }
 
-impl Wire {
-    /// Takes note of the end of a connection that we had not taken out of the idle ones: it was
-    /// the backend that closed it.
-    fn ended(&self) {
-        if let Some(since) = self.idle_since.take() {
-            let now = Instant::now();
-            self.limit.saw_close(now.duration_since(since), now);
-            self.gauges.backend_idle_closed.fetch_add(1, Ordering::Relaxed);
-        }
+/// A task that writes a body, and ends with the connection.
+#[derive(Debug)]
+struct Upload(JoinHandle<Option<OwnedWriteHalf>>);
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
-impl Connection {
-    /// Whether the backend has not closed it, as far as we have heard.
-    pub(crate) fn is_open(&self) -> bool {
-        !self.sender.is_closed()
-    }
-
-    /// Whether a request may be sent on it: the kernel is asked, because what it knows may not have
-    /// come to us yet. Bytes that nobody asked for make it as useless as its end.
-    pub(crate) fn is_usable(&self) -> bool {
-        self.is_open() && self.wire.socket.is_silent()
-    }
-
-    /// Notes that it waits for a request from now on.
-    pub(crate) fn begin_idle(&self) {
-        self.wire.idle_since.set(Some(Instant::now()));
-    }
-
-    /// Notes that it is taken or given up, and gives the time from which it was idle.
-    pub(crate) fn end_idle(&self) -> Option<Instant> {
-        self.wire.idle_since.take()
-    }
-
-    /// For how long it has been idle.
-    pub(crate) fn idle_for(&self, now: Instant) -> Duration {
-        self.wire.idle_since.get().map_or(Duration::ZERO, |since| now.duration_since(since))
-    }
-
-    /// Notes that the backend has closed it while it was idle.
-    pub(crate) fn note_closed(&self) {
-        self.wire.ended();
-    }
+/// Why no response came on a connection.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Nothing of the request was sent.
+    Unsent,
+    /// The request's own body failed.
+    Body,
+    /// What the backend did.
+    Backend(Reason),
 }
 
 /// Makes a connection to a backend, trying its addresses in turn.
@@ -98,83 +101,160 @@ impl Connection {
 pub(crate) async fn open(
     member: &Member,
     timeout: Duration,
-    limit: &Rc<IdleLimit>,
     gauges: &Arc<Gauges>,
 ) -> Result<Connection, Reason> {
     let connected = connect(&member.addresses(), timeout).await;
     let stream = connected.map_err(|error| error.reason())?;
     // A small request must not wait for an acknowledgement; failure costs only time.
     let _ = stream.set_nodelay(true);
-    let socket = Socket(Arc::new(Mutex::new(stream)));
-    let handshake = http1::Builder::new().handshake(TokioIo::new(socket.clone())).await;
-    let (sender, driver) = handshake.map_err(|_| Reason::ConnectFailed)?;
-    let counted = Counted::new(gauges, |gauges| &gauges.backend_open);
-    let (limit, gauges) = (Rc::clone(limit), Arc::clone(gauges));
-    let wire = Rc::new(Wire { socket, idle_since: Cell::new(None), limit, gauges });
-    let driven = Rc::clone(&wire);
-    tokio::task::spawn_local(async move {
-        // Whoever waits for a response learns of an error there.
-        let _ = driver.with_upgrades().await;
-        driven.ended();
-        drop(counted);
-    });
-    Ok(Connection { sender, wire })
+    let (reader, writer) = stream.into_split();
+    Ok(Connection {
+        reader,
+        writer: Writer::Here(writer),
+        buffer: BytesMut::new(),
+        read_bytes: READ_BYTES,
+        is_kept: true,
+        idle_since: Instant::now(),
+        _counted: Counted::new(gauges, |gauges| &gauges.backend_open),
+    })
 }
 
-/// A socket that hyper reads and writes while we may look at it. A mutex, though only one thread
-/// ever takes it: hyper lets go of an upgraded connection only as something that may be sent.
-#[derive(Clone, Debug)]
-struct Socket(Arc<Mutex<TcpStream>>);
-
-impl Socket {
-    fn lock(&self) -> MutexGuard<'_, TcpStream> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the other side has neither sent anything nor closed. Tokio would answer from what it
-    /// heard last; this asks the kernel.
-    fn is_silent(&self) -> bool {
-        let peeked = SockRef::from(&*self.lock()).peek(&mut [MaybeUninit::uninit()]);
+impl Connection {
+    /// Whether the backend has neither sent anything nor closed: bytes that nobody asked for make a
+    /// connection as useless as its end. Without `asks_kernel`, as far as we have heard, which costs
+    /// no system call; with it, what has not come to us yet is seen too.
+    pub(crate) fn is_silent(&self, asks_kernel: bool) -> bool {
+        let stream = self.reader.as_ref();
+        let peek = || SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
+        let peeked = if asks_kernel { peek() } else { stream.try_io(Interest::READABLE, peek) };
         peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
-}
 
-impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.lock()).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.lock()).poll_write(context, bytes)
+    /// Prepares it to wait for a request. Whether it can serve one.
+    pub(crate) fn begin_idle(&mut self) -> bool {
+        if let Writer::Busy(upload) = &mut self.writer {
+            self.writer = match (&mut upload.0).now_or_never() {
+                Some(Ok(Some(writer))) => Writer::Here(writer),
+                _ => Writer::Gone,
+            };
+        }
+        self.idle_since = Instant::now();
+        self.read_bytes = READ_BYTES;
+        self.is_kept && self.buffer.is_empty() && matches!(self.writer, Writer::Here(_))
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.lock()).poll_write_vectored(context, parts)
+    /// Gives its buffer back: it will not be needed soon.
+    pub(crate) fn rest(&mut self) {
+        self.buffer = BytesMut::new();
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.lock().is_write_vectored()
+    /// For how long it has been idle.
+    pub(crate) fn idle_for(&self, now: Instant) -> Duration {
+        now.duration_since(self.idle_since)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.lock()).poll_flush(context)
+    /// Sends a request and reads the head of its response. What comes of a body after that goes on
+    /// being sent by itself.
+    ///
+    /// # Errors
+    /// No response came. The connection is of no use any more.
+    pub(crate) async fn exchange(
+        &mut self,
+        head: &http1::Head,
+        body: RequestBody,
+    ) -> Result<ResponseHead, Failure> {
+        let is_for_head = head.method == Method::HEAD;
+        let Writer::Here(mut writer) = std::mem::replace(&mut self.writer, Writer::Gone) else {
+            return Err(Failure::Backend(Reason::ResetBeforeHeaders));
+        };
+        let has_body = matches!(body, RequestBody::Client(..));
+        let outgoing = Outgoing::new(head, body);
+        if has_body {
+            return self.exchange_with_body(writer, outgoing, is_for_head).await;
+        }
+        match outgoing.send(&mut writer).await {
+            Ok(()) => self.writer = Writer::Here(writer),
+            Err(NotSent::Closed { some: false }) => return Err(Failure::Unsent),
+            // Perhaps it has answered before it closed.
+            Err(_) => {}
+        }
+        self.read_head(is_for_head).await
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.lock()).poll_shutdown(context)
+    /// The same, where the response may come before the request has gone out, or instead.
+    async fn exchange_with_body(
+        &mut self,
+        mut writer: OwnedWriteHalf,
+        outgoing: Outgoing,
+        is_for_head: bool,
+    ) -> Result<ResponseHead, Failure> {
+        let mut sending = Box::pin(async move {
+            let sent = outgoing.send(&mut writer).await;
+            (writer, sent)
+        });
+        let mut sent = None;
+        let mut reading = Box::pin(self.read_head(is_for_head));
+        let read = poll_fn(|context| {
+            if sent.is_none()
+                && let Poll::Ready((writer, result)) = sending.as_mut().poll(context)
+            {
+                sent = Some(match result {
+                    Ok(()) => Writer::Here(writer),
+                    Err(NotSent::Body) => return Poll::Ready(Err(Failure::Body)),
+                    Err(NotSent::Closed { .. }) => Writer::Gone,
+                });
+            }
+            reading.as_mut().poll(context)
+        });
+        let head = read.await?;
+        drop(reading);
+        self.writer = sent.unwrap_or_else(|| {
+            Writer::Busy(Upload(tokio::task::spawn_local(async move {
+                let (writer, sent) = sending.await;
+                sent.is_ok().then_some(writer)
+            })))
+        });
+        Ok(head)
+    }
+
+    async fn read_head(&mut self, is_for_head: bool) -> Result<ResponseHead, Failure> {
+        loop {
+            while !self.buffer.is_empty()
+                && let Some(head) = http1::read_head(&mut self.buffer, is_for_head)
+                    .map_err(|_| Failure::Backend(Reason::ProtocolError))?
+            {
+                let is_interim = head.status.is_informational()
+                    && head.status != StatusCode::SWITCHING_PROTOCOLS;
+                if !is_interim {
+                    self.is_kept = head.keeps_connection;
+                    return Ok(head);
+                }
+            }
+            match poll_fn(|context| self.poll_fill(context)).await {
+                Ok(0) | Err(_) => return Err(Failure::Backend(Reason::ResetBeforeHeaders)),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Reads more into the buffer; nothing if the backend has closed.
+    pub(crate) fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.buffer.capacity() - self.buffer.len() < ROOM_BYTES_MIN {
+            self.buffer.reserve(self.read_bytes);
+        }
+        let room = self.buffer.capacity() - self.buffer.len();
+        let count = ready!(pin!(self.reader.read_buf(&mut self.buffer)).poll(context))?;
+        if count == room {
+            self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// The socket, and what has come on it already, once both sides have switched to another
+    /// protocol. `None` if a body was being sent on it.
+    pub(crate) fn into_switched(self) -> Option<(TcpStream, Bytes)> {
+        let Writer::Here(writer) = self.writer else { return None };
+        let stream = self.reader.reunite(writer).ok()?;
+        Some((stream, self.buffer.freeze()))
     }
 }

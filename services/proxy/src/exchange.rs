@@ -142,15 +142,15 @@ impl Exchange {
 
     /// The response was passed on to its end; the connection may serve the next request, as soon as
     /// the request is through as well.
-    pub(crate) fn complete(mut self, connection: Held, upload: Option<Rc<Upload>>) {
+    pub(crate) fn complete(mut self, held: Option<Held>, upload: Option<Rc<Upload>>) {
         self.record(self.code, None);
         self.note(self.verdict);
         let Some(attempt) = self.attempt.take() else { return };
         match upload.filter(|upload| upload.state() != UploadState::Done) {
             None => {
                 let most = self.worker.settings.upstream_idle_max;
-                if let Held::Alone(connection) = connection {
-                    attempt.upstream.put_idle(connection, most, &self.worker.gauges);
+                if let Some(Held::Alone(connection)) = held {
+                    attempt.upstream.put_idle(connection, most);
                 }
             }
             Some(upload) => {
@@ -159,7 +159,7 @@ impl Exchange {
                     finish_upload(&upload, timeout).await;
                     // The backend is through with it only now. The connection is not used again:
                     // whether it is in order nobody has seen.
-                    drop((connection, attempt));
+                    drop((held, attempt));
                 });
             }
         }

@@ -3,22 +3,22 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use balance::{AttemptFailure, Member, NoBackend, Policy, Ticket};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::time::Instant;
 
 use crate::{
-    body::{RequestBody, ResponseBody, Upload, UploadState},
+    body::{Arriving, RequestBody, ResponseBody, Upload, UploadState},
     client::Busy,
-    connection::{self, Connection},
+    connection::{self, Connection, Failure},
     control::Seen,
     error::Reason,
     exchange::Exchange,
     headers::{self, Client},
+    http1::{self, Head, ResponseHead},
     limits::Limit,
     max_forwards::{self, Hop},
-    multiplexed::{self, Held},
-    queue,
+    multiplexed, queue,
     settings::BackendProtocol,
     tunnel,
     upstream::Upstream,
@@ -51,7 +51,7 @@ pub(crate) async fn forward(
         Ok(Hop::Answer) => return exchange.answer_for_backend(&method),
         Err(reason) => return exchange.refuse(reason),
     }
-    let Admitted { mut request, replay, key, request_id, upgrade } =
+    let Admitted { head, mut body, is_replayable, key, request_id, upgrade } =
         match admit(&worker, &client, &busy, request, announced) {
             Ok(admitted) => admitted,
             Err(reason) => return exchange.refuse(reason),
@@ -66,14 +66,14 @@ pub(crate) async fn forward(
         let member = Arc::clone(ticket.member());
         let upstream = worker.upstreams.borrow_mut().of(&member);
         exchange.attempt(ticket, Rc::clone(&upstream));
-        let upload = request.body().upload();
-        let connections = tried.connections(replay.is_some());
-        match attempt(&worker, &upstream, &member, request, connections).await {
-            Ok((response, connection)) => {
+        let upload = body.upload();
+        let connections = tried.connections(is_replayable);
+        match attempt(&worker, &upstream, &member, &head, &mut body, connections).await {
+            Ok(response) => {
                 if let Some(upload) = &upload {
                     upload.answered();
                 }
-                let answer = Answer { response, connection, upload };
+                let answer = Answer { response, upload };
                 return respond(&worker, exchange, answer, upgrade);
             }
             Err(failed) => {
@@ -81,11 +81,9 @@ pub(crate) async fn forward(
                 if !failed.on_kept_connection {
                     tell_pool(&worker, &member, failed.reason);
                 }
-                match tried.retry(&worker, &member, failed, replay.as_ref()).await {
-                    Ok((again, reason)) => {
-                        upstream.shard.record_retry(reason);
-                        request = again;
-                    }
+                let method = is_replayable.then_some(&head.method);
+                match tried.retry(&worker, &member, &failed, method).await {
+                    Ok(()) => upstream.shard.record_retry(failed.reason),
                     Err(reason) => return exchange.refuse(reason),
                 }
             }
@@ -95,30 +93,15 @@ pub(crate) async fn forward(
 
 /// A request that may go to a backend.
 struct Admitted {
-    request: Request<RequestBody>,
-    /// The head once more, if the request may be sent a second time.
-    replay: Option<Head>,
+    head: Head,
+    /// Empty once it has begun to be sent.
+    body: RequestBody,
+    /// Whether it may be sent a second time.
+    is_replayable: bool,
     /// What the `hash` policy goes by.
     key: Option<u64>,
     request_id: HeaderValue,
     upgrade: Option<OnUpgrade>,
-}
-
-#[derive(Clone)]
-struct Head {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-}
-
-impl Head {
-    fn request(self, body: RequestBody) -> Request<RequestBody> {
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = self.headers;
-        request
-    }
 }
 
 fn admit(
@@ -168,9 +151,8 @@ fn admit(
         is_multiplexed || (head.method.is_idempotent() && worker.settings.retries > 0);
     let is_replayable =
         may_be_sent_again && matches!(body, RequestBody::Empty) && upgrade.is_none();
-    let replay = is_replayable.then(|| head.clone());
     let upgrade = upgrade.map(|_| on_upgrade);
-    Ok(Admitted { request: head.request(body), replay, key, request_id, upgrade })
+    Ok(Admitted { head, body, is_replayable, key, request_id, upgrade })
 }
 
 /// The target as a backend wants it: path and query, or `*` (RFC 9112 §3.2).
@@ -229,43 +211,33 @@ impl Tried {
         }
     }
 
-    /// Decides whether a failed attempt is followed by another one, and gives the request for it.
-    /// Safe are only two cases: nothing was sent, or the request may be sent twice.
+    /// Decides whether a failed attempt is followed by another one. Safe are only two cases: nothing
+    /// was sent, or the request may be sent twice; then its `method` is given.
     async fn retry(
         &mut self,
         worker: &Worker,
         member: &Member,
-        failed: Failed,
-        replay: Option<&Head>,
-    ) -> Result<(Request<RequestBody>, Reason), Reason> {
+        failed: &Failed,
+        method: Option<&Method>,
+    ) -> Result<(), Reason> {
         let reason = failed.reason;
         self.last = Some(reason);
         self.generations.push(member.generation());
         // That a backend closed a kept connection meanwhile says nothing of the backend: where there
         // is no other, it may be asked again on a new one.
         self.needs_new_connection = failed.on_kept_connection;
-        if let Some(request) = failed.unsent {
+        if failed.is_unsent || (failed.is_unprocessed && method.is_some()) {
             self.without_connection += 1;
             let may = self.without_connection < CONNECT_ATTEMPTS_MAX;
-            return if may { Ok((*request, reason)) } else { Err(reason) };
+            return if may { Ok(()) } else { Err(reason) };
         }
-        let head = match replay {
-            Some(head) if failed.is_unprocessed => {
-                self.without_connection += 1;
-                let may = self.without_connection < CONNECT_ATTEMPTS_MAX;
-                let again = || head.clone().request(RequestBody::Empty);
-                return if may { Ok((again(), reason)) } else { Err(reason) };
-            }
-            Some(head) if reason == Reason::ResetBeforeHeaders && head.method.is_idempotent() => {
-                head
-            }
-            _ => return Err(reason),
-        };
-        if self.retries == worker.settings.retries || !worker.may_retry(member).await {
+        let is_safe =
+            reason == Reason::ResetBeforeHeaders && method.is_some_and(Method::is_idempotent);
+        if !is_safe || self.retries == worker.settings.retries || !worker.may_retry(member).await {
             return Err(reason);
         }
         self.retries += 1;
-        Ok((head.clone().request(RequestBody::Empty), reason))
+        Ok(())
     }
 }
 
@@ -281,8 +253,8 @@ enum Connections {
 /// An attempt that brought no response.
 struct Failed {
     reason: Reason,
-    /// The request, if nothing of it was sent.
-    unsent: Option<Box<Request<RequestBody>>>,
+    /// Whether nothing of the request was sent.
+    is_unsent: bool,
     /// Whether the connection had served other requests before.
     on_kept_connection: bool,
     /// Whether the backend says that it has done nothing with the request.
@@ -290,28 +262,29 @@ struct Failed {
 }
 
 impl Failed {
-    fn unsent(reason: Reason, request: Request<RequestBody>) -> Self {
-        let unsent = Some(Box::new(request));
-        Self { reason, unsent, on_kept_connection: false, is_unprocessed: false }
+    fn unsent(reason: Reason) -> Self {
+        Self { reason, is_unsent: true, on_kept_connection: false, is_unprocessed: false }
     }
 
     fn sent(reason: Reason, on_kept_connection: bool) -> Self {
-        Self { reason, unsent: None, on_kept_connection, is_unprocessed: false }
+        Self { reason, is_unsent: false, on_kept_connection, is_unprocessed: false }
     }
 }
 
-/// Tries one backend, on a connection that is idle or a new one.
+/// Tries one backend, on a connection that is idle or a new one. The body is taken once it begins
+/// to be sent.
 async fn attempt(
     worker: &Worker,
     upstream: &Upstream,
     member: &Member,
-    mut request: Request<RequestBody>,
+    head: &Head,
+    body: &mut RequestBody,
     connections: Connections,
-) -> Result<(Response<Incoming>, Held), Failed> {
+) -> Result<Response<Arriving>, Failed> {
     if worker.settings.backend_protocol == BackendProtocol::Http2 {
-        return attempt_multiplexed(worker, upstream, member, request).await;
+        return attempt_multiplexed(worker, upstream, member, head, body).await;
     }
-    let upload = request.body().upload();
+    let upload = body.upload();
     let timeouts = &worker.settings.timeouts;
     loop {
         let kept = match connections {
@@ -323,40 +296,41 @@ async fn attempt(
         let is_kept = kept.is_some();
         let mut connection = match kept {
             Some(connection) => connection,
-            None => match open(worker, upstream, member).await {
-                Ok(connection) => connection,
-                Err(reason) => return Err(Failed::unsent(reason, request)),
-            },
+            None => open(worker, upstream, member).await.map_err(Failed::unsent)?,
         };
-        if is_kept && !connection.sender.is_ready() {
-            // Just used, or closed by the backend meanwhile. If it does not settle, take the next.
-            let ready = tokio::time::timeout(timeouts.connect, connection.sender.ready()).await;
-            if !matches!(ready, Ok(Ok(()))) {
-                continue;
-            }
-        }
         if !is_kept && !worker.picker.borrow_mut().is_eligible(member) {
             // An operator took it out while the connection was being made.
-            return Err(Failed::unsent(Reason::Draining, request));
+            return Err(Failed::unsent(Reason::Draining));
         }
-        let sent = connection.sender.try_send_request(request);
-        match within(timeouts.response, upload.as_deref(), sent).await {
-            Ok(Ok(response)) => {
-                upstream.idle_limit.hear(response.headers());
-                return Ok((response, Held::Alone(connection)));
+        let answered = connection.exchange(head, std::mem::take(body));
+        match within(timeouts.response, upload.as_deref(), answered).await {
+            Ok(Ok(head)) => {
+                upstream.idle_limit.hear(&head.headers);
+                return Ok(arriving(head, connection));
             }
-            Ok(Err(mut error)) => match error.take_message() {
-                // hyper gives the request back only if it wrote nothing of it.
-                Some(unsent) if is_kept => request = unsent,
-                Some(unsent) => return Err(Failed::unsent(Reason::ResetBeforeHeaders, unsent)),
-                None => {
-                    let reason = reason_of(error.error(), upload.as_deref());
-                    return Err(Failed::sent(reason, is_kept));
-                }
-            },
-            Err(reason) => return Err(Failed::sent(reason, is_kept)),
+            // Closed by the backend this instant: the next.
+            Ok(Err(Failure::Unsent)) if is_kept => {}
+            Ok(Err(Failure::Unsent)) => return Err(Failed::unsent(Reason::ResetBeforeHeaders)),
+            Ok(Err(Failure::Body)) => {
+                return Err(Failed::sent(reason_of_upload(upload.as_deref()), is_kept));
+            }
+            Ok(Err(Failure::Backend(reason))) | Err(reason) => {
+                return Err(Failed::sent(reason, is_kept));
+            }
         }
     }
+}
+
+/// A response whose body arrives on a connection of HTTP/1.
+fn arriving(head: ResponseHead, connection: Connection) -> Response<Arriving> {
+    let arriving = Arriving::Alone(http1::Incoming::new(connection, head.framing));
+    let mut response = Response::new(arriving);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    if let Some(reason) = head.reason {
+        response.extensions_mut().insert(reason);
+    }
+    response
 }
 
 /// Tries one backend on a connection of HTTP/2 that other requests use too.
@@ -364,34 +338,37 @@ async fn attempt_multiplexed(
     worker: &Worker,
     upstream: &Upstream,
     member: &Member,
-    mut request: Request<RequestBody>,
-) -> Result<(Response<Incoming>, Held), Failed> {
-    let upload = request.body().upload();
+    head: &Head,
+    body: &mut RequestBody,
+) -> Result<Response<Arriving>, Failed> {
+    let upload = body.upload();
     let timeouts = &worker.settings.timeouts;
-    if let Err(reason) = headers::in_http2_form(&mut request) {
-        return Err(Failed::sent(reason, true));
-    }
+    let head = head.in_http2_form().map_err(|reason| Failed::sent(reason, true))?;
     loop {
         let start = Instant::now();
         let taken = upstream.multiplexed.take(member, timeouts.connect, &worker.gauges).await;
-        let stream = match taken {
-            Ok(stream) => stream,
-            Err(reason) => return Err(Failed::unsent(reason, request)),
-        };
+        let stream = taken.map_err(Failed::unsent)?;
         if !stream.is_kept {
             upstream.shard.record_connect(start.elapsed());
         }
         if !worker.picker.borrow_mut().is_eligible(member) {
             // An operator took it out while the connection was being made.
-            return Err(Failed::unsent(Reason::Draining, request));
+            return Err(Failed::unsent(Reason::Draining));
         }
+        let request = head.clone().request(std::mem::take(body));
         let sent = stream.sender().try_send_request(request);
         match within(timeouts.response, upload.as_deref(), sent).await {
-            Ok(Ok(response)) => return Ok((response, Held::Shared { _stream: stream })),
+            Ok(Ok(response)) => {
+                return Ok(response.map(|incoming| Arriving::Shared(incoming, stream)));
+            }
             Ok(Err(mut error)) => match error.take_message() {
                 // hyper gives the request back only if it wrote nothing of it.
-                Some(unsent) if stream.is_kept => request = unsent,
-                Some(unsent) => return Err(Failed::unsent(Reason::ResetBeforeHeaders, unsent)),
+                Some(unsent) => {
+                    *body = unsent.into_body();
+                    if !stream.is_kept {
+                        return Err(Failed::unsent(Reason::ResetBeforeHeaders));
+                    }
+                }
                 None => {
                     let reason = reason_of(error.error(), upload.as_deref());
                     let is_unprocessed = multiplexed::is_unprocessed(error.error());
@@ -413,8 +390,7 @@ async fn attempt_multiplexed(
 async fn open(worker: &Worker, upstream: &Upstream, member: &Member) -> Result<Connection, Reason> {
     let start = Instant::now();
     let timeout = worker.settings.timeouts.connect;
-    let limit = &upstream.idle_limit;
-    let connection = connection::open(member, timeout, limit, &worker.gauges).await?;
+    let connection = connection::open(member, timeout, &worker.gauges).await?;
     upstream.shard.record_connect(start.elapsed());
     Ok(connection)
 }
@@ -448,6 +424,14 @@ fn reason_of(error: &hyper::Error, upload: Option<&Upload>) -> Reason {
     }
 }
 
+/// Why a request's body failed.
+fn reason_of_upload(upload: Option<&Upload>) -> Reason {
+    match upload.map(Upload::state) {
+        Some(UploadState::Failed(reason)) => reason,
+        _ => Reason::BadRequest,
+    }
+}
+
 /// Tells the pool of failures that say something of the backend's health.
 fn tell_pool(worker: &Worker, member: &Member, reason: Reason) {
     let failure = match reason {
@@ -462,8 +446,7 @@ fn tell_pool(worker: &Worker, member: &Member, reason: Reason) {
 
 /// What a backend has answered so far.
 struct Answer {
-    response: Response<Incoming>,
-    connection: Held,
+    response: Response<Arriving>,
     upload: Option<Rc<Upload>>,
 }
 
@@ -473,19 +456,19 @@ fn respond(
     answer: Answer,
     upgrade: Option<OnUpgrade>,
 ) -> Response<ResponseBody> {
-    let Answer { mut response, connection, upload } = answer;
+    let Answer { mut response, upload } = answer;
     exchange.answered(response.status());
     exchange.take_degraded(response.headers_mut());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(client) = upgrade else {
+        let (parts, arriving) = response.into_parts();
+        let (Some(client), Some(backend)) = (upgrade, arriving.into_switched()) else {
             // A protocol that nobody asked for.
             exchange.attempt_failed(Reason::ProtocolError, false);
             return exchange.refuse(Reason::ProtocolError);
         };
-        let backend = hyper::upgrade::on(&mut response);
-        let is_websocket = headers::is_websocket(response.headers());
+        let is_websocket = headers::is_websocket(&parts.headers);
         tunnel::start(worker, client, backend, exchange.upgraded(), is_websocket);
-        let mut response = response.map(|_| ResponseBody::Own(None));
+        let mut response = Response::from_parts(parts, ResponseBody::Own(None));
         headers::prepare_switching(response.headers_mut());
         return response;
     }
@@ -495,9 +478,8 @@ fn respond(
         return exchange.refuse(reason);
     }
     let read_timeout = worker.settings.timeouts.read;
-    let mut response = response.map(|incoming| {
-        ResponseBody::backend(incoming, exchange, connection, upload, read_timeout)
-    });
+    let mut response =
+        response.map(|arriving| ResponseBody::backend(arriving, exchange, upload, read_timeout));
     worker.close_if_draining(&mut response);
     response
 }

@@ -8,6 +8,7 @@
 
 use std::net::IpAddr;
 
+use bytes::BytesMut;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE, VIA},
@@ -17,6 +18,7 @@ use crate::{
     client::Strict,
     hash_key::HashKey,
     headers::{self, Client},
+    http1,
 };
 
 /// Bytes as a client's connection brings them, after one byte that says in which pieces.
@@ -82,6 +84,41 @@ pub fn head(data: &[u8]) {
     assert_eq!(fields.get_all("x-forwarded-for").iter().count(), 1, "more than one list");
 }
 
+/// Bytes as a backend's connection brings them, after one byte that says in which pieces and whether
+/// a HEAD is answered.
+///
+/// # Panics
+/// What is read depends on the pieces, or is more than came.
+pub fn answer(data: &[u8]) {
+    let Some((kind, bytes)) = data.split_first() else { return };
+    let (size, is_for_head) = (usize::from(kind >> 1).max(1), kind & 1 == 1);
+    let whole = read_answer(bytes, bytes.len().max(1), is_for_head);
+    assert_eq!(whole, read_answer(bytes, size, is_for_head), "in pieces of {size}");
+    if let Some((_, body, _)) = whole {
+        assert!(body.len() < bytes.len());
+    }
+}
+
+/// What is read of an answer: status, body, and whether all of it has come. `None` if it is not
+/// valid, or has not come as far as its body.
+fn read_answer(bytes: &[u8], size: usize, is_for_head: bool) -> Option<(u16, Vec<u8>, bool)> {
+    let (mut read, mut head, mut body) = (BytesMut::new(), None, Vec::new());
+    for piece in bytes.chunks(size) {
+        read.extend_from_slice(piece);
+        if head.is_none() {
+            head = http1::read_head(&mut read, is_for_head).ok()?;
+        }
+        let Some(head) = &mut head else { continue };
+        while let Some(frame) = head.framing.next(&mut read).ok()? {
+            body.extend_from_slice(&frame.into_data().unwrap_or_default());
+        }
+        if head.framing.is_done() {
+            break;
+        }
+    }
+    head.map(|head| (head.status.as_u16(), body, head.framing.is_done()))
+}
+
 /// The same fields as those of a response.
 fn response(mut fields: HeaderMap) {
     let frames_twice =
@@ -108,6 +145,11 @@ mod tests {
     #[test]
     fn the_seeds_of_connections_hold() {
         on_seeds(super::connection, "connection");
+    }
+
+    #[test]
+    fn the_seeds_of_answers_hold() {
+        on_seeds(super::answer, "answer");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, net::IpAddr};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Version,
     header::{
         CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA,
     },
@@ -153,14 +153,14 @@ pub(crate) fn prepare_request(
 ///
 /// # Errors
 /// [`Reason::BadRequest`] if its host cannot be written there.
-pub(crate) fn in_http2_form<B>(request: &mut Request<B>) -> Result<(), Reason> {
-    request.headers_mut().remove(TRANSFER_ENCODING);
-    let Some(host) = request.headers_mut().remove(HOST) else { return Ok(()) };
+pub(crate) fn in_http2_form(headers: &mut HeaderMap, uri: &mut Uri) -> Result<(), Reason> {
+    headers.remove(TRANSFER_ENCODING);
+    let Some(host) = headers.remove(HOST) else { return Ok(()) };
     let mut target = uri::Parts::default();
     target.scheme = Some(uri::Scheme::HTTP);
     target.authority = Authority::try_from(host.as_bytes()).ok();
-    target.path_and_query = request.uri().path_and_query().cloned();
-    *request.uri_mut() = Uri::from_parts(target).map_err(|_| Reason::BadRequest)?;
+    target.path_and_query = uri.path_and_query().cloned();
+    *uri = Uri::from_parts(target).map_err(|_| Reason::BadRequest)?;
     Ok(())
 }
 

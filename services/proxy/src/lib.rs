@@ -29,6 +29,7 @@ mod guests;
 pub mod hash_key;
 mod headers;
 mod history;
+mod http1;
 mod idle_limit;
 mod latency;
 mod limits;

@@ -3,10 +3,12 @@
 use std::{cell::Cell, io, pin::Pin, sync::atomic::Ordering, time::Duration};
 
 use balance::{Ticket, Tunnel};
+use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
     sync::watch,
     time::Instant,
 };
@@ -34,18 +36,18 @@ struct Limits {
 /// in the middle of, and for its good-byes.
 const GOOD_BYE: Duration = Duration::from_secs(1);
 
-/// Connects the two sides once both have switched. The ticket is given back when the tunnel ends,
+/// Connects the two sides once both have switched; `early` is what the backend has said already. The ticket is given back when the tunnel ends,
 /// so that a draining backend counts as busy until then.
 pub(crate) fn start(
     worker: &Worker,
     client: OnUpgrade,
-    backend: OnUpgrade,
+    (backend, early): (TcpStream, Bytes),
     ticket: Option<Ticket>,
     is_websocket: bool,
 ) {
     let open = Open::new(&worker.tunnels);
     let gauges = worker.gauges.clone();
-    // hyper has let go of both connections; they are open and busy all the same.
+    // Nobody else holds the two connections; they are open and busy all the same.
     let counted = [
         Counted::new(&gauges, |gauges| &gauges.client_open),
         Counted::new(&gauges, |gauges| &gauges.client_active),
@@ -57,13 +59,15 @@ pub(crate) fn start(
     let looks = worker.end_tunnels.clone();
     tokio::task::spawn_local(async move {
         let _held = (open, counted);
-        let (client, backend) = match tokio::try_join!(client, backend) {
-            Ok(both) => both,
+        let client = match client.await {
+            Ok(client) => TokioIo::new(client),
             Err(error) => return tracing::debug!(%error, "an upgrade came to nothing"),
         };
+        let (reader, writer) = backend.into_split();
+        let backend = tokio::io::join(io::Cursor::new(early).chain(reader), writer);
         let (must_end, end) = watch::channel(false);
         // A tunnel that breaks is told to each side by the other's closing.
-        let joined = join(TokioIo::new(client), TokioIo::new(backend), limits, is_websocket, end);
+        let joined = join(client, backend, limits, is_websocket, end);
         let cut = async {
             until_must_end(tunnel.as_ref(), looks).await;
             must_end.send_replace(true);

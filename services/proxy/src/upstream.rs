@@ -4,7 +4,13 @@
 //! last in, first out: the warmest connection is the least likely to be closed by the backend in
 //! this moment, and those not needed any more grow old and go.
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use balance::Member;
 use tokio::time::Instant;
@@ -16,9 +22,9 @@ use crate::{
     stats::{Counted, Gauges, Shard, Stats},
 };
 
-/// A connection that served another request a moment ago is as good as checked, where a request
-/// that is lost on it can be sent again. Under load this saves a system call per request.
-const TRUSTED: Duration = Duration::from_millis(1);
+/// How often idle connections are looked at. Nobody is told when a backend closes one: this is how
+/// late it is seen.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// One worker's view of one backend: its idle connections and its numbers.
 #[derive(Debug)]
@@ -27,40 +33,22 @@ pub(crate) struct Upstream {
     idle: RefCell<VecDeque<Idle>>,
     /// Those of HTTP/2.
     pub(crate) multiplexed: Multiplexed,
-    pub(crate) idle_limit: Rc<IdleLimit>,
+    pub(crate) idle_limit: IdleLimit,
     pub(crate) shard: Arc<Shard>,
+    gauges: Arc<Gauges>,
 }
 
 /// A connection that waits for a request.
 #[derive(Debug)]
 struct Idle {
-    /// Gone only once it is taken.
-    connection: Option<Connection>,
+    connection: Connection,
     _counted: Counted,
-}
-
-impl Idle {
-    fn is_stale(&self, limit: Duration, now: Instant) -> bool {
-        self.connection
-            .as_ref()
-            .is_none_or(|connection| connection.idle_for(now) >= limit || !connection.is_open())
-    }
-}
-
-impl Drop for Idle {
-    fn drop(&mut self) {
-        // Given up by us: the end of the task that drives it must not be taken for the backend's.
-        if let Some(connection) = self.connection.as_ref().filter(|connection| connection.is_open())
-        {
-            connection.end_idle();
-        }
-    }
 }
 
 impl Upstream {
     /// Takes the connection that was used last, unless it has been idle for too long: at most for
     /// `configured`, or less if the backend is known to close sooner. For a request that cannot be
-    /// sent again (`is_replayable`), each is looked at first.
+    /// sent again (unless `is_replayable`), the kernel is asked about each: a system call.
     pub(crate) fn take_idle(
         &self,
         configured: Duration,
@@ -68,38 +56,52 @@ impl Upstream {
     ) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let now = Instant::now();
-        while let Some(connection) = idle.pop_back().and_then(|mut last| last.connection.take()) {
+        while let Some(Idle { connection, .. }) = idle.pop_back() {
             let age = connection.idle_for(now);
             if age >= self.idle_limit.current(configured, now) {
-                connection.end_idle();
                 // All the others have been idle for longer.
                 idle.clear();
                 return None;
             }
-            let is_trusted = is_replayable && age < TRUSTED && connection.is_open();
-            if is_trusted || connection.is_usable() {
-                connection.end_idle();
+            if connection.is_silent(!is_replayable) {
                 return Some(connection);
             }
-            connection.note_closed();
+            self.saw_close(age, now);
         }
         None
     }
 
     /// Keeps a connection whose response has ended.
-    pub(crate) fn put_idle(&self, connection: Connection, most: usize, gauges: &Arc<Gauges>) {
+    pub(crate) fn put_idle(&self, mut connection: Connection, most: usize) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < most && connection.is_open() {
-            connection.begin_idle();
-            let counted = Counted::new(gauges, |gauges| &gauges.backend_idle);
-            idle.push_back(Idle { connection: Some(connection), _counted: counted });
+        if idle.len() < most && connection.begin_idle() {
+            let counted = Counted::new(&self.gauges, |gauges| &gauges.backend_idle);
+            idle.push_back(Idle { connection, _counted: counted });
         }
     }
 
-    fn close_idle(&self, configured: Duration) {
+    /// Takes note that the backend has closed a connection that is idle for as long as `age`. It may
+    /// have done so right after the last look.
+    fn saw_close(&self, age: Duration, now: Instant) {
+        self.idle_limit.saw_close(age.saturating_sub(LOOK_EVERY), now);
+        self.gauges.backend_idle_closed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Lets go of connections that have been idle for too long or that the backend has closed.
+    fn look(&self, configured: Duration) {
         let now = Instant::now();
         let limit = self.idle_limit.current(configured, now);
-        self.idle.borrow_mut().retain(|idle| !idle.is_stale(limit, now));
+        self.idle.borrow_mut().retain_mut(|Idle { connection, .. }| {
+            let age = connection.idle_for(now);
+            let is_silent = connection.is_silent(false);
+            if !is_silent {
+                self.saw_close(age, now);
+            }
+            if age >= LOOK_EVERY {
+                connection.rest();
+            }
+            is_silent && age < limit
+        });
         self.multiplexed.close_idle(configured);
     }
 }
@@ -133,16 +135,17 @@ impl Upstreams {
             generation: member.generation(),
             idle: RefCell::default(),
             multiplexed: Multiplexed::default(),
-            idle_limit: Rc::default(),
+            idle_limit: IdleLimit::default(),
             shard: self.stats.shard(member.id().as_str(), self.worker),
+            gauges: Arc::clone(&self.stats.gauges[self.worker]),
         });
         self.table[slot] = Some(Rc::clone(&upstream));
         upstream
     }
 
     /// Closes connections that have been idle for too long or that the backend has closed.
-    pub(crate) fn close_idle(&self, limit: Duration) {
-        self.table.iter().flatten().for_each(|upstream| upstream.close_idle(limit));
+    pub(crate) fn look(&self, limit: Duration) {
+        self.table.iter().flatten().for_each(|upstream| upstream.look(limit));
     }
 }
 
@@ -185,9 +188,8 @@ mod tests {
         let stats = Arc::new(Stats::new(1));
         let gauges = Arc::clone(&stats.gauges[0]);
         let upstream = Upstreams::new(0, stats).of(&member);
-        let limit = &upstream.idle_limit;
-        let connection = crate::connection::open(&member, LIMIT, limit, &gauges).await.unwrap();
-        upstream.put_idle(connection, 1, &gauges);
+        let connection = crate::connection::open(&member, LIMIT, &gauges).await.unwrap();
+        upstream.put_idle(connection, 1);
         (upstream, gauges, listener.accept().unwrap().0)
     }
 
@@ -231,7 +233,7 @@ mod tests {
                 upstream.idle_limit.hear(&headers);
                 tokio::time::pause();
                 tokio::time::advance(Duration::from_millis(800)).await;
-                upstream.close_idle(LIMIT);
+                upstream.look(LIMIT);
                 assert!(upstream.take_idle(LIMIT, true).is_none());
                 tokio::task::yield_now().await;
                 tokio::time::resume();

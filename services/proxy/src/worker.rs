@@ -31,11 +31,8 @@ use crate::{
     headers::Client,
     settings::Settings,
     stats::{Counted, Gauges, NO_BACKEND, Shard, Stats},
-    upstream::Upstreams,
+    upstream::{LOOK_EVERY, Upstreams},
 };
-
-/// Between two rounds of closing idle connections to backends.
-const CLOSE_IDLE_EVERY: Duration = Duration::from_secs(1);
 
 /// How far a stop has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -204,7 +201,7 @@ pub(crate) fn run(worker: impl FnOnce() -> Rc<Worker>, inbox: Inbox) -> std::io:
 async fn serve(worker: Rc<Worker>, inbox: Inbox) {
     let Inbox { mut accepted, mut fences, mut time_is_up } = inbox;
     let mut stage = worker.stage.clone();
-    let mut close_idle = tokio::time::interval(CLOSE_IDLE_EVERY);
+    let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
             next = accepted.recv() => match next {
@@ -213,8 +210,8 @@ async fn serve(worker: Rc<Worker>, inbox: Inbox) {
                 None => break,
             },
             Some(request) = fences.recv() => fence::answer(request).await,
-            _ = close_idle.tick() => {
-                worker.upstreams.borrow().close_idle(worker.settings.timeouts.upstream_idle);
+            _ = look.tick() => {
+                worker.upstreams.borrow().look(worker.settings.timeouts.upstream_idle);
             }
             _ = stage.changed() => worker.is_draining.set(*stage.borrow() >= Stage::Draining),
         }

@@ -1,0 +1,4 @@
+//! Responses of backends.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| proxy::fuzzing::answer(data));

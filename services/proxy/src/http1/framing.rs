@@ -1,0 +1,304 @@
+//! Where a response's body ends (RFC 9112 §6.3), and what of what was read belongs to it.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::Frame;
+
+use super::{Invalid, may_trail};
+
+/// Hexadecimal digits of a chunk's size: enough for any chunk there will be, and no overflow.
+const SIZE_DIGITS_MAX: u8 = 15;
+
+/// What may come after the sizes of a body's chunks in total. Nobody uses extensions; they must
+/// only be skipped (RFC 9112 §7.1.1).
+const EXTENSION_BYTES_MAX: u16 = 16 * 1024;
+
+/// All fields after a body together. They wait in memory for their end.
+const TRAILER_BYTES_MAX: usize = 16 * 1024;
+
+/// Fields after a body.
+const TRAILERS_MAX: usize = 64;
+
+/// How a body ends, and how far it has come.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// After so many bytes.
+    Length(u64),
+    /// After its last chunk.
+    Chunked(Chunks),
+    /// With the connection.
+    Close,
+}
+
+/// How far a body of chunks has come.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Chunks {
+    state: State,
+    /// What has come after sizes.
+    extensions: u16,
+    /// What has come after the last chunk.
+    trailers: Vec<u8>,
+}
+
+/// What is expected next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// A chunk's size, of which these digits are read.
+    Size { value: u64, digits: u8 },
+    /// What may follow a size, up to the CR.
+    Extension(u64),
+    /// The LF after a size.
+    SizeLf(u64),
+    /// So many bytes of a chunk.
+    Chunk(u64),
+    /// The CR after a chunk.
+    ChunkCr,
+    /// The LF after a chunk.
+    ChunkLf,
+    /// The fields after the last chunk, and the empty line that ends them.
+    Trailers,
+    /// Nothing.
+    #[default]
+    Done,
+}
+
+impl Framing {
+    /// Chunks, of which none has come yet.
+    pub(crate) fn chunked() -> Self {
+        let state = State::Size { value: 0, digits: 0 };
+        Self::Chunked(Chunks { state, ..Chunks::default() })
+    }
+
+    /// Whether all of the body has come.
+    pub(crate) fn is_done(&self) -> bool {
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunked(chunks) => chunks.state == State::Done,
+            Self::Close => false,
+        }
+    }
+
+    /// The bytes still to come, if that is known.
+    pub(crate) fn left(&self) -> Option<u64> {
+        match self {
+            Self::Length(left) => Some(*left),
+            Self::Chunked(_) | Self::Close => None,
+        }
+    }
+
+    /// Takes the next part of the body out of what was read. `None` if there is none: more has to
+    /// be read, or it is done.
+    ///
+    /// # Errors
+    /// What was read is no such body.
+    pub(crate) fn next(&mut self, read: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Invalid> {
+        match self {
+            Self::Length(left) => Ok(take(read, left).map(Frame::data)),
+            Self::Close if read.is_empty() => Ok(None),
+            Self::Close => Ok(Some(Frame::data(read.split().freeze()))),
+            Self::Chunked(chunks) => chunks.next(read),
+        }
+    }
+}
+
+/// Takes as much as is there of what is `left`.
+fn take(read: &mut BytesMut, left: &mut u64) -> Option<Bytes> {
+    let count = usize::try_from(*left).unwrap_or(usize::MAX).min(read.len());
+    *left -= count as u64;
+    (count > 0).then(|| read.split_to(count).freeze())
+}
+
+impl Chunks {
+    fn next(&mut self, read: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Invalid> {
+        loop {
+            match &mut self.state {
+                State::Done => return Ok(None),
+                State::Chunk(left) => {
+                    let data = take(read, left);
+                    if *left == 0 {
+                        self.state = State::ChunkCr;
+                    }
+                    if data.is_some() || self.state != State::ChunkCr {
+                        return Ok(data.map(Frame::data));
+                    }
+                }
+                State::Trailers => {
+                    if !self.read_trailers(read)? {
+                        return Ok(None);
+                    }
+                    self.state = State::Done;
+                    let trailers = fields(&std::mem::take(&mut self.trailers))?;
+                    return Ok((!trailers.is_empty()).then(|| Frame::trailers(trailers)));
+                }
+                _ => {
+                    let Some(byte) = read.first().copied() else { return Ok(None) };
+                    read.advance(1);
+                    self.state = self.after(byte)?;
+                }
+            }
+        }
+    }
+
+    /// The state after a byte between two chunks.
+    fn after(&mut self, byte: u8) -> Result<State, Invalid> {
+        match (self.state, byte) {
+            (State::Size { value, digits }, _) if byte.is_ascii_hexdigit() => {
+                let digit = char::from(byte).to_digit(16).ok_or(Invalid)?;
+                let (value, digits) = (value << 4 | u64::from(digit), digits + 1);
+                if digits > SIZE_DIGITS_MAX {
+                    return Err(Invalid);
+                }
+                Ok(State::Size { value, digits })
+            }
+            (State::Size { value, digits: 1.. }, b'\r') => Ok(State::SizeLf(value)),
+            (State::Size { value, digits: 1.. }, b' ' | b'\t' | b';') => {
+                Ok(State::Extension(value))
+            }
+            (State::Extension(value), b'\r') => Ok(State::SizeLf(value)),
+            (State::Extension(_), b'\n') => Err(Invalid),
+            (State::Extension(value), _) => {
+                self.extensions += 1;
+                let is_short = self.extensions < EXTENSION_BYTES_MAX;
+                is_short.then_some(State::Extension(value)).ok_or(Invalid)
+            }
+            (State::SizeLf(0), b'\n') => Ok(State::Trailers),
+            (State::SizeLf(size), b'\n') => Ok(State::Chunk(size)),
+            (State::ChunkCr, b'\r') => Ok(State::ChunkLf),
+            (State::ChunkLf, b'\n') => Ok(State::Size { value: 0, digits: 0 }),
+            _ => Err(Invalid),
+        }
+    }
+
+    /// Takes the trailers' bytes out of what was read, line by line. Whether that is all of them.
+    fn read_trailers(&mut self, read: &mut BytesMut) -> Result<bool, Invalid> {
+        while !read.is_empty() {
+            let line = memchr::memchr(b'\n', read).map_or(read.len(), |lf| lf + 1);
+            self.trailers.extend_from_slice(&read[..line]);
+            read.advance(line);
+            if self.trailers == b"\r\n" || self.trailers.ends_with(b"\n\r\n") {
+                return Ok(true);
+            }
+            if self.trailers.len() > TRAILER_BYTES_MAX {
+                return Err(Invalid);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Reads fields and the empty line after them. Those that may not stand there are left out
+/// (RFC 9110 §6.5.1).
+fn fields(text: &[u8]) -> Result<HeaderMap, Invalid> {
+    let mut found = [httparse::EMPTY_HEADER; TRAILERS_MAX];
+    let Ok(httparse::Status::Complete((_, found))) = httparse::parse_headers(text, &mut found)
+    else {
+        return Err(Invalid);
+    };
+    let mut fields = HeaderMap::with_capacity(found.len());
+    for field in found {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Invalid)?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| Invalid)?;
+        if may_trail(&name) {
+            fields.append(name, value);
+        }
+    }
+    Ok(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything that is read of a body that comes in pieces of a size: its bytes, its trailers,
+    /// and what is left over. `None` if it has not ended.
+    type Whole = Option<(Vec<u8>, HeaderMap, Vec<u8>)>;
+
+    fn read(mut framing: Framing, bytes: &[u8], size: usize) -> Result<Whole, Invalid> {
+        let (mut data, mut trailers, mut read) = (Vec::new(), HeaderMap::new(), BytesMut::new());
+        for piece in bytes.chunks(size) {
+            read.extend_from_slice(piece);
+            while let Some(frame) = framing.next(&mut read)? {
+                match frame.into_data() {
+                    Ok(part) => data.extend_from_slice(&part),
+                    Err(frame) => trailers = frame.into_trailers().unwrap(),
+                }
+            }
+        }
+        Ok(framing.is_done().then_some((data, trailers, read.to_vec())))
+    }
+
+    /// In one piece and in pieces of each size, which must not differ.
+    fn in_any_pieces(framing: fn() -> Framing, bytes: &[u8]) -> Result<Whole, Invalid> {
+        let whole = read(framing(), bytes, bytes.len());
+        for size in 1..bytes.len() {
+            assert_eq!(read(framing(), bytes, size), whole, "in pieces of {size}");
+        }
+        whole
+    }
+
+    #[test]
+    fn a_length_takes_its_bytes_and_leaves_the_rest() {
+        let (data, _, rest) =
+            in_any_pieces(|| Framing::Length(5), b"hello and more").unwrap().unwrap();
+        assert_eq!((&data[..], &rest[..]), (&b"hello"[..], &b" and more"[..]));
+        assert_eq!(in_any_pieces(|| Framing::Length(5), b"hell"), Ok(None));
+    }
+
+    #[test]
+    fn what_ends_with_the_connection_is_never_done() {
+        assert_eq!(in_any_pieces(|| Framing::Close, b"hello"), Ok(None));
+    }
+
+    /// RFC 9112 §7.1.
+    #[test]
+    fn chunks_are_read_with_their_trailers_in_any_pieces() {
+        let body = b"5\r\nhello\r\n6 ;a=\"b\"\r\n world\r\n0\r\nX-Sum: 7\r\nHost: b\r\n\r\nmore";
+        let (data, trailers, rest) = in_any_pieces(Framing::chunked, body).unwrap().unwrap();
+        assert_eq!((&data[..], &rest[..]), (&b"hello world"[..], &b"more"[..]));
+        assert_eq!(trailers["x-sum"], "7");
+        assert!(!trailers.contains_key("host"), "what routes a message may not come after it");
+        let (data, trailers, _) =
+            in_any_pieces(Framing::chunked, b"A\r\n0123456789\r\n000\r\n\r\n").unwrap().unwrap();
+        assert_eq!((&data[..], trailers.len()), (&b"0123456789"[..], 0));
+    }
+
+    #[test]
+    fn chunks_that_have_not_ended_are_not_done() {
+        for body in ["5\r\nhel", "5\r\nhello\r\n", "0\r\n", "0\r\nA: b\r\n"] {
+            assert_eq!(in_any_pieces(Framing::chunked, body.as_bytes()), Ok(None), "{body:?}");
+        }
+    }
+
+    /// RFC 9112 §7.1.
+    #[test]
+    fn what_is_no_chunk_is_refused() {
+        let bodies = [
+            "\r\n",
+            "x\r\n",
+            "-1\r\n",
+            " 5\r\nhello\r\n",
+            "5\nhello\r\n",
+            "5\rhello",
+            "5;a\nhello\r\n",
+            "4\r\nhello\r\n",
+            "5\r\nhello\n",
+            "5\r\nhello0\r\n\r\n",
+            "1234567890123456\r\n",
+            "0\r\nno field\r\n\r\n",
+            "0\r\nA : b\r\n\r\n",
+        ];
+        for body in bodies {
+            assert_eq!(in_any_pieces(Framing::chunked, body.as_bytes()), Err(Invalid), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn what_must_be_kept_or_skipped_has_a_bound() {
+        let extension = format!("1;{}\r\na\r\n", "x".repeat(usize::from(EXTENSION_BYTES_MAX)));
+        assert_eq!(read(Framing::chunked(), extension.as_bytes(), 1000), Err(Invalid));
+        let trailers = format!("0\r\n{}", "a: b\r\n".repeat(TRAILER_BYTES_MAX / 6 + 1));
+        assert_eq!(read(Framing::chunked(), trailers.as_bytes(), 1000), Err(Invalid));
+        let many = format!("0\r\n{}\r\n", "a: b\r\n".repeat(TRAILERS_MAX + 1));
+        assert_eq!(read(Framing::chunked(), many.as_bytes(), 1000), Err(Invalid));
+    }
+}

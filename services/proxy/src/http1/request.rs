@@ -1,0 +1,243 @@
+//! A request, as a backend of HTTP/1.1 gets it (RFC 9112 §3, §6).
+
+use std::{future::poll_fn, io::IoSlice, pin::Pin, task::Poll};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header::TRAILER, uri::PathAndQuery,
+};
+use http_body::{Body as _, Frame};
+use tokio::{io::AsyncWriteExt as _, net::tcp::OwnedWriteHalf};
+
+use super::may_trail;
+use crate::{body::RequestBody, error::Reason, headers};
+
+/// What of a head is no field, about: method, version, line ends.
+const REQUEST_LINE_BYTES: usize = 32;
+
+/// A field with its separators, about.
+const FIELD_BYTES: usize = 32;
+
+/// A request without its body.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+}
+
+impl Head {
+    /// As HTTP/2 has it.
+    ///
+    /// # Errors
+    /// [`Reason::BadRequest`] if its host cannot be written there.
+    pub(crate) fn in_http2_form(&self) -> Result<Self, Reason> {
+        let mut head = self.clone();
+        headers::in_http2_form(&mut head.headers, &mut head.uri)?;
+        Ok(head)
+    }
+
+    /// With its body.
+    pub(crate) fn request(self, body: RequestBody) -> Request<RequestBody> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}
+
+/// Writes a head in the form that a server is sent (RFC 9112 §3.2.1).
+fn write_head(head: &Head) -> Vec<u8> {
+    let target = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let room = REQUEST_LINE_BYTES + target.len() + FIELD_BYTES * head.headers.len();
+    let mut bytes = Vec::with_capacity(room);
+    bytes.extend_from_slice(head.method.as_str().as_bytes());
+    bytes.push(b' ');
+    if target.starts_with('?') {
+        bytes.push(b'/');
+    }
+    bytes.extend_from_slice(target.as_bytes());
+    bytes.extend_from_slice(b" HTTP/1.1\r\n");
+    write_fields(&head.headers, &mut bytes);
+    bytes.extend_from_slice(b"\r\n");
+    bytes
+}
+
+fn write_fields(fields: &HeaderMap, bytes: &mut Vec<u8>) {
+    for (name, value) in fields {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Why a request was not sent whole.
+#[derive(Debug)]
+pub(crate) enum NotSent {
+    /// Its body broke off, or was not as long as announced: the client's fault.
+    Body,
+    /// The backend did not take it. It may have answered all the same, if it got `some` of it.
+    Closed { some: bool },
+}
+
+/// What there is of a body.
+enum Next {
+    /// Nothing yet.
+    Pending,
+    Data(Bytes),
+    /// Its end, with the fields after it.
+    End(HeaderMap),
+    Failed,
+}
+
+/// A request that is being sent.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    /// What of it has been made and not yet written.
+    unsent: Vec<u8>,
+    /// The fields that may come after its body.
+    trailers: Vec<HeaderValue>,
+    body: RequestBody,
+}
+
+impl Outgoing {
+    pub(crate) fn new(head: &Head, body: RequestBody) -> Self {
+        let trailers = match body {
+            RequestBody::Empty => Vec::new(),
+            RequestBody::Client(..) => head.headers.get_all(TRAILER).iter().cloned().collect(),
+        };
+        Self { unsent: write_head(head), trailers, body }
+    }
+
+    /// Writes the head and the body behind it, as it comes from the client.
+    ///
+    /// # Errors
+    /// Either side broke off.
+    pub(crate) async fn send(mut self, writer: &mut OwnedWriteHalf) -> Result<(), NotSent> {
+        let mut left = self.body.size_hint().exact();
+        let mut some = false;
+        loop {
+            // A head must not wait for a body that may wait for an answer to it.
+            let next = next(&mut self.body, self.unsent.is_empty()).await;
+            let (data, trailers) = match next {
+                Next::Pending => (Bytes::new(), None),
+                Next::Data(data) => (data, None),
+                Next::End(trailers) => (Bytes::new(), Some(trailers)),
+                Next::Failed => return Err(NotSent::Body),
+            };
+            let is_end = trailers.is_some();
+            let mut after = Vec::new();
+            match &mut left {
+                Some(left) => *left = left.checked_sub(data.len() as u64).ok_or(NotSent::Body)?,
+                None if !data.is_empty() => {
+                    self.unsent.extend_from_slice(format!("{:X}\r\n", data.len()).as_bytes());
+                    after.extend_from_slice(b"\r\n");
+                }
+                None => {}
+            }
+            if let (None, Some(trailers)) = (left, trailers) {
+                after.extend_from_slice(b"0\r\n");
+                write_fields(&self.announced(trailers), &mut after);
+                after.extend_from_slice(b"\r\n");
+            }
+            write_all(writer, &mut some, [&self.unsent, &data, &after]).await?;
+            self.unsent.clear();
+            if is_end || (left == Some(0) && self.body.is_end_stream()) {
+                return if left.unwrap_or(0) == 0 { Ok(()) } else { Err(NotSent::Body) };
+            }
+        }
+    }
+
+    /// Of the fields after a body, those that the head announces and that may stand there. A server
+    /// that heard of none may not be ready for them (RFC 9110 §6.5.2).
+    fn announced(&self, mut trailers: HeaderMap) -> HeaderMap {
+        let names =
+            self.trailers.iter().flat_map(|names| names.as_bytes().split(|byte| *byte == b','));
+        let names = names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+        let mut kept = HeaderMap::new();
+        for name in names.filter(may_trail) {
+            for value in trailers.get_all(&name) {
+                kept.append(&name, value.clone());
+            }
+            trailers.remove(&name);
+        }
+        kept
+    }
+}
+
+/// The next part of a body; unless we `wait` for it, as far as it is there.
+async fn next(body: &mut RequestBody, wait: bool) -> Next {
+    poll_fn(|context| match Pin::new(&mut *body).poll_frame(context) {
+        Poll::Pending if wait => Poll::Pending,
+        Poll::Pending => Poll::Ready(Next::Pending),
+        Poll::Ready(None) => Poll::Ready(Next::End(HeaderMap::new())),
+        Poll::Ready(Some(Err(_))) => Poll::Ready(Next::Failed),
+        Poll::Ready(Some(Ok(frame))) => Poll::Ready(match frame.into_data() {
+            Ok(data) => Next::Data(data),
+            Err(frame) => Next::End(Frame::into_trailers(frame).unwrap_or_default()),
+        }),
+    })
+    .await
+}
+
+/// Writes all parts, with as few system calls as it takes, and notes that `some` went out.
+async fn write_all(
+    writer: &mut OwnedWriteHalf,
+    some: &mut bool,
+    parts: [&[u8]; 3],
+) -> Result<(), NotSent> {
+    let mut slices = parts.map(IoSlice::new);
+    let mut left = &mut slices[..];
+    // Those that are empty would be written as well.
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        match writer.write_vectored(left).await {
+            Ok(0) | Err(_) => return Err(NotSent::Closed { some: *some }),
+            Ok(count) => IoSlice::advance_slices(&mut left, count),
+        }
+        *some = true;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_written_as_a_server_is_sent_it() {
+        for (target, line) in [
+            ("/a?b=c", "GET /a?b=c HTTP/1.1\r\n"),
+            ("http://host", "GET / HTTP/1.1\r\n"),
+            ("http://host?b", "GET /?b HTTP/1.1\r\n"),
+            ("*", "GET * HTTP/1.1\r\n"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append("host", HeaderValue::from_static("a"));
+            headers.append("x", HeaderValue::from_bytes(b"\xe9").unwrap());
+            headers.append("x", HeaderValue::from_static("z"));
+            let head = Head { method: Method::GET, uri: target.parse().unwrap(), headers };
+            let fields = b"host: a\r\nx: \xe9\r\nx: z\r\n\r\n";
+            assert_eq!(write_head(&head), [line.as_bytes(), fields].concat(), "{target}");
+        }
+    }
+
+    /// RFC 9110 §6.5.
+    #[test]
+    fn of_the_fields_after_a_body_those_go_on_that_were_announced_and_may_stand_there() {
+        let outgoing = Outgoing {
+            unsent: Vec::new(),
+            trailers: vec![HeaderValue::from_static("X-Sum, Host,X-Other")],
+            body: RequestBody::Empty,
+        };
+        let trailers = [("x-sum", "1"), ("x-sum", "2"), ("host", "b"), ("x-mine", "3")];
+        let trailers =
+            trailers.map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+        let kept = outgoing.announced(HeaderMap::from_iter(trailers));
+        let kept: Vec<_> =
+            kept.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(kept, [("x-sum", &b"1"[..]), ("x-sum", b"2")]);
+    }
+}

@@ -1,0 +1,290 @@
+//! The head of a backend's response (RFC 9112 §4, §6.3).
+
+use std::mem::MaybeUninit;
+
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING},
+};
+use httparse::{Header, ParserConfig, Status};
+use hyper::ext::ReasonPhrase;
+
+use super::{Framing, Invalid};
+
+/// The longest head that we take, as much as Envoy does; all others take less. A head waits in
+/// memory for its end.
+pub(crate) const HEAD_BYTES_MAX: usize = 60 * 1024;
+
+/// Fields of a head, as many as other proxies take.
+const FIELDS_MAX: usize = 100;
+
+/// Fields that a response may get on its way.
+const FIELDS_ADDED: usize = 2;
+
+/// Digits of a length that fit any number of bytes there will be, and no overflow.
+const LENGTH_DIGITS_MAX: usize = 18;
+
+/// A response without its body.
+#[derive(Debug)]
+pub(crate) struct ResponseHead {
+    pub(crate) status: StatusCode,
+    /// What the backend says in place of the status's own words.
+    pub(crate) reason: Option<ReasonPhrase>,
+    pub(crate) headers: HeaderMap,
+    /// Where its body ends; after nothing if it has none.
+    pub(crate) framing: Framing,
+    /// Whether the connection may serve another request after it (RFC 9112 §9.3).
+    pub(crate) keeps_connection: bool,
+}
+
+/// Takes a head out of what was read; `None` if it has not come to its end. `is_for_head` if it
+/// answers HEAD, after which no body comes, whatever it says.
+///
+/// # Errors
+/// It is no head of a response, or leaves open where its body ends.
+pub(crate) fn read_head(
+    read: &mut BytesMut,
+    is_for_head: bool,
+) -> Result<Option<ResponseHead>, Invalid> {
+    let mut fields: [MaybeUninit<Header<'_>>; FIELDS_MAX] =
+        [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut response = httparse::Response::new(&mut []);
+    let parser = ParserConfig::default();
+    let parsed = parser.parse_response_with_uninit_headers(&mut response, read, &mut fields);
+    let length = match parsed.map_err(|_| Invalid)? {
+        Status::Complete(length) if length <= HEAD_BYTES_MAX => length,
+        Status::Partial if read.len() < HEAD_BYTES_MAX => return Ok(None),
+        Status::Complete(_) | Status::Partial => return Err(Invalid),
+    };
+    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Invalid)?;
+    let reason = response.reason.filter(|reason| Some(*reason) != status.canonical_reason());
+    let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
+    let is_http11 = response.version == Some(1);
+    // Where names and values stand in the bytes that they are about to share.
+    let mut places = [Place::default(); FIELDS_MAX];
+    let count = response.headers.len();
+    for (place, field) in places.iter_mut().zip(response.headers.iter()) {
+        *place =
+            Place { name: range(read, field.name.as_bytes())?, value: range(read, field.value)? };
+    }
+    let bytes = read.split_to(length).freeze();
+    let (headers, said) = fields_of(&bytes, &places[..count], is_http11)?;
+    let has_body = !is_for_head
+        && !status.is_informational()
+        && status != StatusCode::NO_CONTENT
+        && status != StatusCode::NOT_MODIFIED;
+    let framing = if has_body { said.framing(is_http11)? } else { Framing::Length(0) };
+    let keeps_connection = said.keeps_connection && framing != Framing::Close;
+    Ok(Some(ResponseHead { status, reason, headers, framing, keeps_connection }))
+}
+
+/// Where something stands in a head. Small, because room for all fields is made each time.
+type Range = (u16, u16);
+
+/// Where a field stands.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    name: Range,
+    value: Range,
+}
+
+/// Where a part of `whole` stands in it. A head is not longer than such numbers reach.
+fn range(whole: &[u8], part: &[u8]) -> Result<Range, Invalid> {
+    let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+    let number = |position: usize| u16::try_from(position).map_err(|_| Invalid);
+    Ok((number(start)?, number(start + part.len())?))
+}
+
+fn slice(bytes: &Bytes, (start, end): Range) -> Bytes {
+    bytes.slice(usize::from(start)..usize::from(end))
+}
+
+/// What a head says of its body and its connection.
+struct Said {
+    length: Option<u64>,
+    coding: Option<Coding>,
+    keeps_connection: bool,
+    closes_connection: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    Chunked,
+    /// One that we do not read, or more than one.
+    Other,
+}
+
+impl Said {
+    /// RFC 9112 §6.3. That only one of both is there is checked with the other fields.
+    fn framing(&self, is_http11: bool) -> Result<Framing, Invalid> {
+        match (self.coding, self.length) {
+            (Some(Coding::Chunked), None) if is_http11 => Ok(Framing::chunked()),
+            (Some(_), _) => Err(Invalid),
+            (None, Some(length)) => Ok(Framing::Length(length)),
+            (None, None) => Ok(Framing::Close),
+        }
+    }
+
+    fn hear(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Invalid> {
+        if *name == CONTENT_LENGTH {
+            // The same one again, in a list or on another line, is a clumsy sender's (RFC 9112 §6.3).
+            for length in members(value) {
+                let length = length_of(length).ok_or(Invalid)?;
+                if self.length.is_some_and(|before| before != length) {
+                    return Err(Invalid);
+                }
+                self.length = Some(length);
+            }
+        } else if *name == TRANSFER_ENCODING {
+            let is_chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
+            let is_only = is_chunked && self.coding.is_none();
+            self.coding = Some(if is_only { Coding::Chunked } else { Coding::Other });
+        } else if *name == CONNECTION {
+            for token in members(value) {
+                self.closes_connection |= token.eq_ignore_ascii_case(b"close");
+                self.keeps_connection |= token.eq_ignore_ascii_case(b"keep-alive");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn members(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+fn length_of(digits: &[u8]) -> Option<u64> {
+    let is_number = digits.len() <= LENGTH_DIGITS_MAX && digits.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
+}
+
+/// The fields, whose values share the bytes that were read.
+fn fields_of(
+    bytes: &Bytes,
+    places: &[Place],
+    is_http11: bool,
+) -> Result<(HeaderMap, Said), Invalid> {
+    let mut said =
+        Said { length: None, coding: None, keeps_connection: is_http11, closes_connection: false };
+    let mut lengths = 0;
+    let mut headers = HeaderMap::with_capacity(places.len() + FIELDS_ADDED);
+    for place in places {
+        let (start, end) = place.name;
+        let name = HeaderName::from_bytes(&bytes[usize::from(start)..usize::from(end)]);
+        let value = HeaderValue::from_maybe_shared(slice(bytes, place.value));
+        let (Ok(name), Ok(value)) = (name, value) else { return Err(Invalid) };
+        said.hear(&name, &value)?;
+        if name == CONTENT_LENGTH {
+            lengths += members(&value).count();
+        }
+        headers.append(name, value);
+    }
+    if let Some(length) = said.length.filter(|_| lengths > 1) {
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
+    said.keeps_connection &= !said.closes_connection;
+    Ok((headers, said))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Option<ResponseHead>, Invalid> {
+        read_head(&mut BytesMut::from(text), false)
+    }
+
+    fn framing(fields: &str) -> Result<Framing, Invalid> {
+        read(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).map(|head| head.unwrap().framing)
+    }
+
+    #[test]
+    fn a_head_is_taken_once_it_is_whole_and_what_follows_stays() {
+        let text = "HTTP/1.1 404 Nothing Here\r\nA: b\r\na: c\r\nContent-Length: 4\r\n\r\n";
+        for end in 0..text.len() {
+            let mut part = BytesMut::from(&text[..end]);
+            assert!(read_head(&mut part, false).unwrap().is_none(), "{end}");
+            assert_eq!(part.len(), end, "nothing is taken");
+        }
+        let mut all = BytesMut::from(&format!("{text}body")[..]);
+        let head = read_head(&mut all, false).unwrap().unwrap();
+        assert_eq!((head.status.as_u16(), &all[..]), (404, &b"body"[..]));
+        assert_eq!(head.reason.unwrap().as_bytes(), b"Nothing Here");
+        assert_eq!(head.headers.get_all("a").iter().collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(head.framing, Framing::Length(4));
+    }
+
+    /// RFC 9112 §6.3.
+    #[test]
+    fn a_body_ends_where_its_head_says() {
+        let cases = [
+            ("Content-Length: 0\r\n", Ok(Framing::Length(0))),
+            ("Content-Length: 5, 5\r\nContent-Length: 5\r\n", Ok(Framing::Length(5))),
+            ("Transfer-Encoding: Chunked\r\n", Ok(Framing::chunked())),
+            ("", Ok(Framing::Close)),
+            ("Content-Length: 5\r\nContent-Length: 6\r\n", Err(Invalid)),
+            ("Content-Length: 5,\r\n", Err(Invalid)),
+            ("Content-Length: \r\n", Err(Invalid)),
+            ("Content-Length: +5\r\n", Err(Invalid)),
+            ("Content-Length: 9999999999999999999\r\n", Err(Invalid)),
+            ("Transfer-Encoding: gzip, chunked\r\n", Err(Invalid)),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Err(Invalid)),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", Err(Invalid)),
+        ];
+        for (fields, expected) in cases {
+            assert_eq!(framing(fields), expected, "{fields:?}");
+        }
+        assert!(read("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+    }
+
+    /// RFC 9110 §8.6.
+    #[test]
+    fn a_length_that_is_told_more_than_once_is_passed_on_once() {
+        let text = "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\nContent-Length: 5\r\n\r\n";
+        let headers = read(text).unwrap().unwrap().headers;
+        assert_eq!(headers.get_all(CONTENT_LENGTH).iter().collect::<Vec<_>>(), ["5"]);
+    }
+
+    /// RFC 9112 §6.3.
+    #[test]
+    fn some_answers_have_no_body_whatever_they_say() {
+        for status in ["103 Early Hints", "204 No Content", "304 Not Modified"] {
+            let text = format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\n");
+            assert_eq!(read(&text).unwrap().unwrap().framing, Framing::Length(0), "{status}");
+        }
+        let mut for_head = BytesMut::from("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+        let head = read_head(&mut for_head, true).unwrap().unwrap();
+        assert_eq!(
+            (head.framing, &head.headers["content-length"]),
+            (Framing::Length(0), &"5".parse().unwrap())
+        );
+    }
+
+    /// RFC 9112 §9.3.
+    #[test]
+    fn a_connection_is_kept_where_the_response_leaves_it_open() {
+        let cases = [
+            ("1.1", "", true),
+            ("1.1", "Connection: close\r\n", false),
+            ("1.1", "Connection: x, Close\r\nConnection: keep-alive\r\n", false),
+            ("1.0", "", false),
+            ("1.0", "Connection: keep-alive\r\n", true),
+        ];
+        for (version, fields, expected) in cases {
+            let text = format!("HTTP/{version} 200 OK\r\nContent-Length: 0\r\n{fields}\r\n");
+            assert_eq!(read(&text).unwrap().unwrap().keeps_connection, expected, "{text:?}");
+        }
+        let text = "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\n";
+        assert!(!read(text).unwrap().unwrap().keeps_connection, "its end ends the body");
+    }
+
+    #[test]
+    fn a_head_has_a_bound() {
+        let long = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(HEAD_BYTES_MAX));
+        assert_eq!(read(&long).unwrap_err(), Invalid);
+        assert_eq!(read(&format!("{long}\r\n\r\n")).unwrap_err(), Invalid);
+        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(FIELDS_MAX + 1));
+        assert_eq!(read(&many).unwrap_err(), Invalid);
+    }
+}
