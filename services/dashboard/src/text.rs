@@ -12,7 +12,7 @@ use chassis::shutdown::Shutdown;
 
 use crate::{
     headline::Headline,
-    model::{Backend, Pool},
+    model::{Backend, Pool, Traffic},
     poll::{View, Views},
     words::{self, Tone, number, percent, since},
 };
@@ -47,12 +47,7 @@ const COLUMNS: [Column; 12] = [
         right: true,
         value: |row| number(row.backend.traffic.requests_per_second),
     },
-    Column {
-        name: "ERRORS",
-        width: 7,
-        right: true,
-        value: |row| percent(row.backend.traffic.error_share),
-    },
+    Column { name: "ERRORS", width: 7, right: true, value: |row| errors(&row.backend.traffic) },
     Column {
         name: "P99 MS",
         width: 7,
@@ -143,7 +138,7 @@ fn render(view: &View, width: usize, height: usize, color: bool) -> Vec<String> 
         let summary = format!(
             "{} requests/s, {} errors, p50 {} p95 {} p99 {} ms{}",
             number(traffic.requests_per_second),
-            percent(traffic.error_share),
+            errors(&traffic),
             milliseconds(traffic.p50_ms),
             milliseconds(traffic.p95_ms),
             milliseconds(traffic.p99_ms),
@@ -225,6 +220,11 @@ fn milliseconds(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), number)
 }
 
+/// Of no requests, no share fails.
+fn errors(traffic: &Traffic) -> String {
+    if traffic.requests_per_second > 0.0 { percent(traffic.error_share) } else { "-".to_owned() }
+}
+
 fn share(row: &Row<'_>) -> String {
     let all = row.pool.traffic.requests_per_second;
     if all > 0.0 {
@@ -282,6 +282,18 @@ mod tests {
             assert!(names.chars().count() <= width, "{names}");
         }
         assert!(fitting(80).len() >= 7 && fitting(WIDTH_UNKNOWN).len() == COLUMNS.len());
+    }
+
+    #[test]
+    fn an_idle_backend_has_no_share_of_errors() {
+        let told = |rate: f64, share: f64| {
+            let traffic =
+                Traffic { requests_per_second: rate, error_share: share, ..Traffic::default() };
+            errors(&traffic)
+        };
+        assert_eq!(told(0.0, 0.0), "-");
+        assert_eq!(told(2.0, 0.0), "0%");
+        assert_eq!(told(2.0, 0.25), "25%");
     }
 
     #[test]
