@@ -20,6 +20,17 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// More than ten times the answer for 500 backends; a wrong address may stream without end.
 const BODY_MOST: usize = 16 * 1024 * 1024;
 
+/// Which setting an address comes from: advice has to name the one that was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// LOAD_BALANCER_ADMIN_URL says it.
+    AdminUrl,
+    /// LOAD_BALANCER_URL with the usual port, for want of the other.
+    Derived,
+    /// LOAD_BALANCER_URL itself, where clients' requests go.
+    Traffic,
+}
+
 /// Why the admin API gave no usable answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -55,21 +66,34 @@ impl Fault {
         }
     }
 
-    /// What happened and what to do, in sentences.
-    pub(crate) fn explain(&self, url: &Url) -> String {
-        self.explain_at(url.as_str().trim_end_matches('/'))
+    /// What happened and what to do, in sentences. `url` is what did not answer, of `origin`.
+    pub(crate) fn explain(&self, url: &Url, origin: Origin) -> String {
+        self.explain_at(url.as_str().trim_end_matches('/'), origin)
     }
 
-    fn explain_at(&self, url: &str) -> String {
+    fn explain_at(&self, url: &str, origin: Origin) -> String {
         match self {
-            Self::Unreachable(why) => format!(
-                "Nothing answers at {url} ({why}). Is the proxy running? The address comes from \
-                 LOAD_BALANCER_URL with port 9901; set LOAD_BALANCER_ADMIN_URL if the admin API \
-                 is elsewhere."
-            ),
+            Self::Unreachable(why) => {
+                let advice = match origin {
+                    Origin::AdminUrl => {
+                        "The address is what LOAD_BALANCER_ADMIN_URL says, which has to name the \
+                         proxy's admin port."
+                    }
+                    Origin::Derived => {
+                        "The address comes from LOAD_BALANCER_URL with port 9901; set \
+                         LOAD_BALANCER_ADMIN_URL if the admin API is elsewhere."
+                    }
+                    Origin::Traffic => "The address comes from LOAD_BALANCER_URL.",
+                };
+                format!("Nothing answers at {url} ({why}). Is the proxy running? {advice}")
+            }
             Self::Timeout => format!(
                 "{url} did not answer within {} s. The proxy may be overloaded or unreachable.",
                 TIMEOUT.as_secs()
+            ),
+            Self::NotAdminApi(what) if origin == Origin::Traffic => format!(
+                "What answers at {url} cannot be read ({what}). The address comes from \
+                 LOAD_BALANCER_URL."
             ),
             Self::NotAdminApi(what) => format!(
                 "What answers at {url} does not look like Evenkeel's admin API ({what}). Set \
@@ -77,7 +101,7 @@ impl Fault {
                  http://localhost:9901."
             ),
             Self::Status(status) => {
-                Self::NotAdminApi(format!("it answered {status}")).explain_at(url)
+                Self::NotAdminApi(format!("it answered {status}")).explain_at(url, origin)
             }
             Self::ReadRefused => format!(
                 "{url} wants a token for reading. Set LOAD_BALANCER_ADMIN_TOKEN or \
@@ -133,31 +157,37 @@ pub(crate) enum Verdict {
 pub(crate) struct AdminApi {
     client: Client,
     url: Url,
+    origin: Origin,
     /// The name that was looked up, for a reverse proxy in front.
     host: Option<String>,
 }
 
 impl AdminApi {
     /// A client for the API at `url`; those made from it share its connections.
-    pub(crate) fn new(url: Url) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(url: Url, origin: Origin) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(TIMEOUT)
             .build()?;
-        Ok(Self { client, url, host: None })
+        Ok(Self { client, url, origin, host: None })
     }
 
     /// The API at another place.
     pub(crate) fn at_endpoint(&self, endpoint: &Endpoint) -> Self {
         let Endpoint { url, host } = endpoint.clone();
-        Self { client: self.client.clone(), url, host }
+        Self { client: self.client.clone(), url, origin: self.origin, host }
     }
 
     /// Where it is.
     pub(crate) fn url(&self) -> &Url {
         &self.url
+    }
+
+    /// Why it gave no answer and what to do, in sentences.
+    pub(crate) fn explain(&self, fault: &Fault) -> String {
+        fault.explain(&self.url, self.origin)
     }
 
     /// Everything about pools and backends.
@@ -276,4 +306,22 @@ async fn body(mut response: Response) -> Result<Vec<u8>, Fault> {
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_names_the_setting_that_the_address_comes_from() {
+        let url = Url::parse("http://edge:9901/").unwrap();
+        let told =
+            |origin| Fault::Unreachable("connection refused".to_owned()).explain(&url, origin);
+        assert!(told(Origin::Derived).contains("comes from LOAD_BALANCER_URL with port 9901"));
+        assert!(told(Origin::AdminUrl).contains("what LOAD_BALANCER_ADMIN_URL says"));
+        assert!(!told(Origin::AdminUrl).contains("LOAD_BALANCER_URL"));
+        assert!(!told(Origin::Traffic).contains("9901;"));
+        let unread = Fault::NotAdminApi("it is no HTTP".to_owned()).explain(&url, Origin::Traffic);
+        assert!(!unread.contains("admin"), "{unread}");
+    }
 }

@@ -58,7 +58,7 @@ async fn tell(
     let (label, why) = match result {
         Ok(Verdict::Done(_)) => ("carried_over", None),
         Ok(Verdict::Refused(_, sentence)) => ("refused", Some(sentence)),
-        Err(fault) => (fault.label(), Some(fault.explain(api.url()))),
+        Err(fault) => (fault.label(), Some(api.explain(&fault))),
     };
     metrics.changes.with_label_values(&[label]).inc();
     let (proxy, backend, state) = (&order.replica, &order.id, change.state);

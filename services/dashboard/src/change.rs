@@ -163,7 +163,7 @@ async fn carry_out(
             Err(("refused", Problem::new(status, sentence)))
         }
         ([], [(proxy, fault), ..]) if outcome.done.is_empty() => {
-            let detail = format!("Nothing was changed. {}", fault.explain(proxy.api.url()));
+            let detail = format!("Nothing was changed. {}", proxy.api.explain(fault));
             Err((fault.label(), Problem::new(StatusCode::BAD_GATEWAY, detail)))
         }
         _ => {

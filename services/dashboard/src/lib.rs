@@ -160,10 +160,12 @@ fn watch(
     serves: bool,
     shutdown: Shutdown,
 ) -> std::io::Result<poll::Views> {
+    let origin =
+        if settings.admin_url_is_set { admin::Origin::AdminUrl } else { admin::Origin::Derived };
     let first = settings.admin_urls.first().cloned().ok_or(std::io::ErrorKind::InvalidInput)?;
     let plan = poll::Plan {
         urls: settings.admin_urls.clone(),
-        api: admin::AdminApi::new(first).map_err(std::io::Error::other)?,
+        api: admin::AdminApi::new(first, origin).map_err(std::io::Error::other)?,
         token: settings.token.clone(),
         interval: settings.interval,
         metrics: metrics.clone(),
@@ -275,7 +277,7 @@ async fn state(State(app): State<App>) -> Response {
                 "name": proxy.name,
                 "url": shown(proxy.api.url()),
                 "answering": proxy.answers(),
-                "error": proxy.fault.as_ref().map(|fault| fault.explain(proxy.api.url())),
+                "error": proxy.fault.as_ref().map(|fault| proxy.api.explain(fault)),
             })
         })
         .collect();

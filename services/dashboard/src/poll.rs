@@ -390,9 +390,8 @@ impl Poller {
             carry::out(orders, &proxies, &self.plan.token, &self.plan.metrics, wake);
         }
         let trouble = answering.is_empty().then(|| trouble(&proxies)).flatten();
-        let events_error = proxies
-            .iter()
-            .find_map(|proxy| Some(proxy.events_fault.as_ref()?.explain(proxy.api.url())));
+        let events_error =
+            proxies.iter().find_map(|proxy| Some(proxy.api.explain(proxy.events_fault.as_ref()?)));
         View {
             picture: self.picture.clone(),
             trouble,
@@ -448,7 +447,7 @@ fn trouble(proxies: &[Proxy]) -> Option<Trouble> {
     let faults: Vec<(&Proxy, &Fault)> =
         proxies.iter().filter_map(|proxy| Some((proxy, proxy.fault.as_ref()?))).collect();
     let (first, fault) = faults.first()?;
-    let explanation = fault.explain(first.api.url());
+    let explanation = first.api.explain(fault);
     if faults.len() == 1 {
         return Some(Trouble { headline: fault.headline(), explanation });
     }

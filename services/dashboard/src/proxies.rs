@@ -54,7 +54,7 @@ fn item(proxy: &Proxy, view: &View) -> Markup {
                 @if let Some(picture) = &proxy.picture {
                     p { "last heard " (span(view.at.saturating_duration_since(picture.at))) " ago" }
                 }
-                @if let Some(fault) = &proxy.fault { p.quiet { (fault.explain(proxy.api.url())) } }
+                @if let Some(fault) = &proxy.fault { p.quiet { (proxy.api.explain(fault)) } }
             }
         }
     }

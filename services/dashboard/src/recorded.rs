@@ -28,7 +28,7 @@ pub(crate) async fn announce(
             Ok(Verdict::Refused(status, sentence)) => {
                 why = format!("{} refused to record it ({status}): {sentence}.", proxy.name);
             }
-            Err(fault) => why = fault.explain(proxy.api.url()),
+            Err(fault) => why = proxy.api.explain(&fault),
         }
     }
     Some(why)

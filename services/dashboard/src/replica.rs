@@ -143,7 +143,7 @@ impl Replica {
         match (&self.fault, self.troubled) {
             (Some(_), None) => self.troubled = Some((Instant::now(), false)),
             (Some(fault), Some((since, false))) if since.elapsed() >= LOG_AFTER => {
-                tracing::warn!("{}", fault.explain(self.api.url()));
+                tracing::warn!("{}", self.api.explain(fault));
                 self.troubled = Some((since, true));
             }
             (None, Some((_, logged))) => {

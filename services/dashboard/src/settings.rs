@@ -34,6 +34,8 @@ pub struct Settings {
     pub load_balancer_url: Url,
     /// The admin APIs of the proxies; each name stands for all its addresses.
     pub admin_urls: Vec<Url>,
+    /// Whether they were set, rather than made of `load_balancer_url`.
+    pub admin_url_is_set: bool,
     /// Where the admin token comes from.
     pub token: TokenSource,
     /// How often the proxy is asked, and the shortest time between two live updates.
@@ -176,6 +178,7 @@ impl ServiceSettings for Settings {
             bind: bind?,
             load_balancer_url: url?,
             admin_urls: admin_urls?,
+            admin_url_is_set: raw.load_balancer_admin_url.is_some(),
             token: token?,
             interval: interval?,
             trusted_clients,

@@ -22,6 +22,7 @@ use url::Url;
 
 use crate::{
     App,
+    admin::{Fault, Origin},
     decision::{self, Told},
     headline::capital,
     icons::icon,
@@ -140,7 +141,7 @@ async fn ask(app: &App, form: &TryForm) -> Result<Markup, Problem> {
     let first = start.elapsed();
     let answer = match answer {
         Ok(answer) => Ok(Answer::read(answer, first).await),
-        Err(error) => Err(crate::admin::Fault::from(error).explain(&url)),
+        Err(error) => Err(Fault::from(error).explain(&url, Origin::Traffic)),
     };
     // One that something in front gave another id may have been sampled.
     let shown = answer.as_ref().ok().and_then(|answer| answer.header(REQUEST_ID)).unwrap_or(&id);

@@ -16,7 +16,8 @@ async fn a_proxy_that_is_away_leaves_its_last_picture_and_recovery_needs_nobody(
     live.until("The proxy does not answer").await;
     let page = dashboard.text("/").await;
     assert!(page.contains("connection refused"), "it says why");
-    assert!(page.contains("LOAD_BALANCER_ADMIN_URL"), "it says what to do");
+    assert!(page.contains("what LOAD_BALANCER_ADMIN_URL says"), "it says what to do");
+    assert!(!page.contains("LOAD_BALANCER_URL"), "and names the setting that was used");
     assert!(page.contains("data-stale=\"true\"") && page.contains(">a:1<"), "greyed, not gone");
     assert!(page.contains("the last picture, <strong>"), "with its age");
     // The page must be reachable above all when the proxy is not.
