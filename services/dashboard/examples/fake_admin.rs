@@ -32,7 +32,7 @@ struct Backend {
     standing: String,
     actor: Option<String>,
     up: bool,
-    /// Serves, but not well.
+    /// Asks to be spared.
     odd: bool,
     ejected: bool,
     health_at: SystemTime,
@@ -146,7 +146,9 @@ impl World {
 
     fn tick(&mut self, seconds: f64) {
         let t = self.clock.elapsed().as_secs_f64();
-        let takes = |backend: &Backend| backend.up && !backend.ejected && backend.admin == "ready";
+        let takes = |backend: &Backend| {
+            backend.up && !backend.ejected && !backend.odd && backend.admin == "ready"
+        };
         let serving = self.backends.iter().filter(|backend| takes(backend)).count().max(1);
         let all =
             420.0 + 130.0 * (t / 19.0).sin() + 60.0 * (t / 4.1).sin() + 25.0 * (t * 2.3).sin();
@@ -210,6 +212,7 @@ impl Backend {
             ("drain", _) if in_flight > 0 => "draining",
             ("drain", _) => "drained",
             (_, true) if self.ejected => "ejected",
+            (_, true) if self.odd => "degraded",
             (_, true) => "serving",
             (_, false) => "down",
         };

@@ -150,6 +150,7 @@ fn rank(effective: Effective) -> u8 {
         Effective::Degraded => 1,
         Effective::Checking | Effective::Unknown => 2,
         Effective::Draining | Effective::Drained => 3,
+        Effective::Terminating => 3,
         Effective::Maint => 4,
         Effective::Ejected => 5,
         Effective::Down => 6,

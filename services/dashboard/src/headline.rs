@@ -259,10 +259,18 @@ mod tests {
     use super::*;
 
     fn headline(backends: &[(&str, &str)], error_share: f64) -> (Tone, String) {
+        headline_of_health(backends, error_share, "up")
+    }
+
+    fn headline_of_health(
+        backends: &[(&str, &str)],
+        error_share: f64,
+        health: &str,
+    ) -> (Tone, String) {
         let backends: Vec<serde_json::Value> = backends
             .iter()
             .map(|(id, effective)| {
-                serde_json::json!({"id": id, "admin": "ready", "health": "up", "effective": effective})
+                serde_json::json!({"id": id, "admin": "ready", "health": health, "effective": effective})
             })
             .collect();
         let answer = serde_json::from_value(serde_json::json!({
@@ -288,7 +296,7 @@ mod tests {
         let (a, b, c) = (("a", "serving"), ("b", "serving"), ("c", "serving"));
         let down = ("d", "down");
         type Case<'a> = (&'a [(&'a str, &'a str)], f64, Tone, &'a str);
-        let cases: [Case<'_>; 11] = [
+        let cases: [Case<'_>; 12] = [
             (&[], 0.0, Tone::Busy, "There are no backends yet"),
             (&[a], 0.0, Tone::Good, "The only backend serves"),
             (&[a, b], 0.0, Tone::Good, "Both backends serve"),
@@ -297,7 +305,8 @@ mod tests {
             (&[a, b, down], 0.0, Tone::Bad, "2 of 3 serve: d is down"),
             (&[a, ("b", "maint")], 0.0, Tone::Busy, "1 of 2 serve: b is set not ready"),
             (&[down], 0.0, Tone::Bad, "No backend serves: d is down"),
-            (&[a, ("b", "degraded")], 0.0, Tone::Busy, "Both backends serve, but b is degraded"),
+            (&[a, ("b", "degraded")], 0.0, Tone::Busy, "1 of 2 serve: b is degraded and spared"),
+            (&[a, ("b", "terminating")], 0.0, Tone::Busy, "1 of 2 serve: b is leaving"),
             (&[a, ("b", "ejected")], 0.0, Tone::Bad, "1 of 2 serve: b is ejected"),
             (
                 &[("p", "draining"), ("q", "drained"), ("r", "ejected"), a],
@@ -309,5 +318,13 @@ mod tests {
         for (backends, errors, tone, sentence) in cases {
             assert_eq!(headline(backends, errors), (tone, sentence.to_owned()));
         }
+    }
+
+    #[test]
+    fn degraded_backends_serve_where_there_is_no_better_one() {
+        let both = [("a", "serving"), ("b", "serving")];
+        let (tone, sentence) = headline_of_health(&both, 0.0, "degraded");
+        assert_eq!(tone, Tone::Busy);
+        assert_eq!(sentence, "Both backends serve, but 2 of them are degraded");
     }
 }

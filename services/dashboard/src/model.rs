@@ -339,7 +339,7 @@ pub(crate) enum Health {
 pub(crate) enum Effective {
     /// Takes traffic.
     Serving,
-    /// Takes traffic, but less of it, or only for want of a better one.
+    /// Would take traffic for want of a better one, and gets none while there is one.
     Degraded,
     /// Waits for its first probes.
     Checking,
@@ -353,6 +353,8 @@ pub(crate) enum Effective {
     Maint,
     /// Taken out for bad answers.
     Ejected,
+    /// On its way out by its source's word; takes traffic only for want of any other.
+    Terminating,
     /// A word of a newer proxy.
     #[default]
     #[serde(other)]
@@ -417,19 +419,18 @@ impl Backend {
             return self.opinions.iter().any(Opinion::serves);
         }
         match self.effective {
-            Effective::Serving | Effective::Degraded => true,
+            Effective::Serving => true,
             Effective::Unknown => self.eligible == Some(true),
             _ => false,
         }
     }
 
-    /// Whether it takes traffic although something is wrong with it.
+    /// Whether it takes traffic although something is wrong with it: for want of a better one.
     #[must_use]
     pub(crate) fn is_degraded(&self) -> bool {
         self.serves()
             && self.opinions.is_empty()
-            && (self.effective == Effective::Degraded
-                || matches!(self.health, Health::Degraded | Health::Ejected))
+            && matches!(self.health, Health::Degraded | Health::Ejected)
     }
 }
 

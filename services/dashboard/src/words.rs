@@ -133,6 +133,7 @@ impl Effective {
             Self::Drained => ("Drained", Tone::Idle, "pause"),
             Self::Maint => ("Not ready", Tone::Idle, "stop"),
             Self::Ejected => ("Ejected", Tone::Bad, "eject"),
+            Self::Terminating => ("Leaving", Tone::Idle, "drain"),
             Self::Unknown => ("Unknown", Tone::Busy, "question"),
         }
     }
@@ -199,13 +200,14 @@ pub(crate) fn predicate(backend: &Backend) -> &'static str {
     }
     match backend.effective {
         Effective::Serving => "serves",
-        Effective::Degraded => "is degraded",
+        Effective::Degraded => "is degraded and spared",
         Effective::Checking => "is being checked",
         Effective::Down => "is down",
         Effective::Draining => "is draining",
         Effective::Drained => "is drained",
         Effective::Maint => "is set not ready",
         Effective::Ejected => "is ejected",
+        Effective::Terminating => "is leaving",
         Effective::Unknown => "does not serve",
     }
 }

@@ -128,13 +128,14 @@ async fn a_proxy_of_another_version_is_still_shown() {
 #[tokio::test]
 async fn degraded_and_ejected_have_a_word_a_colour_and_a_shape_of_their_own() {
     let mut degraded = backend("a:1");
-    degraded["health"] = json!("degraded");
+    (degraded["health"], degraded["effective"]) = (json!("degraded"), json!("degraded"));
+    degraded["eligible"] = json!(false);
     let mut ejected = backend("b:1");
     (ejected["health"], ejected["effective"]) = (json!("ejected"), json!("ejected"));
     let admin = FakeAdmin::start(pools(&[degraded, ejected, backend("c:1")]));
     let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
     let page = dashboard.text("/").await;
-    assert!(page.contains("2 of 3 serve: b:1 is ejected"), "{page}");
+    assert!(page.contains("1 of 3 serve: b:1 is ejected, a:1 is degraded and spared"), "{page}");
     let shapes: std::collections::BTreeSet<&str> = ["busy", "bad", "good"]
         .iter()
         .map(|tone| {
