@@ -47,6 +47,8 @@ pub struct Change {
     pub weight: Option<u32>,
     /// Another limit of requests in flight than the configured one; 0 is none.
     pub max_in_flight: Option<u32>,
+    /// What is to be as configured; a number for the same thing has no effect beside it.
+    pub reset: Reset,
     /// Why, in the operator's words.
     pub reason: Option<String>,
     /// Who, as far as we know.
@@ -59,6 +61,15 @@ pub struct Change {
     pub force: bool,
     /// How many must be left; the last one is kept even if this is 0.
     pub floor: usize,
+}
+
+/// What a change sets back to what is configured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reset {
+    /// The weight.
+    pub weight: bool,
+    /// The limit of requests in flight.
+    pub max_in_flight: bool,
 }
 
 /// Why a change was refused. Nothing has changed.
@@ -80,6 +91,18 @@ pub enum Refused {
         /// How many there must be.
         floor: usize,
     },
+}
+
+impl Change {
+    /// Whether it says anything of the weight, and which then; none is the configured one.
+    pub(crate) fn weighs(&self) -> Option<Option<u32>> {
+        if self.reset.weight { Some(None) } else { self.weight.map(Some) }
+    }
+
+    /// The same of the limit of requests in flight.
+    pub(crate) fn limits(&self) -> Option<Option<u32>> {
+        if self.reset.max_in_flight { Some(None) } else { self.max_in_flight.map(Some) }
+    }
 }
 
 impl fmt::Display for Refused {

@@ -204,6 +204,7 @@ impl Entry {
             admin_reverts_to: intent.state.reverts_to().cloned(),
             deadline: stated.deadline,
             configured_weight: found.weight,
+            weight_wanted: intent.weight.current().weight,
             weight_set: intent.weight.current().set.clone(),
             weight_expires: intent.weight.expires(),
             weight_reverts_to: intent

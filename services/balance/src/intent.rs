@@ -41,7 +41,8 @@ pub struct Stated {
 pub struct Weighed {
     /// A weight instead of the configured one.
     pub weight: Option<u32>,
-    /// Who set it; none if there is none, or if an earlier version wrote it down.
+    /// Who set it, be it back to the configured one; none if nobody did, or if an earlier version
+    /// wrote it down.
     pub set: Option<SetBy>,
 }
 
@@ -158,13 +159,13 @@ impl Intent {
             };
             intent.state.set(stated, until);
         }
-        if change.weight.is_some() {
-            let Change { weight, reason, actor, .. } = change.clone();
+        if let Some(weight) = change.weighs() {
+            let Change { reason, actor, .. } = change.clone();
             let set = Some(SetBy { since: now, reason, actor });
             intent.weight.set(Weighed { weight, set }, until);
         }
-        if change.max_in_flight.is_some() {
-            intent.max_in_flight.set(change.max_in_flight, until);
+        if let Some(limit) = change.limits() {
+            intent.max_in_flight.set(limit, until);
         }
         intent
     }
@@ -222,9 +223,9 @@ impl Intent {
         if let Some(ttl) = change.ttl {
             let mut then = Vec::new();
             then.extend(change.state.map(|_| self.state.standing.state.as_str().to_owned()));
-            then.extend(change.weight.map(|_| describe_weight(self.weight.standing.weight)));
+            then.extend(change.weighs().map(|_| describe_weight(self.weight.standing.weight)));
             let standing = self.max_in_flight.standing;
-            then.extend(change.max_in_flight.map(|_| describe_limit(standing)));
+            then.extend(change.limits().map(|_| describe_limit(standing)));
             text.push_str(&format!(" for {} s, then {}", ttl.as_secs_f64(), then.join(", ")));
         }
         if let Some(reason) = &change.reason {

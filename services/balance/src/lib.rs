@@ -32,7 +32,7 @@ mod tunnel;
 mod view;
 mod window;
 
-pub use admin::{Admin, Change, MAX_IN_FLIGHT_MAX, Refused, WEIGHT_MAX};
+pub use admin::{Admin, Change, MAX_IN_FLIGHT_MAX, Refused, Reset, WEIGHT_MAX};
 pub use backend::{BackendId, Found, Member, hash_of};
 pub use budget::RetryBudget;
 pub use ejection::{EjectReason, EjectionPlan, Withheld};

@@ -89,6 +89,8 @@ pub struct BackendView {
     pub configured_weight: u32,
     /// Who set another one.
     pub weight_set: Option<SetBy>,
+    /// The operator's weight; none if the configured one is in force.
+    pub weight_wanted: Option<u32>,
     /// When an operator's weight reverts by itself.
     pub weight_expires: Option<Time>,
     /// To which; present if it does.

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use balance::{Admin, BackendId, Change, Effect, Effective};
+use balance::{Admin, BackendId, Change, Effect, Effective, Reset};
 use common::{SECOND, World};
 use evenkeel_balance as balance;
 
@@ -102,6 +102,34 @@ fn a_weight_and_a_limit_for_a_while_lie_on_top_of_those_that_stand() {
     let view = world.pool.view().backends.remove(0);
     assert_eq!((view.weight, view.weight_reverts_to), (5, None));
     assert_eq!((view.max_in_flight, view.max_in_flight_expires), (Some(50), None));
+}
+
+#[test]
+fn a_weight_and_a_limit_go_back_to_what_is_configured_for_good_or_for_a_while() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    let id = BackendId::new("a");
+    let set = Change { weight: Some(5), max_in_flight: Some(50), actor: None, ..Change::default() };
+    let reset = |ttl| Change {
+        reset: Reset { weight: true, max_in_flight: true },
+        actor: Some("ann".to_owned()),
+        ttl,
+        ..Change::default()
+    };
+    world.pool.change(&id, &set, world.now).unwrap();
+    world.pool.change(&id, &reset(Some(SECOND)), world.now).unwrap();
+    let view = world.pool.view().backends.remove(0);
+    assert_eq!((view.weight, view.weight_wanted, view.weight_reverts_to), (1, None, Some(5)));
+    assert_eq!((view.max_in_flight, view.max_in_flight_reverts_to), (None, Some(50)));
+    world.run(SECOND * 2, &["a", "b"]);
+    let view = world.pool.view().backends.remove(0);
+    assert_eq!((view.weight, view.weight_wanted, view.max_in_flight), (5, Some(5), Some(50)));
+
+    world.pool.change(&id, &reset(None), world.now).unwrap();
+    let view = world.pool.view().backends.remove(0);
+    assert_eq!((view.weight, view.weight_wanted, view.max_in_flight), (1, None, None));
+    assert_eq!(view.weight_set.unwrap().actor.as_deref(), Some("ann"), "it is somebody's word");
+    assert!(world.pool.standing_intents().is_empty(), "nothing is left to keep");
 }
 
 #[test]

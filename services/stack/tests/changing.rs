@@ -140,6 +140,42 @@ async fn a_change_below_the_floor_is_refused_with_the_numbers_of_the_dry_run() {
     assert_eq!(forced.status, 200);
 }
 
+#[tokio::test]
+async fn a_weight_and_a_limit_go_back_to_what_is_configured() {
+    let path = std::env::temp_dir().join(format!("evenkeel-null-{}.json", std::process::id()));
+    let world = World::start(2, &[("PROXY_STATE_FILE", path.to_str().unwrap())]).await;
+    let id = world.id(0);
+    let wanted = json!({"weight": 3, "max_in_flight": 9, "reason": "big"});
+    assert_eq!(patch(&world, &id, &[], wanted).await.status, 200);
+    let backend = world.backend(&id).await;
+    assert_eq!((&backend["weight_wanted"], &backend["weight_reason"]), (&json!(3), &json!("big")));
+    assert!(std::fs::read_to_string(&path).unwrap().contains("\"weight\": 3"));
+
+    let back = json!({"weight": null, "max_in_flight": null, "reason": "as it was"});
+    let url = format!("{}?dry_run=true", world.backend_url(&id));
+    let dry = world.ask(world.client.patch(&url).json(&back)).await;
+    let after = |index: usize| &dry.body["prediction"]["backends"][index]["share_after"];
+    assert_eq!((after(0), after(1)), (&json!(0.5), &json!(0.5)));
+
+    let headers = [("idempotency-key", "null-1")];
+    let first = patch(&world, &id, &headers, back.clone()).await;
+    let again = patch(&world, &id, &headers, back).await;
+    assert_eq!((first.status, again.header("idempotency-replayed")), (200, "true"));
+    assert_eq!((&first.body["weight"], &first.body["weight_wanted"]), (&json!(1), &json!(null)));
+    assert_eq!(first.body["max_in_flight"], json!(null));
+    // Whose word it is is told: who was away has to hear the newest.
+    assert_eq!(first.body["weight_reason"], json!("as it was"));
+    let audit = world.admin_json("/v1/audit").await["entries"][0].clone();
+    let weights = (&audit["before"]["weight"], &audit["after"]["weight"]);
+    assert_eq!(weights, (&json!(3), &json!(1)), "{audit}");
+    assert_eq!(audit["after"]["max_in_flight"], json!(null));
+    let events = world.admin_json("/v1/events").await.to_string();
+    assert!(events.contains("configured weight, configured limit"), "{events}");
+    let kept = std::fs::read_to_string(&path).unwrap();
+    assert!(!kept.contains(&id), "nothing is left to keep: {kept}");
+    let _ = std::fs::remove_file(path);
+}
+
 /// The messages of a stream until one contains `words`.
 async fn listen(world: &World, after: u64, words: &str) -> String {
     let request = world.client.get(world.admin_url("/v1/events"));

@@ -6,10 +6,12 @@ use axum::{
     extract::{Path, Query, State},
     response::{IntoResponse, Response},
 };
-use balance::{BackendId, Change, MAX_IN_FLIGHT_MAX, Pool, PoolView, Refused, Time, WEIGHT_MAX};
+use balance::{
+    BackendId, Change, MAX_IN_FLIGHT_MAX, Pool, PoolView, Refused, Reset, Time, WEIGHT_MAX,
+};
 use chassis::{problem::Problem, units};
 use http::{HeaderMap, StatusCode, Uri};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -29,11 +31,15 @@ use crate::audit::{Intent, Wanted};
 #[serde(deny_unknown_fields)]
 struct Body {
     state: Option<State_>,
-    #[schema(maximum = 256)]
-    weight: Option<u32>,
-    /// Requests in flight at a time; 0 is no limit
-    #[schema(maximum = 1_000_000)]
-    max_in_flight: Option<u32>,
+    /// Its turns are as many of all turns as its weight is of all weights; null goes back to the
+    /// configured one
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>, maximum = 256)]
+    weight: Given,
+    /// Requests in flight at a time; 0 is no limit, null goes back to the configured one
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>, maximum = 1_000_000)]
+    max_in_flight: Given,
     /// One line, for whoever comes next
     #[schema(max_length = 500)]
     reason: Option<String>,
@@ -47,6 +53,28 @@ struct Body {
     /// Do it even if too few backends are left
     #[serde(default)]
     force: bool,
+}
+
+/// A number that may be there, be null, or not be there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Given {
+    #[default]
+    Nothing,
+    Null,
+    Number(u32),
+}
+
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Given, D::Error> {
+    Ok(Option::deserialize(deserializer)?.map_or(Given::Null, Given::Number))
+}
+
+impl Given {
+    fn number(self) -> Option<u32> {
+        match self {
+            Self::Number(number) => Some(number),
+            Self::Nothing | Self::Null => None,
+        }
+    }
 }
 
 /// The query of a change.
@@ -224,14 +252,14 @@ fn consider(
 
 fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Change, Problem> {
     let body: Body = incoming::json(headers, body)?;
-    if body.state.is_none() && body.weight.is_none() && body.max_in_flight.is_none() {
+    if body.state.is_none() && [body.weight, body.max_in_flight] == [Given::Nothing; 2] {
         return Err(bad("the change names neither a state nor a weight nor max_in_flight"));
     }
-    if body.max_in_flight.is_some_and(|limit| limit > MAX_IN_FLIGHT_MAX) {
+    if body.max_in_flight.number().is_some_and(|limit| limit > MAX_IN_FLIGHT_MAX) {
         let expected = format!("a whole number from 0 (no limit) to {MAX_IN_FLIGHT_MAX}");
         return Err(bad(format!("max_in_flight: expected {expected}")));
     }
-    if body.weight.is_some_and(|weight| weight > WEIGHT_MAX) {
+    if body.weight.number().is_some_and(|weight| weight > WEIGHT_MAX) {
         return Err(bad(format!("weight: expected a whole number from 0 to {WEIGHT_MAX}")));
     }
     let reason = incoming::reason(body.reason)?;
@@ -246,8 +274,12 @@ fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Change, Problem> {
     }
     Ok(Change {
         state: body.state.map(Into::into),
-        weight: body.weight,
-        max_in_flight: body.max_in_flight,
+        weight: body.weight.number(),
+        max_in_flight: body.max_in_flight.number(),
+        reset: Reset {
+            weight: body.weight == Given::Null,
+            max_in_flight: body.max_in_flight == Given::Null,
+        },
         reason,
         actor: None,
         ttl,
@@ -284,6 +316,17 @@ mod tests {
             assert_eq!(change.state, Some(state));
             assert_eq!(change.ttl, Some(Duration::from_secs(600)));
         }
+    }
+
+    #[test]
+    fn null_goes_back_to_what_is_configured_and_nothing_leaves_it() {
+        let reset = |text: &str| {
+            let Reset { weight, max_in_flight } = parse_json(text).unwrap().reset;
+            (weight, max_in_flight)
+        };
+        assert_eq!(reset("{\"weight\": null}"), (true, false));
+        assert_eq!(reset("{\"weight\": 0, \"max_in_flight\": null}"), (false, true));
+        assert_eq!(reset("{\"state\": \"ready\"}"), (false, false));
     }
 
     #[test]

@@ -107,7 +107,10 @@ impl Part {
             };
         };
         let state = change.state.unwrap_or(backend.admin);
-        let after = change.weight.unwrap_or(backend.weight);
+        let after = match change.weight {
+            _ if change.reset.weight => backend.configured_weight,
+            weight => weight.unwrap_or(backend.weight),
+        };
         // One that comes back from maintenance has to pass its probes first; what the others are
         // spared then is what the operator asks about.
         let may_serve = backend.admin == Intent::Maint || backend.health == Health::Up;

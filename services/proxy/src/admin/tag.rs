@@ -15,7 +15,13 @@ pub(super) fn of(view: &BackendView) -> String {
         view.member.generation(),
         (view.admin, view.admin_since, view.admin_expires, &view.admin_reverts_to),
         (&view.admin_reason, &view.admin_actor, view.deadline),
-        (view.weight, &view.weight_set, view.weight_expires, view.weight_reverts_to),
+        (
+            view.weight,
+            view.weight_wanted,
+            &view.weight_set,
+            view.weight_expires,
+            view.weight_reverts_to,
+        ),
         (view.max_in_flight, view.max_in_flight_expires, view.max_in_flight_reverts_to),
     );
     format!("\"{:016x}\"", hash_of(format!("{intent:?}").as_bytes()))

@@ -118,7 +118,10 @@ pub(crate) struct Backend {
     admin_reverts_to: Option<Stated>,
     /// What it goes back to.
     configured_weight: u32,
-    /// Since when an operator's weight holds; none if it is the configured one.
+    /// An operator's weight; none if it is as configured.
+    weight_wanted: Option<u32>,
+    /// Since when it is so by an operator's word, be it that it is as configured again; none if
+    /// nobody said anything.
     weight_since: Option<String>,
     weight_reason: Option<String>,
     weight_actor: Option<String>,
@@ -309,6 +312,7 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
             actor: stated.actor.clone(),
         }),
         configured_weight: view.configured_weight,
+        weight_wanted: view.weight_wanted,
         weight_since: weight_set.map(|set| clock.text(set.since)),
         weight_reason: weight_set.and_then(|set| set.reason.clone()),
         weight_actor: weight_set.and_then(|set| set.actor.clone()),
