@@ -115,7 +115,9 @@ export async function oneBackend() {
       return /Then 2 of 3 serve; its [\d.]+\/s go to them/.test(text) && text;
     });
     await control(page, second, "Drain").click();
-    await until("the dialog tells it, too", 5, async () => /Then 2 of 3 serve/.test(await page.locator("#confirm-effect").innerText()));
+    const effect = page.locator("#confirm-effect");
+    await until("the dialog tells it, too", 5, async () => /Then 2 of 3 serve/.test(await effect.innerText()));
+    expect(await effect.isVisible(), "it is there and cannot be seen");
     return `"${value.split("\n").find((line) => line.startsWith("Then"))}"`;
   });
   await check("a drain for ten minutes is shown with its end", async () => {

@@ -355,22 +355,29 @@ function toast(text, good) {
   if (good) setTimeout(() => box.remove(), 6000);
 }
 
+/** Which question is open: an answer to an earlier one comes too late. */
+let question = 0;
+
 function ask(form, button) {
   const dialog = $("confirm");
   const fields = dialog.querySelector("form");
   fields.reset();
   fields.action = form.dataset.action;
-  fields.elements.state.value = button.value;
-  const word = button.textContent.toLowerCase();
+  const [field, value] = button.name ? [button.name, button.value] : ["weight", form.elements.weight.value];
+  fields.elements.state.value = field === "state" ? value : "";
+  fields.elements.weight.value = field === "weight" ? value : "";
+  const word = field === "state" ? button.textContent.toLowerCase() : button.dataset.words ?? `weight ${value}`;
   $("confirm-title").textContent = `Set ${form.dataset.id} to ${word}?`;
   $("confirm-do").textContent = `Set to ${word}`;
-  for (const text of dialog.querySelectorAll(".explain")) text.hidden = text.dataset.state !== button.value;
+  for (const text of dialog.querySelectorAll("[data-explains]")) text.hidden = text.dataset.explains !== (field === "weight" ? field : value);
   objection("", false);
-  $("confirm-effect").textContent = "";
-  fetch(`${form.dataset.action}/effect?state=${button.value}`)
+  const own = question += 1;
+  const effect = (text) => { if (own === question) $("confirm-effect").textContent = text; };
+  effect("Asking what it would do …");
+  fetch(`${form.dataset.action}/effect?${new URLSearchParams({ [field]: value })}`)
     .then((answer) => answer.json())
-    .then(({ effect }) => { $("confirm-effect").textContent = effect ?? ""; })
-    .catch(() => {});
+    .then((told) => effect(told.effect ?? told.detail ?? ""))
+    .catch(() => effect("What it would do is not known: the dashboard does not answer."));
   dialog.showModal();
   $("confirm-do").focus();
 }

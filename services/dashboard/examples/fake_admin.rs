@@ -165,6 +165,32 @@ impl World {
         }
     }
 
+    /// What a change would do, by weights alone.
+    fn predict(&self, index: usize, change: &Value) -> Value {
+        let takes = |backend: &Backend, admin: &str| {
+            backend.up && !backend.ejected && !backend.odd && admin == "ready"
+        };
+        let after = |at: usize, backend: &Backend| {
+            let admin = change["state"].as_str().filter(|_| at == index);
+            let is_out = at == index && change["weight"] == 0;
+            takes(backend, admin.unwrap_or(&backend.admin)) && !is_out
+        };
+        let rate: f64 = self.backends.iter().map(|backend| backend.rate).sum();
+        let before = self.backends.iter().filter(|backend| takes(backend, &backend.admin)).count();
+        let all = self.backends.iter().enumerate();
+        let left = all.clone().filter(|(at, backend)| after(*at, backend)).count();
+        let parts = all.map(|(at, backend)| {
+            let share = if after(at, backend) { 1.0 / left as f64 } else { 0.0 };
+            json!({"id": backend.id, "share_before": backend.rate / rate.max(1.0),
+                "share_after": share, "requests_per_second_before": backend.rate,
+                "requests_per_second_after": share * rate})
+        });
+        json!({"refused": left == 0, "detail": "it is the only one that can take traffic",
+            "prediction": {"requests_per_second": rate, "total": self.backends.len(),
+                "eligible_before": before, "eligible_after": left, "floor": 1,
+                "backends": parts.collect::<Vec<_>>()}})
+    }
+
     fn answer(&self) -> Value {
         let t = self.clock.elapsed().as_secs_f64();
         let backends: Vec<Value> = self
@@ -254,6 +280,7 @@ async fn events(
 async fn change(
     State(world): State<Shared>,
     Path((_, id)): Path<(String, String)>,
+    Query(query): Query<std::collections::HashMap<String, bool>>,
     headers: axum::http::HeaderMap,
     Json(change): Json<Value>,
 ) -> Result<Json<Value>, (StatusCode, Json<Value>)> {
@@ -267,6 +294,9 @@ async fn change(
     let Some(index) = world.backends.iter().position(|backend| backend.id == id) else {
         return refuse(StatusCode::NOT_FOUND, "there is no such backend");
     };
+    if query.get("dry_run") == Some(&true) {
+        return Ok(Json(world.predict(index, &change)));
+    }
     let last = world.backends[index].admin == "ready" && ready == 1;
     if state != "ready" && last && change["force"] != true {
         return refuse(

@@ -133,9 +133,13 @@ impl From<reqwest::Error> for Fault {
 }
 
 /// A change of one backend, as the admin API takes it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Change {
-    pub(crate) state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<&'static str>,
+    /// Null is the configured one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) weight: Option<Option<u32>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,16 +229,31 @@ impl AdminApi {
         request: RequestBuilder,
         token: Option<&Secret>,
     ) -> Result<Verdict, Fault> {
+        Ok(match self.answer(request, token).await? {
+            Ok(body) => {
+                // An answer that cannot be read is one of an older proxy: the change is made.
+                let made: Made = serde_json::from_slice(&body).unwrap_or_default();
+                Verdict::Done(made.not_saved_reason)
+            }
+            Err((status, sentence)) => Verdict::Refused(status, sentence),
+        })
+    }
+
+    /// What something that is to be done is answered with, or its refusal.
+    pub(crate) async fn answer(
+        &self,
+        request: RequestBuilder,
+        token: Option<&Secret>,
+    ) -> Result<Result<Vec<u8>, (StatusCode, String)>, Fault> {
         let response = self.prepared(request, token).send().await?;
         let status = response.status();
+        let body = body(response).await?;
         if status.is_success() {
-            // An answer that cannot be read is one of an older proxy: the change is made.
-            let made: Made = serde_json::from_slice(&body(response).await?).unwrap_or_default();
-            return Ok(Verdict::Done(made.not_saved_reason));
+            return Ok(Ok(body));
         }
-        let sentence = serde_json::from_slice::<ProblemDetail>(&body(response).await?)
+        let problem = serde_json::from_slice::<ProblemDetail>(&body)
             .map_err(|_| Fault::NotAdminApi(format!("it answered {status} to a change")))?;
-        Ok(Verdict::Refused(status, sentence.detail))
+        Ok(Err((status, problem.detail)))
     }
 
     pub(crate) async fn read<T: DeserializeOwned>(

@@ -5,8 +5,9 @@ use chassis::secret::Secret;
 use http::StatusCode;
 
 use crate::{
-    admin::{AdminApi, Fault, Verdict},
+    admin::{AdminApi, Change, Fault, Verdict},
     decision::{Decision, Decisions},
+    predict::DryRun,
     slot::HourAnswer,
 };
 
@@ -35,6 +36,23 @@ impl AdminApi {
             Ok(decision) => Ok(Some(decision)),
             Err(Fault::Status(StatusCode::NOT_FOUND)) => Ok(None),
             Err(fault) => Err(fault),
+        }
+    }
+
+    /// What a change would do that is not made, or why it says nothing of it.
+    pub(crate) async fn dry_run(
+        &self,
+        (pool, id): (&str, &str),
+        change: &Change,
+        token: Option<&Secret>,
+    ) -> Result<Result<DryRun, String>, Fault> {
+        let mut url = self.at(&["v1", "pools", pool, "backends", id]);
+        url.set_query(Some("dry_run=true"));
+        let told = self.answer(self.client().patch(url).json(change), token).await?;
+        let unreadable = |error| Fault::NotAdminApi(format!("its answer cannot be read: {error}"));
+        match told {
+            Ok(body) => serde_json::from_slice(&body).map(Ok).map_err(unreadable),
+            Err((_, sentence)) => Ok(Err(sentence)),
         }
     }
 

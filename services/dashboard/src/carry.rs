@@ -47,10 +47,10 @@ async fn tell(
     metrics: &Metrics,
 ) -> bool {
     let change = Change {
-        state: telling.state.key(),
+        state: Some(telling.state.key()),
         reason: telling.reason.clone(),
         ttl: telling.ttl.map(|ttl| format!("{}ms", ttl.as_millis().max(1))),
-        force: false,
+        ..Change::default()
     };
     let token = token.read().ok().flatten();
     let key = (order.pool.as_str(), order.id.as_str());
@@ -61,7 +61,7 @@ async fn tell(
         Err(fault) => (fault.label(), Some(api.explain(&fault))),
     };
     metrics.changes.with_label_values(&[label]).inc();
-    let (proxy, backend, state) = (&order.replica, &order.id, change.state);
+    let (proxy, backend, state) = (&order.replica, &order.id, telling.state.key());
     match &why {
         None => {
             tracing::info!(proxy, backend, state, "a proxy that had missed a change was told of it")

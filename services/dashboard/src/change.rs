@@ -17,11 +17,14 @@ use crate::{
     App,
     admin::Change,
     headline::capital,
-    model::Admin,
     page::{Flash, explain, reason_field, small_page, sorry},
     permit::Right,
     predict, table, tell,
+    wish::Wish,
 };
+
+/// Changes that are predicted at the same time, of all visitors together: each asks every proxy.
+pub(crate) const EFFECTS_MOST: usize = 4;
 
 /// Characters of a reason: a sentence that fits below the controls, not a report.
 pub(crate) const REASON_MOST: usize = 200;
@@ -32,11 +35,19 @@ pub(crate) struct ChangeForm {
     #[serde(default)]
     state: String,
     #[serde(default)]
+    weight: String,
+    #[serde(default)]
     reason: String,
     #[serde(default)]
     ttl: String,
     #[serde(default)]
     force: bool,
+}
+
+impl ChangeForm {
+    fn wish(&self) -> Result<Wish, Problem> {
+        Wish::parse(&self.state, &self.weight)
+    }
 }
 
 /// `GET /backends/{pool}/{id}/change?state=drain`: the question, where JavaScript is off.
@@ -51,11 +62,11 @@ pub(crate) async fn ask(
         .gate
         .standing(peer.ip(), &headers)
         .and_then(|_| known(&app, &pool, &id))
-        .and_then(|()| wanted(&form));
+        .and_then(|()| form.wish());
     match question {
-        Ok(state) => {
-            let effect = effect(&app, &pool, &id, state).unwrap_or_default();
-            question_page(StatusCode::OK, (&pool, &id), (state, &effect), &form, None)
+        Ok(wish) => {
+            let effect = effect(&app, &pool, &id, wish).await;
+            question_page(StatusCode::OK, (&pool, &id), (wish, &effect), &form, None)
         }
         Err(problem) => sorry(problem.status(), &capital(problem.detail())),
     }
@@ -67,21 +78,20 @@ pub(crate) async fn predict(
     Path((pool, id)): Path<(String, String)>,
     Query(form): Query<ChangeForm>,
 ) -> Response {
-    let effect = known(&app, &pool, &id)
-        .and_then(|()| wanted(&form))
-        .map(|state| effect(&app, &pool, &id, state));
-    match effect {
-        Ok(effect) => Json(json!({ "effect": effect })).into_response(),
+    match known(&app, &pool, &id).and_then(|()| form.wish()) {
+        Ok(wish) => Json(json!({ "effect": effect(&app, &pool, &id, wish).await })).into_response(),
         Err(problem) => problem.into_response(),
     }
 }
 
-fn effect(app: &App, pool: &str, id: &str, state: Admin) -> Option<String> {
+/// What the proxies say that it would do; nothing of a backend that is gone.
+async fn effect(app: &App, pool: &str, id: &str, wish: Wish) -> String {
     let view = app.views.newest();
-    let answer = &view.picture.as_ref()?.answer;
-    let pool = answer.pools.iter().find(|candidate| candidate.name == pool)?;
-    let backend = pool.backends.iter().find(|backend| backend.id == id)?;
-    Some(predict::change(pool, backend, state))
+    let found = view.picture.as_ref().and_then(|picture| picture.answer.backend(pool, id));
+    let (Some(backend), Ok(_permit)) = (found, app.effect_permits.acquire().await) else {
+        return String::new();
+    };
+    predict::ask(&view, &app.token, pool, backend, wish).await
 }
 
 /// `POST /backends/{pool}/{id}`: does it and answers with JSON for the script, with a redirect
@@ -109,7 +119,7 @@ pub(crate) async fn change(
             Redirect::to(&app.flashes.keep(Flash { good: true, message })).into_response()
         }
         Err((_, problem)) if json_wanted => problem.into_response(),
-        Err((label, problem)) => without_script(&app, label, &problem, (&pool, &id), form),
+        Err((label, problem)) => without_script(&app, label, &problem, (&pool, &id), form).await,
     }
 }
 
@@ -124,7 +134,7 @@ async fn carry_out(
     let form = form
         .as_ref()
         .map_err(|rejection| malformed(Problem::new(rejection.status(), rejection.body_text())))?;
-    let state = wanted(form).map_err(malformed)?;
+    let wish = form.wish().map_err(malformed)?;
     known(app, pool, id).map_err(malformed)?;
     let reason = form.reason.trim();
     if reason.chars().count() > REASON_MOST {
@@ -132,10 +142,10 @@ async fn carry_out(
         return Err(malformed(Problem::new(StatusCode::BAD_REQUEST, detail)));
     }
     let change = Change {
-        state: state.key(),
         reason: (!reason.is_empty()).then(|| reason.to_owned()),
         ttl: (!form.ttl.is_empty()).then(|| form.ttl.clone()),
         force: form.force,
+        ..wish.change()
     };
     let token = app.gate.token();
     let shown = token.as_ref().ok().and_then(Option::as_ref);
@@ -143,7 +153,7 @@ async fn carry_out(
     let view = app.views.newest();
     let outcome = tell::all(&view, (pool, id), &change, shown, &actor).await;
     if !outcome.done.is_empty() {
-        tracing::info!(pool, backend = id, state = state.key(), %actor, "changed");
+        tracing::info!(pool, backend = id, to = wish.words(), %actor, "changed");
         app.views.hurry();
     }
     match (&outcome.refused[..], &outcome.silent[..]) {
@@ -167,9 +177,9 @@ async fn carry_out(
             Err((fault.label(), Problem::new(StatusCode::BAD_GATEWAY, detail)))
         }
         _ => {
-            let word = state.word().to_lowercase();
+            let words = wish.words();
             Ok(format!(
-                "{id} is set to {word}{}.{}",
+                "{id} is set to {words}{}.{}",
                 outcome.places(),
                 outcome.unsaved() + &outcome.missing()
             ))
@@ -204,7 +214,7 @@ fn actor(right: Right, peer: SocketAddr) -> String {
     }
 }
 
-fn without_script(
+async fn without_script(
     app: &App,
     label: &str,
     problem: &Problem,
@@ -212,10 +222,10 @@ fn without_script(
     form: Result<Form<ChangeForm>, FormRejection>,
 ) -> Response {
     let form = form.map(|Form(form)| form).unwrap_or_default();
-    match (wanted(&form), problem.status(), label) {
-        (Ok(state), status @ StatusCode::CONFLICT, _) => {
-            let effect = effect(app, pool, id, state).unwrap_or_default();
-            question_page(status, (pool, id), (state, &effect), &form, Some(problem.detail()))
+    match (form.wish(), problem.status(), label) {
+        (Ok(wish), status @ StatusCode::CONFLICT, _) => {
+            // The refusal tells the proxies' word already.
+            question_page(status, (pool, id), (wish, ""), &form, Some(problem.detail()))
         }
         (_, status, "forbidden" | "malformed") => sorry(status, &capital(problem.detail())),
         _ => {
@@ -228,17 +238,18 @@ fn without_script(
 fn question_page(
     status: StatusCode,
     (pool, id): (&str, &str),
-    (state, effect): (Admin, &str),
+    (wish, effect): (Wish, &str),
     form: &ChangeForm,
     objection: Option<&str>,
 ) -> Response {
-    let title = format!("Set {id} to {}?", state.word().to_lowercase());
+    let title = format!("Set {id} to {}?", wish.words());
+    let (field, value) = wish.field();
     let body = html! {
-        p { (explain(state)) }
-        p { (effect) }
+        p { (explain(wish)) }
+        @if !effect.is_empty() { p { (effect) } }
         @if let Some(objection) = objection { p.banner.bad role="alert" { (objection) } }
         form method="post" action=(table::path(pool, id, None)) {
-            input type="hidden" name="state" value=(state.key());
+            input type="hidden" name=(field) value=(value);
             @if objection.is_some() {
                 input type="hidden" name="reason" value=(form.reason);
                 input type="hidden" name="ttl" value=(form.ttl);
@@ -250,18 +261,12 @@ fn question_page(
                 @if objection.is_some() {
                     button.danger type="submit" name="force" value="true" { "Do it anyway" }
                 } @else {
-                    button.primary type="submit" { "Set to " (state.word().to_lowercase()) }
+                    button.primary type="submit" { "Set to " (wish.words()) }
                 }
             }
         }
     };
     small_page(status, &title, body)
-}
-
-fn wanted(form: &ChangeForm) -> Result<Admin, Problem> {
-    Admin::parse(&form.state).ok_or_else(|| {
-        Problem::new(StatusCode::BAD_REQUEST, "state must be one of ready, drain, maint")
-    })
 }
 
 /// Only backends that the page shows: nothing else is passed on to the proxy.

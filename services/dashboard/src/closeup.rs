@@ -20,10 +20,13 @@ use crate::{
     decision::Told,
     history::Series,
     hour::Hour,
+    model::{Admin, Backend},
     poll::View,
+    predict,
     remember::{self, unix_seconds},
     replica::Proxy,
     settings::TokenSource,
+    wish::Wish,
 };
 
 /// How old what is shown may become: decisions are read, not watched.
@@ -42,6 +45,8 @@ pub(crate) struct CloseUp {
     pub(crate) decisions: Option<Vec<Told>>,
     /// The share of successes that proxies record.
     pub(crate) sampled_share: f64,
+    /// What each state would do, by the proxies' own word.
+    pub(crate) predictions: Vec<(Admin, String)>,
     /// Its hour. The same in all that is known of this backend, and always the newest.
     pub(crate) hour: Arc<Mutex<Hour>>,
 }
@@ -77,18 +82,28 @@ impl CloseUps {
     }
 
     /// What is known of a backend that somebody looks at now.
-    pub(crate) fn of(&self, view: &View, pool: &str, id: &str) -> Option<Arc<CloseUp>> {
+    pub(crate) fn of(&self, view: &Arc<View>, pool: &str, id: &str) -> Option<Arc<CloseUp>> {
         self.look(view, pool, id).borrow().clone()
     }
 
     /// The same for somebody who comes just now, and waits a moment for the first answers.
-    pub(crate) async fn first(&self, view: &View, pool: &str, id: &str) -> Option<Arc<CloseUp>> {
+    pub(crate) async fn first(
+        &self,
+        view: &Arc<View>,
+        pool: &str,
+        id: &str,
+    ) -> Option<Arc<CloseUp>> {
         let mut newest = self.look(view, pool, id);
         let known = newest.wait_for(Option::is_some);
         tokio::time::timeout(FIRST_WAIT, known).await.ok()?.ok()?.clone()
     }
 
-    fn look(&self, view: &View, pool: &str, id: &str) -> watch::Receiver<Option<Arc<CloseUp>>> {
+    fn look(
+        &self,
+        view: &Arc<View>,
+        pool: &str,
+        id: &str,
+    ) -> watch::Receiver<Option<Arc<CloseUp>>> {
         let (key, now) = ((pool.to_owned(), id.to_owned()), Instant::now());
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= MOST && !kept.contains_key(&key) {
@@ -108,23 +123,18 @@ impl CloseUps {
         if slot.asked.is_none_or(|asked| now - asked >= REFRESH) {
             slot.asked = Some(now);
             let (newest, hour) = (slot.newest.clone(), Arc::clone(&slot.hour));
-            let (token, proxies) = (self.token.clone(), view.answering().cloned().collect());
+            let (token, view) = (self.token.clone(), Arc::clone(view));
             let key = (pool.to_owned(), id.to_owned());
             tokio::spawn(async move {
-                newest.send_replace(Some(Arc::new(ask(proxies, token, key, hour).await)));
+                newest.send_replace(Some(Arc::new(ask(&view, token, key, hour).await)));
             });
         }
         receiver
     }
 }
 
-async fn ask(
-    proxies: Vec<Proxy>,
-    token: TokenSource,
-    (pool, id): Key,
-    hour: Arc<Mutex<Hour>>,
-) -> CloseUp {
-    let answers = proxies.iter().map(async |proxy| {
+async fn ask(view: &View, token: TokenSource, (pool, id): Key, hour: Arc<Mutex<Hour>>) -> CloseUp {
+    let answers = view.answering().map(async |proxy: &Proxy| {
         let read: Option<Secret> = proxy.token_for_reading(&token);
         let (decisions, ()) = tokio::join!(
             proxy.api.decisions(&id, DECISIONS, read.as_ref()),
@@ -132,8 +142,11 @@ async fn ask(
         );
         (proxy, decisions)
     });
-    let mut closeup = CloseUp { hour: Arc::clone(&hour), ..CloseUp::default() };
-    for (proxy, answer) in join_all(answers).await {
+    let found = view.picture.as_ref().and_then(|picture| picture.answer.backend(&pool, &id));
+    let (answers, predictions) =
+        tokio::join!(join_all(answers), predictions(view, &token, &pool, found));
+    let mut closeup = CloseUp { hour: Arc::clone(&hour), predictions, ..CloseUp::default() };
+    for (proxy, answer) in answers {
         let Ok(answer) = answer else { continue };
         closeup.sampled_share = closeup.sampled_share.max(answer.sampled_share);
         let told = answer
@@ -147,4 +160,19 @@ async fn ask(
         decisions.truncate(DECISIONS);
     }
     closeup
+}
+
+/// What each state would do to a backend that is there.
+async fn predictions(
+    view: &View,
+    token: &TokenSource,
+    pool: &str,
+    backend: Option<&Backend>,
+) -> Vec<(Admin, String)> {
+    let Some(backend) = backend else { return Vec::new() };
+    // The present one too: it may be another one when this is shown.
+    let states = [Admin::Ready, Admin::Drain, Admin::Maint].map(async |state| {
+        (state, predict::ask(view, token, pool, backend, Wish::State(state)).await)
+    });
+    join_all(states).await
 }

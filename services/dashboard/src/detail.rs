@@ -24,7 +24,6 @@ use crate::{
     page::{self, Looks, Subject},
     panels::{self, Charts},
     poll::View,
-    predict,
     probes::Seen,
     table,
     words::{ago, count, percent, plain, since},
@@ -92,6 +91,7 @@ pub(crate) fn frame(
         };
     };
     let marks = events::marks(view, Some(id));
+    let predictions = closeup.map_or(&[][..], |closeup| &closeup.predictions);
     let told = closeup.and_then(|closeup| closeup.window(view, looks.window));
     let own = || view.history().backend_window(pool_name, id, looks.window);
     let window = told.unwrap_or_else(own);
@@ -102,7 +102,7 @@ pub(crate) fn frame(
             part("subline", subline(pool, backend)),
             notice,
             part("freshness", freshness),
-            part("controls", controls(pool, backend, view.now(), looks.may_change)),
+            part("controls", controls(pool, backend, predictions, (view.now(), looks.may_change))),
             part("panel-rate", charts.rate()),
             part("panel-errors", charts.errors()),
             part("panel-latency", charts.latency()),
@@ -144,17 +144,20 @@ fn subline(pool: &Pool, backend: &Backend) -> Markup {
 }
 
 /// The controls, each with what it would do.
-fn controls(pool: &Pool, backend: &Backend, now: SystemTime, may_change: bool) -> Markup {
+fn controls(
+    pool: &Pool,
+    backend: &Backend,
+    predictions: &[(Admin, String)],
+    (now, may_change): (SystemTime, bool),
+) -> Markup {
     html! {
         section.controls-box id="controls" aria-label="Controls" {
             h2 { "Operator" }
             (table::controls(pool, backend, may_change))
             dl.predictions {
-                @for state in [Admin::Ready, Admin::Drain, Admin::Maint] {
-                    @if backend.admin != state {
-                        dt { (state.word()) }
-                        dd { (predict::change(pool, backend, state)) }
-                    }
+                @for (state, effect) in predictions.iter().filter(|(state, _)| *state != backend.admin) {
+                    dt { (state.word()) }
+                    dd { (effect) }
                 }
             }
             @if backend.is_overridden() { p.quiet { (overrides::intent(backend, now)) } }

@@ -73,6 +73,7 @@ mod tell;
 mod text;
 mod timeline;
 mod try_it;
+mod wish;
 mod word;
 mod words;
 
@@ -93,6 +94,7 @@ struct App {
     try_permit: Arc<Semaphore>,
     open_permit: Arc<Semaphore>,
     export_permit: Arc<Semaphore>,
+    effect_permits: Arc<Semaphore>,
     gate: Arc<permit::Gate>,
     views: poll::Views,
     closeups: Arc<closeup::CloseUps>,
@@ -122,6 +124,7 @@ pub async fn run(
         try_permit: Arc::new(Semaphore::new(1)),
         open_permit: Arc::new(Semaphore::new(1)),
         export_permit: Arc::new(Semaphore::new(1)),
+        effect_permits: Arc::new(Semaphore::new(change::EFFECTS_MOST)),
         gate: Arc::new(permit::Gate::new(settings.token.clone(), trusted(&settings))),
         views,
         closeups: Arc::new(closeup::CloseUps::new(settings.token.clone())),

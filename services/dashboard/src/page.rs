@@ -20,6 +20,7 @@ use crate::{
     panels::{self, Charts},
     poll::View,
     proxies, table, try_it,
+    wish::Wish,
 };
 
 /// From this many backends a filter helps more than it costs room.
@@ -226,10 +227,12 @@ fn dialog() -> Markup {
             form method="post" {
                 h2 id="confirm-title" {}
                 @for state in [Admin::Ready, Admin::Drain, Admin::Maint] {
-                    p.explain data-state=(state.key()) hidden { (explain(state)) }
+                    p.explain data-explains=(state.key()) hidden { (explain(Wish::State(state))) }
                 }
+                p.explain data-explains="weight" hidden { (explain(Wish::Weight(None))) }
                 input type="hidden" name="state";
-                p.explain id="confirm-effect" {}
+                input type="hidden" name="weight";
+                p.explain id="confirm-effect" aria-live="polite" {}
                 (reason_field())
                 p.banner.bad id="confirm-error" role="alert" hidden {}
                 div.actions {
@@ -257,11 +260,14 @@ pub(crate) fn reason_field() -> Markup {
 }
 
 /// What a change will do.
-pub(crate) fn explain(state: Admin) -> &'static str {
-    match state {
-        Admin::Ready => "It takes new requests as soon as its probes pass.",
-        Admin::Drain => "It gets no new requests; those in flight end normally.",
-        _ => "It is taken out of service, and stays out until it is set ready again.",
+pub(crate) fn explain(wish: Wish) -> &'static str {
+    match wish {
+        Wish::State(Admin::Ready) => "It takes new requests as soon as its probes pass.",
+        Wish::State(Admin::Drain) => "It gets no new requests; those in flight end normally.",
+        Wish::State(_) => "It is taken out of service, and stays out until it is set ready again.",
+        Wish::Weight(_) => {
+            "A backend of weight 2 gets twice the requests of one of weight 1; one of weight 0 gets none."
+        }
     }
 }
 

@@ -140,11 +140,6 @@ impl Effective {
 }
 
 impl Health {
-    /// Whether it would take traffic.
-    pub(crate) fn is_well(self) -> bool {
-        matches!(self, Self::Up | Self::Degraded)
-    }
-
     /// The word, the tone, and the id of the icon.
     pub(crate) fn show(self) -> (&'static str, Tone, &'static str) {
         match self {

@@ -137,6 +137,23 @@ async fn a_proxy_that_was_away_gets_the_standing_intent_when_it_returns() {
 }
 
 #[tokio::test]
+async fn of_several_predictions_the_worst_is_told_with_who_differs_and_who_is_silent() {
+    let ids = ["a:1", "b:1", "c:1"].map(backend);
+    let (one, two) = (proxy("edge-1", &ids), proxy("edge-2", &ids));
+    let mut three = proxy("edge-3", &ids);
+    two.with(|world| world.dry_run = Some(support::dry_run(2, 1, None)));
+    let dashboard = dashboard(&[&one, &two, &three]);
+    dashboard.text_with("/", |text| text.contains("3 of 3 proxies answer")).await;
+    three.kill();
+    dashboard.text_with("/", |text| text.contains("1 of 3 proxies does not answer")).await;
+    let effect = dashboard.text("/backends/default/a:1/effect?state=drain").await;
+    let expected = "Then 1 of 3 serve; its 30/s go to them: about 60/s each, 100% more than now. \
+                    edge-1 differs: there 2 of 3 would serve. edge-3 does not answer and is not \
+                    counted.";
+    assert!(effect.contains(expected), "{effect}");
+}
+
+#[tokio::test]
 async fn one_event_of_all_proxies_is_one_line() {
     let (one, two) = (proxy("edge-1", &[backend("x:1")]), proxy("edge-2", &[backend("x:1")]));
     for proxy in [&one, &two] {

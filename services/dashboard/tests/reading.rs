@@ -4,7 +4,7 @@ mod support;
 
 use axum::{Router, http::HeaderMap, routing::get};
 use serde_json::{Value, json};
-use support::{Dashboard, FakeAdmin, backend, event, pools};
+use support::{Dashboard, FakeAdmin, TOKEN, backend, dry_run, event, pools};
 
 fn three() -> Value {
     let mut all: Vec<Value> = ["a:1", "b:1", "c:1"].map(backend).into();
@@ -31,14 +31,39 @@ async fn a_backend_has_a_page_with_its_probes_events_and_what_a_change_would_do(
     let page =
         dashboard.text_with("/backends/default/a:1", |text| text.contains("it came up")).await;
     assert!(page.contains("connected in 0.3 ms") && !page.contains("somebody else"), "{page}");
-    assert!(page.contains("Then 1 of 3 serve; its 5/s go to them"), "{page}");
+    assert!(page.contains("Then 2 of 3 serve; its 15/s go to them: about 30/s each"), "{page}");
     assert!(
         page.contains("data-feed=\"/live?window=minutes&amp;pool=default&amp;id=a%3A1\""),
         "{page}"
     );
-    let effect = dashboard.text("/backends/default/a:1/effect?state=drain").await;
-    assert!(effect.contains("Then 1 of 3 serve"), "{effect}");
     assert_eq!(dashboard.get("/backends/default/nobody").await.status(), 404);
+}
+
+#[tokio::test]
+async fn what_a_change_would_do_is_the_proxys_own_word_for_readers_too() {
+    let admin = FakeAdmin::start(three());
+    admin.with(|world| {
+        world.read_token = Some(TOKEN);
+        world.dry_run = Some(dry_run(2, 1, Some("a:1 would stay as it is: too few are left")));
+    });
+    let token = [("LOAD_BALANCER_ADMIN_TOKEN", TOKEN)];
+    let dashboard = Dashboard::start(&admin.url(), &token).ready().await;
+    let path = "/backends/default/a:1/effect?weight=0";
+    // Through a reverse proxy: nobody has signed in.
+    let stranger =
+        dashboard.client.get(dashboard.url(path)).header("x-forwarded-for", "203.0.113.7");
+    let effect = stranger.send().await.unwrap().text().await.unwrap();
+    let expected = "The proxy would refuse it: too few are left. Then 1 of 3 serve; its 15/s go to \
+                    them: about 30/s each, 100% more than now.";
+    assert!(effect.contains(expected), "{effect}");
+    let asked = admin.with(|world| world.dry_runs.last().cloned()).unwrap();
+    assert_eq!((asked.id.as_str(), &asked.body), ("a:1", &json!({"weight": 0})));
+    assert_eq!(asked.token.as_deref(), Some(TOKEN));
+    assert!(admin.with(|world| world.changes.is_empty()), "asking changes nothing");
+    let question = dashboard.text("/backends/default/a:1/change?state=drain").await;
+    assert!(question.contains("The proxy would refuse it"), "without JavaScript, too");
+    let bad = dashboard.get("/backends/default/a:1/effect?weight=257").await;
+    assert_eq!(bad.status(), 400);
 }
 
 #[tokio::test]

@@ -42,6 +42,9 @@ pub struct World {
     /// The token that reads and changes need.
     pub read_token: Option<&'static str>,
     pub changes: Vec<Change>,
+    /// What is asked without being done, and what is answered; see [`dry_run`] for nothing.
+    pub dry_runs: Vec<Change>,
+    pub dry_run: Option<Value>,
     /// What `/v1/decisions` answers; nothing is not found, as of an older proxy.
     pub decisions: Option<Value>,
     /// Ids of requests that were announced, with the token.
@@ -161,6 +164,7 @@ async fn events_answer(
 async fn change(
     State(world): State<Arc<Mutex<World>>>,
     Path((pool, id)): Path<(String, String)>,
+    Query(query): Query<std::collections::HashMap<String, bool>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -168,7 +172,15 @@ async fn change(
     let body: Value = serde_json::from_slice(&body).unwrap();
     let actor = headers.get("x-evenkeel-actor").map(|actor| actor.to_str().unwrap().to_owned());
     let token = token_of(&headers);
-    world.changes.push(Change { pool, id, body: body.clone(), token, actor });
+    let change = Change { pool, id, body: body.clone(), token, actor };
+    if query.get("dry_run") == Some(&true) {
+        if world.read_token.is_some() && change.token.as_deref() != world.read_token {
+            return problem(401, "send the token");
+        }
+        world.dry_runs.push(change);
+        return Json(world.dry_run.clone().unwrap_or_else(|| dry_run(3, 2, None))).into_response();
+    }
+    world.changes.push(change);
     match world.refusal {
         Some((status, detail)) if body["force"] != true => problem(status, detail),
         _ => Json(json!({"not_saved_reason": world.not_saved})).into_response(),
@@ -227,6 +239,22 @@ fn problem(status: u16, detail: &str) -> Response {
 
 pub async fn web_page() -> Html<&'static str> {
     Html("<!doctype html><title>Something else</title>")
+}
+
+/// What a change of a:1 would do where so many of three backends serve before and after; with why
+/// it would be refused.
+pub fn dry_run(before: usize, after: usize, refusal: Option<&str>) -> Value {
+    json!({
+        "refused": refusal.is_some(), "detail": refusal.unwrap_or("a:1 would be changed"),
+        "prediction": {"requests_per_second": 30.0, "total": 3, "eligible_before": before,
+            "eligible_after": after, "floor": 1, "backends": [
+            {"id": "a:1", "share_before": 0.5, "share_after": 0.0,
+                "requests_per_second_before": 15.0, "requests_per_second_after": 0.0,
+                "in_flight_before": 1, "in_flight_after": 0.0},
+            {"id": "b:1", "share_before": 0.5, "share_after": 1.0,
+                "requests_per_second_before": 15.0, "requests_per_second_after": 30.0,
+                "in_flight_before": 1, "in_flight_after": 2.0}]},
+    })
 }
 
 /// An answer of `GET /v1/pools`.
