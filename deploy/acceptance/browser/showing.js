@@ -153,8 +153,57 @@ export async function oneBackend() {
   });
   await change(page, second, "Ready");
   await sees(page, 5, ALL_WELL);
+  await weighing(page);
   await stack.loadStop(load);
   await close(page);
+}
+
+/** The weight of a backend, from its page, where the load goes on. */
+async function weighing(page) {
+  await page.goto(`${stack.page}/backends/default/${second}`);
+  const number = page.getByRole("spinbutton", { name: "Weight" });
+  await check("a number that is typed is left alone while the page moves", async () => {
+    await number.fill("4");
+    const moves = await page.locator("#facts").innerText();
+    await until("the page moves", 10, async () => (await page.locator("#facts").innerText()) !== moves);
+    expect((await number.inputValue()) === "4", await number.inputValue());
+  });
+  await check("a weight is set with what it would do, a reason and an end, and shifts the load", async () => {
+    await page.getByRole("button", { name: "Set weight" }).click();
+    const dialog = page.getByRole("dialog", { name: `Set ${second} to weight 4?` });
+    const { value } = await until("what it would do", 5, async () => {
+      const text = await dialog.locator("#confirm-effect").innerText();
+      return /it gets 67% instead of 33% of the requests/.test(text) && text;
+    });
+    expect(await dialog.getByText("A backend of weight 2").isVisible(), "what a weight is");
+    await dialog.getByLabel("Reason").fill("acceptance: twice the cores");
+    await dialog.getByLabel("For how long").selectOption("1h");
+    await picture(page, "weight-dialog-light-1400");
+    await dialog.getByRole("button", { name: "Set to weight 4" }).click();
+    await dialog.waitFor({ state: "hidden" });
+    await until("who set it, why and until when", 5, async () =>
+      /weight 4 instead of 1, .*acceptance: twice the cores.*until \d\d:\d\d:\d\d UTC, in (59|60) min.*, then 1/s.test(await page.locator("#controls").innerText()));
+    await until("its share of the load", 20, async () => /6[5-9]% of the requests/.test(await page.locator("#subline").innerText()));
+    return `"${value}"`;
+  });
+  await picture(page, "weight-light-1400");
+  await page.setViewportSize({ width: 390, height: 844 });
+  await check("the weight fits a phone", async () => expect(!await tooWide(page), await tooWide(page)));
+  await picture(page, "weight-light-390");
+  await page.emulateMedia({ colorScheme: "dark" });
+  await picture(page, "weight-dark-390");
+  await page.setViewportSize({ width: 1400, height: 1000 });
+  await picture(page, "weight-dark-1400");
+  await check("with the weight, axe finds nothing serious in the dark", () => axe(page));
+  await page.emulateMedia({ colorScheme: "light" });
+  await check("an operator's weight is taken back", async () => {
+    await page.getByRole("button", { name: "Back to the configured weight, 1" }).click();
+    const dialog = page.getByRole("dialog", { name: `Set ${second} to its configured weight?` });
+    await dialog.getByRole("button", { name: "Set to its configured weight" }).click();
+    await dialog.waitFor({ state: "hidden" });
+    await until("no override", 5, async () => !/weight 4/.test(await page.locator("#controls").innerText()));
+    await until("the number follows", 5, async () => (await number.inputValue()) === "1");
+  });
 }
 
 export async function overTime() {

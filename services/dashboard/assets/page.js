@@ -22,6 +22,8 @@ function morph(from, to) {
     return;
   }
   for (const { name, value } of to.attributes) {
+    // A field follows as long as nobody has typed something else into it.
+    if (name === "value" && from.nodeName === "INPUT" && from.value === from.defaultValue) from.value = value;
     if (from.getAttribute(name) !== value) from.setAttribute(name, value);
   }
   for (const { name } of [...from.attributes]) {

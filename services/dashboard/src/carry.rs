@@ -47,10 +47,9 @@ async fn tell(
     metrics: &Metrics,
 ) -> bool {
     let change = Change {
-        state: Some(telling.state.key()),
         reason: telling.reason.clone(),
         ttl: telling.ttl.map(|ttl| format!("{}ms", ttl.as_millis().max(1))),
-        ..Change::default()
+        ..telling.wish.change()
     };
     let token = token.read().ok().flatten();
     let key = (order.pool.as_str(), order.id.as_str());
@@ -61,14 +60,14 @@ async fn tell(
         Err(fault) => (fault.label(), Some(api.explain(&fault))),
     };
     metrics.changes.with_label_values(&[label]).inc();
-    let (proxy, backend, state) = (&order.replica, &order.id, telling.state.key());
+    let (proxy, backend, to) = (&order.replica, &order.id, telling.wish.words());
     match &why {
         None => {
-            tracing::info!(proxy, backend, state, "a proxy that had missed a change was told of it")
+            tracing::info!(proxy, backend, to, "a proxy that had missed a change was told of it")
         }
         Some(why) => {
             let text = "a proxy that missed a change could not be told";
-            tracing::warn!(proxy, backend, state, why, "{text}");
+            tracing::warn!(proxy, backend, to, why, "{text}");
         }
     }
     why.is_none()

@@ -20,7 +20,7 @@ use crate::{
     page::{Flash, explain, reason_field, small_page, sorry},
     permit::Right,
     predict, table, tell,
-    wish::Wish,
+    wish::{WEIGHT_MOST, Wish},
 };
 
 /// Changes that are predicted at the same time, of all visitors together: each asks every proxy.
@@ -35,7 +35,8 @@ pub(crate) struct ChangeForm {
     #[serde(default)]
     state: String,
     #[serde(default)]
-    weight: String,
+    /// Nothing, empty where a number is still to be typed, or what is wanted.
+    weight: Option<String>,
     #[serde(default)]
     reason: String,
     #[serde(default)]
@@ -46,7 +47,7 @@ pub(crate) struct ChangeForm {
 
 impl ChangeForm {
     fn wish(&self) -> Result<Wish, Problem> {
-        Wish::parse(&self.state, &self.weight)
+        Wish::parse(&self.state, self.weight.as_deref().unwrap_or_default())
     }
 }
 
@@ -58,12 +59,11 @@ pub(crate) async fn ask(
     Path((pool, id)): Path<(String, String)>,
     Query(form): Query<ChangeForm>,
 ) -> Response {
-    let question = app
-        .gate
-        .standing(peer.ip(), &headers)
-        .and_then(|_| known(&app, &pool, &id))
-        .and_then(|()| form.wish());
-    match question {
+    let may_ask = app.gate.standing(peer.ip(), &headers).and_then(|_| known(&app, &pool, &id));
+    if may_ask.is_ok() && form.state.is_empty() && form.weight.as_deref() == Some("") {
+        return number_page(&pool, &id);
+    }
+    match may_ask.and_then(|()| form.wish()) {
         Ok(wish) => {
             let effect = effect(&app, &pool, &id, wish).await;
             question_page(StatusCode::OK, (&pool, &id), (wish, &effect), &form, None)
@@ -267,6 +267,23 @@ fn question_page(
         }
     };
     small_page(status, &title, body)
+}
+
+/// Where a weight is typed in peace: a page that reloads by itself forgets what is half typed.
+fn number_page(pool: &str, id: &str) -> Response {
+    let title = format!("Which weight for {id}?");
+    let body = html! {
+        p { (explain(Wish::Weight(None))) }
+        form method="get" action=(table::path(pool, id, Some("change"))) {
+            label for="weight" { "Weight" }
+            input id="weight" type="number" name="weight" min="0" max=(WEIGHT_MOST) step="1" required inputmode="numeric";
+            div.actions {
+                a.button href=(table::path(pool, id, None)) { "Cancel" }
+                button.primary type="submit" { "What would it do?" }
+            }
+        }
+    };
+    small_page(StatusCode::OK, &title, body)
 }
 
 /// Only backends that the page shows: nothing else is passed on to the proxy.

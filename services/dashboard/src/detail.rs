@@ -103,6 +103,7 @@ pub(crate) fn frame(
             notice,
             part("freshness", freshness),
             part("controls", controls(pool, backend, predictions, (view.now(), looks.may_change))),
+            part("weight-box", weight(pool, backend, looks.may_change)),
             part("panel-rate", charts.rate()),
             part("panel-errors", charts.errors()),
             part("panel-latency", charts.latency()),
@@ -143,6 +144,19 @@ fn subline(pool: &Pool, backend: &Backend) -> Markup {
     }
 }
 
+/// The weight, to be set, apart from what moves each second: a number that is being typed must not
+/// be taken away.
+fn weight(pool: &Pool, backend: &Backend, may_change: bool) -> Markup {
+    html! {
+        div id="weight-box" {
+            (table::weight_form(pool, backend, may_change))
+            @if may_change {
+                noscript { p { a href={ (table::path(&pool.name, &backend.id, Some("change"))) "?weight=" } { "Set the weight on a page that does not reload" } } }
+            }
+        }
+    }
+}
+
 /// The controls, each with what it would do.
 fn controls(
     pool: &Pool,
@@ -151,8 +165,7 @@ fn controls(
     (now, may_change): (SystemTime, bool),
 ) -> Markup {
     html! {
-        section.controls-box id="controls" aria-label="Controls" {
-            h2 { "Operator" }
+        div id="controls" {
             (table::controls(pool, backend, may_change))
             dl.predictions {
                 @for (state, effect) in predictions.iter().filter(|(state, _)| *state != backend.admin) {
@@ -160,6 +173,8 @@ fn controls(
                     dd { (effect) }
                 }
             }
+            @if backend.is_weighted() { p.quiet { (overrides::weight(backend, now)) } }
+            @if let Some(others) = table::weights(backend) { p.quiet { "Not the same everywhere: " (others) "." } }
             @if backend.is_overridden() { p.quiet { (overrides::intent(backend, now)) } }
             @if !may_change { p { a href="/login" { "Sign in to change" } } }
         }
@@ -190,8 +205,7 @@ fn facts(view: &View, pool: &Pool, backend: &Backend) -> Markup {
         ),
         (
             "Weight",
-            html! { (backend.weight) @if let Some(until) = &backend.weight_expires_at { ", until " (crate::words::clock(until)) " UTC" }
-            @if let Some(then) = backend.weight_reverts_to { ", then " (then) } },
+            html! { (backend.weight) @if let Some(usual) = backend.configured_weight.filter(|usual| *usual != backend.weight) { " instead of " (usual) } },
         ),
         (
             "Requests",
@@ -261,7 +275,14 @@ pub(crate) fn body(frame: &Frame, looks: &Looks, base: &str) -> Markup {
         div.hero { div role="status" aria-live="polite" { (frame.part("headline")) } (frame.part("subline")) }
         (frame.part("notice"))
         (frame.part("freshness"))
-        div.columns { (frame.part("controls")) section.card aria-label="Facts" { h2 { "Facts" } (frame.part("facts")) } }
+        div.columns {
+            section.controls-box aria-label="Controls" {
+                h2 { "Operator" }
+                (frame.part("controls"))
+                (frame.part("weight-box"))
+            }
+            section.card aria-label="Facts" { h2 { "Facts" } (frame.part("facts")) }
+        }
         (panels::windows(base, looks.window))
         (page::panel_row(frame))
         (frame.part("opinions"))

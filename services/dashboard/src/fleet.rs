@@ -122,6 +122,18 @@ fn merge_backends<'a>(
         merged.admin_expires_at.clone_from(&told.admin_expires_at);
         merged.admin_reverts_to.clone_from(&told.admin_reverts_to);
     }
+    if let Some((_, told)) = said.iter().find(|(_, backend)| backend.is_weighted()) {
+        merged.weight = told.weight;
+        merged.configured_weight = told.configured_weight;
+        merged.weight_wanted = told.weight_wanted;
+        merged.weight_since.clone_from(&told.weight_since);
+        merged.weight_reason.clone_from(&told.weight_reason);
+        merged.weight_actor.clone_from(&told.weight_actor);
+        merged.weight_expires_at.clone_from(&told.weight_expires_at);
+        merged.weight_reverts_to = told.weight_reverts_to;
+    }
+    let others = said.iter().filter(|(_, backend)| backend.weight != merged.weight);
+    merged.other_weights = others.map(|(name, one)| ((*name).to_owned(), one.weight)).collect();
     merged.in_flight = said.iter().map(|(_, backend)| backend.in_flight).sum();
     merged.traffic = add(said.iter().map(|(_, backend)| &backend.traffic));
     Some(merged)
@@ -236,6 +248,21 @@ mod tests {
         assert!(x.serves(), "one proxy still sends to it");
         let y = merged.backend("p", "y").unwrap();
         assert!(!y.opinions[1].known && y.opinions[1].replica == "b", "it has not found it");
+    }
+
+    #[test]
+    fn an_operators_weight_is_told_and_who_has_another() {
+        let mut one = backend("x", "serving", 1.0, 1.0);
+        let mut two = one.clone();
+        (one["weight"], two["weight"]) = (json!(1), json!(3));
+        (two["weight_wanted"], two["configured_weight"]) = (json!(3), json!(1));
+        (two["weight_since"], two["weight_actor"]) = (json!("2026-11-23T15:00:00Z"), json!("ann"));
+        let merged = merge(&[("a", &answer(&[one])), ("b", &answer(&[two]))]).unwrap();
+        let x = merged.backend("p", "x").unwrap();
+        assert_eq!((x.weight, x.weight_wanted), (3, Some(3)));
+        assert_eq!((x.configured_weight, x.weight_actor.as_deref()), (Some(1), Some("ann")));
+        assert_eq!(x.other_weights, [("a".to_owned(), 1)]);
+        assert!(x.opinions.is_empty(), "it serves on both");
     }
 
     #[test]

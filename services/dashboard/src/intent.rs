@@ -1,4 +1,5 @@
 //! What operators want of each backend, over all proxies, and which proxy has yet to hear of it.
+//! The state and the weight are two things, each with words of its own.
 //!
 //! Each proxy keeps the operators' intent by itself. One that was away while something was changed
 //! comes back with an old intent or, without its state file, with none; nothing else would ever
@@ -8,8 +9,8 @@
 //! *Newest* is what one proxy says later by its own clock, to the millisecond: an operator may well
 //! change something and change it back at once. Of two proxies it is the youngest by its age where
 //! it is told: clocks of different machines disagree, but each knows how long ago something
-//! happened. Being ready with nobody who said so is no intent, however young: it is what a proxy
-//! begins with. What was carried over is no new word either: it would outrank what an operator said
+//! happened. Being ready, or of the configured weight, with nobody who said so is no intent, however
+//! young: it is what a proxy begins with. What was carried over is no new word either: it would outrank what an operator said
 //! while it was on its way.
 //!
 //! An intent with an end lies on top of another one, which holds again afterwards: a proxy that has
@@ -22,7 +23,8 @@ use std::{
 
 use crate::{
     model::{Admin, Answer, Backend},
-    word::{Order, Word, is_carried, is_word},
+    wish::Wish,
+    word::{Order, Spoken, What, Word},
 };
 
 /// A change reaches all proxies within this time, or not at all.
@@ -31,7 +33,9 @@ const SETTLE: f64 = 2.0;
 const AGAIN: f64 = 10.0;
 /// How far two tellings of the same moment may lie apart: an answer's own time on the way.
 const BLUR: f64 = 0.5;
-type Key = (String, String);
+
+/// A pool, a backend, and what of it is meant.
+type Key = (String, String, What);
 
 /// The standing intent for one backend.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,11 +64,10 @@ impl Standing {
         }
     }
 
-    /// Whether a proxy that says this of a backend knows what is wanted, now and afterwards.
-    fn is_followed(&self, backend: &Backend) -> bool {
-        let ends_there = backend.admin_expires_at.is_some();
-        let stays = self.until.is_none() || ends_there || self.then.state == self.word.state;
-        self.word.state == backend.admin && stays
+    /// Whether a proxy of which this holds knows what is wanted, now and afterwards.
+    fn is_followed(&self, now: Wish, ends_there: bool) -> bool {
+        let stays = self.until.is_none() || ends_there || self.then.wish == self.word.wish;
+        self.word.wish == now && stays
     }
 }
 
@@ -87,14 +90,14 @@ impl Book {
     /// Notes what the proxies that answer say at `now`, in seconds, and gives what to tell whom.
     pub(crate) fn note(&mut self, now: f64, said: &[(&str, &Answer)]) -> Vec<Order> {
         for (replica, answer) in said {
-            for (pool, backend) in backends(answer) {
-                self.hear(now, replica, answer, pool, backend);
+            for (key, spoken) in words(answer) {
+                self.hear(now, (replica, answer), key, spoken);
             }
         }
         self.hear_ends(now, said);
-        for standing in self.standing.values_mut() {
+        for ((_, _, what), standing) in &mut self.standing {
             if let Some(until) = standing.until.filter(|until| *until <= now) {
-                standing.word = std::mem::replace(&mut standing.then, Word::nobodys());
+                standing.word = std::mem::replace(&mut standing.then, what.nobodys());
                 standing.at = until;
                 standing.since = standing.expires.take().unwrap_or(standing.since);
                 standing.until = None;
@@ -103,32 +106,24 @@ impl Book {
         self.orders(now, said)
     }
 
-    fn hear(&mut self, now: f64, replica: &str, answer: &Answer, pool: &str, backend: &Backend) {
-        if !is_word(backend) {
-            return;
-        }
-        let age = answer.proxy.age(backend.admin_since.as_deref());
-        let (Some(age), Some(since)) = (age, time(&backend.admin_since)) else { return };
-        let left = answer.proxy.age(backend.admin_expires_at.as_deref());
+    fn hear(&mut self, now: f64, (replica, answer): (&str, &Answer), key: Key, spoken: Spoken<'_>) {
+        let (age, since) = (answer.proxy.age(spoken.since), time(spoken.since));
+        let (Some(age), Some(since)) = (age, since) else { return };
+        let left = answer.proxy.age(spoken.expires);
         let said = Standing {
-            word: Word {
-                state: backend.admin,
-                reason: backend.admin_reason.clone(),
-                actor: backend.admin_actor.clone(),
-            },
+            word: spoken.word,
             at: now - age,
             until: left.map(|left| now - left),
-            then: Word::after(backend),
+            then: spoken.then,
             source: Source {
                 replica: replica.to_owned(),
                 started_at: answer.proxy.started_at.clone(),
             },
             since,
-            expires: time(&backend.admin_expires_at),
+            expires: time(spoken.expires),
         };
-        let key = (pool.to_owned(), backend.id.clone());
         let known = self.standing.get(&key);
-        if known.is_none_or(|known| !is_carried(backend) && said.is_newer(known)) {
+        if known.is_none_or(|known| !spoken.is_carried && said.is_newer(known)) {
             self.standing.insert(key, said);
         }
     }
@@ -136,30 +131,28 @@ impl Book {
     /// The same state can be wanted for longer, or for good by now, since the same time. The latest
     /// end that a proxy tells holds: one that has missed the change would end it too early.
     fn hear_ends(&mut self, now: f64, said: &[(&str, &Answer)]) {
-        let mut ends: HashMap<Key, (f64, &str, &Backend)> = HashMap::new();
+        let mut ends: HashMap<Key, (f64, &str, Spoken<'_>)> = HashMap::new();
         for (replica, answer) in said {
-            for (pool, backend) in backends(answer).filter(|(_, b)| is_word(b) && !is_carried(b)) {
-                let key = (pool.to_owned(), backend.id.clone());
+            for (key, spoken) in words(answer).filter(|(_, spoken)| !spoken.is_carried) {
                 let Some(standing) = self.standing.get(&key) else { continue };
-                let age = answer.proxy.age(backend.admin_since.as_deref());
+                let age = answer.proxy.age(spoken.since);
                 let is_older = age.is_none_or(|age| now - age < standing.at - BLUR);
-                if is_older || backend.admin != standing.word.state {
+                if is_older || spoken.word.wish != standing.word.wish {
                     continue;
                 }
-                let left = answer.proxy.age(backend.admin_expires_at.as_deref());
+                let left = answer.proxy.age(spoken.expires);
                 let end = left.map_or(f64::INFINITY, |left| now - left);
-                let latest = ends.entry(key).or_insert((end, replica, backend));
-                if end > latest.0 {
-                    *latest = (end, replica, backend);
+                if ends.get(&key).is_none_or(|latest| end > latest.0) {
+                    ends.insert(key, (end, replica, spoken));
                 }
             }
         }
-        for (key, (end, replica, backend)) in ends {
+        for (key, (end, replica, spoken)) in ends {
             let Some(standing) = self.standing.get_mut(&key) else { continue };
             standing.until = Some(end).filter(|end| end.is_finite());
             let is_source = standing.source.replica == replica;
-            standing.expires = time(&backend.admin_expires_at).filter(|_| is_source);
-            standing.then = Word::after(backend);
+            standing.expires = time(spoken.expires).filter(|_| is_source);
+            standing.then = spoken.then;
         }
     }
 
@@ -167,10 +160,11 @@ impl Book {
         let mut before = std::mem::take(&mut self.differing);
         let mut orders = Vec::new();
         for (replica, answer) in said {
-            for (pool, backend) in backends(answer) {
-                let key = (pool.to_owned(), backend.id.clone());
+            for (key, backend) in backends(answer) {
+                let what = key.2;
                 let Some(standing) = self.standing.get(&key) else { continue };
-                if backend.admin == Admin::Unknown || standing.is_followed(backend) {
+                let Some(there) = what.now(backend) else { continue };
+                if standing.is_followed(there, what.ends(backend)) {
                     continue;
                 }
                 let entry = ((*replica).to_owned(), key);
@@ -186,27 +180,38 @@ impl Book {
     }
 }
 
-fn order(replica: &str, (pool, id): &Key, standing: &Standing, now: f64) -> Order {
+fn order(replica: &str, (pool, id, what): &Key, standing: &Standing, now: f64) -> Order {
     let ttl = standing.until.and_then(|until| Duration::try_from_secs_f64(until - now).ok());
     let mut changes = Vec::new();
-    // Being ready is where a proxy goes back to by itself, and nothing to begin with: it would let
-    // requests through to what is about to be taken out.
-    if ttl.is_some() && !matches!(standing.then.state, Admin::Ready | Admin::Unknown) {
+    // What is usual is where a proxy goes back to by itself, and nothing to begin with: being ready
+    // would let requests through to what is about to be taken out.
+    let unknown = Wish::State(Admin::Unknown);
+    if ttl.is_some() && ![what.usual(), unknown].contains(&standing.then.wish) {
         changes.push(standing.then.telling(None));
     }
     changes.push(standing.word.telling(ttl));
     Order { replica: replica.to_owned(), pool: pool.clone(), id: id.clone(), changes }
 }
 
-fn time(text: &Option<String>) -> Option<SystemTime> {
-    humantime::parse_rfc3339(text.as_deref()?).ok()
+fn time(text: Option<&str>) -> Option<SystemTime> {
+    humantime::parse_rfc3339(text?).ok()
 }
 
-fn backends(answer: &Answer) -> impl Iterator<Item = (&str, &Backend)> {
-    answer
-        .pools
-        .iter()
-        .flat_map(|pool| pool.backends.iter().map(move |backend| (pool.name.as_str(), backend)))
+/// Each backend, once for each thing that can be wanted of it.
+fn backends(answer: &Answer) -> impl Iterator<Item = (Key, &Backend)> {
+    answer.pools.iter().flat_map(|pool| {
+        pool.backends.iter().flat_map(move |backend| {
+            What::ALL.map(|what| ((pool.name.clone(), backend.id.clone(), what), backend))
+        })
+    })
+}
+
+/// What somebody wants of each.
+fn words(answer: &Answer) -> impl Iterator<Item = (Key, Spoken<'_>)> {
+    backends(answer).filter_map(|(key, backend)| {
+        let spoken = key.2.spoken(backend)?;
+        Some((key, spoken))
+    })
 }
 
 #[cfg(test)]
@@ -243,7 +248,10 @@ mod tests {
         let orders = book.note(now, &said).into_iter();
         orders
             .flat_map(|order| {
-                order.changes.into_iter().map(move |c| (order.replica.clone(), c.state))
+                order.changes.into_iter().map(move |c| match c.wish {
+                    Wish::State(state) => (order.replica.clone(), state),
+                    Wish::Weight(_) => panic!("nobody spoke of weights"),
+                })
             })
             .collect()
     }
@@ -333,9 +341,9 @@ mod tests {
             run(&mut book, 60.0, &[("a", over(60)), ("b", fresh(60))]);
             let orders = book.note(63.0, &[("a", &over(63)), ("b", &fresh(63))]);
             let [below, on_top] = &orders[0].changes[..] else { panic!("{orders:?}") };
-            assert_eq!((below.state, below.ttl), (Admin::Maint, None));
+            assert_eq!((below.wish, below.ttl), (Wish::State(Admin::Maint), None));
             assert_eq!(below.actor, "bob, carried over by the dashboard");
-            assert_eq!((on_top.state, on_top.ttl.is_some()), (state, true));
+            assert_eq!((on_top.wish, on_top.ttl.is_some()), (Wish::State(state), true));
             assert!(run(&mut book, 80.0, &[("a", over(80)), ("b", over(80))]).is_empty());
         }
     }
@@ -429,6 +437,80 @@ mod tests {
         run(&mut book, 25.0, &[("a", ready(25)), ("b", late(25))]);
         let orders = run(&mut book, 28.0, &[("a", ready(28)), ("b", late(28))]);
         assert_eq!(orders, [("b".to_owned(), Admin::Ready)]);
+    }
+
+    /// What a proxy says of the weight of a backend that is ready.
+    fn weighs(
+        at: u64,
+        weight: Option<u32>,
+        since: Option<u64>,
+        over: Option<(u64, u32)>,
+    ) -> Answer {
+        let mut answer = says(at, 0, "ready", 1, None, None);
+        let time = |seconds: u64| {
+            let at = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds);
+            humantime::format_rfc3339_millis(at).to_string()
+        };
+        let backend = &mut answer.pools[0].backends[0];
+        (backend.configured_weight, backend.weight_wanted) = (Some(1), weight);
+        backend.weight_since = since.map(time);
+        backend.weight_actor = since.map(|_| "ann".to_owned());
+        backend.weight_expires_at = over.map(|(until, _)| time(until));
+        backend.weight_reverts_to = over.map(|(_, then)| then);
+        answer
+    }
+
+    fn told(book: &mut Book, now: f64, said: &[(&str, Answer)]) -> Vec<(String, Wish, bool)> {
+        let said: Vec<(&str, &Answer)> =
+            said.iter().map(|(name, answer)| (*name, answer)).collect();
+        let orders = book.note(now, &said).into_iter();
+        let changes = |order: Order| {
+            let replica = order.replica;
+            order.changes.into_iter().map(move |c| (replica.clone(), c.wish, c.ttl.is_some()))
+        };
+        orders.flat_map(changes).collect()
+    }
+
+    #[test]
+    fn a_weight_is_carried_over_and_so_is_its_end_and_what_it_lies_on() {
+        let mut book = Book::default();
+        let both =
+            |at| [("a", weighs(at, Some(3), Some(10), None)), ("b", weighs(at, None, None, None))];
+        assert!(told(&mut book, 20.0, &both(20)).is_empty(), "it settles");
+        let expected = ("b".to_owned(), Wish::Weight(Some(3)), false);
+        assert_eq!(told(&mut book, 23.0, &both(23)), std::slice::from_ref(&expected));
+        // For a while, on top of that.
+        let over = Some((100, 3));
+        let both =
+            |at| [("a", weighs(at, Some(0), Some(30), over)), ("b", weighs(at, None, None, None))];
+        assert!(told(&mut book, 31.0, &both(31)).is_empty(), "it was told just now");
+        let orders = told(&mut book, 34.0, &both(34));
+        assert_eq!(orders, [expected, ("b".to_owned(), Wish::Weight(Some(0)), true)]);
+    }
+
+    #[test]
+    fn a_weight_that_was_taken_back_is_taken_back_where_it_still_holds() {
+        let mut book = Book::default();
+        let said = |at| {
+            [("a", weighs(at, None, Some(15), None)), ("b", weighs(at, Some(3), Some(10), None))]
+        };
+        told(&mut book, 20.0, &said(20));
+        let expected = [("b".to_owned(), Wish::Weight(None), false)];
+        assert_eq!(told(&mut book, 23.0, &said(23)), expected);
+        // One that forgot who took it back is right all the same.
+        let fresh = |at| [("b", weighs(at, None, None, None))];
+        assert!(told(&mut book, 40.0, &fresh(40)).is_empty());
+        assert!(told(&mut book, 50.0, &fresh(50)).is_empty());
+    }
+
+    #[test]
+    fn a_proxy_that_does_not_tell_weights_is_told_none() {
+        let mut book = Book::default();
+        let old = |at| says(at, 0, "ready", 1, None, None);
+        for at in [20, 23, 40] {
+            let said = [("a", weighs(at, Some(3), Some(10), None)), ("b", old(at))];
+            assert!(told(&mut book, at as f64, &said).is_empty());
+        }
     }
 
     #[test]

@@ -156,6 +156,24 @@ pub(crate) struct Backend {
     /// Its weight.
     #[serde(default)]
     pub(crate) weight: u32,
+    /// The usual weight; none of an older proxy.
+    #[serde(default)]
+    pub(crate) configured_weight: Option<u32>,
+    /// An operator's weight; none if it is as configured.
+    #[serde(default)]
+    pub(crate) weight_wanted: Option<u32>,
+    /// Since when it is so by an operator's word.
+    #[serde(default)]
+    pub(crate) weight_since: Option<String>,
+    /// Why.
+    #[serde(default)]
+    pub(crate) weight_reason: Option<String>,
+    /// Who said so.
+    #[serde(default)]
+    pub(crate) weight_actor: Option<String>,
+    /// Proxies where it has another weight, and which.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) other_weights: Vec<(String, u32)>,
     /// When an operator's weight ends by itself.
     #[serde(default)]
     pub(crate) weight_expires_at: Option<String>,
@@ -410,6 +428,12 @@ impl Backend {
             Admin::Drain | Admin::Maint => true,
             Admin::Unknown => false,
         }
+    }
+
+    /// Whether an operator wants another weight of it, or the usual one for a while.
+    #[must_use]
+    pub(crate) fn is_weighted(&self) -> bool {
+        self.weight_wanted.is_some() || self.weight_expires_at.is_some()
     }
 
     /// Whether it takes traffic. A state that we do not know is explained by the flag beside it.

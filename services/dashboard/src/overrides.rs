@@ -19,10 +19,12 @@ pub(crate) fn list(pools: &[Pool], now: SystemTime) -> Markup {
     let all: Vec<(&Pool, &Backend)> = pools
         .iter()
         .flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)))
-        .filter(|(_, backend)| backend.is_overridden())
+        .filter(|(_, backend)| backend.is_overridden() || backend.is_weighted())
         .collect();
+    let weights = all.iter().filter(|(_, one)| one.is_overridden() && one.is_weighted()).count();
     let policies = pools.iter().filter(|pool| pool.policy_since.is_some());
-    let count = all.len() + policies.clone().count();
+    // A state and a weight of the same backend are two.
+    let count = all.len() + weights + policies.clone().count();
     html! {
         div id="overrides" {
             @if count > 0 {
@@ -33,8 +35,12 @@ pub(crate) fn list(pools: &[Pool], now: SystemTime) -> Markup {
                         @for (pool, backend) in all.iter().take(SHOWN) {
                             li {
                                 a.mono href=(detail::path(&pool.name, &backend.id)) { (backend.id) }
-                                " " strong { (backend.admin.word().to_lowercase()) } " "
-                                (intent(backend, now))
+                                @if backend.is_overridden() {
+                                    " " strong { (backend.admin.word().to_lowercase()) } " "
+                                    (intent(backend, now))
+                                    @if backend.is_weighted() { "; " }
+                                }
+                                @if backend.is_weighted() { " " (weight(backend, now)) }
                             }
                         }
                         @if all.len() > SHOWN { li.quiet { "and " (all.len() - SHOWN) " more in the table" } }
@@ -69,9 +75,26 @@ pub(crate) fn intent(backend: &Backend, now: SystemTime) -> Markup {
         actor: backend.admin_actor.as_deref(),
         reason: backend.admin_reason.as_deref(),
         until: backend.admin_expires_at.as_deref(),
-        then: backend.admin_reverts_to.as_ref(),
+        then: backend.admin_reverts_to.as_ref().map(afterwards),
     };
     words.show(now)
+}
+
+/// An operator's weight: how much, who, since when, why, until when, and what holds again then.
+pub(crate) fn weight(backend: &Backend, now: SystemTime) -> Markup {
+    let words = Words {
+        since: backend.weight_since.as_deref(),
+        actor: backend.weight_actor.as_deref(),
+        reason: backend.weight_reason.as_deref(),
+        until: backend.weight_expires_at.as_deref(),
+        then: backend.weight_reverts_to.map(|then| html! { ", then " (then) }),
+    };
+    let usual = backend.configured_weight.filter(|usual| *usual != backend.weight);
+    html! {
+        strong { "weight " (backend.weight) }
+        @if let Some(usual) = usual { " instead of " (usual) "," }
+        " " (words.show(now))
+    }
 }
 
 /// What is known of an override.
@@ -81,7 +104,7 @@ struct Words<'a> {
     reason: Option<&'a str>,
     until: Option<&'a str>,
     /// What holds again then.
-    then: Option<&'a Stated>,
+    then: Option<Markup>,
 }
 
 impl Words<'_> {
@@ -94,7 +117,7 @@ impl Words<'_> {
             @if let Some(reason) = self.reason { ": " q { (reason) } }
             @if let Some(until) = self.until {
                 " " span.until { "until " time datetime=(until) title=(until) { (words::clock(until)) " UTC" } (left(until, now)) }
-                @if let Some(then) = self.then { (afterwards(then)) }
+                @if let Some(then) = &self.then { (then) }
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::{
     model::{Admin, Backend, Pool},
     overrides::intent,
     sort::Sort,
+    wish::{CONFIGURED, WEIGHT_MOST},
     words::{Tone, ago, count, number, percent, since},
 };
 
@@ -205,8 +206,21 @@ const LONG: usize = "255.255.255.255:65535".len();
 fn name(pool: &Pool, backend: &Backend) -> Markup {
     html! {
         a.mono.long[backend.id.len() > LONG] href=(path(&pool.name, &backend.id, None)) title=(backend.url) { (backend.id) }
-        small { "weight " (backend.weight) }
+        small title=[weights(backend)] {
+            "weight " (backend.weight)
+            @if let Some(usual) = backend.configured_weight.filter(|usual| *usual != backend.weight) {
+                ", usually " (usual)
+            }
+            @if !backend.other_weights.is_empty() { ", not everywhere" }
+        }
     }
+}
+
+/// Where it has another weight.
+pub(crate) fn weights(backend: &Backend) -> Option<String> {
+    let others = backend.other_weights.iter().map(|(name, weight)| format!("{weight} on {name}"));
+    let others: Vec<String> = others.collect();
+    (!others.is_empty()).then(|| others.join(", "))
 }
 
 fn state(backend: &Backend) -> Markup {
@@ -287,6 +301,29 @@ pub(crate) fn controls(pool: &Pool, backend: &Backend, may_change: bool) -> Mark
             @for state in [Admin::Ready, Admin::Drain, Admin::Maint] {
                 button name="state" value=(state.key()) disabled[!may_change]
                     aria-pressed=(if backend.admin == state { "true" } else { "false" }) { (state.word()) }
+            }
+        }
+    }
+}
+
+/// The weight, to be set: the same small form that leads to the question, and one that takes an
+/// operator's weight back.
+pub(crate) fn weight_form(pool: &Pool, backend: &Backend, may_change: bool) -> Markup {
+    let action = path(&pool.name, &backend.id, Some("change"));
+    let own = path(&pool.name, &backend.id, None);
+    html! {
+        form.weight method="get" action=(action) data-change data-id=(backend.id) data-action=(own) {
+            label for="weight" { "Weight" }
+            input id="weight" type="number" name="weight" min="0" max=(WEIGHT_MOST) step="1" required
+                inputmode="numeric" value=(backend.weight) disabled[!may_change];
+            button disabled[!may_change] { "Set weight" }
+        }
+        @if backend.is_weighted() {
+            form.weight method="get" action=(action) data-change data-id=(backend.id) data-action=(own) {
+                button name="weight" value=(CONFIGURED) data-words="its configured weight" disabled[!may_change] {
+                    "Back to the configured weight"
+                    @if let Some(usual) = backend.configured_weight { ", " (usual) }
+                }
             }
         }
     }

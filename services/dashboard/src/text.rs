@@ -255,6 +255,16 @@ fn why(row: &Row<'_>) -> String {
         let until = until.unwrap_or_default();
         return format!("{}{by}{reason}{until}", backend.admin.word());
     }
+    if backend.is_weighted() {
+        let words = [(" by ", &backend.weight_actor), (": ", &backend.weight_reason)];
+        let words = words.map(|(before, said)| {
+            said.as_deref().map(|said| format!("{before}{said}")).unwrap_or_default()
+        });
+        let until = backend.weight_expires_at.as_deref();
+        let until = until.map(|until| format!(" (until {} UTC)", words::clock(until)));
+        let until = until.unwrap_or_default();
+        return format!("weight {}{}{until}", backend.weight, words.concat());
+    }
     let dissent: Vec<String> = backend
         .opinions
         .iter()

@@ -112,6 +112,28 @@ async fn without_javascript_forms_ask_do_and_show_the_result() {
 }
 
 #[tokio::test]
+async fn a_weight_is_set_and_taken_back_with_and_without_javascript() {
+    let (admin, dashboard) = started(&[]).await;
+    let last = || admin.with(|world| world.changes.last().cloned()).unwrap().body;
+    let number = dashboard.text(&format!("{PATH}/change?weight=")).await;
+    assert!(number.contains("Which weight for a:1?") && number.contains("max=\"256\""));
+    let question = dashboard.text(&format!("{PATH}/change?weight=3")).await;
+    assert!(question.contains("Set a:1 to weight 3?") && question.contains("Then 2 of 3 serve"));
+    assert!(question.contains("name=\"weight\" value=\"3\""), "{question}");
+    let form = [("weight", "3"), ("reason", "bigger"), ("ttl", "1h")];
+    let done = dashboard.post(PATH, &form, &[]).await;
+    let back = done.headers()["location"].to_str().unwrap().to_owned();
+    assert!(dashboard.text(&back).await.contains("a:1 is set to weight 3."));
+    assert_eq!(last(), serde_json::json!({"weight": 3, "reason": "bigger", "ttl": "1h"}));
+
+    // The script's dialog has both fields, of which one is empty.
+    let form = [("state", ""), ("weight", "configured"), ("reason", "")];
+    let answer = dashboard.post(PATH, &form, &[JSON]).await;
+    assert!(answer.text().await.unwrap().contains("a:1 is set to its configured weight."));
+    assert_eq!(last(), serde_json::json!({"weight": null}));
+}
+
+#[tokio::test]
 async fn the_last_usable_backend_is_taken_out_only_by_saying_so() {
     let (admin, dashboard) = started(&[]).await;
     let sentence = "only 1 of 2 backends would be left: <none>";
@@ -137,9 +159,12 @@ async fn what_makes_no_sense_is_refused_and_never_reaches_the_proxy() {
     let (admin, dashboard) = started(&[]).await;
     let long = "x".repeat(201);
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], u16);
-    let cases: [Case<'_>; 6] = [
+    let cases: [Case<'_>; 9] = [
         (PATH, &[("state", "off")], 400),
         (PATH, &[], 400),
+        (PATH, &[("weight", "257")], 400),
+        (PATH, &[("weight", "some")], 400),
+        (PATH, &[("weight", "1"), ("state", "drain")], 400),
         (PATH, &[("state", "drain"), ("force", "perhaps")], 422),
         (PATH, &[("state", "drain"), ("reason", &long)], 400),
         ("/backends/default/unknown", &[("state", "drain")], 404),

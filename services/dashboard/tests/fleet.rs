@@ -137,6 +137,39 @@ async fn a_proxy_that_was_away_gets_the_standing_intent_when_it_returns() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_was_away_gets_the_weight_when_it_returns() {
+    let mut plain = backend("x:1");
+    (plain["configured_weight"], plain["weight_wanted"]) = (json!(1), json!(null));
+    let (one, mut two) = (proxy("edge-1", &[plain.clone()]), proxy("edge-2", &[plain]));
+    let dashboard = dashboard(&[&one, &two]);
+    dashboard.text_with("/", |text| text.contains("2 of 2 proxies answer")).await;
+    two.kill();
+    dashboard.text_with("/", |text| text.contains("1 of 2 proxies does not answer")).await;
+    let form = [("weight", "5"), ("reason", "bigger")];
+    let answer = dashboard.post("/backends/default/x:1", &form, &[("accept", "application/json")]);
+    let text = answer.await.text().await.unwrap();
+    assert!(text.contains("x:1 is set to weight 5 on edge-1. edge-2 does not answer"), "{text}");
+    one.with(|world| {
+        let backend = &mut world.pools["pools"][0]["backends"][0];
+        (backend["weight"], backend["weight_wanted"]) = (json!(5), json!(5));
+        (backend["weight_actor"], backend["weight_reason"]) = (json!("ann"), json!("bigger"));
+        backend["weight_since"] = json!("2026-11-23T15:00:12.000Z");
+    });
+
+    two.come_back();
+    let end = std::time::Instant::now() + support::PATIENCE;
+    while two.with(|world| world.changes.is_empty()) {
+        assert!(std::time::Instant::now() < end, "it was never told");
+        tokio::task::yield_now().await;
+    }
+    let told = two.with(|world| world.changes[0].clone());
+    assert_eq!(told.body, json!({"weight": 5, "reason": "bigger"}));
+    assert_eq!(told.actor.as_deref(), Some("ann, carried over by the dashboard"));
+    let page = dashboard.text("/").await;
+    assert!(page.contains("not everywhere"), "as long as it has not: {page}");
+}
+
+#[tokio::test]
 async fn of_several_predictions_the_worst_is_told_with_who_differs_and_who_is_silent() {
     let ids = ["a:1", "b:1", "c:1"].map(backend);
     let (one, two) = (proxy("edge-1", &ids), proxy("edge-2", &ids));

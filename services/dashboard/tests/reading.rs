@@ -67,6 +67,36 @@ async fn what_a_change_would_do_is_the_proxys_own_word_for_readers_too() {
 }
 
 #[tokio::test]
+async fn a_weight_is_shown_with_who_set_it_and_can_be_taken_back() {
+    let mut all = three();
+    let weighted = &mut all["pools"][0]["backends"][1];
+    (weighted["weight"], weighted["weight_wanted"]) = (json!(3), json!(3));
+    (weighted["configured_weight"], weighted["weight_reverts_to"]) = (json!(1), json!(2));
+    (weighted["weight_actor"], weighted["weight_reason"]) = (json!("ann"), json!("bigger disk"));
+    weighted["weight_since"] = json!("2026-11-23T15:00:10.000Z");
+    weighted["weight_expires_at"] = json!("2026-11-23T16:00:12.000Z");
+    let admin = FakeAdmin::start(all);
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let page = dashboard.text("/").await;
+    let told = page.split("id=\"overrides\"").nth(1).unwrap().split("</div>").next().unwrap();
+    for part in [
+        "2 overrides",
+        "weight 3</strong> instead of 1",
+        "by ann",
+        "<q>bigger disk</q>",
+        ", then 2",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let page = dashboard.text("/backends/default/b:1").await;
+    for part in ["Set weight", "Back to the configured weight, 1", "bigger disk", "16:00:12 UTC"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let other = dashboard.text("/backends/default/a:1").await;
+    assert!(other.contains("Set weight") && !other.contains("Back to the configured weight"));
+}
+
+#[tokio::test]
 async fn an_override_is_shown_with_reason_actor_and_end() {
     let admin = FakeAdmin::start(three());
     let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
