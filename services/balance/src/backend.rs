@@ -53,6 +53,8 @@ pub struct Found {
     pub addresses: Result<Vec<SocketAddr>, String>,
     /// Its share of the traffic relative to the others.
     pub weight: u32,
+    /// How much it is wanted, 0 most: others serve only while those above have too little.
+    pub tier: u16,
     /// Whether the source says that it is going away and serves still. It gets requests only if
     /// there is nobody else.
     pub is_terminating: bool,
@@ -65,7 +67,7 @@ impl Found {
     /// A backend of weight 1 that is there to stay.
     #[must_use]
     pub fn new(id: BackendId, addresses: Result<Vec<SocketAddr>, String>) -> Self {
-        Self { id, addresses, weight: 1, is_terminating: false, instance: None }
+        Self { id, addresses, weight: 1, tier: 0, is_terminating: false, instance: None }
     }
 }
 

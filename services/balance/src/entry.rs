@@ -12,6 +12,7 @@ use crate::{
     intent::{self, Intent},
     pool::STEPS,
     rung::Rung,
+    tier::{Serving, Stand},
     time::Time,
     view::{BackendView, Effective, LastProbe},
 };
@@ -48,13 +49,45 @@ impl Entry {
 
     /// Where it stands on the ladder, if it may get requests at all.
     pub(crate) fn rung(&self) -> Option<Rung> {
+        self.rung_by_health().filter(|_| self.is_in_service())
+    }
+
+    fn rung_by_health(&self) -> Option<Rung> {
         match self.observed() {
-            _ if !self.is_in_service() => None,
             Health::Checking | Health::Down => None,
             _ if self.found.is_terminating => Some(Rung::Terminating),
             Health::Up => Some(Rung::Up),
             Health::Degraded => Some(Rung::Degraded),
             Health::Ejected => Some(Rung::Ejected),
+        }
+    }
+
+    /// Where it stands, for finding out who serves.
+    pub(crate) fn stand(&self) -> Stand {
+        Stand {
+            rung: self.rung(),
+            tier: self.found.tier,
+            weight: capacity(self.weight(), &self.found),
+            climbed: self.climbed,
+        }
+    }
+
+    /// Where it would stand with another intent. Coming back from maintenance it would have to pass
+    /// its probes first; what is asked about is the time when it has.
+    pub(crate) fn stand_with(&self, intent: &Intent) -> Stand {
+        let weight = intent.weight(self.found.weight);
+        let may_serve =
+            intent.admin() == Admin::Ready && self.found.addresses.is_ok() && weight > 0;
+        let rung = match self.intent.admin() {
+            Admin::Maint if self.found.is_terminating => Some(Rung::Terminating),
+            Admin::Maint => Some(Rung::Up),
+            Admin::Ready | Admin::Drain => self.rung_by_health(),
+        };
+        Stand {
+            rung: rung.filter(|_| may_serve),
+            tier: self.found.tier,
+            weight: capacity(weight, &self.found),
+            climbed: STEPS,
         }
     }
 
@@ -77,13 +110,18 @@ impl Entry {
         self.intent.admin() != Admin::Maint && self.found.addresses.is_ok()
     }
 
-    /// What comes of it while the pool serves from `rung`.
-    pub(crate) fn effective(&self, rung: Rung) -> Effective {
+    /// Whether it serves.
+    pub(crate) fn is_member(&self, serving: Serving) -> bool {
+        serving.includes(self.rung(), self.found.tier)
+    }
+
+    /// What comes of it while those serve.
+    pub(crate) fn effective(&self, serving: Serving) -> Effective {
         match (self.intent.admin(), self.observed()) {
             (Admin::Maint, _) => Effective::Maint,
             (Admin::Drain, _) if self.member.in_flight() > 0 => Effective::Draining,
             (Admin::Drain, _) => Effective::Drained,
-            (Admin::Ready, _) if self.rung() == Some(rung) => Effective::Serving,
+            (Admin::Ready, _) if self.is_member(serving) => Effective::Serving,
             (Admin::Ready, Health::Checking) => Effective::Checking,
             (Admin::Ready, Health::Down) => Effective::Down,
             (Admin::Ready, Health::Ejected) => Effective::Ejected,
@@ -92,11 +130,12 @@ impl Entry {
             }
             (Admin::Ready, _) if self.weight() == 0 => Effective::Draining,
             (Admin::Ready, _) if self.found.is_terminating => Effective::Terminating,
-            (Admin::Ready, Health::Degraded | Health::Up) => Effective::Degraded,
+            (Admin::Ready, Health::Degraded) => Effective::Degraded,
+            (Admin::Ready, Health::Up) => Effective::Standby,
         }
     }
 
-    fn reasons(&self) -> Vec<String> {
+    fn reasons(&self, serving: Serving) -> Vec<String> {
         let mut reasons = Vec::new();
         let stated = self.intent.stated();
         if stated.state != Admin::Ready {
@@ -115,6 +154,9 @@ impl Entry {
         }
         if self.weight() == 0 {
             reasons.push("its weight is 0".to_owned());
+        }
+        if self.effective(serving) == Effective::Standby {
+            reasons.push(format!("stands by in tier {}: those above have enough", self.found.tier));
         }
         reasons
     }
@@ -162,6 +204,7 @@ impl Entry {
         match (&found.addresses, &self.found.addresses) {
             (Err(_), Ok(_)) => {
                 self.found.weight = found.weight;
+                self.found.tier = found.tier;
                 self.found.is_terminating = found.is_terminating;
                 self.found.instance = found.instance;
             }
@@ -173,9 +216,8 @@ impl Entry {
         self
     }
 
-    /// The backend as people see it while the pool serves from `rung`, where `max_in_flight` is the
-    /// usual limit.
-    pub(crate) fn view(&self, rung: Rung, max_in_flight: Option<u32>) -> BackendView {
+    /// The backend as people see it while those serve, where `max_in_flight` is the usual limit.
+    pub(crate) fn view(&self, serving: Serving, max_in_flight: Option<u32>) -> BackendView {
         let Self { found, member, intent, health, .. } = self;
         let stated = intent.stated();
         let observed = self.observed();
@@ -189,6 +231,7 @@ impl Entry {
             member: Arc::clone(member),
             addresses: member.addresses(),
             weight: self.weight(),
+            tier: found.tier,
             max_in_flight: member.limit(),
             max_in_flight_expires: intent.max_in_flight.expires(),
             max_in_flight_reverts_to: intent
@@ -217,9 +260,9 @@ impl Entry {
             health_reason: self.health_reason(),
             is_terminating: found.is_terminating,
             instance: found.instance.clone(),
-            effective: self.effective(rung),
-            eligible: self.rung() == Some(rung),
-            reasons: self.reasons(),
+            effective: self.effective(serving),
+            eligible: self.is_member(serving),
+            reasons: self.reasons(serving),
             last_probe: health.last.as_ref().map(|(at, result)| LastProbe {
                 at: *at,
                 result: result.clone(),
@@ -227,4 +270,10 @@ impl Entry {
             }),
         }
     }
+}
+
+/// What a backend can do when it is well. With weight 0 it is out for the moment, and what it could
+/// do is what is configured.
+fn capacity(weight: u32, found: &Found) -> u32 {
+    if weight > 0 { weight } else { found.weight }
 }

@@ -27,6 +27,7 @@ mod queue;
 mod random;
 mod rung;
 mod schedule;
+mod tier;
 mod time;
 mod tunnel;
 mod view;

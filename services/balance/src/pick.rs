@@ -17,7 +17,7 @@ use crate::{
     policy::{Choice, Moment, Policy},
     queue::Queue,
     random::Random,
-    rung::Rung,
+    tier::Serving,
     time::Time,
 };
 
@@ -27,14 +27,17 @@ pub(crate) struct Snapshot {
     pub(crate) version: u64,
     /// How one of them is chosen.
     pub(crate) plan: PolicyPlan,
-    /// The rung of the ladder that all of them stand on.
-    pub(crate) rung: Rung,
+    /// The rung of the ladder that all of them stand on, and the lowest of their tiers.
+    pub(crate) serving: Serving,
     /// The backends that may get requests, in the order of their list.
     pub(crate) members: Vec<Arc<Member>>,
     /// Their weights.
     pub(crate) weights: Vec<u32>,
     /// Indexes into `members`, in turn.
     pub(crate) schedule: Vec<u32>,
+    /// Those who could serve and need not, for requests that have tried all members: a group for
+    /// each rung and tier, best first.
+    pub(crate) rest: Vec<Vec<Arc<Member>>>,
 }
 
 /// The place where the control thread leaves snapshots for the workers.
@@ -178,10 +181,36 @@ impl Picker {
         self.take(turn, key, tried)
     }
 
+    /// A backend that need not serve, for a request that has tried all that do: a backup, or one of a
+    /// lower rung. Whoever is about to fail a request may as well ask it; in a moment the pool will
+    /// know, too, that the others are gone. Those that are as good as each other share them by chance,
+    /// without weights.
+    ///
+    /// # Errors
+    /// [`NoBackend::AllTried`] if there is none, or none with room.
+    pub fn pick_resort(&mut self, tried: &[u64]) -> Result<Ticket, NoBackend> {
+        self.refresh();
+        // Not the counter of retries: it has moved by as much for each such request, and the same
+        // one of two would always be next.
+        let turn = self.random.next();
+        let untried = |member: &&Arc<Member>| !tried.contains(&member.generation());
+        let ticket = |member: &Arc<Member>| {
+            let term = member.enter()?;
+            Some(Ticket { member: Arc::clone(member), term })
+        };
+        let in_turn = |group: &Vec<Arc<Member>>| {
+            // Groups are not empty, and the rest is less than their length.
+            let (end, start) = group.split_at((turn % group.len() as u64) as usize);
+            start.iter().chain(end).filter(untried).find_map(ticket)
+        };
+        self.known.rest.iter().find_map(in_turn).ok_or(NoBackend::AllTried)
+    }
+
     /// Whether a member may still get requests, for whoever has been busy since it was picked.
     pub fn is_eligible(&mut self, member: &Member) -> bool {
         self.refresh();
-        self.known.members.iter().any(|known| known.generation() == member.generation())
+        let mut all = self.known.members.iter().chain(self.known.rest.iter().flatten());
+        all.any(|known| known.generation() == member.generation())
     }
 
     /// The line in which to wait for room.

@@ -312,7 +312,8 @@ mod tests {
         };
         Snapshot {
             version: 1,
-            rung: crate::rung::Rung::Up,
+            serving: crate::tier::Serving { rung: crate::rung::Rung::Up, tier: 0 },
+            rest: Vec::new(),
             plan: crate::plan::PolicyPlan::default(),
             members: (0..weights.len()).map(member).collect(),
             weights: weights.to_vec(),

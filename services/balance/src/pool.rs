@@ -65,6 +65,8 @@ pub struct Pool {
     next_sample: Time,
     degraded_time: Duration,
     slow_start: Duration,
+    /// The share of a tier's weight that must be able to serve, or the next one joins.
+    tier_least: f64,
     rung_since: Time,
     rung_picks: RungPicks,
     ejections: BTreeMap<EjectReason, u64>,
@@ -98,6 +100,7 @@ impl Pool {
             next_sample: Time::START,
             degraded_time: degrade::HOLD,
             slow_start: Duration::ZERO,
+            tier_least: 0.0,
             rung_since: Time::START,
             rung_picks: RungPicks::default(),
             ejections: BTreeMap::new(),
@@ -112,6 +115,14 @@ impl Pool {
     #[must_use]
     pub fn with_max_in_flight(mut self, limit: Option<u32>) -> Self {
         self.max_in_flight = limit;
+        self
+    }
+
+    /// Lets a tier join as soon as less than this share of the weight above it can serve. Without, it
+    /// serves only when nobody above can.
+    #[must_use]
+    pub fn with_tier_least(mut self, share: f64) -> Self {
+        self.tier_least = share;
         self
     }
 
@@ -281,9 +292,11 @@ impl Pool {
     /// The pool as people see it.
     #[must_use]
     pub fn view(&self) -> PoolView {
-        let rung = self.published.current().rung;
+        let serving = self.published.current().serving;
+        let rung = serving.rung;
         PoolView {
             rung,
+            tier: serving.tier,
             rung_since: self.rung_since,
             waiting: self.published.queue().length(),
             picks: self.rung_picks.up_to(rung, self.picks()),
@@ -298,7 +311,7 @@ impl Pool {
             backends: self
                 .backends
                 .values()
-                .map(|entry| entry.view(rung, self.max_in_flight))
+                .map(|entry| entry.view(serving, self.max_in_flight))
                 .collect(),
         }
     }

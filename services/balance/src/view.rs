@@ -30,7 +30,9 @@ pub struct PoolView {
     pub discovery_error: Option<String>,
     /// The rung of the ladder that requests are served from.
     pub rung: Rung,
-    /// Since when.
+    /// The lowest tier among those that serve.
+    pub tier: u16,
+    /// Since when it is this rung.
     pub rung_since: Time,
     /// Requests that wait for a backend with room.
     pub waiting: usize,
@@ -63,6 +65,8 @@ pub struct BackendView {
     pub addresses: Vec<SocketAddr>,
     /// The weight in force.
     pub weight: u32,
+    /// How much it is wanted, 0 most.
+    pub tier: u16,
     /// The most requests in flight at a time, if there is a limit.
     pub max_in_flight: Option<u32>,
     /// When an operator's limit reverts by itself.
@@ -140,6 +144,8 @@ pub enum Effective {
     Down,
     /// Asks to be spared, and others serve.
     Degraded,
+    /// Is a backup, and those above have enough.
+    Standby,
     /// Is going away, and others serve.
     Terminating,
     /// Is out for a while because requests fail.
@@ -161,6 +167,7 @@ impl Effective {
             Self::Checking => "checking",
             Self::Down => "down",
             Self::Degraded => "degraded",
+            Self::Standby => "standby",
             Self::Terminating => "terminating",
             Self::Ejected => "ejected",
             Self::Draining => "draining",

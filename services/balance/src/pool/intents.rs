@@ -133,11 +133,11 @@ impl Pool {
     }
 
     pub(super) fn tell_drained(&mut self, now: Time) {
-        let rung = self.published.current().rung;
+        let serving = self.published.current().serving;
         let drained: Vec<BackendId> = self
             .backends
             .values_mut()
-            .filter(|b| b.effective(rung) == Effective::Drained && !b.drained_told)
+            .filter(|b| b.effective(serving) == Effective::Drained && !b.drained_told)
             .map(|backend| {
                 backend.drained_told = true;
                 backend.found.id.clone()

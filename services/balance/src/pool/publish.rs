@@ -1,48 +1,107 @@
 //! What workers pick from: the backends of the best rung, published in one swap when they change;
 //! and the invariants, which debug builds sweep after every event.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::Pool;
 use crate::{
-    entry::Entry, events::EventKind, pick::Snapshot, rung::Rung, schedule::schedule, time::Time,
+    admin::Change,
+    backend::{BackendId, Member},
+    entry::Entry,
+    events::EventKind,
+    pick::Snapshot,
+    rung::Rung,
+    schedule::schedule,
+    tier::Serving,
+    time::Time,
 };
 
 impl Pool {
-    /// Publishes the backends of the best rung that has any if they or their weights changed, and
-    /// sweeps the invariants.
+    /// Publishes who serves and who could if that or their weights changed, and sweeps the invariants.
     pub(super) fn settle(&mut self, now: Time) {
         self.end_excess_ejections(now);
         self.note_climbs(now);
-        self.set_limits();
-        let rung = self.best_rung();
-        let mut eligible: Vec<&Entry> =
-            self.backends.values().filter(|backend| backend.rung() == Some(rung)).collect();
-        eligible.sort_unstable_by_key(|backend| backend.place);
-        let weights = Self::published_weights(&eligible);
+        let serving = self.serving();
+        self.set_limits(serving);
+        let mut able: Vec<&Entry> =
+            self.backends.values().filter(|backend| backend.rung().is_some()).collect();
+        able.sort_unstable_by_key(|backend| match backend.is_member(serving) {
+            true => (None, 0, backend.place),
+            false => (backend.rung(), backend.found.tier, backend.place),
+        });
+        let split = able.partition_point(|backend| backend.is_member(serving));
+        let (eligible, rest) = able.split_at(split);
+        let stand = |backend: &Entry| (backend.rung(), backend.found.tier);
+        let rest: Vec<&[&Entry]> = rest.chunk_by(|a, b| stand(a) == stand(b)).collect();
+        let weights = Self::published_weights(eligible);
         let current = self.published.current();
         let same = current.weights == weights
             && current.plan == *self.plan()
-            && current.rung == rung
-            && current.members.iter().zip(&eligible).all(|(a, b)| Arc::ptr_eq(a, &b.member));
+            && current.serving == serving
+            && is_same(&current.members, eligible)
+            && current.rest.len() == rest.len()
+            && current.rest.iter().zip(&rest).all(|(a, b)| is_same(a, b));
         if !same {
             self.published.publish(Snapshot {
                 version: current.version + 1,
                 plan: self.plan().clone(),
-                rung,
-                members: eligible.iter().map(|backend| Arc::clone(&backend.member)).collect(),
+                serving,
+                members: members(eligible),
+                rest: rest.into_iter().map(members).collect(),
                 schedule: schedule(&weights),
                 weights,
             });
-            self.tell_rung(current.rung, rung, now);
+            self.tell_rung(current.serving.rung, serving.rung, now);
+            self.tell_tier(current.serving, serving, now);
         }
         if cfg!(debug_assertions) {
             self.check_invariants(now);
         }
     }
 
-    fn best_rung(&self) -> Rung {
-        self.backends.values().filter_map(Entry::rung).min().unwrap_or_default()
+    /// Who serves.
+    fn serving(&self) -> Serving {
+        Serving::of(self.backends.values().map(Entry::stand), self.tier_least)
+    }
+
+    /// Who would serve after a change, with their weights.
+    #[must_use]
+    pub fn would_serve(
+        &self,
+        id: &BackendId,
+        change: &Change,
+        now: Time,
+    ) -> BTreeMap<BackendId, u32> {
+        let after = |entry: &Entry| match entry.found.id == *id {
+            true => {
+                let intent = entry.intent.changed(change, now);
+                (entry.stand_with(&intent), intent.weight(entry.found.weight))
+            }
+            false => (entry.stand(), entry.weight()),
+        };
+        let stands = self.backends.values().map(|entry| after(entry).0);
+        let serving = Serving::of(stands, self.tier_least);
+        let all = self.backends.values().map(|entry| (&entry.found.id, after(entry)));
+        all.filter(|(_, (stand, _))| serving.includes(stand.rung, stand.tier))
+            .map(|(id, (_, weight))| (id.clone(), weight))
+            .collect()
+    }
+
+    /// Tells when backups begin to serve and when they may rest.
+    fn tell_tier(&mut self, before: Serving, serving: Serving, now: Time) {
+        if before.tier == serving.tier || serving.rung == Rung::Nobody {
+            return;
+        }
+        let first = self.backends.values().map(|backend| backend.found.tier).min();
+        let message = match serving.tier {
+            tier if Some(tier) != first => {
+                format!("backups serve, down to tier {tier}: those above have too little")
+            }
+            // They serve because the backups have failed, too, or nobody has served before.
+            _ if serving.rung > before.rung || before.rung == Rung::Nobody => return,
+            tier => format!("tier {tier} has enough again: backups stand by"),
+        };
+        self.tell(now, EventKind::Health, None, &message);
     }
 
     /// Counts the picks of the rung before, and tells of a change for the worse and back.
@@ -65,15 +124,18 @@ impl Pool {
     fn check_invariants(&self, now: Time) {
         let snapshot = self.published.current();
         assert_eq!(snapshot.plan, *self.plan(), "backends are chosen in a wrong way");
-        assert_eq!(snapshot.rung, self.best_rung(), "requests are served from a wrong rung");
+        let serving = self.serving();
+        assert_eq!(snapshot.serving, serving, "requests are served from a wrong rung or tier");
         for member in &snapshot.members {
             let backend = self.backends.get(member.id()).expect("published backends are present");
             assert!(Arc::ptr_eq(&backend.member, member), "{} is stale", member.id());
-            assert_eq!(backend.rung(), Some(snapshot.rung), "{} is published", member.id());
+            assert!(backend.is_member(serving), "{} is published", member.id());
         }
-        let on_rung = |backend: &&Entry| backend.rung() == Some(snapshot.rung);
-        let eligible = self.backends.values().filter(on_rung).count();
+        let eligible = self.backends.values().filter(|backend| backend.is_member(serving)).count();
         assert_eq!(eligible, snapshot.members.len(), "an eligible backend is not published");
+        let able = self.backends.values().filter(|backend| backend.rung().is_some()).count();
+        let rest: usize = snapshot.rest.iter().map(Vec::len).sum();
+        assert_eq!(able, eligible + rest, "one that could serve is not published");
         let mut slots: Vec<usize> = self.backends.values().map(|b| b.member.slot()).collect();
         slots.sort_unstable();
         slots.dedup();
@@ -85,4 +147,13 @@ impl Pool {
             assert!(earliest.is_none_or(|time| deadline <= time), "a probe would be late");
         }
     }
+}
+
+fn members(entries: &[&Entry]) -> Vec<Arc<Member>> {
+    entries.iter().map(|entry| Arc::clone(&entry.member)).collect()
+}
+
+fn is_same(members: &[Arc<Member>], entries: &[&Entry]) -> bool {
+    members.len() == entries.len()
+        && members.iter().zip(entries).all(|(member, entry)| Arc::ptr_eq(member, &entry.member))
 }

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::Pool;
-use crate::{entry::Entry, health::Health, rung::Rung, time::Time};
+use crate::{entry::Entry, health::Health, rung::Rung, tier::Serving, time::Time};
 
 /// Steps from a tenth of the weight to all of it.
 pub(crate) const STEPS: u32 = 10;
@@ -63,8 +63,10 @@ impl Pool {
 
     /// Sets the limits of requests in flight, which climb as the weights do: least_request would
     /// give a newcomer all that it can hold. Not where nobody is there to take the rest.
-    pub(super) fn set_limits(&self) {
-        let is_settled = |entry: &Entry| entry.climbed == STEPS && entry.rung() == Some(Rung::Up);
+    pub(super) fn set_limits(&self, serving: Serving) {
+        let is_settled = |entry: &Entry| {
+            entry.climbed == STEPS && entry.rung() == Some(Rung::Up) && entry.is_member(serving)
+        };
         let others_serve = self.backends.values().any(is_settled);
         for entry in self.backends.values() {
             let limit = entry.intent.limit(self.max_in_flight);

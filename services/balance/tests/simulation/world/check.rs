@@ -11,8 +11,12 @@ use super::{World, balance::*, traffic::RETRY_RESERVE};
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
     pub(crate) rung: Rung,
+    /// The lowest of their tiers.
+    tier: u16,
     /// Their generations.
-    members: BTreeSet<u64>,
+    pub(crate) members: BTreeSet<u64>,
+    /// Those who could serve and need not, by rung and tier.
+    pub(crate) rest: BTreeMap<u64, (Rung, u16)>,
 }
 
 impl World {
@@ -39,28 +43,77 @@ impl World {
     pub(crate) fn expected(&mut self) -> Expected {
         if self.expected.is_none() {
             let view = self.pool.view();
-            let rungs = view.backends.iter().map(|b| (self.rung_of(b), b.member.generation()));
-            let rungs: Vec<(Rung, u64)> = rungs.collect();
+            let rungs: Vec<(Rung, &BackendView)> =
+                view.backends.iter().map(|backend| (self.rung_of(backend), backend)).collect();
             let rung = rungs.iter().map(|(rung, _)| *rung).min().unwrap_or_default();
-            let best = rungs.iter().filter(|(of, _)| *of == rung && rung != Rung::Nobody);
-            let members = best.map(|(_, generation)| *generation).collect();
-            self.expected = Some(Expected { rung, members });
+            let tier = self.lowest_tier(&rungs, rung);
+            let mut expected =
+                Expected { rung, tier, members: BTreeSet::new(), rest: BTreeMap::new() };
+            for (of, backend) in rungs.into_iter().filter(|(rung, _)| *rung != Rung::Nobody) {
+                let generation = backend.member.generation();
+                if of == rung && backend.tier <= tier {
+                    expected.members.insert(generation);
+                } else {
+                    expected.rest.insert(generation, (of, backend.tier));
+                }
+            }
+            if expected.members.len() + expected.rest.len() > 0 && tier > 0 {
+                self.coverage.see("backups serve");
+            }
+            self.expected = Some(expected);
         }
         self.expected.clone().unwrap()
+    }
+
+    /// The model's own reading of how far down tiers serve.
+    fn lowest_tier(&self, rungs: &[(Rung, &BackendView)], rung: Rung) -> u16 {
+        let mut lowest = 0;
+        let tiers: BTreeSet<u16> = rungs.iter().map(|(_, backend)| backend.tier).collect();
+        for tier in tiers {
+            let of_tier = || rungs.iter().filter(|(_, backend)| backend.tier == tier);
+            let weight = |backend: &BackendView| match backend.weight {
+                0 => f64::from(self.told[backend.id.as_str()].weight),
+                weight => f64::from(weight),
+            };
+            let serving = of_tier().filter(|(of, _)| *of == rung && rung != Rung::Nobody);
+            if serving.clone().count() == 0 {
+                continue;
+            }
+            let usable: f64 =
+                serving.map(|(_, b)| weight(b) * f64::from(b.climbed_percent) / 100.0).sum();
+            let all: f64 = of_tier().map(|(_, backend)| weight(backend)).sum();
+            lowest = tier;
+            if usable >= self.tier_least * all - 1e-6 {
+                break;
+            }
+        }
+        lowest
     }
 
     pub(crate) fn check_pick(&mut self, ticket: &Ticket, tried: &[u64]) {
         let expected = self.expected();
         let (name, generation) = (ticket.member().id().as_str(), ticket.member().generation());
-        assert!(expected.members.contains(&generation), "{name} was picked, of {expected:?}");
+        if !expected.members.contains(&generation) {
+            self.check_resort(generation, &expected, tried);
+        }
         assert!(!tried.contains(&generation), "{name} was tried before");
         assert_eq!(Some(generation), self.generation(name), "{name} is stale");
         self.check_policy(generation, &expected, tried);
     }
 
+    /// Whoever need not serve is only for requests that have tried all who do, the best first.
+    fn check_resort(&mut self, picked: u64, expected: &Expected, tried: &[u64]) {
+        let all_tried = expected.members.iter().all(|member| tried.contains(member));
+        assert!(all_tried, "{picked} was picked before {expected:?}, {tried:?}");
+        let untried = expected.rest.iter().filter(|(generation, _)| !tried.contains(generation));
+        let best = untried.map(|(_, stand)| *stand).min();
+        assert_eq!(expected.rest.get(&picked).copied(), best, "{picked} was picked too early");
+        self.coverage.see("last resort of a request");
+    }
+
     /// Of policies that leave no choice, the pick is the one that they say.
     fn check_policy(&self, picked: u64, expected: &Expected, tried: &[u64]) {
-        if self.policy() == Policy::First {
+        if self.policy() == Policy::First && expected.members.contains(&picked) {
             // The pool was told of them in the order of their names.
             let mut in_order = self.generations.values();
             let may = |of: &&u64| expected.members.contains(of) && !tried.contains(of);
@@ -73,7 +126,7 @@ impl World {
         if self.policy() != Policy::RoundRobin {
             return;
         }
-        let Expected { rung, members } = self.expected();
+        let Expected { rung, members, .. } = self.expected();
         let view = self.pool.view();
         let serving = || view.backends.iter().filter(|b| members.contains(&b.member.generation()));
         let climbs = serving().any(|backend| backend.climbed_percent < 100);
@@ -132,12 +185,13 @@ impl World {
 
     pub(crate) fn check(&mut self) {
         let view = self.pool.view();
-        let Expected { rung, members } = self.expected();
-        assert_eq!(view.rung, rung, "served from a wrong rung");
+        let Expected { rung, tier, members, .. } = self.expected();
+        assert_eq!((view.rung, view.tier), (rung, tier), "served from a wrong rung or tier");
         assert_eq!(view.plan.policy, self.policy(), "backends are chosen in a wrong way");
         for backend in &view.backends {
             let is_member = members.contains(&backend.member.generation());
             assert_eq!(backend.eligible, is_member, "{backend:#?}");
+            assert_eq!(backend.tier, self.told[backend.id.as_str()].tier, "{}", backend.id);
             let is_quiet = backend.reasons.is_empty();
             assert_eq!(is_quiet, is_member && rung == Rung::Up, "{:?}", backend.reasons);
             self.check_intent(backend);

@@ -59,6 +59,8 @@ pub(crate) struct World {
     plan: ProbePlan,
     ejection: EjectionPlan,
     slow_start: Duration,
+    /// The share of a tier's weight that must serve, or the next one joins.
+    tier_least: f64,
     /// How backends are chosen where no operator wants it otherwise.
     configured: Policy,
     /// And what operators want, until when.
@@ -109,16 +111,19 @@ impl World {
             _ => EjectionPlan::default(),
         };
         let slow_start = Duration::from_secs(dice.one_of(&[0, 0, 10, 60]));
+        let tier_least = dice.one_of(&[0.0, 0.0, 0.5, 0.7]);
         let policy = dice.one_of(&[Policy::RoundRobin, Policy::RoundRobin, dice_policy(seed)]);
         let mut pool = Pool::new("default", policy, plan.clone(), seed)
             .with_ejection(ejection.clone())
-            .with_slow_start(slow_start);
+            .with_slow_start(slow_start)
+            .with_tier_least(tier_least);
         let picker = pool.picker();
         let mut world = Self {
             dice,
             plan,
             ejection,
             slow_start,
+            tier_least,
             configured: policy,
             wanted: None,
             pool,

@@ -9,6 +9,7 @@ impl World {
         let tells_instances = self.tells_instances;
         let found = |(name, truth): (&String, &Truth)| Found {
             weight: truth.weight,
+            tier: truth.tier,
             is_terminating: truth.is_terminating,
             instance: tells_instances.then(|| truth.instance.to_string()),
             ..Found::new(BackendId::new(name), Ok(vec![([10, 0, 0, truth.address], 80).into()]))

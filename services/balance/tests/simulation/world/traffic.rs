@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{World, balance::*, truth::Mode};
+use super::{World, balance::*, check::Expected, truth::Mode};
 
 /// More do not fit into a world; a real proxy has its limits as well.
 const IN_FLIGHT_MOST: usize = 3_000;
@@ -65,9 +65,15 @@ impl World {
             if tried.len() == 4 || (failure == AttemptFailure::Unreachable && !self.take_retry()) {
                 return;
             }
-            match self.picker.pick_other(None, &tried) {
+            let other = self.picker.pick_other(None, &tried);
+            match other.or_else(|_| self.picker.pick_resort(&tried)) {
                 Ok(other) => ticket = other,
-                Err(_) => return,
+                Err(none) => {
+                    let Expected { members, rest, .. } = self.expected();
+                    let mut all = members.iter().chain(rest.keys());
+                    assert!(all.all(|one| tried.contains(one)), "{none:?} after {tried:?}");
+                    return;
+                }
             }
             self.coverage.see("retry");
         }

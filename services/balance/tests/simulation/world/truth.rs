@@ -66,6 +66,7 @@ pub(crate) struct Truth {
     /// Changes its mode all the time.
     pub(crate) flaps: bool,
     pub(crate) weight: u32,
+    pub(crate) tier: u16,
     pub(crate) is_terminating: bool,
 }
 
@@ -77,6 +78,7 @@ impl Truth {
             mode: dice.one_of(&Mode::ALL),
             flaps: dice.percent(10),
             weight: dice.one_of(&[1, 1, 1, 1, 2, 3, 0]),
+            tier: dice.one_of(&[0, 0, 0, 0, 1, 1, 7]),
             is_terminating: false,
         }
     }
