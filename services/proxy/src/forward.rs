@@ -200,6 +200,8 @@ impl Tried {
         let mut picker = worker.picker.borrow_mut();
         match picker.pick_other(key, &self.generations) {
             Err(NoBackend::AllTried) if self.needs_new_connection => picker.pick_other(key, &[]),
+            // Those who serve are as good as gone for this request: then whoever need not.
+            Err(NoBackend::AllTried) => picker.pick_resort(&self.generations),
             other => other,
         }
     }

@@ -126,6 +126,9 @@ impl ProxyCollector {
         let weight = backends
             .iter()
             .map(|backend| gauge(labels(backend.id.as_str()), f64::from(backend.weight)));
+        let tier = backends
+            .iter()
+            .map(|backend| gauge(labels(backend.id.as_str()), f64::from(backend.tier)));
         let limit = backends.iter().filter_map(|backend| {
             Some(gauge(labels(backend.id.as_str()), f64::from(backend.max_in_flight?)))
         });
@@ -197,6 +200,18 @@ impl ProxyCollector {
                 "The backend's share of the traffic relative to the others.",
                 MetricType::GAUGE,
                 weight,
+            ),
+            family(
+                "evenkeel_backend_tier",
+                "The backend's tier: 0 is wanted most, others stand by for those above.",
+                MetricType::GAUGE,
+                tier,
+            ),
+            family(
+                "evenkeel_tier",
+                "The lowest tier of the backends that serve.",
+                MetricType::GAUGE,
+                [gauge([("pool", POOL)].map(own), f64::from(view.tier))],
             ),
             family(
                 "evenkeel_in_flight",

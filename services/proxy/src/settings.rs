@@ -62,6 +62,8 @@ pub struct Settings {
     pub ejecting: Ejecting,
     /// How long backends that come up climb to their weight.
     pub slow_start: Duration,
+    /// The share of a tier's weight that must be able to serve, or the next one joins.
+    pub tier_min: Share,
     /// How a backend asks to be spared.
     pub degrading: Degrading,
     /// The time limits of the request path.
@@ -184,6 +186,10 @@ pub struct Raw {
     /// How long a backend that comes up climbs to its full share, from a tenth of it; 0s is at once
     #[arg(long, value_name = "DURATION", default_value = "0s")]
     proxy_slow_start: String,
+    /// Share of a tier's weight that must be able to serve: below it, backups of the next tier join;
+    /// 0% leaves them out while anybody above can serve
+    #[arg(long, value_name = "SHARE", default_value = "0%")]
+    proxy_tier_min: String,
     #[command(flatten)]
     #[serde(flatten)]
     ejecting: ejection::EjectionRaw,
@@ -334,6 +340,7 @@ impl chassis::settings::Settings for Settings {
         }
         let probe = raw.probe.parse(mistakes);
         let slow_start = mistakes.parse("proxy_slow_start", &raw.proxy_slow_start, units::duration);
+        let tier_min = mistakes.parse("proxy_tier_min", &raw.proxy_tier_min, units::share);
         let ejecting = raw.ejecting.parse(mistakes);
         let degrading = raw.degrading.parse(mistakes);
         let timeouts = timeouts(&raw, mistakes);
@@ -371,6 +378,7 @@ impl chassis::settings::Settings for Settings {
             ejecting: ejecting?,
             degrading: degrading?,
             slow_start: slow_start?,
+            tier_min: tier_min?,
             timeouts: timeouts?,
             limits: limits?,
             http2: http2?,

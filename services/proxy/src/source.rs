@@ -6,6 +6,9 @@ use balance::{BackendId, WEIGHT_MAX};
 use chassis::units;
 use url::{Host, Url};
 
+/// The lowest tier of a list. Nobody needs as many; it is a number that one sees to be a mistake.
+const TIER_MAX: u32 = 9;
+
 /// Where backends come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -58,6 +61,8 @@ pub struct StaticBackend {
     pub port: u16,
     /// Its share of the traffic relative to the others.
     pub weight: u32,
+    /// How much it is wanted, 0 most.
+    pub tier: u16,
 }
 
 impl Source {
@@ -215,18 +220,20 @@ fn static_backend(text: &str) -> Result<StaticBackend, String> {
         Some(("https", _)) => "http:// URLs; https:// is not supported".to_owned(),
         _ => format!("URLs such as http://host:8081, where {address:?} is none"),
     })?;
-    let mut weight = None;
+    let (mut weight, mut tier) = (None, None);
     for option in parts {
-        if weight.is_some() {
-            return Err(format!("one ;weight= for each URL; {address} has more"));
+        let before = match option.split_once('=').map_or((option, "1"), |pair| pair) {
+            ("weight", number) if option != "weight" => {
+                weight.replace(whole(option, number, WEIGHT_MAX)?)
+            }
+            ("tier", number) if option != "tier" => tier.replace(whole(option, number, TIER_MAX)?),
+            // As nginx and HAProxy say it.
+            ("backup", _) if option == "backup" => tier.replace(1),
+            _ => return Err(format!(";weight=, ;tier= or ;backup behind a URL, not ;{option}")),
+        };
+        if before.is_some() {
+            return Err(format!("one weight and one tier for each URL; {address} has more"));
         }
-        weight = option
-            .strip_prefix("weight=")
-            .and_then(|number| units::whole(number, 0, WEIGHT_MAX).ok())
-            .map(Some)
-            .ok_or_else(|| {
-                format!(";weight= with a whole number from 0 to {WEIGHT_MAX}, not {option:?}")
-            })?;
     }
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or(80);
@@ -238,7 +245,14 @@ fn static_backend(text: &str) -> Result<StaticBackend, String> {
         host: host.trim_matches(['[', ']']).to_owned(),
         port,
         weight: weight.unwrap_or(1),
+        // No larger than TIER_MAX.
+        tier: tier.unwrap_or(0) as u16,
     })
+}
+
+fn whole(option: &str, number: &str, most: u32) -> Result<u32, String> {
+    units::whole(number, 0, most)
+        .map_err(|_| format!("a whole number from 0 to {most}, not ;{option}"))
 }
 
 #[cfg(test)]
@@ -251,6 +265,10 @@ mod tests {
         let Source::Static(backends) = list else { panic!("not a list") };
         assert_eq!((backends[0].host.as_str(), backends[0].weight), ("a", 3));
         assert_eq!((backends[1].host.as_str(), backends[1].id.as_str()), ("::1", "[::1]:2"));
+        let tiers = "http://a:1, http://b:1;weight=2;tier=3, http://c:1;backup;weight=0";
+        let Source::Static(backends) = Source::parse(tiers).unwrap() else { panic!("not a list") };
+        let read: Vec<_> = backends.iter().map(|backend| (backend.weight, backend.tier)).collect();
+        assert_eq!(read, [(1, 0), (2, 3), (0, 1)]);
         let dns = Source::Dns { name: "server".to_owned(), port: 8081 };
         assert_eq!(Source::parse("dns://server:8081"), Ok(dns));
         let srv = Source::parse("srv://_HTTP._tcp.web.example.").unwrap();
@@ -288,8 +306,12 @@ mod tests {
             ("kubernetes://a.b:-x", "service.namespace:port"),
             ("http://a:1,http://a:1", "twice"),
             ("http://a:1;weight=1000", "0 to 256"),
-            ("http://a:1;size=2", "weight="),
-            ("http://a:1;weight=1;weight=2", "one ;weight="),
+            ("http://a:1;size=2", "not ;size=2"),
+            ("http://a:1;weight", "not ;weight"),
+            ("http://a:1;backup=2", "not ;backup=2"),
+            ("http://a:1;tier=10", "0 to 9, not ;tier=10"),
+            ("http://a:1;weight=1;weight=2", "one weight"),
+            ("http://a:1;tier=2;backup", "one tier"),
             ("http://a:0", "has 0"),
             ("http://a:1/#x", "none"),
             ("dns://u@a:80", "dns://name:port"),

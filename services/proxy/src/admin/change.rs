@@ -245,7 +245,8 @@ fn consider(
         return Err(changed_meanwhile(id, &words, &tag, current));
     }
     change.floor = admin.settings.floor.of(view.backends.len());
-    let prediction = Prediction::of(&view, &latest, view.plan.policy, id, change);
+    let after = pool.would_serve(&BackendId::new(id), change, now);
+    let prediction = Prediction::of(&view, &latest, &after, change.floor);
     let verdict = pool.check_change(&BackendId::new(id), change, now);
     Ok(Considered { intent: admin.intent(backend), prediction, verdict })
 }

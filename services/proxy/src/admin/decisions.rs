@@ -112,7 +112,7 @@ pub(crate) fn decision(record: Record, pool: &PoolView, clock: Clock) -> Decisio
     let is_candidate = |id: &BackendId| record.candidates.iter().any(|c| c.backend == *id);
     let others = pool.backends.iter().filter(|backend| !is_candidate(&backend.id));
     // Those that are eligible and were no candidates: cut off by the limit, or back since.
-    let excluded = others.take(CANDIDATES_MOST).map(not_eligible);
+    let excluded = others.take(CANDIDATES_MOST).map(|backend| beside(backend, &record));
     let considered: Vec<Considered> = eligible.chain(excluded).collect();
     Decision {
         request_id: record.request_id.as_ref().and_then(|id| Some(id.to_str().ok()?.to_owned())),
@@ -185,6 +185,24 @@ fn verdict(
 
 fn load(candidate: &Candidate) -> f64 {
     f64::from(candidate.in_flight + 1) / f64::from(candidate.weight.max(1))
+}
+
+/// What became of one that was no candidate. A request that has tried all of those goes on to
+/// backends that need not serve.
+fn beside(backend: &BackendView, record: &Record) -> Considered {
+    let considered = not_eligible(backend);
+    let at = record.attempts.iter().rposition(|attempt| attempt.backend == backend.id);
+    match at.map(|at| (at + 1 == record.attempts.len(), record.attempts[at].failure)) {
+        Some((true, _)) => {
+            let why = "those that serve had been tried, and it could".to_owned();
+            Considered { verdict: "picked", why, ..considered }
+        }
+        Some((false, Some(failure))) => {
+            let why = format!("tried before for this request: {}", failure.token());
+            Considered { verdict: "tried", why, ..considered }
+        }
+        _ => considered,
+    }
 }
 
 fn not_eligible(backend: &BackendView) -> Considered {

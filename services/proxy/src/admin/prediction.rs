@@ -5,7 +5,9 @@
 //! by weight, otherwise as it is spread now. Requests in flight follow the rate (Little's law),
 //! since how long a request takes is taken to stay the same.
 
-use balance::{Admin as Intent, BackendView, Change, Health, Policy, PoolView};
+use std::collections::BTreeMap;
+
+use balance::{BackendId, BackendView, Policy, PoolView};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -46,29 +48,27 @@ struct Part {
     rate: f64,
     weight_before: f64,
     weight_after: f64,
-    stays: bool,
 }
 
 impl Prediction {
-    /// What `change` of the backend `id` would do to this pool.
+    /// What a change would do to this pool after which those serve, with these weights.
     pub(super) fn of(
         pool: &PoolView,
         latest: &Latest,
-        policy: Policy,
-        id: &str,
-        change: &Change,
+        after: &BTreeMap<BackendId, u32>,
+        floor: usize,
     ) -> Self {
         let parts: Vec<Part> = pool
             .backends
             .iter()
             .map(|backend| {
                 let rate = latest.backends.get(backend.id.as_str());
-                let changed = (backend.id.as_str() == id).then_some(change);
-                Part::new(backend, changed, rate.map_or(0.0, |rate| rate.requests_per_second()))
+                let after = after.get(&backend.id).copied();
+                Part::new(backend, after, rate.map_or(0.0, |rate| rate.requests_per_second()))
             })
             .collect();
         let rate: f64 = parts.iter().map(|part| part.rate).sum();
-        let shares = shares(&parts, policy, rate);
+        let shares = shares(&parts, pool.plan.policy, rate);
         let backends = pool.backends.iter().zip(&parts).zip(shares);
         let backends = backends.map(|((backend, part), (before, after))| {
             let in_flight = backend.member.in_flight();
@@ -87,35 +87,17 @@ impl Prediction {
             requests_per_second: rate,
             total: pool.backends.len(),
             eligible_before: pool.eligible(),
-            eligible_after: parts.iter().filter(|part| part.stays).count(),
-            floor: change.floor,
+            eligible_after: after.len(),
+            floor,
             backends: backends.collect(),
         }
     }
 }
 
 impl Part {
-    fn new(backend: &BackendView, change: Option<&Change>, rate: f64) -> Self {
-        let weight = |eligible: bool, weight: u32| if eligible { f64::from(weight) } else { 0.0 };
-        let weight_before = weight(backend.eligible, backend.weight);
-        let Some(change) = change else {
-            return Self {
-                rate,
-                weight_before,
-                weight_after: weight_before,
-                stays: backend.eligible,
-            };
-        };
-        let state = change.state.unwrap_or(backend.admin);
-        let after = match change.weight {
-            _ if change.reset.weight => backend.configured_weight,
-            weight => weight.unwrap_or(backend.weight),
-        };
-        // One that comes back from maintenance has to pass its probes first; what the others are
-        // spared then is what the operator asks about.
-        let may_serve = backend.admin == Intent::Maint || backend.health == Health::Up;
-        let stays = state == Intent::Ready && after > 0 && may_serve;
-        Self { rate, weight_before, weight_after: weight(stays, after), stays }
+    fn new(backend: &BackendView, after: Option<u32>, rate: f64) -> Self {
+        let weight_before = if backend.eligible { f64::from(backend.weight) } else { 0.0 };
+        Self { rate, weight_before, weight_after: after.map_or(0.0, f64::from) }
     }
 }
 
@@ -146,7 +128,7 @@ mod tests {
     use super::*;
 
     fn part(rate: f64, weight_before: f64, weight_after: f64) -> Part {
-        Part { rate, weight_before, weight_after, stays: weight_after > 0.0 }
+        Part { rate, weight_before, weight_after }
     }
 
     fn after(parts: &[Part], policy: Policy) -> Vec<f64> {

@@ -57,6 +57,8 @@ pub(crate) struct Pool {
     /// The rung of the last-resort ladder that requests are served from.
     rung: &'static str,
     rung_since: String,
+    /// The lowest tier of those that serve; backups serve if it is below the first.
+    tier: u16,
     counts: Counts,
     traffic: Traffic,
     backends: Vec<Backend>,
@@ -106,6 +108,8 @@ pub(crate) struct Backend {
     /// What its source tells instances by: in Kubernetes the UID of its pod.
     instance: Option<String>,
     weight: u32,
+    /// 0 is wanted most; others serve only while those above have too little.
+    tier: u16,
     /// Below 100 while slow start lets it climb.
     climbed_percent: u32,
     admin: &'static str,
@@ -253,6 +257,7 @@ pub(super) fn pool_of(admin: &Admin, view: &PoolView) -> Pool {
         probe: probe(admin),
         rung: view.rung.as_str(),
         rung_since: clock.text(view.rung_since),
+        tier: view.tier,
         counts,
         traffic: latest.pool,
         backends,
@@ -299,6 +304,7 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
         generation: view.member.generation(),
         instance: view.instance.clone(),
         weight: view.weight,
+        tier: view.tier,
         climbed_percent: view.climbed_percent,
         admin: view.admin.as_str(),
         admin_since: clock.text(view.admin_since),

@@ -75,9 +75,9 @@ async fn look_up(source: &Source, names: &Names) -> Result<Vec<Found>, String> {
     match source {
         Source::Static(backends) => {
             let found = backends.iter().map(|backend| async {
-                let StaticBackend { id, host, port, weight } = backend;
+                let StaticBackend { id, host, port, weight, tier } = backend;
                 let addresses = names.addresses(host, *port).await;
-                Found { weight: *weight, ..Found::new(id.clone(), addresses) }
+                Found { weight: *weight, tier: *tier, ..Found::new(id.clone(), addresses) }
             });
             Ok(futures_util::future::join_all(found).await)
         }
@@ -118,6 +118,7 @@ mod tests {
             host: host.to_owned(),
             port: 81,
             weight: 2,
+            tier: 0,
         };
         let source = Source::Static(vec![backend("does-not-exist.invalid"), backend("127.0.0.1")]);
         let found = look_up(&source, &Names::new(vec![])).await.unwrap();

@@ -39,9 +39,9 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// The raw text.
 #[derive(Debug, clap::Args, serde::Deserialize)]
 pub(super) struct DiscoveryRaw {
-    /// Backends: URLs separated by commas (http://host:port, ;weight=3 allowed), dns://name:port
-    /// for every address of a name, srv://_http._tcp.name for the targets of its SRV records, or
-    /// kubernetes://service.namespace:port for the pods of a Service
+    /// Backends: URLs separated by commas (http://host:port; ;weight=3, ;tier=1 or ;backup allowed),
+    /// dns://name:port for every address of a name, srv://_http._tcp.name for the targets of its SRV
+    /// records, or kubernetes://service.namespace:port for the pods of a Service
     #[arg(
         long,
         value_name = "LIST",
