@@ -75,10 +75,19 @@ fn merge_pools(said: &[(&str, &Pool)]) -> Option<Pool> {
         policy_actor: with_override.policy_actor.clone(),
         policy_expires_at: with_override.policy_expires_at.clone(),
         source,
+        rung: rung(said),
         probe: first.probe.clone(),
         traffic: add(said.iter().map(|(_, pool)| &pool.traffic)),
         backends: backends.collect(),
     })
+}
+
+/// The lowest rung that any of the proxies serves from.
+fn rung(said: &[(&str, &Pool)]) -> String {
+    const LADDER: [&str; 5] = ["up", "degraded", "ejected", "terminating", "nobody"];
+    let rungs = said.iter().map(|(_, pool)| pool.rung.as_str());
+    let lowest = rungs.max_by_key(|rung| LADDER.iter().position(|known| known == rung));
+    lowest.unwrap_or_default().to_owned()
 }
 
 /// The policy; all of them where the proxies differ.
@@ -158,11 +167,10 @@ fn opinion(name: &str, backend: &Backend) -> Opinion {
 /// How bad it is; the merged row shows the reasons of the worst.
 fn rank(effective: Effective) -> u8 {
     match effective {
-        Effective::Serving => 0,
+        Effective::Serving | Effective::Standby => 0,
         Effective::Degraded => 1,
         Effective::Checking | Effective::Unknown => 2,
-        Effective::Draining | Effective::Drained => 3,
-        Effective::Terminating => 3,
+        Effective::Draining | Effective::Drained | Effective::Terminating => 3,
         Effective::Maint => 4,
         Effective::Ejected => 5,
         Effective::Down => 6,

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use crate::{
     icons::icon,
-    model::{Answer, Backend, Effective},
+    model::{Answer, Backend, Effective, Pool},
     poll::View,
     words::{Tone, count, percent, plain, predicate, span},
 };
@@ -84,13 +84,16 @@ fn say(tone: Tone, sentence: impl Into<String>) -> Headline {
 }
 
 fn about(answer: &Answer) -> Headline {
-    let backends: Vec<&Backend> = answer.pools.iter().flat_map(|pool| &pool.backends).collect();
-    let serving = answer.pools.iter().map(|pool| pool.serving()).sum::<usize>();
+    let all = || answer.pools.iter().flat_map(|pool| &pool.backends);
+    let backends: Vec<&Backend> =
+        all().filter(|backend| backend.effective != Effective::Standby).collect();
+    let serving: usize = answer.pools.iter().map(Pool::serving).sum();
     let total = backends.len();
+    let stand_by = all().count() - total;
     if answer.proxy.stopping {
         return say(Tone::Busy, "The proxy is stopping");
     }
-    if total == 0 {
+    if all().next().is_none() {
         return say(Tone::Busy, "There are no backends yet");
     }
     if serving == 0 {
@@ -107,6 +110,11 @@ fn about(answer: &Answer) -> Headline {
         };
         let degraded: Vec<&Backend> =
             backends.into_iter().filter(|backend| backend.is_degraded()).collect();
+        let who = match stand_by {
+            0 => who,
+            1 => who + ", 1 stands by",
+            more => format!("{who}, {more} stand by"),
+        };
         return match failing {
             Some(failing) => say(Tone::Bad, who + &failing),
             None if !degraded.is_empty() => {
@@ -165,7 +173,7 @@ fn title(view: &View) -> String {
     match (&view.picture, &view.trouble) {
         (Some(picture), None) => {
             let pools = &picture.answer.pools;
-            let total: usize = pools.iter().map(|pool| pool.backends.len()).sum();
+            let total: usize = pools.iter().map(|pool| pool.wanted()).sum();
             let serving: usize = pools.iter().map(|pool| pool.serving()).sum();
             format!("{serving}/{total} · Evenkeel")
         }
@@ -234,9 +242,24 @@ pub(crate) fn notice(view: &View) -> Markup {
                         p { "Changes hold, but a restart of the proxy would undo them: " (why) "." }
                     }
                 }
+            } @else if let Some(words) = view.picture.as_ref().and_then(|picture| last_resort(&picture.answer.pools)) {
+                div.banner.busy {
+                    (icon("warn"))
+                    p { (words) }
+                }
             }
         }
     }
+}
+
+/// What is said while no backend is wholly well and requests go to whoever is left.
+fn last_resort(pools: &[Pool]) -> Option<&'static str> {
+    pools.iter().find_map(|pool| match pool.rung.as_str() {
+        "degraded" => Some("No backend is wholly well: those that ask to be spared serve."),
+        "ejected" => Some("Last resort: ejected backends serve, since no other one can."),
+        "terminating" => Some("Last resort: backends that are going away serve."),
+        _ => None,
+    })
 }
 
 /// The class of a share of failures that is more than nothing.
@@ -284,6 +307,16 @@ mod tests {
     }
 
     #[test]
+    fn a_rung_below_the_first_is_told() {
+        let told = |rung: &str| {
+            let pool = serde_json::json!({"name": "default", "rung": rung, "backends": []});
+            last_resort(&[serde_json::from_value(pool).unwrap()])
+        };
+        assert!(told("ejected").unwrap().contains("ejected backends serve"));
+        assert_eq!((told("up"), told("of a newer proxy")), (None, None));
+    }
+
+    #[test]
     fn sentences_begin_with_a_capital_and_names_stay_as_they_are() {
         assert_eq!(capital("send the token"), "Send the token");
         assert_eq!(capital("localhost:8081 stays"), "localhost:8081 stays");
@@ -296,10 +329,12 @@ mod tests {
         let (a, b, c) = (("a", "serving"), ("b", "serving"), ("c", "serving"));
         let down = ("d", "down");
         type Case<'a> = (&'a [(&'a str, &'a str)], f64, Tone, &'a str);
-        let cases: [Case<'_>; 12] = [
+        let cases: [Case<'_>; 14] = [
             (&[], 0.0, Tone::Busy, "There are no backends yet"),
             (&[a], 0.0, Tone::Good, "The only backend serves"),
             (&[a, b], 0.0, Tone::Good, "Both backends serve"),
+            (&[a, ("x", "standby")], 0.0, Tone::Good, "The only backend serves, 1 stands by"),
+            (&[a, down, ("x", "standby")], 0.0, Tone::Bad, "1 of 2 serve: d is down"),
             (&[a, b, c], 0.001, Tone::Good, "All 3 backends serve"),
             (&[a, b, c], 0.2, Tone::Bad, "All 3 backends serve, but 20% of requests fail"),
             (&[a, b, down], 0.0, Tone::Bad, "2 of 3 serve: d is down"),

@@ -79,6 +79,9 @@ pub(crate) struct Pool {
     /// Where its backends come from.
     #[serde(default)]
     pub(crate) source: Source,
+    /// The rung of the last-resort ladder that requests are served from.
+    #[serde(default)]
+    pub(crate) rung: String,
     /// How they are probed.
     #[serde(default)]
     pub(crate) probe: ProbeRules,
@@ -174,6 +177,9 @@ pub(crate) struct Backend {
     /// Proxies where it has another weight, and which.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) other_weights: Vec<(String, u32)>,
+    /// How much it is wanted, 0 most.
+    #[serde(default)]
+    pub(crate) tier: u16,
     /// When an operator's weight ends by itself.
     #[serde(default)]
     pub(crate) weight_expires_at: Option<String>,
@@ -371,6 +377,8 @@ pub(crate) enum Effective {
     Maint,
     /// Taken out for bad answers.
     Ejected,
+    /// A backup, for when those above have too little.
+    Standby,
     /// On its way out by its source's word; takes traffic only for want of any other.
     Terminating,
     /// A word of a newer proxy.
@@ -463,6 +471,13 @@ impl Pool {
     #[must_use]
     pub(crate) fn in_flight(&self) -> u64 {
         self.backends.iter().map(|backend| backend.in_flight).sum()
+    }
+
+    /// How many backends are to take traffic: not those that stand by for them.
+    #[must_use]
+    pub(crate) fn wanted(&self) -> usize {
+        let stands_by = |backend: &&Backend| backend.effective == Effective::Standby;
+        self.backends.len() - self.backends.iter().filter(stands_by).count()
     }
 
     /// How many backends take traffic.

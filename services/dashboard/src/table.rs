@@ -212,6 +212,7 @@ fn name(pool: &Pool, backend: &Backend) -> Markup {
                 ", usually " (usual)
             }
             @if !backend.other_weights.is_empty() { ", not everywhere" }
+            @if backend.tier > 0 { ", tier " (backend.tier) }
         }
     }
 }

@@ -133,6 +133,7 @@ impl Effective {
             Self::Drained => ("Drained", Tone::Idle, "pause"),
             Self::Maint => ("Not ready", Tone::Idle, "stop"),
             Self::Ejected => ("Ejected", Tone::Bad, "eject"),
+            Self::Standby => ("Standby", Tone::Idle, "pause"),
             Self::Terminating => ("Leaving", Tone::Idle, "drain"),
             Self::Unknown => ("Unknown", Tone::Busy, "question"),
         }
@@ -202,6 +203,7 @@ pub(crate) fn predicate(backend: &Backend) -> &'static str {
         Effective::Drained => "is drained",
         Effective::Maint => "is set not ready",
         Effective::Ejected => "is ejected",
+        Effective::Standby => "stands by",
         Effective::Terminating => "is leaving",
         Effective::Unknown => "does not serve",
     }
