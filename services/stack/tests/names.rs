@@ -3,6 +3,7 @@
 
 mod common;
 
+use chassis::shutdown::Stop;
 use common::{
     World, any_port, closed_port,
     name_server::{Data, Mood, NameServer},
@@ -46,6 +47,38 @@ async fn the_targets_of_srv_records_are_backends_with_their_ports_and_weights() 
     names.set(&[(SERVICE, Data::srv(10, 30, b, "b.test")), ("b.test", HERE)]);
     world.until_eligible(1).await;
     assert_eq!(ids(&world).await, [format!("b.test:{b}")]);
+}
+
+#[tokio::test]
+async fn records_of_a_higher_priority_number_stand_by_for_those_of_the_lowest() {
+    let servers = [server(0, any_port()), server(1, any_port())];
+    let [main, spare] = [&servers[0], &servers[1]].map(|server| server.address.port());
+    let names = NameServer::start(&[
+        (SERVICE, Data::srv(20, 50, spare, "a-spare.test")),
+        (SERVICE, Data::srv(10, 1, main, "main.test")),
+        ("a-spare.test", HERE),
+        ("main.test", HERE),
+    ])
+    .await;
+    let mut world = over(&names, &format!("srv://{SERVICE}"), servers.into());
+    let [main_id, spare_id] = [format!("main.test:{main}"), format!("a-spare.test:{spare}")];
+    world.until("two backends", async || ids(&world).await.len() == 2).await;
+    let are = async |world: &World, expected: [&str; 2]| {
+        let (main, spare) = (world.backend(&main_id).await, world.backend(&spare_id).await);
+        assert_eq!((&main["tier"], &spare["tier"]), (&0.into(), &1.into()));
+        [&main["effective"], &spare["effective"]] == expected
+    };
+    world.until("the spare to stand by", async || are(&world, ["serving", "standby"]).await).await;
+    assert_eq!(world.spread(6).await, common::even(&["s0"], 6));
+
+    world.servers[0].take().unwrap().stop(Stop::Prompt).unwrap();
+    assert_eq!(world.spread(6).await, common::even(&["s1"], 6));
+    world.until("the spare to serve", async || are(&world, ["down", "serving"]).await).await;
+
+    // With the main one gone from the records, too, nobody is above it any more.
+    names.set(&[(SERVICE, Data::srv(20, 50, spare, "a-spare.test")), ("a-spare.test", HERE)]);
+    world.until("one backend", async || ids(&world).await.len() == 1).await;
+    assert_eq!(world.backend(&spare_id).await["tier"], 0);
 }
 
 #[tokio::test]

@@ -3,8 +3,14 @@
 //! A record is one backend, whatever number of addresses its target has: that is what the RFC
 //! calls a target host, and a replica with an IPv4 and an IPv6 address is still one. Its name is
 //! `target:port`, so what operators want of it and its health outlive a change of its address.
+//!
+//! Priorities become tiers: the lowest number is tier 0, the next one tier 1. Their numbers mean
+//! nothing but their order (10, 20 and 0, 1 are the same), and weights only compare within one.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use balance::{BackendId, Found, WEIGHT_MAX};
 
@@ -13,7 +19,7 @@ use super::names::Names;
 /// An SRV record with its target's addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Service {
-    /// Lower ones are to be used first.
+    /// Lower ones are to be used first, the others when those cannot be reached.
     pub(super) priority: u16,
     pub(super) weight: u16,
     /// The host; empty if the service is "decidedly not available" there.
@@ -32,24 +38,35 @@ fn backends(mut services: Vec<Service>) -> Vec<Found> {
     services.retain(|service| !service.target.is_empty());
     // Name servers shuffle their answers; an order of our own makes places that stay.
     services.sort_by(|a, b| {
-        let key = |s: &Service| (s.priority, s.port);
+        let key = |s: &Service| (s.port, s.priority);
         a.target.cmp(&b.target).then(key(a).cmp(&key(b)))
     });
-    let first = services.iter().map(|service| service.priority).min();
-    services.retain(|service| Some(service.priority) == first);
+    // One that is told with two priorities has the better one, and the weight that it has there.
     services.dedup_by(|again, kept| {
         let is_same = (&again.target, again.port) == (&kept.target, kept.port);
-        if is_same {
+        if is_same && again.priority == kept.priority {
             kept.weight = kept.weight.saturating_add(again.weight);
         }
         is_same
     });
+    let mut priorities: BTreeMap<u16, Vec<Service>> = BTreeMap::new();
+    for service in services {
+        priorities.entry(service.priority).or_default().push(service);
+    }
+    (0..)
+        .zip(priorities.into_values())
+        .flat_map(|(tier, services)| in_tier(tier, services))
+        .collect()
+}
+
+fn in_tier(tier: u16, services: Vec<Service>) -> impl Iterator<Item = Found> {
     let weights = weights(services.iter().map(|service| service.weight).collect());
-    services.into_iter().zip(weights).map(|(service, weight)| service.found(weight)).collect()
+    let found = services.into_iter().zip(weights);
+    found.map(move |(service, weight)| service.found(weight, tier))
 }
 
 impl Service {
-    fn found(self, weight: u32) -> Found {
+    fn found(self, weight: u32, tier: u16) -> Found {
         let Self { target, port, addresses, .. } = self;
         let is_host = target.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         let addresses = match addresses {
@@ -60,11 +77,11 @@ impl Service {
             Err(why) => Err(why),
         };
         let id = BackendId::new(&format!("{target}:{port}"));
-        Found { weight, ..Found::new(id, addresses) }
+        Found { weight, tier, ..Found::new(id, addresses) }
     }
 }
 
-/// Weights as the pool has them, in the same proportion as far as its range goes. All 0 means that
+/// The weights of one priority as the pool has them, in the same proportion as far as its range goes. All 0 means that
 /// there is no choice to make; beside others, 0 is "a very small chance".
 fn weights(given: Vec<u16>) -> Vec<u32> {
     let most = given.iter().copied().max().map_or(1, u32::from);
@@ -126,10 +143,44 @@ mod tests {
         assert!(weights(vec![]).is_empty());
     }
 
+    /// Names and tiers.
+    fn tiers(services: Vec<Service>) -> Vec<(String, u16)> {
+        backends(services).into_iter().map(|found| (found.id.to_string(), found.tier)).collect()
+    }
+
     #[test]
-    fn only_the_most_wanted_priority_is_used() {
-        let services = vec![service(20, 1, "spare", 1), service(10, 1, "main", 1)];
-        assert_eq!(told(services), expected(&[("main:1", 1)]));
+    fn the_most_wanted_priority_is_the_first_tier_and_the_next_ones_stand_by() {
+        let (spare, main) = (|| service(20, 1, "a-spare", 1), || service(10, 1, "main", 1));
+        let last = || service(u16::MAX, 1, "sorry", 1);
+        let all =
+            [("main:1", 0), ("a-spare:1", 1), ("sorry:1", 2)].map(|(id, t)| (id.to_owned(), t));
+        assert_eq!(tiers(vec![last(), spare(), main()]), all);
+        assert_eq!(tiers(vec![spare(), main(), last()]), all);
+        assert_eq!(tiers(vec![spare()]), [("a-spare:1".to_owned(), 0)], "nobody is above it");
+    }
+
+    #[test]
+    fn one_that_is_told_with_two_priorities_has_the_better_one() {
+        let services = vec![service(20, 7, "a", 1), service(10, 2, "a", 1), service(20, 1, "b", 1)];
+        assert_eq!(tiers(services.clone()), [("a:1".to_owned(), 0), ("b:1".to_owned(), 1)]);
+        assert_eq!(told(services), expected(&[("a:1", 2), ("b:1", 1)]));
+        // The port says who it is, whatever comes first in order.
+        let ports = vec![service(1, 1, "a", 2), service(2, 1, "a", 1), service(3, 1, "a", 2)];
+        assert_eq!(tiers(ports), [("a:2".to_owned(), 0), ("a:1".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn weights_compare_within_a_priority_alone() {
+        let services = vec![service(1, 60_000, "a", 1), service(1, 30_000, "b", 1)];
+        let spares = [service(2, 3, "x", 1), service(2, 0, "y", 1)];
+        let told = told([services, spares.into()].concat());
+        assert_eq!(told, expected(&[("a:1", 256), ("b:1", 128), ("x:1", 3), ("y:1", 1)]));
+    }
+
+    #[test]
+    fn a_priority_of_nobody_takes_no_tier() {
+        let nobody = service(1, 1, "", 0);
+        assert_eq!(tiers(vec![nobody, service(2, 1, "a", 1)]), [("a:1".to_owned(), 0)]);
     }
 
     #[test]
