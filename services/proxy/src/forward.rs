@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use balance::{AttemptFailure, Member, NoBackend, Policy, Ticket};
+use balance::{AttemptFailure, Member};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::time::Instant;
@@ -18,16 +18,13 @@ use crate::{
     http1::{self, Head, ResponseHead},
     limits::Limit,
     max_forwards::{self, Hop},
-    multiplexed, queue,
+    multiplexed,
+    retry::{Connections, Failed, Tried},
     settings::BackendProtocol,
     tunnel,
     upstream::Upstream,
     worker::Worker,
 };
-
-/// Attempts of one request that may end without a connection, each on another backend. No backend
-/// sees these, so they cost no retry; but a client must not wait for a whole pool to time out.
-const CONNECT_ATTEMPTS_MAX: usize = 4;
 
 /// The host of a client that names none: it means whoever is here.
 const NO_HOST: &str = "localhost";
@@ -162,115 +159,6 @@ fn origin_form(uri: Uri) -> Uri {
     }
     let path = uri.path_and_query().cloned();
     path.map_or_else(|| Uri::from_static("/"), Uri::from)
-}
-
-/// What this request has tried so far.
-#[derive(Default)]
-struct Tried {
-    generations: Vec<u64>,
-    without_connection: usize,
-    /// The last failure was of a kept connection: the next attempt must not meet another such.
-    needs_new_connection: bool,
-    retries: u32,
-    last: Option<Reason>,
-}
-
-impl Tried {
-    /// A backend with room. While there is none, the request waits in line.
-    async fn pick(&self, worker: &Worker, key: Option<u64>) -> Result<Ticket, Reason> {
-        if worker.picker.borrow().latest_policy() == Policy::LeastTime {
-            worker.picker.borrow_mut().tell_time(worker.now());
-        }
-        let first = match self.last {
-            None => worker.picker.borrow_mut().pick(key),
-            Some(_) => self.pick_other(worker, key),
-        };
-        let picked = match first {
-            Err(NoBackend::AllFull) => queue::wait(worker, || self.pick_other(worker, key)).await?,
-            picked => picked,
-        };
-        picked.map_err(|none| match none {
-            NoBackend::NoneEligible | NoBackend::AllFull => Reason::NoBackend,
-            // What went wrong with the last one says more than that there is no other.
-            NoBackend::AllTried => self.last.unwrap_or(Reason::NoBackend),
-        })
-    }
-
-    fn pick_other(&self, worker: &Worker, key: Option<u64>) -> Result<Ticket, NoBackend> {
-        let mut picker = worker.picker.borrow_mut();
-        match picker.pick_other(key, &self.generations) {
-            Err(NoBackend::AllTried) if self.needs_new_connection => picker.pick_other(key, &[]),
-            // Those who serve are as good as gone for this request: then whoever need not.
-            Err(NoBackend::AllTried) => picker.pick_resort(&self.generations),
-            other => other,
-        }
-    }
-
-    fn connections(&self, is_replayable: bool) -> Connections {
-        match self.needs_new_connection {
-            true => Connections::New,
-            false => Connections::Any { is_replayable },
-        }
-    }
-
-    /// Decides whether a failed attempt is followed by another one. Safe are only two cases: nothing
-    /// was sent, or the request may be sent twice; then its `method` is given.
-    async fn retry(
-        &mut self,
-        worker: &Worker,
-        member: &Member,
-        failed: &Failed,
-        method: Option<&Method>,
-    ) -> Result<(), Reason> {
-        let reason = failed.reason;
-        self.last = Some(reason);
-        self.generations.push(member.generation());
-        // That a backend closed a kept connection meanwhile says nothing of the backend: where there
-        // is no other, it may be asked again on a new one.
-        self.needs_new_connection = failed.on_kept_connection;
-        if failed.is_unsent || (failed.is_unprocessed && method.is_some()) {
-            self.without_connection += 1;
-            let may = self.without_connection < CONNECT_ATTEMPTS_MAX;
-            return if may { Ok(()) } else { Err(reason) };
-        }
-        let is_safe =
-            reason == Reason::ResetBeforeHeaders && method.is_some_and(Method::is_idempotent);
-        if !is_safe || self.retries == worker.settings.retries || !worker.may_retry(member).await {
-            return Err(reason);
-        }
-        self.retries += 1;
-        Ok(())
-    }
-}
-
-/// Which connections an attempt may use.
-#[derive(Clone, Copy)]
-enum Connections {
-    /// One that nobody has used.
-    New,
-    /// One that is idle, or a new one.
-    Any { is_replayable: bool },
-}
-
-/// An attempt that brought no response.
-struct Failed {
-    reason: Reason,
-    /// Whether nothing of the request was sent.
-    is_unsent: bool,
-    /// Whether the connection had served other requests before.
-    on_kept_connection: bool,
-    /// Whether the backend says that it has done nothing with the request.
-    is_unprocessed: bool,
-}
-
-impl Failed {
-    fn unsent(reason: Reason) -> Self {
-        Self { reason, is_unsent: true, on_kept_connection: false, is_unprocessed: false }
-    }
-
-    fn sent(reason: Reason, on_kept_connection: bool) -> Self {
-        Self { reason, is_unsent: false, on_kept_connection, is_unprocessed: false }
-    }
 }
 
 /// Tries one backend, on a connection that is idle or a new one. The body is taken once it begins

@@ -39,6 +39,7 @@ mod multiplexed;
 mod pace;
 mod probe;
 mod queue;
+mod retry;
 mod saving;
 pub mod settings;
 pub mod source;
