@@ -1,8 +1,12 @@
 //! One request from its arrival to the end of its response: what has to be recorded, once.
 
-use std::{rc::Rc, sync::atomic::Ordering, time::Duration};
+use std::{
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use balance::{AttemptFailure, Outcome, Policy, Ticket};
+use balance::{AttemptFailure, Member, Outcome, Policy, Ticket};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use tokio::time::Instant;
 
@@ -50,7 +54,9 @@ pub(crate) struct Exchange {
 
 #[derive(Debug)]
 struct Attempt {
-    ticket: Ticket,
+    member: Arc<Member>,
+    /// None once another attempt is decided: while that waits, this one takes up no room.
+    ticket: Option<Ticket>,
     upstream: Rc<Upstream>,
     started: Instant,
     /// Whether it is among the failed ones.
@@ -96,7 +102,7 @@ impl Exchange {
         self.request_id.as_ref()
     }
 
-    /// Notes the backend that is tried now. The ticket of the one before is given back.
+    /// Notes the backend that is tried now.
     pub(crate) fn attempt(&mut self, ticket: Ticket, upstream: Rc<Upstream>) {
         self.policy = self.worker.picker.borrow().latest_policy();
         let started = if self.attempt.is_none() { self.started } else { Instant::now() };
@@ -104,7 +110,9 @@ impl Exchange {
             let picked = Some(ticket.member().id());
             self.candidates = candidates(&self.worker.picker.borrow(), picked);
         }
-        self.attempt = Some(Attempt { ticket, upstream, started, has_failed: false });
+        let member = Arc::clone(ticket.member());
+        let ticket = Some(ticket);
+        self.attempt = Some(Attempt { member, ticket, upstream, started, has_failed: false });
     }
 
     /// Notes that the attempt brought no response. Another one may follow.
@@ -120,6 +128,13 @@ impl Exchange {
         self.note_time(outcome);
     }
 
+    /// Gives the ticket of an attempt back that failed and will be followed by another one.
+    pub(crate) fn let_go(&mut self) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.ticket = None;
+        }
+    }
+
     /// Notes the head of the response.
     pub(crate) fn answered(&mut self, status: StatusCode) {
         self.code = status.as_u16();
@@ -133,10 +148,10 @@ impl Exchange {
     /// Takes a backend's wish to be spared out of its response, and passes it to the pool.
     pub(crate) fn take_degraded(&self, headers: &mut HeaderMap) {
         if let Some(reason) = self.worker.settings.degrading.take(headers)
-            && let Some(Attempt { ticket, .. }) = &self.attempt
-            && ticket.member().ask_to_spare()
+            && let Some(Attempt { member, .. }) = &self.attempt
+            && member.ask_to_spare()
         {
-            self.worker.report(ticket.member(), Seen::Degraded(reason));
+            self.worker.report(member, Seen::Degraded(reason));
         }
     }
 
@@ -170,7 +185,7 @@ impl Exchange {
         self.busy.switch();
         self.record(self.code, None);
         self.note(self.verdict);
-        self.attempt.take().map(|attempt| attempt.ticket)
+        self.attempt.take().and_then(|attempt| attempt.ticket)
     }
 
     /// The response was cut after its head.
@@ -195,10 +210,10 @@ impl Exchange {
 
     /// Tells the backend's counters how the attempt ended, and the pool if that is urgent.
     fn note(&self, outcome: Outcome) {
-        if let Some(Attempt { ticket, .. }) = &self.attempt
+        if let Some(Attempt { member, ticket: Some(ticket), .. }) = &self.attempt
             && ticket.note(outcome)
         {
-            self.worker.report(ticket.member(), Seen::Failure(AttemptFailure::Streak));
+            self.worker.report(member, Seen::Failure(AttemptFailure::Streak));
         }
     }
 
@@ -206,10 +221,10 @@ impl Exchange {
     fn note_time(&self, outcome: Outcome) {
         if self.policy == Policy::LeastTime
             && outcome != Outcome::Unknown
-            && let Some(Attempt { ticket, started, .. }) = &self.attempt
+            && let Some(Attempt { member, started, .. }) = &self.attempt
         {
             let is_failure = outcome == Outcome::Failure;
-            ticket.member().answered(started.elapsed(), is_failure, self.worker.now());
+            member.answered(started.elapsed(), is_failure, self.worker.now());
         }
     }
 
@@ -244,7 +259,7 @@ impl Exchange {
         }
         if let Some(reason) = failure {
             let backend =
-                self.attempt.as_ref().map(|attempt| attempt.ticket.member().id().as_str());
+                self.attempt.as_ref().map(|attempt| attempt.member.id().as_str());
             tracing::debug!(
                 reason = reason.token(),
                 source = ?reason.source(),
@@ -298,7 +313,7 @@ impl Attempt {
         failure: Option<Reason>,
     ) -> AttemptRecord {
         AttemptRecord {
-            backend: self.ticket.member().id().clone(),
+            backend: self.member.id().clone(),
             started: self.started - begin,
             // What comes after the head is the response's length rather than the attempt's.
             took: first_byte.unwrap_or_else(|| self.started.elapsed()),

@@ -80,7 +80,10 @@ pub(crate) async fn forward(
                 }
                 let method = is_replayable.then_some(&head.method);
                 match tried.retry(&worker, &member, &failed, method).await {
-                    Ok(()) => upstream.shard.record_retry(failed.reason),
+                    Ok(()) => {
+                        upstream.shard.record_retry(failed.reason);
+                        exchange.let_go();
+                    }
                     Err(reason) => return exchange.refuse(reason),
                 }
             }
