@@ -258,8 +258,7 @@ impl Exchange {
             self.tell_why(code, failure, outcome.duration);
         }
         if let Some(reason) = failure {
-            let backend =
-                self.attempt.as_ref().map(|attempt| attempt.member.id().as_str());
+            let backend = self.attempt.as_ref().map(|attempt| attempt.member.id().as_str());
             tracing::debug!(
                 reason = reason.token(),
                 source = ?reason.source(),

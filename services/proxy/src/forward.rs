@@ -1,6 +1,6 @@
 //! The life of a request: admit, pick, attempt, perhaps retry, respond, record.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc};
 
 use balance::{AttemptFailure, Member};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
@@ -19,6 +19,7 @@ use crate::{
     limits::Limit,
     max_forwards::{self, Hop},
     multiplexed,
+    patience::Patience,
     retry::{Connections, Failed, Tried},
     settings::BackendProtocol,
     tunnel,
@@ -65,7 +66,13 @@ pub(crate) async fn forward(
         exchange.attempt(ticket, Rc::clone(&upstream));
         let upload = body.upload();
         let connections = tried.connections(is_replayable);
-        match attempt(&worker, &upstream, &member, &head, &mut body, connections).await {
+        let mut patience = Patience {
+            worker: &worker,
+            member: &member,
+            tried: &mut tried,
+            may_be_sent_twice: is_replayable && head.method.is_idempotent(),
+        };
+        match attempt(&upstream, &mut patience, &head, &mut body, connections).await {
             Ok(response) => {
                 if let Some(upload) = &upload {
                     upload.answered();
@@ -167,15 +174,15 @@ fn origin_form(uri: Uri) -> Uri {
 /// Tries one backend, on a connection that is idle or a new one. The body is taken once it begins
 /// to be sent.
 async fn attempt(
-    worker: &Worker,
     upstream: &Upstream,
-    member: &Member,
+    patience: &mut Patience<'_>,
     head: &Head,
     body: &mut RequestBody,
     connections: Connections,
 ) -> Result<Response<Arriving>, Failed> {
+    let (worker, member) = (patience.worker, patience.member);
     if worker.settings.backend_protocol == BackendProtocol::Http2 {
-        return attempt_multiplexed(worker, upstream, member, head, body).await;
+        return attempt_multiplexed(upstream, patience, head, body).await;
     }
     let upload = body.upload();
     let timeouts = &worker.settings.timeouts;
@@ -196,7 +203,7 @@ async fn attempt(
             return Err(Failed::unsent(Reason::Draining));
         }
         let answered = connection.exchange(head, std::mem::take(body));
-        match within(timeouts.response, upload.as_deref(), answered).await {
+        match patience.wait(upload.as_deref(), answered).await {
             Ok(Ok(head)) => {
                 upstream.idle_limit.hear(&head.headers);
                 return Ok(arriving(head, connection));
@@ -228,12 +235,12 @@ fn arriving(head: ResponseHead, connection: Connection) -> Response<Arriving> {
 
 /// Tries one backend on a connection of HTTP/2 that other requests use too.
 async fn attempt_multiplexed(
-    worker: &Worker,
     upstream: &Upstream,
-    member: &Member,
+    patience: &mut Patience<'_>,
     head: &Head,
     body: &mut RequestBody,
 ) -> Result<Response<Arriving>, Failed> {
+    let (worker, member) = (patience.worker, patience.member);
     let upload = body.upload();
     let timeouts = &worker.settings.timeouts;
     let head = head.in_http2_form().map_err(|reason| Failed::sent(reason, true))?;
@@ -250,7 +257,7 @@ async fn attempt_multiplexed(
         }
         let request = head.clone().request(std::mem::take(body));
         let sent = stream.sender().try_send_request(request);
-        match within(timeouts.response, upload.as_deref(), sent).await {
+        match patience.wait(upload.as_deref(), sent).await {
             Ok(Ok(response)) => {
                 return Ok(response.map(|incoming| Arriving::Shared(incoming, stream)));
             }
@@ -286,27 +293,6 @@ async fn open(worker: &Worker, upstream: &Upstream, member: &Member) -> Result<C
     let connection = connection::open(member, timeout, &worker.gauges).await?;
     upstream.shard.record_connect(start.elapsed());
     Ok(connection)
-}
-
-/// Waits for a response's head for as long as `timeout` after the last part of the request went
-/// out: a long upload that makes progress is no slow backend.
-async fn within<T>(
-    timeout: Duration,
-    upload: Option<&Upload>,
-    response: impl Future<Output = T>,
-) -> Result<T, Reason> {
-    let mut response = std::pin::pin!(response);
-    let mut since = Instant::now();
-    loop {
-        if let Ok(response) = tokio::time::timeout_at(since + timeout, &mut response).await {
-            return Ok(response);
-        }
-        match upload {
-            Some(upload) if upload.moved() > since => since = upload.moved(),
-            Some(upload) if upload.waits_for_client() => return Err(Reason::RequestTimeout),
-            _ => return Err(Reason::ResponseTimeout),
-        }
-    }
 }
 
 fn reason_of(error: &hyper::Error, upload: Option<&Upload>) -> Reason {

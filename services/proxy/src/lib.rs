@@ -37,6 +37,7 @@ mod max_forwards;
 mod metrics;
 mod multiplexed;
 mod pace;
+mod patience;
 mod probe;
 mod queue;
 mod retry;

@@ -1,7 +1,10 @@
 //! What follows an attempt that failed: which backend is tried next, when, and whether at all.
 
+use std::time::Duration;
+
 use balance::{Member, NoBackend, Policy, Ticket};
 use http::Method;
+use tokio::time::Instant;
 
 use crate::{error::Reason, queue, worker::Worker};
 
@@ -18,6 +21,15 @@ pub(crate) struct Tried {
     needs_new_connection: bool,
     retries: u32,
     last: Option<Reason>,
+    /// When all attempts together must have brought a response: from the first that was sent, and
+    /// only where there is a limit for one.
+    deadline: Option<Instant>,
+    /// The attempt that runs is given up for one elsewhere, which the budget has paid already.
+    is_given_up: bool,
+    /// A backend may be asked again if there is no other: that it closed a kept connection says
+    /// nothing of it, and where the other, for which it was given up, is gone meanwhile, it is
+    /// better than none.
+    may_repeat: bool,
 }
 
 impl Tried {
@@ -44,11 +56,39 @@ impl Tried {
     fn pick_other(&self, worker: &Worker, key: Option<u64>) -> Result<Ticket, NoBackend> {
         let mut picker = worker.picker.borrow_mut();
         match picker.pick_other(key, &self.generations) {
-            Err(NoBackend::AllTried) if self.needs_new_connection => picker.pick_other(key, &[]),
+            Err(NoBackend::AllTried) if self.may_repeat => picker.pick_other(key, &[]),
             // Those who serve are as good as gone for this request: then whoever need not.
             Err(NoBackend::AllTried) => picker.pick_resort(&self.generations),
             other => other,
         }
+    }
+
+    /// Whether there is a backend with room that has not been tried. `member` is the latest one.
+    fn has_other(&self, worker: &Worker, member: &Member) -> bool {
+        let mut picker = worker.picker.borrow_mut();
+        picker.plan(); // Candidates are those of the picker's latest look.
+        picker.candidates().any(|(other, _)| {
+            let has_room = other.limit().is_none_or(|limit| other.in_flight() < limit);
+            let is_tried = self.generations.contains(&other.generation());
+            has_room && !is_tried && other.generation() != member.generation()
+        })
+    }
+
+    /// Decides whether an attempt that is slow is given up for another one, which is counted here
+    /// and now. If it may not be, there is nothing to be gained by giving it up: to cut a request
+    /// off that nobody else answers makes an error of what may be a success.
+    pub(crate) fn give_up(&mut self, worker: &Worker, member: &Member) -> bool {
+        if self.retries == worker.settings.retries || !self.has_other(worker, member) {
+            return false;
+        }
+        self.is_given_up = worker.take_retry();
+        self.retries += u32::from(self.is_given_up);
+        self.is_given_up
+    }
+
+    /// When all attempts must be through, of which one is sent now.
+    pub(crate) fn deadline(&mut self, now: Instant, limit: Duration) -> Instant {
+        *self.deadline.get_or_insert(now + limit)
     }
 
     pub(crate) fn connections(&self, is_replayable: bool) -> Connections {
@@ -70,13 +110,16 @@ impl Tried {
         let reason = failed.reason;
         self.last = Some(reason);
         self.generations.push(member.generation());
-        // That a backend closed a kept connection meanwhile says nothing of the backend: where there
-        // is no other, it may be asked again on a new one.
-        self.needs_new_connection = failed.on_kept_connection;
+        let is_given_up = std::mem::take(&mut self.is_given_up);
+        self.needs_new_connection = failed.on_kept_connection && !is_given_up;
+        self.may_repeat = failed.on_kept_connection || is_given_up;
         if failed.is_unsent || (failed.is_unprocessed && method.is_some()) {
             self.without_connection += 1;
             let may = self.without_connection < CONNECT_ATTEMPTS_MAX;
             return if may { Ok(()) } else { Err(reason) };
+        }
+        if is_given_up && method.is_some() {
+            return Ok(());
         }
         let is_safe =
             reason == Reason::ResetBeforeHeaders && method.is_some_and(Method::is_idempotent);
@@ -115,5 +158,17 @@ impl Failed {
 
     pub(crate) fn sent(reason: Reason, on_kept_connection: bool) -> Self {
         Self { reason, is_unsent: false, on_kept_connection, is_unprocessed: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_all_attempts_begins_with_the_first() {
+        let (mut tried, start, limit) = (Tried::default(), Instant::now(), Duration::from_secs(30));
+        assert_eq!(tried.deadline(start, limit), start + limit);
+        assert_eq!(tried.deadline(start + limit / 2, limit), start + limit);
     }
 }

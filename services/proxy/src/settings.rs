@@ -120,6 +120,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the last byte sent to the response's head.
     pub response: Duration,
+    /// The same for one attempt, after which the request is tried elsewhere if it may be.
+    pub attempt: Option<Duration>,
     /// Between two reads of a response's body.
     pub read: Duration,
     /// From the first byte of a request's head to its last.
@@ -205,6 +207,10 @@ pub struct Raw {
     /// Time limit from the last byte of a request to the response's head
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     proxy_response_timeout: String,
+    /// Time limit for one attempt's response head, after which a request that may be sent twice is
+    /// tried on another backend; PROXY_RESPONSE_TIMEOUT then is for all attempts. 0s is none
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    proxy_try_timeout: String,
     /// Time limit between two reads of a response's body
     #[arg(long, value_name = "DURATION", default_value = "60s")]
     proxy_read_timeout: String,
@@ -478,9 +484,17 @@ fn timeouts(raw: &Raw, mistakes: &mut Mistakes) -> Option<Timeouts> {
     let idle = read("proxy_idle_timeout", &raw.proxy_idle_timeout);
     let rest = read("proxy_rest_after", &raw.proxy_rest_after);
     let upstream_idle = read("proxy_upstream_idle_timeout", &raw.proxy_upstream_idle_timeout);
+    let attempt = mistakes.parse("proxy_try_timeout", &raw.proxy_try_timeout, |text| {
+        let attempt = units::duration(text)?;
+        match response {
+            Some(all) if attempt >= all => Err("less than PROXY_RESPONSE_TIMEOUT".to_owned()),
+            _ => Ok(Some(attempt).filter(|attempt| !attempt.is_zero())),
+        }
+    });
     Some(Timeouts {
         connect: connect?,
         response: response?,
+        attempt: attempt?,
         read: body?,
         header: header?,
         write: write?,
@@ -560,6 +574,7 @@ mod tests {
             ("PROXY_QUEUE_MAX", "-1"),
             ("PROXY_QUEUE_TIMEOUT", "0s"),
             ("PROXY_POLICY", "magic"),
+            ("PROXY_TRY_TIMEOUT", "30s"),
             ("PROXY_ADMIN_TOKEN", "x"),
             ("PROXY_ADMIN_TOKEN_CREATE", "true"),
             ("PROXY_STATE_FILE", "/does/not/exist/state.json"),
@@ -576,6 +591,7 @@ mod tests {
                 "PROXY_QUEUE_TIMEOUT",
                 "PROXY_RETRY_BUDGET",
                 "PROXY_PROBE_INTERVAL",
+                "PROXY_TRY_TIMEOUT",
                 "PROXY_STATE_FILE",
                 "PROXY_ADMIN_TOKEN_CREATE",
                 "PROXY_ADMIN_TOKEN",

@@ -165,8 +165,7 @@ impl Worker {
     /// the backend is gone. The budget keeps retries from adding to the load of a pool in trouble;
     /// what a dead process had in flight adds nothing, and there may be any number of it.
     pub(crate) async fn may_retry(&self, member: &Member) -> bool {
-        let requests = self.picker.borrow().picks();
-        if self.budget.take(requests, self.clock.now()) {
+        if self.take_budget() {
             return true;
         }
         // A budget of nothing means that nobody wants retries.
@@ -176,6 +175,20 @@ impl Worker {
             self.gauges.budget_exhausted.fetch_add(1, Ordering::Relaxed);
         }
         is_granted
+    }
+
+    /// The same of a request that gets no answer: only the budget says.
+    pub(crate) fn take_retry(&self) -> bool {
+        let is_granted = self.take_budget();
+        if !is_granted {
+            self.gauges.budget_exhausted.fetch_add(1, Ordering::Relaxed);
+        }
+        is_granted
+    }
+
+    fn take_budget(&self) -> bool {
+        let requests = self.picker.borrow().picks();
+        self.budget.take(requests, self.clock.now())
     }
 
     /// Reports to the pool. When more come than it can take in, the rest adds nothing.

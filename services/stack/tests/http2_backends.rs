@@ -284,3 +284,21 @@ async fn a_request_that_is_not_answered_in_time_takes_its_connection_out_of_use(
     assert_eq!(world.get("/").await.0, 200);
     assert_eq!(backend.connections.load(Ordering::Relaxed), 2);
 }
+
+#[tokio::test]
+async fn a_request_that_a_backend_is_slow_with_is_tried_elsewhere() {
+    let slow = Backend::start(100).await;
+    let (good, requests) = refusing(Refusal::Stream).await;
+    // It has refused before, and now answers.
+    requests.store(1, Ordering::Relaxed);
+    let variables = [
+        ("PROXY_BACKEND_PROTOCOL", "h2c"),
+        ("PROXY_PROBE", "off"),
+        ("PROXY_POLICY", "first"),
+        ("PROXY_TRY_TIMEOUT", "100ms"),
+    ];
+    let world = World::over(&format!("http://{},http://{good}", slow.address), &variables, vec![]);
+    world.until_eligible(2).await;
+    assert_eq!(world.get("/never").await.0, 204);
+    assert_eq!((slow.heads.lock().unwrap().len(), requests.load(Ordering::Relaxed)), (1, 2));
+}

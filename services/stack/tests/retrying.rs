@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use common::{World, raw::read_head};
@@ -26,6 +27,10 @@ struct Backend {
 #[derive(Clone, Copy)]
 enum Then {
     Close,
+    /// Never answers.
+    Hang,
+    /// Answers after so long.
+    Answer(Duration),
 }
 
 impl Backend {
@@ -46,6 +51,11 @@ impl Backend {
                         match then {
                             _ if served < answers => stream.write_all(OK).await.unwrap(),
                             Then::Close => return,
+                            Then::Hang => std::future::pending().await,
+                            Then::Answer(after) => {
+                                tokio::time::sleep(after).await;
+                                stream.write_all(OK).await.unwrap();
+                            }
                         }
                     }
                 });
@@ -62,7 +72,7 @@ impl Backend {
 async fn over(backends: &[&Backend], variables: &[(&str, &str)]) -> World {
     let list = backends.iter().map(|backend| format!("http://{}", backend.address));
     let list = list.collect::<Vec<_>>().join(",");
-    let always = [("PROXY_PROBE", "off"), ("PROXY_EJECT", "false"), ("PROXY_WORKERS", "1")];
+    let always = [("PROXY_PROBE", "off"), ("PROXY_WORKERS", "1")];
     let world = World::over(&list, &[&always, variables].concat(), vec![]);
     world.until_eligible(backends.len()).await;
     world
@@ -76,4 +86,63 @@ async fn an_attempt_that_failed_does_not_stand_in_the_way_of_the_next_at_the_sam
         assert_eq!(world.client.get(world.url("/")).send().await.unwrap().status(), 200);
     }
     assert_eq!(only.requests(), 3, "the second request was made twice");
+}
+
+fn retries(backend: &Backend, reason: &str) -> String {
+    format!(
+        "evenkeel_retries_total{{pool=\"default\",backend=\"{}\",reason=\"{reason}\"}}",
+        backend.address
+    )
+}
+
+#[tokio::test]
+async fn a_request_that_a_backend_is_slow_with_is_tried_elsewhere_and_counts_against_it() {
+    let (slow, good) = (Backend::start(0, Then::Hang).await, Backend::start(9, Then::Close).await);
+    let variables = [
+        ("PROXY_POLICY", "first"),
+        ("PROXY_TRY_TIMEOUT", "100ms"),
+        ("PROXY_EJECT_CONSECUTIVE", "1"),
+    ];
+    let world = over(&[&slow, &good], &variables).await;
+    assert_eq!(world.client.get(world.url("/")).send().await.unwrap().status(), 200);
+    assert_eq!((slow.requests(), good.requests()), (1, 1));
+    let id = slow.address.to_string();
+    let ejected = async || world.backend(&id).await["health"] == "ejected";
+    world.until("the slow backend to be ejected", ejected).await;
+    let series = retries(&slow, "response_timeout");
+    world.until("the retry to be counted", async || world.metric(&series).await == 1.0).await;
+}
+
+#[tokio::test]
+async fn a_slow_attempt_that_may_not_be_made_elsewhere_is_not_cut_off() {
+    let slow = Then::Answer(Duration::from_millis(400));
+    let cases: [(http::Method, bool, (&str, &str)); 4] = [
+        // It may have been done.
+        (http::Method::POST, true, ("PROXY_RETRIES", "1")),
+        (http::Method::GET, true, ("PROXY_RETRIES", "0")),
+        (http::Method::GET, true, ("PROXY_RETRY_BUDGET", "0%")),
+        // There is nobody else.
+        (http::Method::GET, false, ("PROXY_RETRIES", "1")),
+    ];
+    for (method, has_other, variable) in cases {
+        let (first, other) = (Backend::start(0, slow).await, Backend::start(0, slow).await);
+        let backends = if has_other { vec![&first, &other] } else { vec![&first] };
+        let world = over(&backends, &[("PROXY_TRY_TIMEOUT", "50ms"), variable]).await;
+        let answer = world.client.request(method.clone(), world.url("/")).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{method} with {variable:?}");
+        assert_eq!(first.requests() + other.requests(), 1, "{method} with {variable:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_response_timeout_is_for_all_attempts_if_there_is_a_limit_for_each() {
+    let (one, two) = (Backend::start(0, Then::Hang).await, Backend::start(0, Then::Hang).await);
+    let variables = [("PROXY_TRY_TIMEOUT", "100ms"), ("PROXY_RESPONSE_TIMEOUT", "1s")];
+    let world = over(&[&one, &two], &variables).await;
+    let start = std::time::Instant::now();
+    let answer = world.client.get(world.url("/")).send().await.unwrap();
+    assert_eq!(answer.status(), 504);
+    assert!(answer.headers()["proxy-status"].to_str().unwrap().contains("response_timeout"));
+    assert!(start.elapsed() >= Duration::from_secs(1), "the last attempt has what is left");
+    assert_eq!((one.requests(), two.requests()), (1, 1));
 }
