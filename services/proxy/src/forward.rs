@@ -90,6 +90,7 @@ pub(crate) async fn forward(
                     Ok(()) => {
                         upstream.shard.record_retry(failed.reason);
                         exchange.let_go();
+                        tried.back_off(&worker, &member).await;
                     }
                     Err(reason) => return exchange.refuse(reason),
                 }

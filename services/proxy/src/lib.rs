@@ -8,6 +8,7 @@ mod accept;
 mod admin;
 mod announced;
 mod audit;
+mod back_off;
 mod body;
 mod client;
 mod clock;

@@ -6,7 +6,7 @@ use balance::{Member, NoBackend, Policy, Ticket};
 use http::Method;
 use tokio::time::Instant;
 
-use crate::{error::Reason, queue, worker::Worker};
+use crate::{back_off, error::Reason, queue, worker::Worker};
 
 /// Attempts of one request that may end without a connection, each on another backend. No backend
 /// sees these, so they cost no retry; but a client must not wait for a whole pool to time out.
@@ -96,6 +96,24 @@ impl Tried {
             true => Connections::New,
             false => Connections::Any { is_replayable },
         }
+    }
+
+    /// Waits as long as is good before a retry that is decided. It counts from then on, so that those
+    /// that wait cannot add up unseen. A client that leaves ends the wait, as the future is dropped.
+    pub(crate) async fn back_off(&self, worker: &Worker, member: &Member) {
+        let earlier = self.retries + self.without_connection as u32 - 1;
+        let is_elsewhere = self.has_other(worker, member);
+        if !is_elsewhere && !self.may_repeat {
+            // There is nobody to wait for.
+            return;
+        }
+        let settings = &worker.settings;
+        let Some(bound) = back_off::bound(settings.retry_backoff, earlier, is_elsewhere) else {
+            return;
+        };
+        let now = Instant::now();
+        let left = self.deadline.map_or(settings.timeouts.response, |deadline| deadline - now);
+        tokio::time::sleep(bound.min(left).mul_f64(fastrand::f64())).await;
     }
 
     /// Decides whether a failed attempt is followed by another one. Safe are only two cases: nothing

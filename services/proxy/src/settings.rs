@@ -82,6 +82,8 @@ pub struct Settings {
     pub retries: u32,
     /// Retries as a share of the requests.
     pub retry_budget: Share,
+    /// The most that a retry on the same backend waits; later ones may wait longer.
+    pub retry_backoff: Duration,
     /// Networks whose forwarded headers and request ids are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Where operators' changes are kept over a restart.
@@ -251,6 +253,10 @@ pub struct Raw {
     /// Such retries of all requests together, as a share of the requests
     #[arg(long, value_name = "SHARE", default_value = "20%")]
     proxy_retry_budget: String,
+    /// A retry on the same backend waits for a random time of up to this, a second one on any of up
+    /// to twice this and so on, up to ten times this; 0s is no wait
+    #[arg(long, value_name = "DURATION", default_value = "25ms")]
+    proxy_retry_backoff: String,
     /// Networks of proxies in front whose X-Forwarded-* and X-Request-Id are believed
     #[arg(long, value_name = "CIDRS")]
     proxy_trusted_proxies: Option<String>,
@@ -329,6 +335,8 @@ impl chassis::settings::Settings for Settings {
             mistakes.parse("proxy_retries", &raw.proxy_retries, |text| units::whole(text, 0, 10));
         let retry_budget =
             mistakes.parse("proxy_retry_budget", &raw.proxy_retry_budget, units::share);
+        let retry_backoff =
+            mistakes.parse("proxy_retry_backoff", &raw.proxy_retry_backoff, units::duration);
         let trusted_proxies = mistakes.parse(
             "proxy_trusted_proxies",
             raw.proxy_trusted_proxies.as_deref().unwrap_or_default(),
@@ -393,6 +401,7 @@ impl chassis::settings::Settings for Settings {
             queue: queue?,
             retries: retries?,
             retry_budget: retry_budget?,
+            retry_backoff: retry_backoff?,
             trusted_proxies: trusted_proxies?,
             state_file: state_file?,
             decisions: decisions?,
@@ -570,6 +579,7 @@ mod tests {
             ("PROXY_BACKENDS", "x"),
             ("PROXY_PROBE_INTERVAL", "0s"),
             ("PROXY_RETRY_BUDGET", "2"),
+            ("PROXY_RETRY_BACKOFF", "25"),
             ("PROXY_MAX_IN_FLIGHT", "many"),
             ("PROXY_QUEUE_MAX", "-1"),
             ("PROXY_QUEUE_TIMEOUT", "0s"),
@@ -590,6 +600,7 @@ mod tests {
                 "PROXY_QUEUE_MAX",
                 "PROXY_QUEUE_TIMEOUT",
                 "PROXY_RETRY_BUDGET",
+                "PROXY_RETRY_BACKOFF",
                 "PROXY_PROBE_INTERVAL",
                 "PROXY_TRY_TIMEOUT",
                 "PROXY_STATE_FILE",

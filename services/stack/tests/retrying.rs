@@ -146,3 +146,67 @@ async fn the_response_timeout_is_for_all_attempts_if_there_is_a_limit_for_each()
     assert!(start.elapsed() >= Duration::from_secs(1), "the last attempt has what is left");
     assert_eq!((one.requests(), two.requests()), (1, 1));
 }
+
+/// A bound on waits that no random one of them comes near the end of a test's patience.
+const VERY_LONG: &str = "24h";
+
+#[tokio::test]
+async fn the_first_retry_elsewhere_goes_at_once() {
+    let closed = Backend { address: common::closed_port(), requests: Arc::default() };
+    let broken = Backend::start(0, Then::Close).await;
+    for bad in [closed, broken] {
+        let good = Backend::start(9, Then::Close).await;
+        let variables = [
+            ("PROXY_POLICY", "first"),
+            ("PROXY_RETRY_BACKOFF", VERY_LONG),
+            ("PROXY_RESPONSE_TIMEOUT", VERY_LONG),
+        ];
+        let world = over(&[&bad, &good], &variables).await;
+        assert_eq!(world.client.get(world.url("/")).send().await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_retry_on_the_same_backend_waits_and_a_client_that_leaves_ends_the_wait() {
+    let only = Backend::start(1, Then::Close).await;
+    let variables = [
+        ("PROXY_RETRY_BACKOFF", VERY_LONG),
+        ("PROXY_RESPONSE_TIMEOUT", VERY_LONG),
+        ("PROXY_MAX_IN_FLIGHT", "1"),
+    ];
+    let world = over(&[&only], &variables).await;
+    assert_eq!(world.client.get(world.url("/")).send().await.unwrap().status(), 200);
+    // Its connection is kept, and breaks.
+    let waiting = tokio::spawn(world.client.get(world.url("/")).send());
+    // It counts as soon as it is decided, and takes up no room while it waits.
+    let series = retries(&only, "reset_before_headers");
+    world.until("the retry to be counted", async || world.metric(&series).await == 1.0).await;
+    assert_eq!(world.backend(&only.address.to_string()).await["in_flight"], 0);
+    assert_eq!(only.requests(), 2);
+    waiting.abort();
+    let gone = format!(
+        "evenkeel_failures_total{{pool=\"default\",backend=\"{}\",reason=\"client_gone\"}}",
+        only.address
+    );
+    world.until("the client to be gone", async || world.metric(&gone).await == 1.0).await;
+    assert_eq!(only.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_later_retry_waits_no_longer_than_the_request_may_take() {
+    let backends = [
+        Backend::start(0, Then::Hang).await,
+        Backend::start(0, Then::Hang).await,
+        Backend::start(0, Then::Hang).await,
+    ];
+    let variables = [
+        ("PROXY_RETRIES", "2"),
+        ("PROXY_TRY_TIMEOUT", "50ms"),
+        ("PROXY_RESPONSE_TIMEOUT", "500ms"),
+        ("PROXY_RETRY_BACKOFF", VERY_LONG),
+    ];
+    let world = over(&backends.each_ref(), &variables).await;
+    assert_eq!(world.client.get(world.url("/")).send().await.unwrap().status(), 504);
+    // The wait may leave the third too little time to hear of it.
+    assert!(backends.iter().map(Backend::requests).sum::<usize>() >= 2);
+}
