@@ -84,6 +84,17 @@ pub struct ProbeResult {
     pub detail: String,
     /// How long it took.
     pub duration: Duration,
+    /// The answer, if the question was in HTTP and there was one.
+    pub answer: Option<ProbeAnswer>,
+}
+
+/// What a backend answered to a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeAnswer {
+    /// The status.
+    pub code: u16,
+    /// The first of its body, in printable characters.
+    pub first_bytes: String,
 }
 
 /// How an attempt failed, as far as it says something of the backend's health.
@@ -253,8 +264,12 @@ mod tests {
     fn probe(state: &mut HealthState, passed: bool, now: &mut Time) {
         *now = state.deadline(&PLAN).unwrap().max(*now);
         assert!(state.start_probe(&PLAN, 1, *now));
-        let result =
-            ProbeResult { passed, detail: "seen".to_owned(), duration: Duration::from_millis(1) };
+        let result = ProbeResult {
+            passed,
+            detail: "seen".to_owned(),
+            duration: Duration::from_millis(1),
+            answer: None,
+        };
         state.probe_finished(1, result, &PLAN, &mut Random::new(7), *now);
     }
 

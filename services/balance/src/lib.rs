@@ -38,7 +38,7 @@ pub use backend::{BackendId, Found, Member, hash_of};
 pub use budget::RetryBudget;
 pub use ejection::{EjectReason, EjectionPlan, Withheld};
 pub use events::{Effect, Event, EventKind, ProbeOrder};
-pub use health::{AttemptFailure, Health, ProbePlan, ProbeResult};
+pub use health::{AttemptFailure, Health, ProbeAnswer, ProbePlan, ProbeResult};
 pub use intent::{Overridable, SetBy, StandingIntent, Stated, Weighed};
 pub use outcome::Outcome;
 pub use pick::{NoBackend, Picker, Ticket};

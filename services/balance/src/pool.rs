@@ -224,7 +224,8 @@ impl Pool {
             .collect();
         for (id, sequence) in lost {
             let detail = "the probe was never answered".to_owned();
-            let result = ProbeResult { passed: false, detail, duration: self.plan.give_up };
+            let result =
+                ProbeResult { passed: false, detail, duration: self.plan.give_up, answer: None };
             self.probe_ended(&id, sequence, result, now);
         }
         for backend in self.backends.values_mut().filter(|backend| backend.is_probed()) {

@@ -26,7 +26,7 @@ use crate::{
     poll::View,
     probes::Seen,
     table,
-    words::{ago, count, percent, plain, since},
+    words::{ago, count, millis, percent, plain, since},
 };
 
 /// What the address says.
@@ -254,6 +254,11 @@ fn probes(all: &[Seen], now: SystemTime, several: bool) -> Markup {
                             @if let Some(at) = &probe.at { time datetime=(at) title=(since(Some(at), now).map(|since| ago(&since)).unwrap_or_default()) { (crate::words::clock(at)) } }
                             strong.(tone) { (icon(shape)) " " (word) }
                             span { (probe.detail)
+                                // The words of one that passed tell the time, those of one that failed the body.
+                                @if !probe.passed { span.quiet { " · after " (millis(Some(probe.duration_ms))) } }
+                                @else if let Some(body) = probe.first_bytes.as_deref().filter(|body| !body.is_empty()) {
+                                    span.quiet { " · " code { (body) } }
+                                }
                                 @if several { span.quiet { " · by " (seen.proxy) } } }
                         }
                     }

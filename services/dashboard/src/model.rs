@@ -316,6 +316,12 @@ pub(crate) struct Probe {
     /// In words.
     #[serde(default)]
     pub(crate) detail: String,
+    /// How long it took.
+    #[serde(default)]
+    pub(crate) duration_ms: f64,
+    /// The first of the answer's body, if it was one of HTTP.
+    #[serde(default)]
+    pub(crate) first_bytes: Option<String>,
     /// How many in a row had this outcome.
     #[serde(default)]
     pub(crate) streak: u64,

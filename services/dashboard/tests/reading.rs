@@ -97,6 +97,26 @@ async fn a_weight_is_shown_with_who_set_it_and_can_be_taken_back() {
 }
 
 #[tokio::test]
+async fn a_backends_page_shows_what_its_last_probe_got() {
+    let mut backends = [backend("a:1"), backend("b:1")];
+    backends[0]["last_probe"]["first_bytes"] = json!("<b>ready</b>\\n");
+    backends[1]["last_probe"] = json!({"at": "2026-11-23T15:00:11.000Z", "passed": false,
+        "detail": "no answer within 1s", "duration_ms": 1003.0, "streak": 1});
+    let admin = FakeAdmin::start(pools(&backends));
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let probes = async |id: &str| {
+        let page = dashboard.text(&format!("/backends/default/{id}")).await;
+        page.split("id=\"probes\"").nth(1).unwrap().split("</section>").next().unwrap().to_owned()
+    };
+    let (passed, failed) = (probes("a:1").await, probes("b:1").await);
+    assert!(passed.contains("<code>&lt;b&gt;ready&lt;/b&gt;\\n</code>"), "{passed}");
+    assert!(
+        failed.contains("no answer within 1s<span class=\"quiet\"> · after 1 s</span>"),
+        "{failed}"
+    );
+}
+
+#[tokio::test]
 async fn an_override_is_shown_with_reason_actor_and_end() {
     let admin = FakeAdmin::start(three());
     let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;

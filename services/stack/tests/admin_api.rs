@@ -27,7 +27,39 @@ async fn the_state_of_every_backend_can_be_read() {
     assert_eq!((&backend["admin"], &backend["health"]), (&json!("ready"), &json!("up")));
     assert_eq!(backend["traffic"]["requests_total"], 5);
     assert!(backend["traffic"]["p99_ms"].as_f64().unwrap() > 0.0);
-    assert_eq!(backend["last_probe"]["passed"], true);
+    let probe = &backend["last_probe"];
+    assert_eq!((&probe["passed"], &probe["code"]), (&json!(true), &Value::Null), "TCP has no code");
+}
+
+#[tokio::test]
+async fn the_last_probe_is_told_with_what_was_answered() {
+    let answer = b"HTTP/1.1 503 No\r\ncontent-length: 12\r\n\r\nno database\n";
+    let refuses = common::raw::RawBackend::start(answer).await;
+    let ready = common::raw::RawBackend::start(b"HTTP/1.1 200 OK\r\n\r\nready").await;
+    let silent = common::any_port();
+    let addresses = [refuses.address, ready.address, silent.local_addr().unwrap()];
+    let list = addresses.map(|address| format!("http://{address}")).join(",");
+    let world =
+        World::over(&list, &[("PROXY_PROBE", "http"), ("PROXY_PROBE_TIMEOUT", "2s")], vec![]);
+    let probe =
+        async |at: usize| world.backend(&addresses[at].to_string()).await["last_probe"].clone();
+    assert_eq!(probe(2).await, Value::Null, "the first is not through");
+    let expected = [
+        (false, json!(503), json!("no database\\n")),
+        (true, json!(200), json!("ready")),
+        (false, Value::Null, Value::Null),
+    ];
+    for (at, (passed, code, first_bytes)) in expected.into_iter().enumerate() {
+        world.until("a probe", async || !probe(at).await.is_null()).await;
+        let probe = probe(at).await;
+        assert_eq!(
+            (&probe["passed"], &probe["code"], &probe["first_bytes"]),
+            (&json!(passed), &code, &first_bytes)
+        );
+        assert!(probe["at"].is_string() && probe["duration_ms"].as_f64().unwrap() > 0.0);
+    }
+    assert!(probe(2).await["duration_ms"].as_f64().unwrap() >= 2000.0);
+    assert_eq!(probe(2).await["detail"], "no answer within 2s");
 }
 
 #[tokio::test]

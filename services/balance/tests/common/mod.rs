@@ -48,7 +48,8 @@ impl World {
                     Effect::Probe(order) => {
                         let passed = passing.contains(&order.id.as_str());
                         let detail = "seen".to_owned();
-                        let result = ProbeResult { passed, detail, duration: Duration::ZERO };
+                        let result =
+                            ProbeResult { passed, detail, duration: Duration::ZERO, answer: None };
                         self.pool.probe_finished(&order, result, self.now);
                     }
                     Effect::Event(event) => self.events.push(event.message),
@@ -109,7 +110,7 @@ pub fn found(name: &str) -> Found {
 }
 
 pub fn passed() -> ProbeResult {
-    ProbeResult { passed: true, detail: "seen".to_owned(), duration: Duration::ZERO }
+    ProbeResult { passed: true, detail: "seen".to_owned(), duration: Duration::ZERO, answer: None }
 }
 
 pub const SECOND: Duration = Duration::from_secs(1);

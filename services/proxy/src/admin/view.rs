@@ -169,6 +169,10 @@ struct LastProbe {
     passed: bool,
     detail: String,
     duration_ms: f64,
+    /// The status of the answer to an HTTP probe; none if none came.
+    code: Option<u16>,
+    /// Up to 64 bytes of its body, in printable characters.
+    first_bytes: Option<String>,
     streak: u32,
 }
 
@@ -337,6 +341,8 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
             passed: last.result.passed,
             detail: last.result.detail.clone(),
             duration_ms: last.result.duration.as_secs_f64() * 1e3,
+            code: last.result.answer.as_ref().map(|answer| answer.code),
+            first_bytes: last.result.answer.as_ref().map(|answer| answer.first_bytes.clone()),
             streak: last.streak,
         }),
         in_flight: view.member.in_flight(),

@@ -21,6 +21,13 @@ const BODY_SEARCHED: usize = 64 * 1024;
 /// So much of a body is shown with a failure: enough for a sentence.
 const BODY_SHOWN: usize = 100;
 
+/// So much of a body is kept with the last probe, whatever came of it: enough to tell the service's
+/// own answer from the page of somebody else on its port.
+const BODY_KEPT: usize = 64;
+
+/// For so long it is waited for a body that nothing depends on.
+pub(super) const BODY_SOON: Duration = Duration::from_millis(100);
+
 /// A client that opens a connection for each probe: a kept one would say nothing about whether the
 /// backend still accepts. It follows no redirect, which would probe somebody else.
 pub(super) fn client(settings: &Probe, protocol: BackendProtocol) -> reqwest::Result<Client> {
@@ -54,25 +61,53 @@ pub(super) async fn get(
     send(request, timeout, start).await
 }
 
-/// What an answer to [`get`] says.
-pub(super) async fn judge(settings: &Probe, mut answer: Response) -> Result<String, String> {
+/// What an answer to [`get`] says, and as much of its body as was read for that.
+pub(super) async fn judge(
+    settings: &Probe,
+    answer: &mut Response,
+) -> (Result<String, String>, Vec<u8>) {
     let status = answer.status();
     let seen = format!("answered {}", status.as_u16());
     match &settings.body {
         _ if !settings.statuses.contains(status) => {
-            let body = first_bytes(&mut answer, BODY_SHOWN).await;
-            Err(format!("{seen}{}", shown(&body)))
+            let body = first_bytes(answer, BODY_SHOWN).await;
+            (Err(format!("{seen}{}", shown(&body))), body)
         }
-        None => Ok(seen),
+        None => (Ok(seen), Vec::new()),
         Some(text) => {
-            let body = first_bytes(&mut answer, BODY_SEARCHED).await;
+            let body = first_bytes(answer, BODY_SEARCHED).await;
             if body.windows(text.len()).any(|window| window == text.as_bytes()) {
-                Ok(format!("{seen} with {text:?}"))
+                (Ok(format!("{seen} with {text:?}")), body)
             } else {
-                Err(format!("{seen} without {text:?}{}", shown(&body)))
+                (Err(format!("{seen} without {text:?}{}", shown(&body))), body)
             }
         }
     }
+}
+
+/// The beginning of a body of which so much has been read. Of one that has not been, only what
+/// comes soon: the probe is over.
+pub(super) async fn beginning(mut answer: Response, mut body: Vec<u8>) -> Vec<u8> {
+    if body.is_empty()
+        && let Ok(Ok(Some(chunk))) = tokio::time::timeout(BODY_SOON, answer.chunk()).await
+    {
+        body.extend(&chunk[..chunk.len().min(BODY_KEPT)]);
+    }
+    body.truncate(BODY_KEPT);
+    body
+}
+
+/// Bytes of a body in characters that do no harm wherever they are shown: control characters and
+/// the like are escaped, and so is the backslash.
+pub(super) fn printable(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for character in String::from_utf8_lossy(bytes).chars() {
+        match character {
+            '"' | '\'' => text.push(character),
+            _ => text.extend(character.escape_debug()),
+        }
+    }
+    text
 }
 
 /// Asks the health service that gRPC servers have by convention (grpc.health.v1, `Check`), and
@@ -191,6 +226,13 @@ mod tests {
         for wrong in [&[][..], &[0, 0], &[1, 0, 0, 0, 2, 8, 1], &[0, 0, 0, 0, 2, 9, 1]] {
             assert_eq!(serving_status(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn the_beginning_of_a_body_is_kept_in_printable_characters() {
+        let body = "{\"ok\": 'ä'}\n\u{202e}\0\\".as_bytes();
+        assert_eq!(printable(body), "{\"ok\": 'ä'}\\n\\u{202e}\\0\\\\");
+        assert_eq!(printable(b"\xFF"), "\u{fffd}");
     }
 
     #[test]

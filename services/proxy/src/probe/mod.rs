@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use balance::{ProbeOrder, ProbeResult};
+use balance::{ProbeAnswer, ProbeOrder, ProbeResult};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
@@ -90,13 +90,15 @@ async fn probe(
     order: &ProbeOrder,
 ) -> (ProbeResult, Option<String>) {
     let (start, timeout) = (Instant::now(), settings.probe.timeout);
-    let mut degraded = None;
+    let (mut degraded, mut answered) = (None, None);
     let result = match &settings.probe.kind {
         ProbeKind::Http(path) => {
             match http::get(client, settings.protocol(), order, path, timeout).await {
                 Ok(mut answer) => {
                     degraded = settings.degrading.take(answer.headers_mut());
-                    http::judge(&settings.probe, answer).await
+                    let (judged, body) = http::judge(&settings.probe, &mut answer).await;
+                    answered = Some((answer, body));
+                    judged
                 }
                 Err(why) => Err(why),
             }
@@ -109,7 +111,15 @@ async fn probe(
         Ok(seen) => (true, format!("{seen}, {:.1} ms", duration.as_secs_f64() * 1e3)),
         Err(why) => (false, why),
     };
-    (ProbeResult { passed, detail, duration }, degraded)
+    let answer = match answered {
+        // It is read after the duration is taken: what is only shown makes no probe slower.
+        Some((answer, body)) => Some(ProbeAnswer {
+            code: answer.status().as_u16(),
+            first_bytes: http::printable(&http::beginning(answer, body).await),
+        }),
+        None => None,
+    };
+    (ProbeResult { passed, detail, duration, answer }, degraded)
 }
 
 async fn tcp(addresses: &[SocketAddr], timeout: Duration) -> Result<String, String> {
@@ -233,6 +243,28 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn the_answer_to_an_http_probe_is_kept_whatever_came_of_it() {
+        let long = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n\
+            0123456789012345678901234567890123456789012345678901234567890123456789\
+            012345678901234567890123456789";
+        let cases = [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n", 200, "ok\\n".to_owned()),
+            (
+                "HTTP/1.1 503 No\r\ncontent-length: 11\r\n\r\nno database",
+                503,
+                "no database".to_owned(),
+            ),
+            ("HTTP/1.1 204 No\r\n\r\n", 204, String::new()),
+            (long, 200, "0123456789".repeat(7)[..64].to_owned()),
+        ];
+        for (answer, code, first_bytes) in cases {
+            let result = run_probe("http", server(answer).await).await;
+            assert_eq!(result.answer, Some(ProbeAnswer { code, first_bytes }), "{result:?}");
+        }
+        assert_eq!(run_probe("http", closed_port()).await.answer, None);
+    }
+
     /// A gRPC server whose health service answers with this message, if it has one.
     async fn grpc_server(message: Option<&'static [u8]>) -> SocketAddr {
         use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -314,5 +346,23 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let result = run_probe("http", listener.local_addr().unwrap()).await;
         assert_eq!((result.passed, result.detail.as_str()), (false, "no answer within 200ms"));
+        assert!(result.duration >= Duration::from_millis(200) && result.answer.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_neither_fails_a_probe_nor_makes_it_long() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n").await;
+            std::future::pending::<()>().await;
+        });
+        let start = Instant::now();
+        let result = run_probe("http", address).await;
+        assert!(result.passed, "{result:?}");
+        assert!(result.duration + http::BODY_SOON <= start.elapsed(), "{result:?}");
+        assert_eq!(result.answer, Some(ProbeAnswer { code: 200, first_bytes: String::new() }));
     }
 }

@@ -51,7 +51,7 @@ impl World {
                 self.count(&name, order.generation, passed);
             }
             let (detail, duration) = ("seen".to_owned(), Duration::from_millis(1));
-            let result = ProbeResult { passed, detail, duration };
+            let result = ProbeResult { passed, detail, duration, answer: None };
             self.tell(|pool, now| pool.probe_finished(&order, result, now));
             if let Some(before) = before {
                 let after = format!("{:?}", self.pool.view());
