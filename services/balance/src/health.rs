@@ -189,6 +189,26 @@ impl HealthState {
         let seen = result.detail.clone();
         self.last = Some((now, result));
         self.judge(&seen, plan, now);
+        self.wait(since, plan, random, now);
+    }
+
+    /// Takes in that a probe could not be made, which says nothing of the backend: it counts as
+    /// neither passed nor failed, and the next one is due as after any other.
+    pub(crate) fn probe_not_made(
+        &mut self,
+        sequence: u64,
+        plan: &ProbePlan,
+        random: &mut Random,
+        now: Time,
+    ) {
+        if let Phase::Probing { since, sequence: awaited } = self.phase
+            && sequence == awaited
+        {
+            self.wait(since, plan, random, now);
+        }
+    }
+
+    fn wait(&mut self, since: Time, plan: &ProbePlan, random: &mut Random, now: Time) {
         let interval = if self.is_settled(plan) { plan.interval } else { plan.transition_interval };
         let next = now + random.jitter(interval, JITTER);
         self.phase = Phase::Waiting { next, last_start: Some(since) };
@@ -271,6 +291,24 @@ mod tests {
             answer: None,
         };
         state.probe_finished(1, result, &PLAN, &mut Random::new(7), *now);
+    }
+
+    #[test]
+    fn a_probe_that_could_not_be_made_neither_passes_nor_fails() {
+        let mut now = Time::START;
+        let mut state = HealthState::new(&PLAN, now);
+        probe(&mut state, true, &mut now);
+        probe(&mut state, false, &mut now);
+        for _ in 0..10 {
+            now = state.deadline(&PLAN).unwrap();
+            assert!(state.start_probe(&PLAN, 2, now));
+            state.probe_not_made(1, &PLAN, &mut Random::new(7), now);
+            assert!(!state.start_probe(&PLAN, 3, now), "one that nobody waits for changes nothing");
+            state.probe_not_made(2, &PLAN, &mut Random::new(7), now);
+        }
+        assert_eq!((state.health, state.failures), (Health::Up, 1));
+        assert!(state.lost_probe(&PLAN, now + PLAN.give_up).is_none());
+        assert!(state.deadline(&PLAN).unwrap() <= now + PLAN.interval, "it goes on");
     }
 
     /// Applies a run of results ('+' passes, '-' fails) and spells the health after each.

@@ -185,6 +185,16 @@ impl Pool {
         self.settle(now);
     }
 
+    /// A probe could not be made, such as for want of file descriptors: that is our fault, and says
+    /// nothing of the backend.
+    pub fn probe_not_made(&mut self, order: &ProbeOrder, now: Time) {
+        let Self { backends, plan, random, .. } = self;
+        if let Some(backend) = backends.get_mut(&order.id).filter(|backend| backend.is_probed()) {
+            backend.health.probe_not_made(order.sequence, plan, random, now);
+        }
+        self.settle(now);
+    }
+
     /// An attempt failed in a way that says something of the backend's health.
     pub fn attempt_failed(
         &mut self,

@@ -29,6 +29,15 @@ impl ConnectError {
     }
 }
 
+/// `EMFILE` and `ENFILE`: this process, or the system, has as many files open as it may. Their
+/// numbers are the same on Linux, macOS and the BSDs.
+const TOO_MANY_FILES: [i32; 2] = [24, 23];
+
+/// Whether an error is for want of something of our own, whoever the connection was to.
+pub(crate) fn is_own_fault(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|number| TOO_MANY_FILES.contains(&number))
+}
+
 /// Connects to the first address that answers. Each gets an equal part of the time, so that one
 /// that swallows everything cannot use up what the next needs.
 ///

@@ -367,6 +367,7 @@ impl ProxyCollector {
                 [
                     probes("pass", self.probes.passed.load(Ordering::Relaxed)),
                     probes("fail", self.probes.failed.load(Ordering::Relaxed)),
+                    probes("not_made", self.probes.not_made.load(Ordering::Relaxed)),
                 ],
             ),
         ]

@@ -7,7 +7,7 @@ use http::header;
 use reqwest::{Client, RequestBuilder, Response};
 use tokio::time::Instant;
 
-use super::{reason, told};
+use super::{Failure, reason, told};
 use crate::{
     connect::connect,
     error::io_source,
@@ -50,7 +50,7 @@ pub(super) async fn get(
     order: &ProbeOrder,
     path: &str,
     timeout: Duration,
-) -> Result<Response, String> {
+) -> Result<Response, Failure> {
     let start = Instant::now();
     let address = address(order, timeout).await?;
     let mut request = client.get(format!("http://{address}{path}"));
@@ -118,7 +118,7 @@ pub(super) async fn grpc(
     order: &ProbeOrder,
     service: &str,
     timeout: Duration,
-) -> Result<String, String> {
+) -> Result<String, Failure> {
     let start = Instant::now();
     let address = address(order, timeout).await?;
     let request = client
@@ -129,18 +129,19 @@ pub(super) async fn grpc(
     let mut answer = send(request, timeout, start).await?;
     if let Some(status) = answer.headers().get("grpc-status").filter(|status| *status != "0") {
         let status = String::from_utf8_lossy(status.as_bytes()).into_owned();
-        return Err(format!("answered with grpc-status {status}"));
+        return Err(format!("answered with grpc-status {status}").into());
     }
     if !answer.status().is_success() {
-        return Err(format!("answered {}", answer.status().as_u16()));
+        return Err(format!("answered {}", answer.status().as_u16()).into());
     }
-    match serving_status(&first_bytes(&mut answer, BODY_SEARCHED).await) {
+    let said = match serving_status(&first_bytes(&mut answer, BODY_SEARCHED).await) {
         Some(1) => Ok("answered SERVING".to_owned()),
         Some(2) => Err("answered NOT_SERVING".to_owned()),
         Some(3) => Err("answered SERVICE_UNKNOWN".to_owned()),
         Some(_) => Err("answered UNKNOWN".to_owned()),
         None => Err("the answer was no message of the health service".to_owned()),
-    }
+    };
+    said.map_err(Failure::from)
 }
 
 /// A `HealthCheckRequest`, framed: not compressed, its length, the message.
@@ -167,7 +168,7 @@ fn serving_status(framed: &[u8]) -> Option<u8> {
 
 /// A configured name may have several addresses of which one works: `localhost` is both 127.0.0.1
 /// and ::1. The one that a request would get is asked.
-async fn address(order: &ProbeOrder, timeout: Duration) -> Result<SocketAddr, String> {
+async fn address(order: &ProbeOrder, timeout: Duration) -> Result<SocketAddr, Failure> {
     match order.addresses[..] {
         [only] => Ok(only),
         ref several => {
@@ -181,10 +182,10 @@ async fn send(
     request: RequestBuilder,
     timeout: Duration,
     start: Instant,
-) -> Result<Response, String> {
+) -> Result<Response, Failure> {
     match request.timeout(timeout.saturating_sub(start.elapsed())).send().await {
         Ok(answer) => Ok(answer),
-        Err(error) if error.is_timeout() => Err(format!("no answer within {timeout:?}")),
+        Err(error) if error.is_timeout() => Err(format!("no answer within {timeout:?}").into()),
         Err(error) => Err(source_reason(&error)),
     }
 }
@@ -209,8 +210,8 @@ fn shown(body: &[u8]) -> String {
 }
 
 /// The system's reason at the root of a client error, or the error's own text.
-fn source_reason(error: &reqwest::Error) -> String {
-    io_source(error).map_or_else(|| "the answer was no HTTP response".to_owned(), reason)
+fn source_reason(error: &reqwest::Error) -> Failure {
+    io_source(error).map_or_else(|| "the answer was no HTTP response".to_owned().into(), reason)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use balance::{ProbeAnswer, ProbeOrder, ProbeResult};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    connect::{ConnectError, connect},
+    connect::{ConnectError, connect, is_own_fault},
     control::Control,
     settings::{BackendProtocol, Degrading, Probe, ProbeKind, Settings},
 };
@@ -26,7 +26,30 @@ use crate::{
 pub(crate) struct ProbeCounts {
     pub(crate) passed: AtomicU64,
     pub(crate) failed: AtomicU64,
+    /// Neither: the proxy could not make them.
+    pub(crate) not_made: AtomicU64,
 }
+
+/// One line for so many probes that could not be made: with many backends they come in hundreds.
+const TELL_EVERY: u64 = 100;
+
+/// Why a probe did not pass.
+#[derive(Debug, PartialEq, Eq)]
+enum Failure {
+    /// What is wrong with the backend.
+    Backend(String),
+    /// Why we could not ask it.
+    Own(String),
+}
+
+impl From<String> for Failure {
+    fn from(what: String) -> Self {
+        Self::Backend(what)
+    }
+}
+
+/// A probe that was made.
+type Made = (ProbeResult, Option<String>);
 
 /// How probes are made and read.
 #[derive(Clone, Debug)]
@@ -70,7 +93,18 @@ pub(crate) async fn run(
         let (control, settings) = (Arc::clone(&control), Arc::clone(&settings));
         let (client, counts) = (client.clone(), Arc::clone(&counts));
         tokio::spawn(async move {
-            let (result, degraded) = probe(&settings, &client, &order).await;
+            let (result, degraded) = match probe(&settings, &client, &order).await {
+                Ok(made) => made,
+                Err(why) => {
+                    if counts.not_made.fetch_add(1, Ordering::Relaxed) % TELL_EVERY == 0 {
+                        tracing::warn!(
+                            why,
+                            "probes cannot be made; what is known of backends stays"
+                        );
+                    }
+                    return control.apply(|pool, now| pool.probe_not_made(&order, now));
+                }
+            };
             let count = if result.passed { &counts.passed } else { &counts.failed };
             count.fetch_add(1, Ordering::Relaxed);
             control.apply(|pool, now| {
@@ -84,11 +118,14 @@ pub(crate) async fn run(
 }
 
 /// Makes a probe. The reason is of a backend that asks to be spared.
+///
+/// # Errors
+/// Why it could not be made, which is no fault of the backend's.
 async fn probe(
     settings: &Probing,
     client: &reqwest::Client,
     order: &ProbeOrder,
-) -> (ProbeResult, Option<String>) {
+) -> Result<Made, String> {
     let (start, timeout) = (Instant::now(), settings.probe.timeout);
     let (mut degraded, mut answered) = (None, None);
     let result = match &settings.probe.kind {
@@ -98,7 +135,7 @@ async fn probe(
                     degraded = settings.degrading.take(answer.headers_mut());
                     let (judged, body) = http::judge(&settings.probe, &mut answer).await;
                     answered = Some((answer, body));
-                    judged
+                    judged.map_err(Failure::from)
                 }
                 Err(why) => Err(why),
             }
@@ -109,7 +146,8 @@ async fn probe(
     let duration = start.elapsed();
     let (passed, detail) = match result {
         Ok(seen) => (true, format!("{seen}, {:.1} ms", duration.as_secs_f64() * 1e3)),
-        Err(why) => (false, why),
+        Err(Failure::Backend(why)) => (false, why),
+        Err(Failure::Own(why)) => return Err(why),
     };
     let answer = match answered {
         // It is read after the duration is taken: what is only shown makes no probe slower.
@@ -119,31 +157,34 @@ async fn probe(
         }),
         None => None,
     };
-    (ProbeResult { passed, detail, duration, answer }, degraded)
+    Ok((ProbeResult { passed, detail, duration, answer }, degraded))
 }
 
-async fn tcp(addresses: &[SocketAddr], timeout: Duration) -> Result<String, String> {
+async fn tcp(addresses: &[SocketAddr], timeout: Duration) -> Result<String, Failure> {
     connect(addresses, timeout)
         .await
         .map(|_| "connected".to_owned())
         .map_err(|error| told(error, timeout))
 }
 
-fn told(error: ConnectError, timeout: Duration) -> String {
+fn told(error: ConnectError, timeout: Duration) -> Failure {
     match error {
         ConnectError::Io(error) => reason(&error),
-        ConnectError::Timeout => format!("no connection within {timeout:?}"),
+        ConnectError::Timeout => format!("no connection within {timeout:?}").into(),
     }
 }
 
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
+fn reason(error: &io::Error) -> Failure {
+    if is_own_fault(error) {
+        return Failure::Own(error.to_string());
+    }
+    Failure::Backend(match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
         io::ErrorKind::HostUnreachable => "host unreachable".to_owned(),
         io::ErrorKind::NetworkUnreachable => "network unreachable".to_owned(),
         _ => error.to_string(),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -175,7 +216,18 @@ mod tests {
         let settings = Probing::new(&Settings::from_variables(&variables));
         let id = BackendId::new(&address.to_string());
         let order = ProbeOrder { id, generation: 1, sequence: 1, addresses: vec![address] };
-        probe(&settings, &client(&settings), &order).await
+        probe(&settings, &client(&settings), &order).await.unwrap()
+    }
+
+    #[test]
+    fn too_many_open_files_are_our_fault_and_no_failure_of_a_backend() {
+        for (number, is_own) in [(24, true), (23, true), (111, false), (104, false)] {
+            let error = io::Error::from_raw_os_error(number);
+            let failure = told(ConnectError::Io(error), Duration::from_secs(1));
+            assert_eq!(matches!(failure, Failure::Own(_)), is_own, "{failure:?}");
+        }
+        let slow = told(ConnectError::Timeout, Duration::from_secs(1));
+        assert_eq!(slow, Failure::Backend("no connection within 1s".to_owned()));
     }
 
     /// A server that answers each connection with `answer` and closes it.
@@ -337,7 +389,7 @@ mod tests {
         let addresses = vec![address, closed_port(), closed_port(), closed_port(), closed_port()];
         let order =
             ProbeOrder { id: BackendId::new("many:80"), generation: 1, sequence: 1, addresses };
-        let (result, _) = probe(&settings, &client(&settings), &order).await;
+        let (result, _) = probe(&settings, &client(&settings), &order).await.unwrap();
         assert!(result.passed && result.detail.starts_with("answered 200"), "{result:?}");
     }
 
