@@ -24,6 +24,7 @@ impl ConnectError {
             Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 Reason::ConnectRefused
             }
+            Self::Io(error) if is_own_fault(error) => Reason::Overloaded,
             Self::Io(_) => Reason::ConnectFailed,
         }
     }
@@ -69,7 +70,19 @@ pub(crate) async fn is_refused(addresses: &[SocketAddr], timeout: Duration) -> b
 mod tests {
     use std::net::TcpListener;
 
+    use balance::Outcome;
+
     use super::*;
+
+    #[test]
+    fn too_many_open_files_say_nothing_of_the_backend() {
+        for number in TOO_MANY_FILES {
+            let reason = ConnectError::Io(io::Error::from_raw_os_error(number)).reason();
+            assert_eq!((reason.outcome(), reason.status().as_u16()), (Outcome::Unknown, 503));
+        }
+        let unreachable = ConnectError::Io(io::ErrorKind::HostUnreachable.into()).reason();
+        assert_eq!(unreachable.outcome(), Outcome::Failure);
+    }
 
     #[tokio::test]
     async fn a_refused_address_does_not_keep_from_the_next() {

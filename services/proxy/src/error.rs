@@ -34,7 +34,7 @@ pub(crate) enum Reason {
     TargetTooLong,
     /// The request's head has more than we take.
     HeadTooLarge,
-    /// As many requests are under way as we take.
+    /// As many requests are under way as we take, or as we have file descriptors for.
     Overloaded,
     /// The client left, or broke off its request.
     ClientGone,
