@@ -84,7 +84,7 @@ fn the_configured_policy_comes_back_when_the_time_is_over() {
         told,
         [
             "policy first (was round_robin): one is slow",
-            "the configured policy round_robin: the time set for a change is over",
+            "the configured policy round_robin again: the time set for a change is over",
         ]
     );
 }
@@ -110,6 +110,27 @@ fn an_operator_can_go_back_to_the_configured_policy() {
             "the configured policy round_robin (was hash by path)",
         ]
     );
+}
+
+#[test]
+fn what_stands_comes_back_when_what_was_put_on_top_of_it_is_over() {
+    let mut world = world();
+    change(&mut world, Policy::Hash, None);
+    change(&mut world, Policy::First, Some(60));
+    // A new override takes the place of the one before, not of what stands.
+    change(&mut world, Policy::Random, Some(30));
+    let policy = |world: &World| world.pool.view().plan.policy;
+    assert_eq!(policy(&world), Policy::Random);
+    world.run(SECOND * 31, &ALL);
+    assert_eq!(policy(&world), Policy::Hash);
+    let standing = world.pool.standing_policy().unwrap();
+    assert_eq!((standing.reason.as_deref(), standing.expires), (Some("one is slow"), None));
+    let told = world.events.iter().filter(|text| text.contains("again")).collect::<Vec<_>>();
+    assert_eq!(told, ["policy hash by path again: the time set for a change is over"]);
+    change(&mut world, Policy::First, Some(60));
+    change(&mut world, Policy::LeastTime, None);
+    world.run(SECOND * 61, &ALL);
+    assert_eq!(policy(&world), Policy::LeastTime, "what is set for good replaces both");
 }
 
 #[test]

@@ -74,6 +74,7 @@ fn merge_pools(said: &[(&str, &Pool)]) -> Option<Pool> {
         policy_reason: with_override.policy_reason.clone(),
         policy_actor: with_override.policy_actor.clone(),
         policy_expires_at: with_override.policy_expires_at.clone(),
+        policy_reverts_to: with_override.policy_reverts_to.clone(),
         source,
         rung: rung(said),
         probe: first.probe.clone(),

@@ -76,6 +76,9 @@ pub(crate) struct Pool {
     /// When it ends by itself.
     #[serde(default)]
     pub(crate) policy_expires_at: Option<String>,
+    /// And what holds again then.
+    #[serde(default)]
+    pub(crate) policy_reverts_to: Option<String>,
     /// Where its backends come from.
     #[serde(default)]
     pub(crate) source: Source,

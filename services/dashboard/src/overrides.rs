@@ -59,7 +59,10 @@ fn policy(pool: &Pool, now: SystemTime) -> Markup {
         actor: pool.policy_actor.as_deref(),
         reason: pool.policy_reason.as_deref(),
         until: pool.policy_expires_at.as_deref(),
-        then: None,
+        then: pool
+            .policy_reverts_to
+            .as_deref()
+            .map(|then| html! { ", then " (words::plain(then)) }),
     };
     html! {
         "policy " strong { (words::plain(policy)) @if policy == "hash" { " by " (hash_key) } }

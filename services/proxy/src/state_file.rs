@@ -101,6 +101,9 @@ struct KeptPolicy {
     reason: Option<String>,
     actor: Option<String>,
     expires: Option<String>,
+    /// What stands below one that has an end. Files of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    below: Option<Box<KeptPolicy>>,
 }
 
 impl StateFile {
@@ -214,6 +217,7 @@ impl StateFile {
             reason: standing.reason.clone(),
             actor: standing.actor.clone(),
             expires: standing.expires.map(|time| self.clock.text(time)),
+            below: standing.below.as_ref().map(|below| Box::new(self.kept_policy(below))),
         }
     }
 
@@ -230,13 +234,14 @@ impl StateFile {
     }
 
     fn policy(&self, pool: &str, kept: KeptPolicy) -> Result<StandingPolicy, String> {
-        let KeptPolicy { policy, hash_key, since, reason, actor, expires } = kept;
+        let KeptPolicy { policy, hash_key, since, reason, actor, expires, below } = kept;
         let policy =
             Policy::from_name(&policy).ok_or_else(|| format!("{pool}: {policy:?} is no policy"))?;
         HashKey::parse(&hash_key).map_err(|_| format!("{pool}: {hash_key:?} is no hash key"))?;
         let (since, expires) = (self.time(pool, &since)?, self.time_if(pool, expires.as_deref())?);
         let plan = PolicyPlan { policy, hash_key: hash_key.into() };
-        Ok(StandingPolicy { plan, since, reason, actor, expires })
+        let below = below.map(|below| self.policy(pool, *below)).transpose()?.map(Box::new);
+        Ok(StandingPolicy { plan, since, reason, actor, expires, below })
     }
 
     fn time(&self, of: &str, text: &str) -> Result<Time, String> {
@@ -371,7 +376,15 @@ mod tests {
             since: clock.now(),
             reason: Some("sessions".to_owned()),
             actor: None,
-            expires: None,
+            expires: Some(clock.now() + Duration::from_secs(60)),
+            below: Some(Box::new(StandingPolicy {
+                plan: PolicyPlan { policy: Policy::First, hash_key: "path".into() },
+                since: clock.now(),
+                reason: None,
+                actor: Some("bob".to_owned()),
+                expires: None,
+                below: None,
+            })),
         }
     }
 
@@ -392,7 +405,10 @@ mod tests {
         let mut loaded = folder.file().load("default").unwrap();
         let loaded_policy = loaded.policy.unwrap();
         assert_eq!(loaded_policy.plan, policy.plan);
-        assert_eq!((loaded_policy.reason, loaded_policy.expires), (policy.reason, None));
+        assert_eq!(loaded_policy.reason, policy.reason);
+        assert_near(loaded_policy.expires.unwrap(), policy.expires.unwrap());
+        let (below, saved_below) = (loaded_policy.below.unwrap(), policy.below.unwrap());
+        assert_eq!((below.plan, below.actor), (saved_below.plan, saved_below.actor));
         let loaded = loaded.intents.remove(0);
         let (weight, below) = (loaded.weight.current(), loaded.weight.reverts_to().unwrap());
         assert_eq!((&loaded.id, weight.weight, below.weight), (&saved.id, Some(3), Some(2)));

@@ -130,6 +130,7 @@ async fn after_the_answer_requests_go_by_the_new_policy_and_then_by_the_configur
     );
     assert!(answer.body["policy_actor"].as_str().unwrap().starts_with("ada"));
     assert!(answer.body["policy_expires_at"].is_string());
+    assert_eq!(answer.body["policy_reverts_to"], "least_request", "what stands without it");
     let counts = world.spread(6).await;
     assert_eq!(counts.len(), 1, "{counts:?}");
     let answer = patch(&world, &[], json!({"policy": null})).await;
@@ -206,14 +207,13 @@ async fn a_policy_outlives_a_restart_of_the_proxy_until_its_time_is_over() {
         ["hash", "header:x-user", "round_robin", "sessions"]
     );
     assert_eq!(patch(&world, &[], json!({"policy": "first", "ttl": "300ms"})).await.status, 200);
-    world
-        .until("the configured policy", async || pool(&world).await["policy"] == "round_robin")
-        .await;
+    world.until("what stood before", async || pool(&world).await["policy"] == "hash").await;
+    assert_eq!(pool(&world).await["policy_reason"], "sessions");
     let entries = world.admin_json("/v1/audit").await["entries"].clone();
     assert_eq!(
         (&entries[0]["action"], &entries[0]["path"]),
         (&json!("expired"), &json!("/v1/pools/default"))
     );
-    assert!(!std::fs::read_to_string(&file).unwrap().contains("policies"));
+    assert!(!std::fs::read_to_string(&file).unwrap().contains("first"));
     std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -30,7 +30,9 @@ impl Pool {
         let by = actor.clone();
         let is_configured = plan.is_none();
         let expires = ttl.map(|ttl| now + ttl);
-        self.wanted = plan.map(|plan| StandingPolicy { plan, since, reason, actor, expires });
+        let below = None;
+        let wanted = plan.map(|plan| StandingPolicy { plan, since, reason, actor, expires, below });
+        self.wanted = wanted.map(|wanted| wanted.instead_of(self.wanted.take()));
         let which = if is_configured { "the configured policy" } else { "policy" };
         let after = self.plan().describe();
         let text = match self.plan() == &before {
@@ -60,10 +62,13 @@ impl Pool {
     }
 
     pub(super) fn expire_policy(&mut self, now: Time) {
-        let is_over = |wanted: &StandingPolicy| wanted.expires.is_some_and(|end| end <= now);
-        if self.wanted.as_ref().is_some_and(is_over) {
-            self.wanted = None;
-            let text = format!("the configured policy {}: {EXPIRED}", self.configured.describe());
+        let before = self.wanted.take();
+        let had_end = before.as_ref().is_some_and(|wanted| wanted.expires.is_some());
+        self.wanted = before.and_then(|wanted| wanted.after_its_end(now));
+        let has_end = self.wanted.as_ref().is_some_and(|wanted| wanted.expires.is_some());
+        if had_end && !has_end {
+            let which = if self.wanted.is_some() { "policy" } else { "the configured policy" };
+            let text = format!("{which} {} again: {EXPIRED}", self.plan().describe());
             self.tell_policy(now, text, None);
             self.effects.push(Effect::KeepIntents);
         }

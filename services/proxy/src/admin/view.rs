@@ -50,8 +50,10 @@ pub(crate) struct Pool {
     policy_since: Option<String>,
     policy_reason: Option<String>,
     policy_actor: Option<String>,
-    /// When what is configured comes back by itself.
+    /// When what stands without it comes back by itself.
     policy_expires_at: Option<String>,
+    /// The policy that comes back then; none if this one has no end.
+    policy_reverts_to: Option<&'static str>,
     source: SourceView,
     probe: ProbeView,
     /// The rung of the last-resort ladder that requests are served from.
@@ -257,6 +259,13 @@ pub(super) fn pool_of(admin: &Admin, view: &PoolView) -> Pool {
         policy_reason: wanted.and_then(|wanted| wanted.reason.clone()),
         policy_actor: wanted.and_then(|wanted| wanted.actor.clone()),
         policy_expires_at: wanted.and_then(|wanted| Some(clock.text(wanted.expires?))),
+        policy_reverts_to: wanted.filter(|wanted| wanted.expires.is_some()).map(|wanted| {
+            wanted
+                .below
+                .as_ref()
+                .map_or(view.configured_plan.policy, |below| below.plan.policy)
+                .as_str()
+        }),
         source: source(admin, view),
         probe: probe(admin),
         rung: view.rung.as_str(),

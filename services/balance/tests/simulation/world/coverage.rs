@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 /// What every run of some length must come to.
-const EXPECTED: [&str; 47] = [
+const EXPECTED: [&str; 48] = [
     "address used again",
     "arrival or move",
     "back early",
@@ -19,6 +19,7 @@ const EXPECTED: [&str; 47] = [
     "ejected: failure_ratio",
     "expiry of a limit",
     "expiry of a policy",
+    "expiry of a policy on top of another",
     "expiry of a state",
     "expiry of a weight",
     "first up",

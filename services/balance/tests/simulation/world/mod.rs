@@ -65,6 +65,8 @@ pub(crate) struct World {
     configured: Policy,
     /// And what operators want, until when.
     wanted: Option<(Policy, Option<Time>)>,
+    /// And what stands below it, if it has an end.
+    wanted_below: Option<Policy>,
     pool: Pool,
     picker: Picker,
     budget: RetryBudget,
@@ -126,6 +128,7 @@ impl World {
             tier_least,
             configured: policy,
             wanted: None,
+            wanted_below: None,
             pool,
             picker,
             budget: RetryBudget::new(0.2),

@@ -130,6 +130,12 @@ impl World {
         let plan = policy.map(|policy| PolicyPlan { policy, hash_key: "path".into() });
         let ttl = self.dice.percent(50).then(|| Duration::from_secs(1 + self.dice.below(120)));
         let change = PolicyChange { plan, ttl, ..PolicyChange::default() };
+        let lasting = match self.wanted {
+            Some((policy, None)) => Some(policy),
+            Some((_, Some(_))) => self.wanted_below,
+            None => None,
+        };
+        self.wanted_below = lasting.filter(|_| policy.is_some() && ttl.is_some());
         self.wanted = policy.map(|policy| (policy, ttl.map(|ttl| self.now + ttl)));
         self.tell(|pool, now| pool.change_policy(change, now));
         self.coverage.see("policy changed");

@@ -157,8 +157,11 @@ impl World {
         let (told, gone) = (&self.told, &self.gone);
         self.intents.retain(|name, _| told.contains_key(name) || gone.contains_key(name));
         if self.wanted.is_some_and(|(_, end)| end.is_some_and(|end| end <= self.now)) {
-            self.wanted = None;
-            self.coverage.see("expiry of a policy");
+            self.wanted = self.wanted_below.take().map(|policy| (policy, None));
+            self.coverage.see(match self.wanted {
+                Some(_) => "expiry of a policy on top of another",
+                None => "expiry of a policy",
+            });
         }
         let mut returned = Vec::new();
         for name in self.told.keys() {
