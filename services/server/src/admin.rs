@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use chassis::{access, problem::Problem};
+use chassis::{access, json, problem::Problem};
 use http::{StatusCode, request::Parts};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -114,12 +114,8 @@ async fn clear_faults(
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// Reads a JSON object. serde would take an array for a struct as well, by position.
+/// Reads a JSON object.
 fn object<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
     let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
-    if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "expected a JSON object"));
-    }
-    serde_json::from_slice(&body)
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))
+    json::object(&body).map_err(|mistake| Problem::new(StatusCode::BAD_REQUEST, mistake))
 }

@@ -41,9 +41,9 @@ async fn a_malformed_change_is_refused_and_changes_nothing() {
     for (body, part) in [
         ("", "JSON object"),
         ("[]", "JSON object"),
-        ("{", "EOF"),
+        ("{", "ends within its JSON object"),
         (r#"{"eror_share":"1%"}"#, "unknown field"),
-        (r#"{"error_share":0.2}"#, "expected a string"),
+        (r#"{"error_share":0.2}"#, "error_share: expected text in quotes, not 0.2"),
         (r#"{"error_share":"101%"}"#, "a share from 0% to 100%"),
         (r#"{"status":99}"#, "400 to 599"),
     ] {

@@ -7,12 +7,13 @@ use common::World;
 use reqwest::Method;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
+const BY_POSITION: &str = "[\"maint\", null, null, \"why\", null, null, true]";
 const DRAIN: &str = "{\"state\": \"drain\"}";
 
 /// Method, path (`{id}` is a backend), headers, body; status, and words of the sentence.
 type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u16, &'a str);
 
-const CASES: [Case<'static>; 34] = [
+const CASES: [Case<'static>; 37] = [
     // Pages of other sites, and names that somebody else gave this machine.
     ("PATCH", "{id}", &[JSON, ("origin", "http://evil.example")], DRAIN, 403, "other sites"),
     ("PATCH", "{id}", &[JSON, ("origin", "null")], DRAIN, 403, "other sites"),
@@ -32,19 +33,23 @@ const CASES: [Case<'static>; 34] = [
         415,
         "application/json",
     ),
-    ("PATCH", "{id}", &[JSON], "", 400, "not what is expected"),
-    ("PATCH", "{id}", &[JSON], "null", 400, "not what is expected"),
-    ("PATCH", "{id}", &[JSON], "[]", 400, "not what is expected"),
+    ("PATCH", "{id}", &[JSON], "", 400, "the body is empty"),
+    ("PATCH", "{id}", &[JSON], "null", 400, "expected a JSON object"),
+    ("PATCH", "{id}", &[JSON], "[]", 400, "expected a JSON object"),
+    // serde would take this for a state, a reason and force.
+    ("PATCH", "{id}", &[JSON], BY_POSITION, 400, "expected a JSON object"),
+    ("PATCH", "{id}?dry_run=true", &[JSON], BY_POSITION, 400, "expected a JSON object"),
+    ("PATCH", "/v1/pools/default", &[JSON], "[\"random\"]", 400, "expected a JSON object"),
     ("PATCH", "{id}", &[JSON], "{}", 400, "neither a state nor a weight"),
     ("PATCH", "{id}", &[JSON], "{\"state\": \"drain\", \"mood\": 1}", 400, "unknown field"),
-    ("PATCH", "{id}", &[JSON], "{\"state\": \"gone\"}", 400, "unknown variant"),
-    ("PATCH", "{id}", &[JSON], "{\"state\": 1}", 400, "not what is expected"),
-    ("PATCH", "{id}", &[JSON], "{\"weight\": \"3\"}", 400, "not what is expected"),
-    ("PATCH", "{id}", &[JSON], "{\"weight\": -1}", 400, "not what is expected"),
-    ("PATCH", "{id}", &[JSON], "{\"weight\": 1.5}", 400, "not what is expected"),
+    ("PATCH", "{id}", &[JSON], "{\"state\": \"gone\"}", 400, "ready, drain or maint"),
+    ("PATCH", "{id}", &[JSON], "{\"state\": 1}", 400, "state: expected text"),
+    ("PATCH", "{id}", &[JSON], "{\"weight\": \"3\"}", 400, "weight: expected a whole number"),
+    ("PATCH", "{id}", &[JSON], "{\"weight\": -1}", 400, "not negative"),
+    ("PATCH", "{id}", &[JSON], "{\"weight\": 1.5}", 400, "a whole number"),
     ("PATCH", "{id}", &[JSON], "{\"weight\": 257}", 400, "0 to 256"),
     ("PATCH", "{id}", &[JSON], "{\"weight\": 1, \"ttl\": \"soon\"}", 400, "a duration"),
-    ("PATCH", "{id}", &[JSON], "{\"weight\": 1, \"force\": \"yes\"}", 400, "not what is expected"),
+    ("PATCH", "{id}", &[JSON], "{\"weight\": 1, \"force\": \"yes\"}", 400, "true or false"),
     // Parameters and names that there are not.
     ("PATCH", "{id}?dry_run=maybe", &[JSON], DRAIN, 400, "dry_run"),
     ("PATCH", "{id}?dryrun=true", &[JSON], DRAIN, 400, "unknown field"),

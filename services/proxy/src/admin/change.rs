@@ -119,12 +119,25 @@ enum Changed {
 /// The states as JSON names them. `not ready` is what the page calls maint.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[schema(as = State)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 enum State_ {
     Ready,
     Drain,
-    #[serde(alias = "not ready", alias = "not_ready")]
     Maint,
+}
+
+/// By hand, because serde would take an object with the name as its only field as well.
+impl TryFrom<String> for State_ {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match name.as_str() {
+            "ready" => Ok(Self::Ready),
+            "drain" => Ok(Self::Drain),
+            "maint" | "not ready" | "not_ready" => Ok(Self::Maint),
+            _ => Err(format!("expected ready, drain or maint, not {name:?}")),
+        }
+    }
 }
 
 impl From<State_> for balance::Admin {
@@ -333,23 +346,24 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_refused_with_the_reason() {
         let cases = [
-            ("{", "not what is expected"),
-            ("[]", "not what is expected"),
+            ("{", "ends within its JSON object"),
+            ("[\"maint\", null, null, \"why\", null, null, true]", "expected a JSON object"),
             ("{}", "neither a state nor a weight"),
             ("{\"reason\": \"x\"}", "neither a state nor a weight"),
-            ("{\"state\": \"off\"}", "unknown variant `off`"),
-            ("{\"state\": 1}", "not what is expected"),
-            ("{\"stat\": \"ready\"}", "unknown field `stat`"),
-            ("{\"weight\": -1}", "not what is expected"),
+            ("{\"state\": \"off\"}", "state: expected ready, drain or maint, not \"off\""),
+            ("{\"state\": 1}", "state: expected text in quotes, not 1"),
+            ("{\"state\": {\"maint\": null}}", "state: expected text in quotes, not an object"),
+            ("{\"stat\": \"ready\"}", "unknown field \"stat\""),
+            ("{\"weight\": -1}", "weight: expected a whole number"),
             ("{\"weight\": 257}", "0 to 256"),
             ("{\"state\": \"drain\", \"deadline\": \"soon\"}", "deadline: expected a duration"),
             ("{\"state\": \"ready\", \"deadline\": \"1m\"}", "only with the state drain"),
             ("{\"weight\": 0, \"deadline\": \"1m\"}", "only with the state drain"),
-            ("{\"max_in_flight\": -1}", "not what is expected"),
+            ("{\"max_in_flight\": -1}", "max_in_flight: expected a whole number"),
             ("{\"max_in_flight\": 1000001}", "to 1000000"),
             ("{\"weight\": 1, \"ttl\": \"5\"}", "ttl: expected a duration"),
             ("{\"weight\": 1, \"reason\": \"a\\nb\"}", "one line"),
-            ("{\"state\": \"ready\", \"state\": \"drain\"}", "duplicate field `state`"),
+            ("{\"state\": \"ready\", \"state\": \"drain\"}", "the field \"state\" is there twice"),
         ];
         for (text, expected) in cases {
             let problem = parse_json(text).unwrap_err();

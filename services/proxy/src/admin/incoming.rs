@@ -14,7 +14,7 @@ pub(super) fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, detail)
 }
 
-/// The body of a change.
+/// The body of a change, a JSON object.
 ///
 /// # Errors
 /// It is not sent as JSON, or is not what is expected.
@@ -25,8 +25,7 @@ pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Res
         let detail = "send the change as JSON, with Content-Type: application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
-    serde_json::from_slice(body)
-        .map_err(|error| bad(format!("the change is not what is expected: {error}")))
+    chassis::json::object(body).map_err(bad)
 }
 
 /// A reason, if it says anything.

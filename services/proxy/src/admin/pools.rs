@@ -78,9 +78,27 @@ pub(super) fn find_backend(admin: &Admin, pool: &str, id: &str) -> Result<view::
 
 /// To be answered for an id that no backend of the pool has.
 pub(super) fn no_backend(pool: &PoolView, id: &str) -> Problem {
+    if pool.backends.is_empty() {
+        let detail = format!("the pool has no backend {id:?}; it has none at all");
+        return Problem::new(StatusCode::NOT_FOUND, detail);
+    }
     // Enough to see how ids look; a list of hundreds would help nobody.
     let some: Vec<&str> = pool.backends.iter().take(5).map(|b| b.id.as_str()).collect();
     let (count, some) = (pool.backends.len(), some.join(", "));
     let detail = format!("the pool has no backend {id:?}; it has {count} such as {some}");
     Problem::new(StatusCode::NOT_FOUND, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use balance::{Policy, Pool, ProbePlan};
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_id_in_an_empty_pool_is_told_in_a_whole_sentence() {
+        let pool = Pool::new("default", Policy::default(), ProbePlan::default(), 1).view();
+        let told = no_backend(&pool, "a:1");
+        assert_eq!(told.detail(), "the pool has no backend \"a:1\"; it has none at all");
+    }
 }
