@@ -43,8 +43,10 @@ impl settings::Settings for Settings {
         });
         let count = mistakes.parse("evenkeel_servers", &raw.evenkeel_servers, |text| {
             units::whole(text, 1, SERVERS_MAX)
-        })?;
-        Self::from_variables(count, env.collect(), mistakes)
+        });
+        // A number that cannot be used hides no mistake in the services' own variables.
+        let settings = Self::from_variables(count.unwrap_or(1), env.collect(), mistakes);
+        count.and(settings)
     }
 
     fn health_address(&self) -> SocketAddr {

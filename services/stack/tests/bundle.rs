@@ -1,0 +1,23 @@
+//! The `evenkeel` binary: what it says of the variables of all its parts.
+#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
+
+use std::{ffi::OsStr, process::Command};
+
+/// The exit code of `evenkeel --check` and the lines on standard error.
+fn check<V: AsRef<OsStr>>(variables: &[(&str, V)]) -> (i32, Vec<String>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    let variables = variables.iter().map(|(name, value)| (*name, value.as_ref()));
+    let output = command.env_clear().arg("--check").envs(variables).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), told.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn the_mistakes_of_all_parts_are_told_at_once() {
+    let names = ["EVENKEEL_SERVERS", "SERVER_PORT", "PROXY_PORT", "DASHBOARD_PORT"];
+    let (code, told) = check(&names.map(|name| (name, "x")));
+    assert_eq!((code, told.len()), (64, names.len()), "{told:?}");
+    for (line, name) in told.iter().zip(names) {
+        assert!(line.starts_with(&format!("evenkeel: {name}=\"x\": expected ")), "{line}");
+    }
+}
