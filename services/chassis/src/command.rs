@@ -30,10 +30,8 @@ const HEALTHCHECK_PAUSE: Duration = Duration::from_millis(500);
 /// The code to exit with: 0 for a task that is done, [`EXIT_USAGE`] for mistakes.
 #[allow(clippy::print_stderr, clippy::print_stdout)] // Answers for the person at the terminal.
 pub fn settings<S: Settings>() -> Result<S, ExitCode> {
-    let env = std::env::vars_os()
-        .map(|(name, value)| (lossy(&name), lossy(&value)))
-        .collect::<Vec<(String, String)>>();
-    let warnings = settings::warnings::<S>(&env);
+    let env = environment();
+    let warnings = S::warnings(&env);
     let warn = || {
         for warning in &warnings {
             eprintln!("{}: warning: {warning}", S::PROGRAM);
@@ -90,8 +88,12 @@ pub fn finish<E: std::fmt::Display>(program: &str, result: Result<(), E>) -> Exi
     }
 }
 
-fn lossy(text: &OsString) -> String {
-    text.to_string_lossy().into_owned()
+/// The variables of this process. What is not UTF-8 gets the sign for it, so that a value that
+/// cannot be used is told and not passed over.
+#[must_use]
+pub fn environment() -> Vec<(String, String)> {
+    let lossy = |text: OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect()
 }
 
 /// Whether `url` answers with success, now or within `wait`. The last answer tells why not.

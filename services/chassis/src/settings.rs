@@ -33,6 +33,12 @@ pub trait Settings: Sized {
 
     /// How the service logs.
     fn log(&self) -> &LogSettings;
+
+    /// Sentences about variables that nobody reads, [`warnings`]. A program made of several
+    /// services adds theirs.
+    fn warnings(env: &[(String, String)]) -> Vec<String> {
+        warnings::<Self>(env)
+    }
 }
 
 /// One value that could not be used.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use chassis::{
+    command,
     settings::{self, Mistakes, Refusal},
     telemetry::LogSettings,
     units,
@@ -38,9 +39,7 @@ impl settings::Settings for Settings {
     type Raw = Raw;
 
     fn parse(raw: Raw, mistakes: &mut Mistakes) -> Option<Self> {
-        let env = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
+        let env = command::environment().into_iter();
         let count = mistakes.parse("evenkeel_servers", &raw.evenkeel_servers, |text| {
             units::whole(text, 1, SERVERS_MAX)
         });
@@ -55,6 +54,16 @@ impl settings::Settings for Settings {
 
     fn log(&self) -> &LogSettings {
         &self.proxy.log
+    }
+
+    fn warnings(env: &[(String, String)]) -> Vec<String> {
+        [
+            settings::warnings::<Self>(env),
+            settings::warnings::<server::Settings>(env),
+            settings::warnings::<proxy::settings::Settings>(env),
+            settings::warnings::<dashboard::Settings>(env),
+        ]
+        .concat()
     }
 }
 

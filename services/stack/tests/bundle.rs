@@ -21,3 +21,32 @@ fn the_mistakes_of_all_parts_are_told_at_once() {
         assert!(line.starts_with(&format!("evenkeel: {name}=\"x\": expected ")), "{line}");
     }
 }
+
+#[test]
+fn a_variable_that_no_part_reads_is_a_warning_with_the_nearest_name() {
+    let cases = [
+        ("EVENKEEL_SERVRES", "EVENKEEL_SERVERS"),
+        ("SERVER_NAM", "SERVER_NAME"),
+        ("PROXY_BACKNDS", "PROXY_BACKENDS"),
+        ("DASHBOARD_PRT", "DASHBOARD_PORT"),
+        ("LOAD_BALANCER_ULR", "LOAD_BALANCER_URL"),
+    ];
+    let (code, told) = check(&cases.map(|(name, _)| (name, "x")));
+    assert_eq!((code, told.len()), (0, cases.len()), "{told:?}");
+    for (line, (name, nearest)) in told.iter().zip(cases) {
+        assert!(
+            line.contains(name) && line.ends_with(&format!("did you mean {nearest}?")),
+            "{line}"
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_value_that_is_not_utf_8_is_told_and_not_passed_over() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let (code, told) = check(&[("PROXY_PORT", OsStr::from_bytes(b"\xff"))]);
+    assert_eq!((code, told.len()), (64, 1), "{told:?}");
+    assert!(told[0].starts_with("evenkeel: PROXY_PORT="), "{told:?}");
+}
