@@ -92,6 +92,11 @@ impl Mistakes {
         self.0.push(Mistake { name, value, expected });
     }
 
+    /// Adds those that another reading has found.
+    pub fn extend(&mut self, found: Vec<Mistake>) {
+        self.0.extend(found);
+    }
+
     /// All mistakes so far, in the order in which they were noted.
     #[must_use]
     pub fn into_vec(self) -> Vec<Mistake> {

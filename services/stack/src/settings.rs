@@ -106,7 +106,7 @@ fn load<S: settings::Settings>(
     match settings::load::<S>([S::PROGRAM.into()], variables.clone()) {
         Ok(loaded) => Some(loaded.settings),
         Err(Refusal::Mistakes(found)) => {
-            found.iter().for_each(|m| mistakes.note(&m.name, &m.value, m.expected.clone()));
+            mistakes.extend(found);
             None
         }
         Err(Refusal::CommandLine(error)) => {

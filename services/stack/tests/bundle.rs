@@ -50,3 +50,10 @@ fn a_value_that_is_not_utf_8_is_told_and_not_passed_over() {
     assert_eq!((code, told.len()), (64, 1), "{told:?}");
     assert!(told[0].starts_with("evenkeel: PROXY_PORT="), "{told:?}");
 }
+
+#[test]
+fn a_service_link_is_explained_once() {
+    let (code, told) = check(&[("PROXY_PORT", "tcp://10.0.0.1:8080")]);
+    assert_eq!((code, told.len()), (64, 1), "{told:?}");
+    assert_eq!(told[0].matches("enableServiceLinks").count(), 1, "{told:?}");
+}
