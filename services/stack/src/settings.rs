@@ -39,12 +39,11 @@ impl settings::Settings for Settings {
     type Raw = Raw;
 
     fn parse(raw: Raw, mistakes: &mut Mistakes) -> Option<Self> {
-        let env = command::environment().into_iter();
         let count = mistakes.parse("evenkeel_servers", &raw.evenkeel_servers, |text| {
             units::whole(text, 1, SERVERS_MAX)
         });
         // A number that cannot be used hides no mistake in the services' own variables.
-        let settings = Self::from_variables(count.unwrap_or(1), env.collect(), mistakes);
+        let settings = Self::from_variables(count.unwrap_or(1), command::environment(), mistakes);
         count.and(settings)
     }
 
@@ -72,12 +71,19 @@ impl Settings {
     /// servers, the dashboard looks at the proxy.
     pub fn from_variables(
         servers: u32,
-        mut variables: BTreeMap<String, String>,
+        variables: impl IntoIterator<Item = (String, String)>,
         mistakes: &mut Mistakes,
     ) -> Option<Self> {
+        // As each service reads them: in any case, and an empty one is not set.
+        let mut variables: BTreeMap<String, String> = variables
+            .into_iter()
+            .filter(|(_, value)| !value.trim().is_empty())
+            .map(|(name, value)| (name.to_uppercase(), value))
+            .collect();
         // Each is loaded even if one before has mistakes, so that all are told at once.
+        let is_named = variables.contains_key("SERVER_NAME");
         let first: Option<server::Settings> = load(&variables, mistakes);
-        let servers = many(first.unwrap_or_default(), servers, mistakes);
+        let servers = many(first.unwrap_or_default(), servers, is_named, mistakes);
         let urls: Vec<String> = servers
             .iter()
             .flatten()
@@ -120,10 +126,10 @@ fn load<S: settings::Settings>(
 fn many(
     first: server::Settings,
     count: u32,
+    is_named: bool,
     mistakes: &mut Mistakes,
 ) -> Option<Vec<server::Settings>> {
-    let named = std::env::var_os("SERVER_NAME").is_some();
-    let name = if named { first.name.as_str() } else { "server" };
+    let name = if is_named { first.name.as_str() } else { "server" };
     let servers: Option<Vec<server::Settings>> = (0..count)
         .map(|index| {
             let port = first.port.checked_add(u16::try_from(index).ok()?)?;

@@ -3,6 +3,9 @@
 
 use std::{ffi::OsStr, process::Command};
 
+use chassis::settings::Mistakes;
+use evenkeel_stack::settings::Settings;
+
 /// The exit code of `evenkeel --check` and the lines on standard error.
 fn check<V: AsRef<OsStr>>(variables: &[(&str, V)]) -> (i32, Vec<String>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
@@ -56,4 +59,17 @@ fn a_service_link_is_explained_once() {
     let (code, told) = check(&[("PROXY_PORT", "tcp://10.0.0.1:8080")]);
     assert_eq!((code, told.len()), (64, 1), "{told:?}");
     assert_eq!(told[0].matches("enableServiceLinks").count(), 1, "{told:?}");
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_set_and_the_parts_still_fit_each_other() {
+    let variables = [("SERVER_PORT", "9001"), ("SERVER_NAME", ""), ("PROXY_BACKENDS", "")];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let settings = Settings::from_variables(2, variables, &mut Mistakes::default()).unwrap();
+    let backends = format!("{:?}", settings.proxy.discovering.source);
+    assert!(
+        backends.contains("localhost:9001") && backends.contains("localhost:9002"),
+        "{backends}"
+    );
+    assert_eq!([0, 1].map(|index| settings.servers[index].name.as_str()), ["server-1", "server-2"]);
 }
