@@ -1,6 +1,7 @@
 //! Everything in one process: proxy, servers and dashboard, as `cargo run` starts them and as the
 //! integration tests use them.
 
+mod ports;
 mod service;
 pub mod settings;
 

@@ -9,6 +9,8 @@ use chassis::{
     units,
 };
 
+use crate::ports;
+
 /// More would only fill the terminal of whoever tries it out.
 const SERVERS_MAX: u32 = 100;
 
@@ -80,6 +82,7 @@ impl Settings {
             .filter(|(_, value)| !value.trim().is_empty())
             .map(|(name, value)| (name.to_uppercase(), value))
             .collect();
+        ports::check(&variables, servers, mistakes);
         // Each is loaded even if one before has mistakes, so that all are told at once.
         let is_named = variables.contains_key("SERVER_NAME");
         let first: Option<server::Settings> = load(&variables, mistakes);

@@ -73,3 +73,77 @@ fn an_empty_variable_counts_as_not_set_and_the_parts_still_fit_each_other() {
     );
     assert_eq!([0, 1].map(|index| settings.servers[index].name.as_str()), ["server-1", "server-2"]);
 }
+
+#[test]
+fn ports_that_the_parts_would_take_from_each_other_are_told_with_both_names() {
+    let cases: [(&[(&str, &str)], &str); 8] = [
+        (
+            &[("PROXY_PORT", "8082")],
+            "PROXY_PORT=\"8082\": expected a port other than SERVER_PORT's (8081 to 8083, \
+             EVENKEEL_SERVERS of them)",
+        ),
+        (
+            &[("PROXY_PORT", "8090")],
+            "DASHBOARD_PORT=\"8090\": expected a port other than PROXY_PORT's (8090)",
+        ),
+        (
+            &[("PROXY_ADMIN_PORT", "8080")],
+            "PROXY_ADMIN_PORT=\"8080\": expected another port than PROXY_PORT",
+        ),
+        (
+            &[("DASHBOARD_PORT", "9901")],
+            "DASHBOARD_PORT=\"9901\": expected a port other than PROXY_ADMIN_PORT's (9901)",
+        ),
+        (
+            &[("SERVER_PORT", "8078")],
+            "PROXY_PORT=\"8080\": expected a port other than SERVER_PORT's (8078 to 8080, \
+             EVENKEEL_SERVERS of them)",
+        ),
+        (
+            &[("EVENKEEL_SERVERS", "10")],
+            "DASHBOARD_PORT=\"8090\": expected a port other than SERVER_PORT's (8081 to 8090, \
+             EVENKEEL_SERVERS of them)",
+        ),
+        (
+            &[
+                ("EVENKEEL_SERVERS", "1"),
+                ("DASHBOARD_PORT", "8081"),
+                ("PROXY_BACKENDS", "http://a:1"),
+            ],
+            "DASHBOARD_PORT=\"8081\": expected a port other than SERVER_PORT's (8081)",
+        ),
+        (
+            // An address of the proxy's own is among all those that the dashboard listens on.
+            &[
+                ("PROXY_BIND", "127.0.0.1"),
+                ("DASHBOARD_BIND", "0.0.0.0"),
+                ("DASHBOARD_PORT", "8080"),
+            ],
+            "DASHBOARD_PORT=\"8080\": expected a port other than PROXY_PORT's (8080)",
+        ),
+    ];
+    for (variables, expected) in cases {
+        let told = (64, vec![format!("evenkeel: {expected}")]);
+        assert_eq!(check(variables), told, "{variables:?}");
+    }
+}
+
+#[test]
+fn a_port_that_collides_is_told_beside_whatever_else_is_wrong() {
+    let (code, told) = check(&[("PROXY_PORT", "8082"), ("PROXY_POLICY", "x"), ("SERVER_LOG", "?")]);
+    assert_eq!(code, 64);
+    for name in ["PROXY_PORT", "PROXY_POLICY", "SERVER_LOG"] {
+        assert!(told.iter().any(|line| line.contains(&format!("{name}=\""))), "{name}: {told:?}");
+    }
+}
+
+#[test]
+fn parts_may_have_the_same_port_on_addresses_of_their_own_or_any_that_is_free() {
+    let own: &[(&str, &str)] =
+        &[("PROXY_BIND", "127.0.0.1"), ("DASHBOARD_BIND", "127.0.0.2"), ("DASHBOARD_PORT", "8080")];
+    let free: &[(&str, &str)] =
+        &[("PROXY_PORT", "0"), ("PROXY_ADMIN_PORT", "0"), ("DASHBOARD_PORT", "0")];
+    for variables in [own, free] {
+        assert_eq!(check(variables), (0, vec![]), "{variables:?}");
+    }
+}
