@@ -76,6 +76,29 @@ pub(crate) enum Source {
 }
 
 impl Reason {
+    /// All of them.
+    pub(crate) const ALL: [Self; 19] = [
+        Self::BadRequest,
+        Self::NotSupported,
+        Self::RequestTimeout,
+        Self::TargetTooLong,
+        Self::HeadTooLarge,
+        Self::Overloaded,
+        Self::ClientGone,
+        Self::NoBackend,
+        Self::Draining,
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::ConnectRefused,
+        Self::ConnectTimeout,
+        Self::ConnectFailed,
+        Self::ResetBeforeHeaders,
+        Self::ResetMidBody,
+        Self::ResponseTimeout,
+        Self::ReadTimeout,
+        Self::ProtocolError,
+    ];
+
     /// What an attempt that failed for this reason says of its backend.
     pub(crate) fn outcome(self) -> Outcome {
         match self {

@@ -1,8 +1,11 @@
 //! The proxy's Prometheus metrics, put together when somebody scrapes.
 
-use std::sync::{
-    Arc, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use balance::{Admin, EjectReason, Health, Policy, Pool, Rung, Withheld};
@@ -14,12 +17,23 @@ use prometheus::{
 
 use crate::{
     control::Control,
+    error::{Reason, Source},
     limits::Limit,
     probe::ProbeCounts,
-    stats::{Durations, Gauges, Numbers, Stats},
+    stats::{Durations, Gauges, NO_BACKEND, Numbers, Stats},
 };
 
 const POOL: &str = "default";
+
+/// Why attempts are commonly followed by another one.
+const RETRIED: [Reason; 6] = [
+    Reason::ConnectRefused,
+    Reason::ConnectTimeout,
+    Reason::ConnectFailed,
+    Reason::ResetBeforeHeaders,
+    Reason::ResponseTimeout,
+    Reason::Draining,
+];
 
 /// Collects everything that the workers and the pool know.
 pub(crate) struct ProxyCollector {
@@ -36,7 +50,9 @@ impl Collector for ProxyCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let numbers: Vec<(String, Numbers)> = self.stats.numbers().into_iter().collect();
-        let mut families = traffic_families(&numbers);
+        let present = self.control.read(|pool| pool.view()).backends;
+        let present: Vec<&str> = present.iter().map(|backend| backend.id.as_str()).collect();
+        let mut families = traffic_families(&numbers, &present);
         families.extend(self.pool_families());
         families.extend(self.process_families());
         // A family without a series would be left out with an error by the encoder.
@@ -45,7 +61,7 @@ impl Collector for ProxyCollector {
     }
 }
 
-fn traffic_families(numbers: &[(String, Numbers)]) -> Vec<MetricFamily> {
+fn traffic_families(numbers: &[(String, Numbers)], present: &[&str]) -> Vec<MetricFamily> {
     let requests = numbers.iter().flat_map(|(backend, numbers)| {
         numbers.requests.iter().map(|((method, code), count)| {
             let code = code.to_string();
@@ -54,16 +70,13 @@ fn traffic_families(numbers: &[(String, Numbers)]) -> Vec<MetricFamily> {
             counter(&labels, *count)
         })
     });
-    let failures = numbers.iter().flat_map(|(backend, numbers)| {
-        numbers.failures.iter().map(|(reason, count)| {
-            counter(&[("pool", POOL), ("backend", backend), ("reason", reason.token())], *count)
-        })
-    });
-    let retries = numbers.iter().flat_map(|(backend, numbers)| {
-        numbers.retries.iter().map(|(reason, count)| {
-            counter(&[("pool", POOL), ("backend", backend), ("reason", reason.token())], *count)
-        })
-    });
+    let failures = by_reason(numbers, present, |numbers| &numbers.failures, may_fail);
+    let retries = by_reason(
+        numbers,
+        present,
+        |numbers| &numbers.retries,
+        |backend, reason| backend != NO_BACKEND && RETRIED.contains(&reason),
+    );
     let durations = |durations: fn(&Numbers) -> &Durations| {
         numbers.iter().map(move |(backend, numbers)| {
             histogram(&[("pool", POOL), ("backend", backend)], durations(numbers))
@@ -107,6 +120,37 @@ fn traffic_families(numbers: &[(String, Numbers)]) -> Vec<MetricFamily> {
             durations(|numbers| &numbers.connect_durations),
         ),
     ]
+}
+
+/// A counter by backend and reason, with a zero for what `may` happen and has not yet: `rate` sees
+/// an increase only over a value that was there before, and would miss the first failure of all.
+fn by_reason(
+    numbers: &[(String, Numbers)],
+    present: &[&str],
+    counts: fn(&Numbers) -> &BTreeMap<Reason, u64>,
+    may: fn(&str, Reason) -> bool,
+) -> Vec<Metric> {
+    let mut series = BTreeMap::new();
+    let known = numbers.iter().map(|(backend, _)| backend.as_str());
+    for backend in known.chain(present.iter().copied()) {
+        let reasons = Reason::ALL.into_iter().filter(|reason| may(backend, *reason));
+        series.extend(reasons.map(|reason| ((backend, reason), 0)));
+    }
+    for (backend, numbers) in numbers {
+        let counts = counts(numbers).iter();
+        series.extend(counts.map(|(reason, count)| ((backend.as_str(), *reason), *count)));
+    }
+    let counter = |((backend, reason), count): ((&str, Reason), u64)| {
+        counter(&[("pool", POOL), ("backend", backend), ("reason", reason.token())], count)
+    };
+    series.into_iter().map(counter).collect()
+}
+
+/// Whether requests of a backend, or those that no backend got, are known to fail for a reason. What
+/// clients do wrong says nothing of a backend, and has no zero there.
+fn may_fail(backend: &str, reason: Reason) -> bool {
+    let is_of_backend = reason.source() == Source::Backend;
+    if backend == NO_BACKEND { !is_of_backend } else { is_of_backend || RETRIED.contains(&reason) }
 }
 
 impl ProxyCollector {

@@ -373,6 +373,39 @@ async fn changes_outlive_a_proxy_that_ends_in_whatever_way() {
 }
 
 #[tokio::test]
+async fn failures_and_retries_that_have_not_happened_yet_are_zeros() {
+    let world = World::start(2, &[]).await;
+    let metrics = async || {
+        let answer = world.client.get(world.admin_url("/metrics")).send().await.unwrap();
+        answer.text().await.unwrap()
+    };
+    let series = |name: &str, backend: &str, reason: &str, count: u64| {
+        format!("{name}{{pool=\"default\",backend=\"{backend}\",reason=\"{reason}\"}} {count}\n")
+    };
+    let (id, text) = (world.id(0), metrics().await);
+    for (name, backend, reason) in [
+        ("evenkeel_failures_total", id.as_str(), "connect_refused"),
+        ("evenkeel_failures_total", &id, "reset_mid_body"),
+        ("evenkeel_failures_total", "_none", "no_backend"),
+        ("evenkeel_failures_total", "_none", "bad_request"),
+        ("evenkeel_retries_total", &id, "reset_before_headers"),
+    ] {
+        assert!(text.contains(&series(name, backend, reason, 0)), "{backend} {reason}:\n{text}");
+        assert!(text.contains(&format!("# TYPE {name} counter\n")), "{name}");
+    }
+    // A pool of a thousand must not be drowned in series: a backend's failures and retries stay
+    // well below the sixty of its three histograms.
+    let zeros = text.lines().filter(|line| line.contains(&id) && line.contains("reason="));
+    assert_eq!(zeros.count(), 15);
+    assert!(!text.contains(&format!("backend=\"{id}\",reason=\"no_backend\"")));
+    let refused = world.client.request(Method::CONNECT, world.url("/")).send().await.unwrap();
+    assert_eq!(refused.status(), 501);
+    let text = metrics().await;
+    let counted = series("evenkeel_failures_total", "_none", "not_supported", 1);
+    assert_eq!(text.matches(&counted).count(), 1, "{text}");
+}
+
+#[tokio::test]
 async fn the_metrics_count_what_was_served() {
     let world = World::start(2, &[]).await;
     world.spread(6).await;
