@@ -13,23 +13,24 @@ use crate::settings::Mistakes;
 /// Reads the arguments, the program's name first, and notes what is wrong with them.
 ///
 /// # Errors
-/// What clap says of `--help` and `--version`, of anything wrong with a subcommand, which has no use
-/// for settings, and of what cannot be pinned down.
+/// What clap says of `--help` and `--version`, of a subcommand's value that cannot be used, and of
+/// what cannot be pinned down.
 pub(crate) fn parse(
     command: &clap::Command,
     args: impl IntoIterator<Item = OsString>,
     mistakes: &mut Mistakes,
 ) -> Result<clap::ArgMatches, clap::Error> {
     let mut args: Vec<OsString> = args.into_iter().collect();
-    let is_subcommand =
-        |arg: &OsString| command.get_subcommands().any(|one| OsStr::new(one.get_name()) == arg);
     loop {
         let error = match command.clone().try_get_matches_from(&args) {
             Ok(matches) => return Ok(matches),
             Err(error) => error,
         };
-        let informs = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-        if informs || args.iter().skip(1).any(is_subcommand) {
+        let says_it_best = matches!(
+            error.kind(),
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::ValueValidation
+        );
+        if says_it_best {
             return Err(error);
         }
         let Some(found) = stumbled_over(&error).and_then(|text| find(&args, &text)) else {
@@ -41,7 +42,11 @@ pub(crate) fn parse(
         let value = next.filter(|_| !is_alone).map(|next| next.to_string_lossy().into_owned());
         let taken = 1 + usize::from(value.is_some());
         let value = found.value.or(value).unwrap_or_default();
-        mistakes.note_flag(&found.name, &value, expected(command, &error, &found.name));
+        let is_subcommand = |one: &&clap::Command| {
+            args[..found.place].iter().skip(1).any(|arg| OsStr::new(one.get_name()) == arg)
+        };
+        let asked = command.get_subcommands().find(is_subcommand).unwrap_or(command);
+        mistakes.note_flag(&found.name, &value, expected(asked, &error, &found.name));
         args.drain(found.place..found.place + taken);
     }
 }

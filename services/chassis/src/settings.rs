@@ -54,6 +54,10 @@ pub struct Mistake {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.value.is_empty() && self.name.starts_with('-') {
+            // A flag alone, as it was typed.
+            return write!(formatter, "{}: expected {}", self.name, self.expected);
+        }
         write!(formatter, "{}={:?}: expected {}", self.name, self.value, self.expected)
     }
 }
@@ -146,14 +150,19 @@ pub enum Refusal {
 #[must_use]
 pub fn command<S: Settings>() -> clap::Command {
     let raw = <S::Raw as clap::Args>::augment_args(clap::Command::new(S::PROGRAM));
-    raw.mut_args(|arg| {
+    let raw = raw.mut_args(|arg| {
         let id = arg.get_id().as_str().to_owned();
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         let none = arg.get_default_values().is_empty() && !help.contains("[default: ");
         let default = if none { " [default: none]" } else { "" };
         arg.long(flag::<S>(&id)).help(format!("{help}{default} [env: {}]", id.to_uppercase()))
-    })
-    .after_help(
+    });
+    // The same behind the subcommand, where the default must not hide what is said before it.
+    let behind: Vec<clap::Arg> = raw
+        .get_arguments()
+        .map(|arg| arg.clone().hide(true).default_value(clap::builder::Resettable::Reset))
+        .collect();
+    raw.after_help(
         "Durations are written 250ms, 2s or 1m 30s; sizes 64KiB; shares 20%. A flag wins over its \
          variable. All mistakes are told at once, with exit code 64.",
     )
@@ -168,6 +177,8 @@ pub fn command<S: Settings>() -> clap::Command {
     .subcommand(
         clap::Command::new("healthcheck")
             .about("Ask the running service's /readyz; exit 0 if it is ready, 1 if not")
+            .after_help("The service's own flags count too, before or after the subcommand.")
+            .args(behind)
             .arg(
                 clap::Arg::new("url")
                     .long("url")
@@ -225,7 +236,9 @@ pub fn load<S: Settings>(
     let mut merged = BTreeMap::new();
     for id in &ids {
         let from_env = env.get(*id).filter(|value| !value.trim().is_empty());
+        let behind = matches.subcommand().and_then(|(_, options)| options.get_one::<String>(id));
         let value = match (matches.value_source(id), from_env) {
+            _ if behind.is_some() => behind.cloned(),
             (Some(ValueSource::CommandLine), _) | (Some(_), None) => {
                 matches.get_one::<String>(id).cloned()
             }
@@ -395,10 +408,10 @@ mod tests {
         let cases: [(&[&str], &str); 9] = [
             (&["--prot", "1"], "--prot=\"1\": expected a flag of this program, such as --port"),
             (&["--prot=1"], "--prot=\"1\": expected a flag of this program, such as --port"),
-            (&["--namee", "--check"], "--namee=\"\": expected a flag of this program"),
-            (&["-x"], "-x=\"\": expected a flag"),
+            (&["--namee", "--check"], "--namee: expected a flag of this program"),
+            (&["-x"], "-x: expected a flag"),
             (&["twelve"], "expected a flag of this program, such as --"),
-            (&["--name"], "--name=\"\": expected a value after it"),
+            (&["--name"], "--name: expected a value after it"),
             (&["--name", "a", "--name", "b"], "--name=\"b\": expected it once"),
             (&["--check=yes"], "--check=\"yes\": expected no value"),
             (&["--a", "--b=2", "c"], "--b=\"2\""),
@@ -425,6 +438,35 @@ mod tests {
         assert_eq!(read(&["--check"], &[]).unwrap().task, Task::Check);
         let healthcheck = Healthcheck { url: None, wait: Duration::ZERO };
         assert_eq!(read(&["healthcheck"], &[]).unwrap().task, Task::Healthcheck(healthcheck));
+    }
+
+    #[test]
+    fn flags_count_before_and_behind_the_subcommand() {
+        let port = |args: &[&str]| read(args, &[("EXAMPLE_PORT", "1")]).unwrap().settings.port;
+        assert_eq!(port(&["healthcheck"]), 1);
+        assert_eq!(port(&["--port", "2", "healthcheck"]), 2);
+        assert_eq!(port(&["healthcheck", "--port", "3"]), 3);
+        assert_eq!(port(&["--port=2", "healthcheck", "--wait=1s", "--port=3"]), 3);
+        assert_eq!(read(&["healthcheck"], &[]).unwrap().settings.port, 8080);
+    }
+
+    #[test]
+    fn a_mistake_behind_the_subcommand_is_a_line_like_any_other() {
+        let cases: [(&[&str], &str); 5] = [
+            (&["--port"], "--port: expected a value after it"),
+            (&["--port", "x"], "EXAMPLE_PORT=\"x\": expected a port"),
+            (&["--prot", "3"], "--prot=\"3\": expected a flag of this program, such as --port"),
+            (&["--wiat=3s"], "--wiat=\"3s\": expected a flag of this program, such as --wait"),
+            (&["--wait=1s", "--wait=2s"], "--wait=\"2s\": expected it once"),
+        ];
+        for (args, expected) in cases {
+            let args = [&["healthcheck"], args].concat();
+            let Err(Refusal::Mistakes(mistakes)) = read(&args, &[]) else {
+                panic!("{args:?} are no mistakes of the settings");
+            };
+            let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            assert!(told.len() == 1 && told[0].starts_with(expected), "{told:?}");
+        }
     }
 
     #[test]
