@@ -47,6 +47,11 @@ impl Entry {
         self.intent.admin() == Admin::Ready && self.found.addresses.is_ok() && self.weight() > 0
     }
 
+    /// Whether it is to get no requests, however it is doing.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.intent.admin() != Admin::Ready || self.weight() == 0
+    }
+
     /// Where it stands on the ladder, if it may get requests at all.
     pub(crate) fn rung(&self) -> Option<Rung> {
         self.rung_by_health().filter(|_| self.is_in_service())

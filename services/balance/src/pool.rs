@@ -7,6 +7,7 @@
 mod degrade;
 mod eject;
 mod intents;
+mod leaving;
 mod policy;
 mod publish;
 mod slow_start;
@@ -31,6 +32,7 @@ use crate::{
 };
 
 pub use intents::EXPIRED;
+use leaving::Leaving;
 pub(crate) use slow_start::STEPS;
 
 /// How often a draining backend is looked at for its last request's end.
@@ -54,6 +56,9 @@ pub struct Pool {
     ejection: EjectionPlan,
     random: Random,
     backends: BTreeMap<BackendId, Entry>,
+    /// Those that left and serve until somebody of `backends` can, by generation: a name may be
+    /// another's by now.
+    leaving: BTreeMap<u64, Leaving>,
     /// Intent for backends that are gone, until the time given.
     departed: BTreeMap<BackendId, (Intent, Time)>,
     next_generation: u64,
@@ -91,6 +96,7 @@ impl Pool {
             ejection: EjectionPlan::off(),
             random: Random::new(seed),
             backends: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             departed: BTreeMap::new(),
             next_generation: 1,
             next_probe: 1,
@@ -130,7 +136,8 @@ impl Pool {
     ///
     /// Health and intent of those that stay are kept. One whose addresses all changed is another
     /// instance under the same name and starts anew. An empty answer is taken for trouble of the
-    /// look-up, like [`Self::discovery_failed`]: it must never empty a pool.
+    /// look-up, like [`Self::discovery_failed`]: it must never empty a pool. While nobody of them can
+    /// serve, those that they replace do ([`Rung::Terminating`]), for a time that is bounded.
     pub fn discovered(&mut self, found: Vec<Found>, now: Time) {
         if found.is_empty() && !self.backends.is_empty() {
             return self.discovery_failed("the look-up found no backends", now);
@@ -156,8 +163,13 @@ impl Pool {
                 None => arriving.push(found),
             }
         }
+        // Without probes, those that arrive serve at once.
+        let are_needed = !arriving.is_empty() && !self.can_serve() && self.plan.enabled;
         for (id, backend) in before {
-            self.depart(id, backend, now);
+            let left = self.depart(id, backend, now);
+            if are_needed {
+                self.keep_leaving(left, now);
+            }
         }
         for found in arriving {
             self.arrive(found, now);
@@ -203,6 +215,7 @@ impl Pool {
         failure: AttemptFailure,
         now: Time,
     ) {
+        self.send_off(generation, "gone: it left its name, and a request failed", now);
         let Self { backends, plan, .. } = self;
         if let Some(backend) = current(backends, id, generation)
             && backend.is_probed()
@@ -273,7 +286,12 @@ impl Pool {
         let policy = self.wanted.as_ref().and_then(|wanted| wanted.expires);
         of_backends
             .chain(of_departed)
-            .chain([self.ejection_deadline(), self.climb_deadline(), policy])
+            .chain([
+                self.ejection_deadline(),
+                self.climb_deadline(),
+                self.leaving_deadline(),
+                policy,
+            ])
             .flatten()
             .min()
     }
@@ -324,6 +342,11 @@ impl Pool {
                 .values()
                 .map(|entry| entry.view(serving, self.max_in_flight))
                 .collect(),
+            leaving: self
+                .leaving
+                .values()
+                .map(|leaving| leaving.view(serving, self.max_in_flight))
+                .collect(),
         }
     }
 
@@ -369,16 +392,17 @@ impl Pool {
         self.backends.insert(id, backend);
     }
 
-    fn depart(&mut self, id: BackendId, backend: Entry, now: Time) {
+    fn depart(&mut self, id: BackendId, backend: Entry, now: Time) -> Entry {
         self.tell(now, EventKind::Discovery, Some(&id), "left the pool");
         if backend.intent.is_special() {
-            self.departed.insert(id, (backend.intent, now + INTENT_KEPT));
+            self.departed.insert(id, (backend.intent.clone(), now + INTENT_KEPT));
         }
+        backend
     }
 
-    /// The smallest number that no present backend has.
+    /// The smallest number that nobody has who is present or leaving.
     fn free_slot(&self) -> usize {
-        let mut taken: Vec<usize> = self.backends.values().map(|b| b.member.slot()).collect();
+        let mut taken: Vec<usize> = self.everybody().map(|b| b.member.slot()).collect();
         taken.sort_unstable();
         (0..taken.len()).find(|slot| taken[*slot] != *slot).unwrap_or(taken.len())
     }

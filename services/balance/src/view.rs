@@ -44,13 +44,22 @@ pub struct PoolView {
     pub withheld: BTreeMap<Withheld, u64>,
     /// Its backends, by name.
     pub backends: Vec<BackendView>,
+    /// Those that left it and serve until one of `backends` can. Their names may be others' by now.
+    pub leaving: Vec<BackendView>,
 }
 
 impl PoolView {
     /// Backends that may get requests.
     #[must_use]
     pub fn eligible(&self) -> usize {
-        self.backends.iter().filter(|backend| backend.eligible).count()
+        self.backends.iter().chain(&self.leaving).filter(|backend| backend.eligible).count()
+    }
+
+    /// Its backends, and those that left and serve still, unless their name is another's by now.
+    pub fn everybody(&self) -> impl Iterator<Item = &BackendView> {
+        let is_known = |id: &BackendId| self.backends.iter().any(|backend| backend.id == *id);
+        let leaving = self.leaving.iter().filter(move |backend| !is_known(&backend.id));
+        self.backends.iter().chain(leaving)
     }
 }
 

@@ -132,7 +132,8 @@ pub(crate) async fn run(
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         every.tick().await;
-        let backends = control.read(|pool| pool.view().backends);
+        let view = control.read(|pool| pool.view());
+        let backends: Vec<_> = view.everybody().collect();
         let present: Vec<BackendId> = backends.iter().map(|backend| backend.id.clone()).collect();
         stats.forget(&present, control.clock.now());
         let mut grown = sampler.sample(&stats);

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::Pool;
+use super::{Pool, leaving::Leaving};
 use crate::{
     admin::Change,
     backend::{BackendId, Member},
@@ -20,11 +20,12 @@ impl Pool {
     /// Publishes who serves and who could if that or their weights changed, and sweeps the invariants.
     pub(super) fn settle(&mut self, now: Time) {
         self.end_excess_ejections(now);
+        self.end_leaving(now);
         self.note_climbs(now);
         let serving = self.serving();
         self.set_limits(serving);
         let mut able: Vec<&Entry> =
-            self.backends.values().filter(|backend| backend.rung().is_some()).collect();
+            self.everybody().filter(|backend| backend.rung().is_some()).collect();
         able.sort_unstable_by_key(|backend| match backend.is_member(serving) {
             true => (None, 0, backend.place),
             false => (backend.rung(), backend.found.tier, backend.place),
@@ -61,7 +62,7 @@ impl Pool {
 
     /// Who serves.
     fn serving(&self) -> Serving {
-        Serving::of(self.backends.values().map(Entry::stand), self.tier_least)
+        Serving::of(self.everybody().map(Entry::stand), self.tier_least)
     }
 
     /// Who would serve after a change, with their weights.
@@ -79,9 +80,9 @@ impl Pool {
             }
             false => (entry.stand(), entry.weight()),
         };
-        let stands = self.backends.values().map(|entry| after(entry).0);
+        let stands = self.everybody().map(|entry| after(entry).0);
         let serving = Serving::of(stands, self.tier_least);
-        let all = self.backends.values().map(|entry| (&entry.found.id, after(entry)));
+        let all = self.everybody().map(|entry| (&entry.found.id, after(entry)));
         all.filter(|(_, (stand, _))| serving.includes(stand.rung, stand.tier))
             .map(|(id, (_, weight))| (id.clone(), weight))
             .collect()
@@ -127,19 +128,23 @@ impl Pool {
         let serving = self.serving();
         assert_eq!(snapshot.serving, serving, "requests are served from a wrong rung or tier");
         for member in &snapshot.members {
-            let backend = self.backends.get(member.id()).expect("published backends are present");
-            assert!(Arc::ptr_eq(&backend.member, member), "{} is stale", member.id());
+            let backend = self.everybody().find(|entry| Arc::ptr_eq(&entry.member, member));
+            let backend = backend.unwrap_or_else(|| panic!("{} is stale", member.id()));
             assert!(backend.is_member(serving), "{} is published", member.id());
         }
-        let eligible = self.backends.values().filter(|backend| backend.is_member(serving)).count();
+        let eligible = self.everybody().filter(|backend| backend.is_member(serving)).count();
         assert_eq!(eligible, snapshot.members.len(), "an eligible backend is not published");
-        let able = self.backends.values().filter(|backend| backend.rung().is_some()).count();
+        let able = self.everybody().filter(|backend| backend.rung().is_some()).count();
         let rest: usize = snapshot.rest.iter().map(Vec::len).sum();
         assert_eq!(able, eligible + rest, "one that could serve is not published");
-        let mut slots: Vec<usize> = self.backends.values().map(|b| b.member.slot()).collect();
+        let mut slots: Vec<usize> = self.everybody().map(|b| b.member.slot()).collect();
         slots.sort_unstable();
         slots.dedup();
-        assert_eq!(slots.len(), self.backends.len(), "two backends share a slot");
+        assert_eq!(slots.len(), self.everybody().count(), "two backends share a slot");
+        for Leaving { entry, until } in self.leaving.values() {
+            assert_eq!(entry.rung(), Some(Rung::Terminating), "{} left", entry.found.id);
+            assert!(!self.can_serve() && *until > now, "{} left, and is there", entry.found.id);
+        }
         self.check_ejections();
         if let Some(deadline) = self.deadline(now) {
             let probes = self.backends.values().filter(|backend| backend.is_probed());

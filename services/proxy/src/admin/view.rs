@@ -244,9 +244,12 @@ pub(super) fn pool(admin: &Admin) -> Pool {
 /// The same of a view of it, for whoever holds the pool.
 pub(super) fn pool_of(admin: &Admin, view: &PoolView) -> Pool {
     let latest = admin.sampler.latest();
-    let counts =
-        Counts { total: view.backends.len(), eligible: view.eligible(), waiting: view.waiting };
-    let backends = view.backends.iter().map(|view| backend(admin, view, &latest)).collect();
+    let counts = Counts {
+        total: view.everybody().count(),
+        eligible: view.eligible(),
+        waiting: view.waiting,
+    };
+    let backends = view.everybody().map(|view| backend(admin, view, &latest)).collect();
     let (clock, wanted) = (admin.control.clock, view.wanted_plan.as_ref());
     Pool {
         name: view.name.clone(),

@@ -4,6 +4,7 @@
 
 use crate::{
     common::{World, even, name_server::NameServer, server},
+    load::Load,
     names::{self, at},
 };
 
@@ -29,6 +30,28 @@ async fn a_container_that_is_recreated_at_another_address_is_found_without_a_res
         assert_eq!(world.spread(20).await, even(&["s1"], 20), "{scheme}: found for good");
         assert_eq!(addresses(&world).await, [format!("127.0.1.3:{port}")], "{scheme}");
         drop(second);
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_moves_while_both_serve_is_followed_and_no_request_fails() {
+    for scheme in SOURCES {
+        let listener = at(1, 4, 0);
+        let port = listener.local_addr().unwrap().port();
+        // Its answers may be kept for an hour.
+        let names = NameServer::start(&names::web(1, &[4])).await;
+        let servers = [server(0, listener), server(1, at(1, 5, port))];
+        let world = names::world(&names, &format!("{scheme}://web.test:{port}"), &[]);
+        world.until_eligible(1).await;
+        let load = Load::of_gets_and_posts(&world);
+        load.more(&world, 20).await;
+        names.set(&names::web(1, &[5]));
+        let found = async || world.get("/").await == (200, "s1".to_owned());
+        world.until("the new address to serve", found).await;
+        load.more(&world, 20).await;
+        assert_eq!(load.end().await.servers(), ["s0", "s1"], "{scheme}");
+        assert_eq!(world.spread(20).await, even(&["s1"], 20), "{scheme}: the old one is left");
+        drop(servers);
     }
 }
 

@@ -43,8 +43,14 @@ impl World {
     pub(crate) fn expected(&mut self) -> Expected {
         if self.expected.is_none() {
             let view = self.pool.view();
-            let rungs: Vec<(Rung, &BackendView)> =
+            let left: Vec<u64> = view.leaving.iter().map(|b| b.member.generation()).collect();
+            assert!(self.leaving.keys().eq(&left), "{left:?} left, not {:?}", self.leaving);
+            let mut rungs: Vec<(Rung, &BackendView)> =
                 view.backends.iter().map(|backend| (self.rung_of(backend), backend)).collect();
+            rungs.extend(view.leaving.iter().map(|backend| (Rung::Terminating, backend)));
+            if !left.is_empty() {
+                self.coverage.see("those that left serve");
+            }
             let rung = rungs.iter().map(|(rung, _)| *rung).min().unwrap_or_default();
             let tier = self.lowest_tier(&rungs, rung);
             let mut expected =
@@ -97,7 +103,8 @@ impl World {
             self.check_resort(generation, &expected, tried);
         }
         assert!(!tried.contains(&generation), "{name} was tried before");
-        assert_eq!(Some(generation), self.generation(name), "{name} is stale");
+        let is_leaving = self.leaving.contains_key(&generation);
+        assert!(is_leaving || Some(generation) == self.generation(name), "{name} is stale");
         self.check_policy(generation, &expected, tried);
     }
 
@@ -113,7 +120,8 @@ impl World {
 
     /// Of policies that leave no choice, the pick is the one that they say.
     fn check_policy(&self, picked: u64, expected: &Expected, tried: &[u64]) {
-        if self.policy() == Policy::First && expected.members.contains(&picked) {
+        let is_leaving = self.leaving.contains_key(&picked);
+        if self.policy() == Policy::First && expected.members.contains(&picked) && !is_leaving {
             // The pool was told of them in the order of their names.
             let mut in_order = self.generations.values();
             let may = |of: &&u64| expected.members.contains(of) && !tried.contains(of);
@@ -128,7 +136,8 @@ impl World {
         }
         let Expected { rung, members, .. } = self.expected();
         let view = self.pool.view();
-        let serving = || view.backends.iter().filter(|b| members.contains(&b.member.generation()));
+        let all = || view.backends.iter().chain(&view.leaving);
+        let serving = || all().filter(|b| members.contains(&b.member.generation()));
         let climbs = serving().any(|backend| backend.climbed_percent < 100);
         if climbs {
             self.coverage.see("slow start");
@@ -282,7 +291,7 @@ impl World {
             let entry = out.entry(member.generation()).or_insert((0, member.in_flight()));
             entry.0 += 1;
         }
-        for backend in &view.backends {
+        for backend in view.backends.iter().chain(&view.leaving) {
             let member = &backend.member;
             out.entry(member.generation()).or_insert((0, member.in_flight()));
         }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 /// What every run of some length must come to.
-const EXPECTED: [&str; 48] = [
+const EXPECTED: [&str; 49] = [
     "address used again",
     "arrival or move",
     "back early",
@@ -49,6 +49,7 @@ const EXPECTED: [&str; 48] = [
     "rung: up",
     "slow start",
     "stale report",
+    "those that left serve",
     "time leaps",
     "up again",
     "withheld",

@@ -81,9 +81,13 @@ pub(crate) struct World {
     instances: u64,
     /// Who exists, whether or not discovery has told the pool.
     truth: BTreeMap<String, Truth>,
+    /// Who was there before all names moved at once, and may serve on.
+    blue: BTreeMap<String, Truth>,
     /// Who the pool was last told of.
     told: BTreeMap<String, Truth>,
     generations: BTreeMap<String, u64>,
+    /// Who left and may serve until somebody of the pool can, by generation: its name, until when.
+    leaving: BTreeMap<u64, (String, Time)>,
     shadow: BTreeMap<(String, u64), Shadow>,
     intents: BTreeMap<String, Intent>,
     /// When backends left of which operators wanted something.
@@ -139,8 +143,10 @@ impl World {
             tells_instances: seed.is_multiple_of(2),
             instances: 0,
             truth: BTreeMap::new(),
+            blue: BTreeMap::new(),
             told: BTreeMap::new(),
             generations: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             shadow: BTreeMap::new(),
             intents: BTreeMap::new(),
             gone: BTreeMap::new(),
@@ -173,6 +179,7 @@ impl World {
             9 => self.report_late(&name),
             10 | 11 => self.is_busy = !self.is_busy,
             12 => self.change_policy(),
+            14 if self.dice.percent(40) => self.switch(),
             13 if self.dice.percent(30) => self.leap(),
             _ => {}
         }
@@ -246,7 +253,37 @@ impl World {
                 _ => {}
             }
         }
+        self.end_leaving();
         answer
+    }
+
+    /// Whoever left is gone when its time is over, and as soon as somebody of the pool can serve.
+    pub(crate) fn end_leaving(&mut self) {
+        if self.leaving.is_empty() {
+            return;
+        }
+        let (now, mut left) = (self.now, std::mem::take(&mut self.leaving));
+        left.retain(|_, (name, until)| *until > now && !self.is_unwanted(name));
+        self.leaving = left;
+        let view = self.pool.view();
+        let is_known = |backend: &BackendView| self.generation_is(backend);
+        let mut known = view.backends.iter().filter(|backend| is_known(backend));
+        if known.any(|backend| self.rung_of(backend) != Rung::Nobody) {
+            self.leaving.clear();
+        }
+    }
+
+    /// Whether whoever has the name now is out of traffic by an operator's or the source's word.
+    fn is_unwanted(&self, name: &str) -> bool {
+        let intent = self.intents.get(name).cloned().unwrap_or_default();
+        let told = self.told.get(name).filter(|_| self.generation(name).is_some());
+        let weight = told.map(|told| intent.weight.now().map_or(told.weight, |(weight, _)| weight));
+        weight.is_some_and(|weight| weight == 0 || intent.admin.now() != Admin::Ready)
+    }
+
+    /// Whether the model has taken in that the pool has this one.
+    fn generation_is(&self, backend: &BackendView) -> bool {
+        self.generation(backend.id.as_str()) == Some(backend.member.generation())
     }
 
     /// The policy in force.

@@ -15,6 +15,7 @@ impl World {
             ..Found::new(BackendId::new(name), Ok(vec![([10, 0, 0, truth.address], 80).into()]))
         };
         let found: Vec<Found> = self.truth.iter().map(found).collect();
+        let could_serve = self.able();
         let before = std::mem::take(&mut self.generations);
         // What was heard of those that leave is told of nobody.
         self.tell(|pool, now| pool.discovered(found, now));
@@ -53,7 +54,30 @@ impl World {
             self.gone.insert(name.clone(), self.now);
         }
         self.told = self.truth.clone();
+        self.note_leaving(could_serve, &before);
         self.expected = None;
+    }
+
+    /// The generations that may get requests, with their names.
+    fn able(&self) -> BTreeMap<u64, String> {
+        let view = self.pool.view();
+        let able = view.backends.iter().filter(|backend| self.rung_of(backend) != Rung::Nobody);
+        able.map(|backend| (backend.member.generation(), backend.id.to_string())).collect()
+    }
+
+    /// Of those that left, whoever could serve does so until somebody else can, if others came for
+    /// them and the source does not tell itself who is going away.
+    fn note_leaving(&mut self, could_serve: BTreeMap<u64, String>, before: &BTreeMap<String, u64>) {
+        let arrived = self.generations.values().any(|new| !before.values().any(|old| old == new));
+        if arrived && !self.tells_instances {
+            let longest = (self.plan.transition_interval + self.plan.give_up) * self.plan.fall;
+            let until = self.now + longest;
+            let stays = |generation| self.generations.values().any(|known| *known == generation);
+            let left = could_serve.into_iter().filter(|(generation, _)| !stays(*generation));
+            let left: Vec<_> = left.map(|(of, name)| (of, (name, until))).collect();
+            self.leaving.extend(left);
+        }
+        self.end_leaving();
     }
 
     pub(crate) fn fail_discovery(&mut self) {
@@ -111,6 +135,7 @@ impl World {
                 if was == Admin::Maint || change.state == Some(Admin::Maint) {
                     self.probed.insert(name.to_owned(), self.now);
                 }
+                self.end_leaving();
                 self.coverage.see("operator's change");
             }
             Err(Refused::Unknown) => assert!(!self.told.contains_key(name)),
@@ -144,6 +169,9 @@ impl World {
     /// A report of an instance that had the name before changes nothing.
     pub(crate) fn report_late(&mut self, name: &str) {
         let Some(generation) = self.generation(name) else { return };
+        if self.leaving.contains_key(&(generation - 1)) {
+            return;
+        }
         let before = format!("{:?}", self.pool.view());
         let kinds = [AttemptFailure::Refused, AttemptFailure::Unreachable, AttemptFailure::Streak];
         let (id, failure) = (BackendId::new(name), self.dice.one_of(&kinds));

@@ -2,7 +2,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{World, balance::*, check::Expected, truth::Mode};
+use super::{
+    World,
+    balance::*,
+    check::Expected,
+    truth::{Mode, Truth},
+};
 
 /// More do not fit into a world; a real proxy has its limits as well.
 const IN_FLIGHT_MOST: usize = 3_000;
@@ -105,9 +110,11 @@ impl World {
 
     /// Who is really there, if somebody is.
     pub(crate) fn behind(&self, addresses: &[SocketAddr], name: &str) -> Option<Mode> {
-        let truth = self.truth.get(name)?;
-        let address = SocketAddr::from(([10, 0, 0, truth.address], 80));
-        addresses.contains(&address).then_some(truth.mode)
+        let is_there =
+            |truth: &&Truth| addresses.contains(&SocketAddr::from(([10, 0, 0, truth.address], 80)));
+        let (green, blue) = (self.truth.get(name), self.blue.get(name));
+        let there = green.into_iter().chain(blue).find(is_there)?;
+        Some(there.mode)
     }
 
     /// A response asks to spare its backend; the pool hears of it if that is news.
@@ -145,6 +152,8 @@ impl World {
         if failure == AttemptFailure::Refused && self.generation(id.as_str()) == Some(generation) {
             self.count(id.as_str(), generation, false);
         }
+        // Whoever left and fails is gone.
+        self.leaving.remove(&generation);
         self.tell(|pool, now| pool.attempt_failed(&id, generation, failure, now));
     }
 

@@ -138,6 +138,17 @@ impl World {
         }
     }
 
+    /// All move at once, as from blue to green: under their names, or under others.
+    pub(crate) fn switch(&mut self) {
+        self.blue = std::mem::take(&mut self.truth);
+        let (names, keeps_names) = (self.blue.keys().cloned(), self.dice.percent(50));
+        for name in names.collect::<Vec<_>>() {
+            let other = format!("b{}", self.dice.below(10));
+            self.appear(if keeps_names { &name } else { &other });
+        }
+        self.discover();
+    }
+
     /// How long a request takes.
     pub(crate) fn latency(&mut self, mode: Mode) -> Duration {
         match mode {
