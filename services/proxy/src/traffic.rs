@@ -50,7 +50,8 @@ pub(crate) struct Traffic {
 }
 
 /// Buckets of a window's [`Latency`]: at scale 6, a per cent, they hold four powers of two, and a
-/// backend's JSON stays below 3 KiB.
+/// backend's JSON stays below 3 KiB. One whose durations reach over more than eight has more, since
+/// percentiles within two per cent count for more than the size of an answer.
 const LATENCY_BUCKETS: usize = 256;
 
 /// The latest [`Traffic`] of each backend and of all.

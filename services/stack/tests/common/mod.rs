@@ -5,6 +5,7 @@ pub mod api_server;
 pub mod contract;
 pub mod frames;
 pub mod name_server;
+pub mod page;
 pub mod raw;
 
 use std::{
@@ -188,7 +189,7 @@ impl Drop for World {
     }
 }
 
-async fn wait_for(mut condition: impl AsyncFnMut() -> bool) -> bool {
+pub async fn wait_for(mut condition: impl AsyncFnMut() -> bool) -> bool {
     let wait = async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
