@@ -16,7 +16,6 @@ use std::{
 
 use balance::Member;
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
 use http::{Method, StatusCode};
 use socket2::SockRef;
 use tokio::{
@@ -30,7 +29,7 @@ use tokio::{
 };
 
 use crate::{
-    body::RequestBody,
+    body::{RequestBody, Upload},
     connect::connect,
     error::Reason,
     http1::{self, NotSent, Outgoing, ResponseHead},
@@ -43,6 +42,9 @@ const READ_BYTES: usize = 8 * 1024;
 /// What is read at once of a response that keeps coming. Less costs system calls; more costs memory
 /// for each client that reads slowly.
 const READ_BYTES_MAX: usize = 256 * 1024;
+
+/// Interim responses before the one that counts. More are no help to anybody.
+const INTERIM_MAX: usize = 32;
 
 /// With less room than this in the buffer, a read would be worth too little.
 const ROOM_BYTES_MIN: usize = 1024;
@@ -68,16 +70,16 @@ pub(crate) struct Connection {
 enum Writer {
     Here(OwnedWriteHalf),
     /// A body goes on being written, though the response has come.
-    Busy(Upload),
+    Busy(Sending),
     /// Something went wrong with it.
     Gone,
 }
 
 /// A task that writes a body, and ends with the connection.
 #[derive(Debug)]
-struct Upload(JoinHandle<Option<OwnedWriteHalf>>);
+struct Sending(JoinHandle<Option<OwnedWriteHalf>>);
 
-impl Drop for Upload {
+impl Drop for Sending {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -130,14 +132,26 @@ impl Connection {
         peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
+    /// Whether a body goes on being sent.
+    pub(crate) fn is_sending(&self) -> bool {
+        matches!(self.writer, Writer::Busy(_))
+    }
+
+    /// Waits until the body has gone out, for as long as it moves: no longer than `timeout` for any
+    /// part of it.
+    pub(crate) async fn finish_sending(&mut self, upload: &Upload, timeout: Duration) {
+        while let Writer::Busy(sending) = &mut self.writer {
+            let deadline = upload.moved() + timeout;
+            match tokio::time::timeout_at(deadline, &mut sending.0).await {
+                Ok(Ok(Some(writer))) => self.writer = Writer::Here(writer),
+                Err(_) if upload.moved() + timeout > deadline => {}
+                Ok(_) | Err(_) => self.writer = Writer::Gone,
+            }
+        }
+    }
+
     /// Prepares it to wait for a request. Whether it can serve one.
     pub(crate) fn begin_idle(&mut self) -> bool {
-        if let Writer::Busy(upload) = &mut self.writer {
-            self.writer = match (&mut upload.0).now_or_never() {
-                Some(Ok(Some(writer))) => Writer::Here(writer),
-                _ => Writer::Gone,
-            };
-        }
         self.idle_since = Instant::now();
         self.read_bytes = READ_BYTES;
         self.is_kept && self.buffer.is_empty() && matches!(self.writer, Writer::Here(_))
@@ -209,7 +223,7 @@ impl Connection {
         let head = read.await?;
         drop(reading);
         self.writer = sent.unwrap_or_else(|| {
-            Writer::Busy(Upload(tokio::task::spawn_local(async move {
+            Writer::Busy(Sending(tokio::task::spawn_local(async move {
                 let (writer, sent) = sending.await;
                 sent.is_ok().then_some(writer)
             })))
@@ -218,16 +232,29 @@ impl Connection {
     }
 
     async fn read_head(&mut self, is_for_head: bool) -> Result<ResponseHead, Failure> {
+        let invalid = || Failure::Backend(Reason::ProtocolError);
+        let mut interim = 0;
+        // What was looked at in vain: only a new line can make a head of it.
+        let mut seen = 0;
         loop {
-            while !self.buffer.is_empty()
-                && let Some(head) = http1::read_head(&mut self.buffer, is_for_head)
-                    .map_err(|_| Failure::Backend(Reason::ProtocolError))?
-            {
-                let is_interim = head.status.is_informational()
-                    && head.status != StatusCode::SWITCHING_PROTOCOLS;
-                if !is_interim {
-                    self.is_kept = head.keeps_connection;
-                    return Ok(head);
+            let is_worth_it = seen == 0 || memchr::memchr(b'\n', &self.buffer[seen..]).is_some();
+            let is_too_long = self.buffer.len() >= http1::HEAD_BYTES_MAX;
+            if !self.buffer.is_empty() && (is_worth_it || is_too_long) {
+                let head =
+                    http1::read_head(&mut self.buffer, is_for_head).map_err(|_| invalid())?;
+                seen = self.buffer.len();
+                if let Some(head) = head {
+                    if !head.status.is_informational()
+                        || head.status == StatusCode::SWITCHING_PROTOCOLS
+                    {
+                        self.is_kept = head.keeps_connection;
+                        return Ok(head);
+                    }
+                    (interim, seen) = (interim + 1, 0);
+                    if interim > INTERIM_MAX {
+                        return Err(invalid());
+                    }
+                    continue;
                 }
             }
             match poll_fn(|context| self.poll_fill(context)).await {
@@ -255,6 +282,7 @@ impl Connection {
     pub(crate) fn into_switched(self) -> Option<(TcpStream, Bytes)> {
         let Writer::Here(writer) = self.writer else { return None };
         let stream = self.reader.reunite(writer).ok()?;
-        Some((stream, self.buffer.freeze()))
+        // A copy: a tunnel lives long, and would hold all of the buffer.
+        Some((stream, Bytes::copy_from_slice(&self.buffer)))
     }
 }

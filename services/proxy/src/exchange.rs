@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     announced::Place,
-    body::{ResponseBody, Upload, UploadState},
+    body::{ResponseBody, Upload},
     client::Busy,
     control::Seen,
     decisions::{AttemptRecord, Candidate, Record, candidates},
@@ -160,23 +160,27 @@ impl Exchange {
     pub(crate) fn complete(mut self, held: Option<Held>, upload: Option<Rc<Upload>>) {
         self.record(self.code, None);
         self.note(self.verdict);
-        let Some(attempt) = self.attempt.take() else { return };
-        match upload.filter(|upload| upload.state() != UploadState::Done) {
-            None => {
-                let most = self.worker.settings.upstream_idle_max;
-                if let Some(Held::Alone(connection)) = held {
-                    attempt.upstream.put_idle(connection, most);
-                }
-            }
-            Some(upload) => {
-                let timeout = self.worker.settings.timeouts.response;
+        let (Some(attempt), Some(held)) = (self.attempt.take(), held) else { return };
+        let most = self.worker.settings.upstream_idle_max;
+        let timeout = self.worker.settings.timeouts.response;
+        // Where the request is not through yet, the backend is busy with it until it is.
+        match (held, upload) {
+            (Held::Alone(mut connection), Some(upload)) if connection.is_sending() => {
                 tokio::task::spawn_local(async move {
-                    finish_upload(&upload, timeout).await;
-                    // The backend is through with it only now. The connection is not used again:
-                    // whether it is in order nobody has seen.
-                    drop((held, attempt));
+                    connection.finish_sending(&upload, timeout).await;
+                    attempt.upstream.put_idle(connection, most);
+                    // With its ticket, which a block holds only if it uses all of it.
+                    drop(attempt);
                 });
             }
+            (Held::Alone(connection), _) => attempt.upstream.put_idle(connection, most),
+            (shared @ Held::Shared { .. }, Some(upload)) if upload.is_under_way() => {
+                tokio::task::spawn_local(async move {
+                    finish_upload(&upload, timeout).await;
+                    drop((shared, attempt));
+                });
+            }
+            (Held::Shared { .. }, _) => {}
         }
     }
 
@@ -321,7 +325,7 @@ impl Attempt {
     }
 }
 
-/// Waits until a body has gone up that outlives its response, for as long as it moves.
+/// Waits until a body has come from its client that outlives its response, for as long as it moves.
 async fn finish_upload(upload: &Upload, timeout: Duration) {
     while upload.is_under_way() && upload.moved() + timeout > Instant::now() {
         // Nobody waits for this moment: a look now and then is enough.

@@ -135,3 +135,64 @@ async fn a_fast_upload_to_a_backend_that_reads_nothing_costs_less_than_a_mebibyt
     let held = held(&written, ports).await;
     assert!(held < MIB, "{held} bytes");
 }
+
+/// A backend that answers a request at its head and then reads the body slowly. Tells how much of
+/// it came.
+async fn slow_reader() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<u64>) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    // So that what is under way is with the proxy and not in a buffer here.
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(64).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let tell = tell.clone();
+            tokio::spawn(async move {
+                read_head(&mut stream).await;
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                stream.write_all(answer).await.unwrap();
+                let (mut count, mut part) = (0, vec![0; 64 * 1024]);
+                loop {
+                    match stream.read(&mut part).await {
+                        Ok(0) | Err(_) => break,
+                        Ok(read) => count += read as u64,
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                tell.send(count).unwrap();
+            });
+        }
+    });
+    (address, told)
+}
+
+#[tokio::test]
+async fn a_body_goes_up_to_its_last_byte_though_its_response_has_ended() {
+    // Where the last part waits for room depends on sizes; these make it wait in some.
+    const SIZES: std::ops::Range<u64> = 26..38;
+    let (backend, mut told) = slow_reader().await;
+    // Parts of a body are as large as what may be read of a head.
+    let variables = [("PROXY_PROBE", "off"), ("PROXY_HEADER_BYTES_MAX", "400KB")];
+    let world = World::over(&format!("http://{backend}"), &variables, vec![]);
+    world.until_eligible(1).await;
+    let proxy = world.proxy.address;
+    for size in SIZES {
+        tokio::spawn(async move {
+            let bytes = size * 100_000;
+            let mut client = TcpStream::connect(proxy).await.unwrap();
+            let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {bytes}\r\n\r\n");
+            client.write_all(head.as_bytes()).await.unwrap();
+            client.write_all(&vec![b'x'; bytes as usize]).await.unwrap();
+            assert!(read_head(&mut client).await.starts_with("HTTP/1.1 200"));
+            std::future::pending::<()>().await;
+        });
+    }
+    let mut arrived = Vec::new();
+    for _ in SIZES {
+        arrived.push(told.recv().await.unwrap());
+    }
+    arrived.sort_unstable();
+    assert_eq!(arrived, SIZES.map(|size| size * 100_000).collect::<Vec<_>>());
+}

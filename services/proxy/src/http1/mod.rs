@@ -14,7 +14,7 @@ pub(crate) use self::{
     framing::Framing,
     incoming::Incoming,
     request::{Head, NotSent, Outgoing},
-    response::{ResponseHead, read_head},
+    response::{HEAD_BYTES_MAX, ResponseHead, read_head},
 };
 
 use http::HeaderName;
