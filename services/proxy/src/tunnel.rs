@@ -36,8 +36,8 @@ struct Limits {
 /// in the middle of, and for its good-byes.
 const GOOD_BYE: Duration = Duration::from_secs(1);
 
-/// Connects the two sides once both have switched; `early` is what the backend has said already. The ticket is given back when the tunnel ends,
-/// so that a draining backend counts as busy until then.
+/// Connects the two sides once both have switched; `early` is what the backend has said already. The
+/// ticket is given back when the tunnel ends, so that a draining backend counts as busy until then.
 pub(crate) fn start(
     worker: &Worker,
     client: OnUpgrade,

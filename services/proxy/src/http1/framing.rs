@@ -175,6 +175,11 @@ impl Chunks {
             let line = memchr::memchr(b'\n', read).map_or(read.len(), |lf| lf + 1);
             self.trailers.extend_from_slice(&read[..line]);
             read.advance(line);
+            let is_line = self.trailers.ends_with(b"\n");
+            if is_line && !self.trailers.ends_with(b"\r\n") {
+                // Others might take it for the end.
+                return Err(Invalid);
+            }
             if self.trailers == b"\r\n" || self.trailers.ends_with(b"\n\r\n") {
                 return Ok(true);
             }
@@ -286,6 +291,8 @@ mod tests {
             "1234567890123456\r\n",
             "0\r\nno field\r\n\r\n",
             "0\r\nA : b\r\n\r\n",
+            "0\r\nA: b\n\nmore\n\r\n",
+            "0\r\n\n",
         ];
         for body in bodies {
             assert_eq!(in_any_pieces(Framing::chunked, body.as_bytes()), Err(Invalid), "{body:?}");

@@ -103,6 +103,8 @@ fn slice(bytes: &Bytes, (start, end): Range) -> Bytes {
 /// What a head says of its body and its connection.
 struct Said {
     length: Option<u64>,
+    /// How often it is told.
+    lengths: usize,
     coding: Option<Coding>,
     keeps_connection: bool,
     closes_connection: bool,
@@ -135,6 +137,7 @@ impl Said {
                     return Err(Invalid);
                 }
                 self.length = Some(length);
+                self.lengths += 1;
             }
         } else if *name == TRANSFER_ENCODING {
             let is_chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
@@ -165,9 +168,13 @@ fn fields_of(
     places: &[Place],
     is_http11: bool,
 ) -> Result<(HeaderMap, Said), Invalid> {
-    let mut said =
-        Said { length: None, coding: None, keeps_connection: is_http11, closes_connection: false };
-    let mut lengths = 0;
+    let mut said = Said {
+        length: None,
+        lengths: 0,
+        coding: None,
+        keeps_connection: is_http11,
+        closes_connection: false,
+    };
     let mut headers = HeaderMap::with_capacity(places.len() + FIELDS_ADDED);
     for place in places {
         let (start, end) = place.name;
@@ -175,12 +182,9 @@ fn fields_of(
         let value = HeaderValue::from_maybe_shared(slice(bytes, place.value));
         let (Ok(name), Ok(value)) = (name, value) else { return Err(Invalid) };
         said.hear(&name, &value)?;
-        if name == CONTENT_LENGTH {
-            lengths += members(&value).count();
-        }
         headers.append(name, value);
     }
-    if let Some(length) = said.length.filter(|_| lengths > 1) {
+    if let Some(length) = said.length.filter(|_| said.lengths > 1) {
         headers.insert(CONTENT_LENGTH, length.into());
     }
     said.keeps_connection &= !said.closes_connection;
