@@ -137,7 +137,7 @@ impl Pool {
     /// Health and intent of those that stay are kept. One whose addresses all changed is another
     /// instance under the same name and starts anew. An empty answer is taken for trouble of the
     /// look-up, like [`Self::discovery_failed`]: it must never empty a pool. While nobody of them can
-    /// serve, those that they replace do ([`Rung::Terminating`]), for a time that is bounded.
+    /// serve, those that they replace do ([`crate::Rung::Terminating`]), for a time that is bounded.
     pub fn discovered(&mut self, found: Vec<Found>, now: Time) {
         if found.is_empty() && !self.backends.is_empty() {
             return self.discovery_failed("the look-up found no backends", now);
