@@ -223,7 +223,8 @@ impl Member {
     }
 
     /// Whether another request may be sent to it, as of now.
-    pub(crate) fn has_room(&self) -> bool {
+    #[must_use]
+    pub fn has_room(&self) -> bool {
         (self.attempts.load(Ordering::SeqCst) as u32) < self.limit.load(Ordering::Relaxed)
     }
 

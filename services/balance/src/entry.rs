@@ -44,12 +44,12 @@ impl Entry {
 
     /// Whether it may get requests as far as operators and discovery are concerned.
     pub(crate) fn is_in_service(&self) -> bool {
-        self.intent.admin() == Admin::Ready && self.found.addresses.is_ok() && self.weight() > 0
+        self.is_wanted() && self.found.addresses.is_ok()
     }
 
-    /// Whether it is to get no requests, however it is doing.
-    pub(crate) fn is_unwanted(&self) -> bool {
-        self.intent.admin() != Admin::Ready || self.weight() == 0
+    /// Whether operators let it get requests, however it is doing.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.intent.wants_traffic(self.found.weight)
     }
 
     /// Where it stands on the ladder, if it may get requests at all.
@@ -80,9 +80,7 @@ impl Entry {
     /// Where it would stand with another intent. Coming back from maintenance it would have to pass
     /// its probes first; what is asked about is the time when it has.
     pub(crate) fn stand_with(&self, intent: &Intent) -> Stand {
-        let weight = intent.weight(self.found.weight);
-        let may_serve =
-            intent.admin() == Admin::Ready && self.found.addresses.is_ok() && weight > 0;
+        let may_serve = intent.wants_traffic(self.found.weight) && self.found.addresses.is_ok();
         let rung = match self.intent.admin() {
             Admin::Maint if self.found.is_terminating => Some(Rung::Terminating),
             Admin::Maint => Some(Rung::Up),
@@ -91,7 +89,7 @@ impl Entry {
         Stand {
             rung: rung.filter(|_| may_serve),
             tier: self.found.tier,
-            weight: capacity(weight, &self.found),
+            weight: capacity(intent.weight(self.found.weight), &self.found),
             climbed: STEPS,
         }
     }

@@ -98,14 +98,14 @@ impl<T> Overridable<T> {
     }
 
     /// Puts a value on top, or, without an end, in place of both.
-    fn set(&mut self, value: T, until: Option<Time>) {
+    pub(crate) fn set(&mut self, value: T, until: Option<Time>) {
         match until {
             Some(until) => self.on_top = Some((value, until)),
             None => (self.standing, self.on_top) = (value, None),
         }
     }
 
-    fn end(&mut self, now: Time) {
+    pub(crate) fn end(&mut self, now: Time) {
         self.on_top.take_if(|(_, until)| *until <= now);
     }
 }
@@ -136,6 +136,11 @@ impl Intent {
     /// The weight in force where `configured` is the usual one.
     pub(crate) fn weight(&self, configured: u32) -> u32 {
         self.weight.current().weight.unwrap_or(configured)
+    }
+
+    /// Whether it lets the backend get requests, where `configured` is the usual weight.
+    pub(crate) fn wants_traffic(&self, configured: u32) -> bool {
+        self.admin() == Admin::Ready && self.weight(configured) > 0
     }
 
     /// The limit of requests in flight in force where `configured` is the usual one.

@@ -1,9 +1,9 @@
 //! How a pool chooses backends: as configured, or as an operator wants it for the time being.
 //!
 //! The two stay apart, as with backends: an operator's plan is intent with a reason and perhaps an
-//! end, and what stood before it (another plan without an end, or the configured one) comes back
-//! when it is over. A plan is part of what is published, so
-//! that a pick never goes by one policy and by another's backends or key.
+//! end ([`crate::Overridable`]), and what stood before it, another plan without an end or the
+//! configured one, comes back when it is over. A plan is part of what is published, so that a pick
+//! never goes by one policy and by another's backends or key.
 
 use std::{sync::Arc, time::Duration};
 
@@ -54,30 +54,4 @@ pub struct StandingPolicy {
     pub reason: Option<String>,
     /// Who, as far as we know.
     pub actor: Option<String>,
-    /// When what stands without it comes back.
-    pub expires: Option<Time>,
-    /// What stands without it; the configured plan if nothing else does. Always without an end.
-    pub below: Option<Box<StandingPolicy>>,
-}
-
-impl StandingPolicy {
-    /// What stands once those that have an end are over.
-    fn lasting(self) -> Option<Box<Self>> {
-        if self.expires.is_some() { self.below } else { Some(Box::new(self)) }
-    }
-
-    /// What is in force after a time at which this one's end may have come.
-    pub(crate) fn after_its_end(self, now: Time) -> Option<Self> {
-        if self.expires.is_some_and(|end| end <= now) {
-            self.below.map(|below| *below)
-        } else {
-            Some(self)
-        }
-    }
-
-    /// This one instead of another: on top of it if it has an end.
-    pub(crate) fn instead_of(mut self, before: Option<Self>) -> Self {
-        self.below = before.filter(|_| self.expires.is_some()).and_then(Self::lasting);
-        self
-    }
 }

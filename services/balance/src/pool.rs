@@ -21,7 +21,7 @@ use crate::{
     entry::Entry,
     events::{Effect, Event, EventKind, ProbeOrder},
     health::{AttemptFailure, Health, HealthState, ProbePlan, ProbeResult},
-    intent::Intent,
+    intent::{Intent, Overridable},
     pick::{Picker, Published},
     plan::{PolicyPlan, StandingPolicy},
     policy::Policy,
@@ -51,7 +51,7 @@ pub struct Pool {
     name: String,
     /// How backends are chosen where no operator wants it otherwise.
     configured: PolicyPlan,
-    wanted: Option<StandingPolicy>,
+    wanted: Overridable<Option<StandingPolicy>>,
     plan: ProbePlan,
     ejection: EjectionPlan,
     random: Random,
@@ -91,7 +91,7 @@ impl Pool {
         Self {
             name: name.to_owned(),
             configured,
-            wanted: None,
+            wanted: Overridable::default(),
             plan,
             ejection: EjectionPlan::off(),
             random: Random::new(seed),
@@ -283,14 +283,13 @@ impl Pool {
             [probe, drained, degraded, tunnels, backend.intent.next_end()]
         });
         let of_departed = self.departed.values().map(|(_, until)| Some(*until));
-        let policy = self.wanted.as_ref().and_then(|wanted| wanted.expires);
         of_backends
             .chain(of_departed)
             .chain([
                 self.ejection_deadline(),
                 self.climb_deadline(),
                 self.leaving_deadline(),
-                policy,
+                self.wanted.expires(),
             ])
             .flatten()
             .min()

@@ -7,7 +7,7 @@ use crate::{
     backend::{BackendId, Member},
     ejection::{EjectReason, Withheld},
     health::{Health, ProbeResult},
-    intent::{SetBy, Stated},
+    intent::{Overridable, SetBy, Stated},
     plan::{PolicyPlan, StandingPolicy},
     rung::Rung,
     time::Time,
@@ -23,7 +23,7 @@ pub struct PoolView {
     /// How they are where no operator wants it otherwise.
     pub configured_plan: PolicyPlan,
     /// What operators want instead.
-    pub wanted_plan: Option<StandingPolicy>,
+    pub wanted_plan: Overridable<Option<StandingPolicy>>,
     /// When the last look-up succeeded.
     pub discovered: Option<Time>,
     /// Why the latest look-up failed, if it did; the backends are then those of the last good one.

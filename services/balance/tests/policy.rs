@@ -4,7 +4,7 @@
 
 mod common;
 
-use balance::{Policy, PolicyChange, PolicyPlan, Time};
+use balance::{Overridable, Policy, PolicyChange, PolicyPlan, Time};
 use common::{SECOND, World, counts};
 use evenkeel_balance as balance;
 
@@ -77,7 +77,7 @@ fn the_configured_policy_comes_back_when_the_time_is_over() {
     assert_eq!(world.pool.view().plan, plan(Policy::First));
     world.run(SECOND, &ALL);
     let view = world.pool.view();
-    assert_eq!((view.plan, view.wanted_plan), (view.configured_plan, None));
+    assert_eq!((view.plan, view.wanted_plan), (view.configured_plan, Overridable::default()));
     assert_eq!(world.picks(3), counts(&[("a", 1), ("b", 1), ("c", 1)]));
     let told: Vec<_> = world.events.iter().filter(|text| text.contains("policy")).collect();
     assert_eq!(
@@ -94,10 +94,10 @@ fn an_operator_can_go_back_to_the_configured_policy() {
     let mut world = world();
     change(&mut world, Policy::Hash, Some(60));
     change(&mut world, Policy::Hash, None);
-    assert_eq!(world.pool.standing_policy().unwrap().expires, None);
+    assert_eq!(world.pool.standing_policy().expires(), None);
     world.pool.change_policy(PolicyChange::default(), world.now);
     assert_eq!(
-        (world.pool.standing_policy(), world.pool.view().plan.policy),
+        (world.pool.standing_policy().current().as_ref(), world.pool.view().plan.policy),
         (None, Policy::RoundRobin)
     );
     world.run(SECOND, &ALL);
@@ -123,8 +123,9 @@ fn what_stands_comes_back_when_what_was_put_on_top_of_it_is_over() {
     assert_eq!(policy(&world), Policy::Random);
     world.run(SECOND * 31, &ALL);
     assert_eq!(policy(&world), Policy::Hash);
-    let standing = world.pool.standing_policy().unwrap();
-    assert_eq!((standing.reason.as_deref(), standing.expires), (Some("one is slow"), None));
+    let wanted = world.pool.standing_policy();
+    let standing = wanted.current().as_ref().unwrap();
+    assert_eq!((standing.reason.as_deref(), wanted.expires()), (Some("one is slow"), None));
     let told = world.events.iter().filter(|text| text.contains("again")).collect::<Vec<_>>();
     assert_eq!(told, ["policy hash by path again: the time set for a change is over"]);
     change(&mut world, Policy::First, Some(60));
@@ -137,10 +138,10 @@ fn what_stands_comes_back_when_what_was_put_on_top_of_it_is_over() {
 fn what_was_wanted_before_a_restart_is_taken_up_with_its_end() {
     let mut world = world();
     change(&mut world, Policy::LeastRequest, Some(60));
-    let standing = world.pool.standing_policy().unwrap().clone();
+    let standing = world.pool.standing_policy().clone();
     let mut after = World::with(&ALL);
     after.pool.restore_policy(standing.clone(), Time::START);
-    assert_eq!(after.pool.standing_policy(), Some(&standing));
+    assert_eq!(after.pool.standing_policy(), &standing);
     after.run(SECOND * 61, &ALL);
     assert_eq!(after.pool.view().plan.policy, Policy::RoundRobin);
 }

@@ -123,7 +123,7 @@ impl Control {
             Some(Ok(Standing { intents, policy })) => {
                 self.step(|pool, now| {
                     pool.restore(intents, now);
-                    policy.into_iter().for_each(|policy| pool.restore_policy(policy, now));
+                    pool.restore_policy(policy, now);
                 });
                 // A disk that cannot be written is better told now than with the first change.
                 if let Some(News::Failed(why)) = self.save() {
@@ -161,7 +161,7 @@ impl Control {
     fn save(&self) -> Option<News> {
         let standing = self.read(|pool| Standing {
             intents: pool.standing_intents(),
-            policy: pool.standing_policy().cloned(),
+            policy: pool.standing_policy().clone(),
         });
         self.saving.save(POOL, &standing)
     }

@@ -68,9 +68,8 @@ impl Tried {
         let mut picker = worker.picker.borrow_mut();
         picker.plan(); // Candidates are those of the picker's latest look.
         picker.candidates().any(|(other, _)| {
-            let has_room = other.limit().is_none_or(|limit| other.in_flight() < limit);
             let is_tried = self.generations.contains(&other.generation());
-            has_room && !is_tried && other.generation() != member.generation()
+            other.has_room() && !is_tried && other.generation() != member.generation()
         })
     }
 

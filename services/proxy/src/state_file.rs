@@ -45,7 +45,7 @@ struct Content {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Standing {
     pub(crate) intents: Vec<StandingIntent>,
-    pub(crate) policy: Option<StandingPolicy>,
+    pub(crate) policy: Overridable<Option<StandingPolicy>>,
 }
 
 /// The fields `…reverts_to` came later. They are left out where there is nothing to say, so that a
@@ -139,8 +139,8 @@ impl StateFile {
         let intents = standing.intents.iter();
         let backends = intents.map(|intent| (intent.id.to_string(), self.kept(intent)));
         let pools = [(pool.to_owned(), backends.collect())].into();
-        let policy = standing.policy.iter();
-        let policies = policy.map(|policy| (pool.to_owned(), self.kept_policy(policy))).collect();
+        let policy = self.kept_policy(&standing.policy);
+        let policies = policy.map(|policy| (pool.to_owned(), policy)).into_iter().collect();
         let content = Content { version: VERSION, pools, policies };
         let aside = self.path.with_extension("new");
         let write = || -> io::Result<()> {
@@ -209,16 +209,22 @@ impl StateFile {
         }
     }
 
-    fn kept_policy(&self, standing: &StandingPolicy) -> KeptPolicy {
-        KeptPolicy {
+    fn kept_policy(&self, wanted: &Overridable<Option<StandingPolicy>>) -> Option<KeptPolicy> {
+        let kept = |standing: &StandingPolicy| KeptPolicy {
             policy: standing.plan.policy.as_str().to_owned(),
             hash_key: standing.plan.hash_key.to_string(),
             since: self.clock.text(standing.since),
             reason: standing.reason.clone(),
             actor: standing.actor.clone(),
-            expires: standing.expires.map(|time| self.clock.text(time)),
-            below: standing.below.as_ref().map(|below| Box::new(self.kept_policy(below))),
-        }
+            expires: None,
+            below: None,
+        };
+        let below = wanted.reverts_to().and_then(Option::as_ref);
+        wanted.current().as_ref().map(|current| KeptPolicy {
+            expires: wanted.expires().map(|time| self.clock.text(time)),
+            below: below.map(|below| Box::new(kept(below))),
+            ..kept(current)
+        })
     }
 
     fn parse(&self, bytes: &[u8], pool: &str) -> Result<Standing, String> {
@@ -229,19 +235,33 @@ impl StateFile {
         }
         let backends = content.pools.remove(pool).unwrap_or_default();
         let intents = backends.into_iter().map(|(id, kept)| self.intent(&id, kept));
-        let policy = content.policies.remove(pool).map(|kept| self.policy(pool, kept));
-        Ok(Standing { intents: intents.collect::<Result<_, _>>()?, policy: policy.transpose()? })
+        let policy = content.policies.remove(pool).map(|kept| self.wanted_policy(pool, kept));
+        let policy = policy.transpose()?.unwrap_or_default();
+        Ok(Standing { intents: intents.collect::<Result<_, _>>()?, policy })
+    }
+
+    fn wanted_policy(
+        &self,
+        pool: &str,
+        mut kept: KeptPolicy,
+    ) -> Result<Overridable<Option<StandingPolicy>>, String> {
+        let until = self.time_if(pool, kept.expires.as_deref())?;
+        let below = kept.below.take().map(|below| self.policy(pool, *below)).transpose()?;
+        let current = Some(self.policy(pool, kept)?);
+        Ok(match until {
+            Some(until) => Overridable { standing: below, on_top: Some((current, until)) },
+            None => Overridable { standing: current, on_top: None },
+        })
     }
 
     fn policy(&self, pool: &str, kept: KeptPolicy) -> Result<StandingPolicy, String> {
-        let KeptPolicy { policy, hash_key, since, reason, actor, expires, below } = kept;
+        let KeptPolicy { policy, hash_key, since, reason, actor, .. } = kept;
         let policy =
             Policy::from_name(&policy).ok_or_else(|| format!("{pool}: {policy:?} is no policy"))?;
         HashKey::parse(&hash_key).map_err(|_| format!("{pool}: {hash_key:?} is no hash key"))?;
-        let (since, expires) = (self.time(pool, &since)?, self.time_if(pool, expires.as_deref())?);
+        let since = self.time(pool, &since)?;
         let plan = PolicyPlan { policy, hash_key: hash_key.into() };
-        let below = below.map(|below| self.policy(pool, *below)).transpose()?.map(Box::new);
-        Ok(StandingPolicy { plan, since, reason, actor, expires, below })
+        Ok(StandingPolicy { plan, since, reason, actor })
     }
 
     fn time(&self, of: &str, text: &str) -> Result<Time, String> {
@@ -370,21 +390,19 @@ mod tests {
         }
     }
 
-    fn policy(clock: Clock) -> StandingPolicy {
-        StandingPolicy {
-            plan: PolicyPlan { policy: Policy::Hash, hash_key: "cookie:a".into() },
-            since: clock.now(),
-            reason: Some("sessions".to_owned()),
-            actor: None,
-            expires: Some(clock.now() + Duration::from_secs(60)),
-            below: Some(Box::new(StandingPolicy {
-                plan: PolicyPlan { policy: Policy::First, hash_key: "path".into() },
+    fn policy(clock: Clock) -> Overridable<Option<StandingPolicy>> {
+        let policy = |policy, hash_key: &str, reason: Option<&str>, actor: Option<&str>| {
+            Some(StandingPolicy {
+                plan: PolicyPlan { policy, hash_key: hash_key.into() },
                 since: clock.now(),
-                reason: None,
-                actor: Some("bob".to_owned()),
-                expires: None,
-                below: None,
-            })),
+                reason: reason.map(str::to_owned),
+                actor: actor.map(str::to_owned),
+            })
+        };
+        let on_top = policy(Policy::Hash, "cookie:a", Some("sessions"), None);
+        Overridable {
+            standing: policy(Policy::First, "path", None, Some("bob")),
+            on_top: Some((on_top, clock.now() + Duration::from_secs(60))),
         }
     }
 
@@ -400,14 +418,16 @@ mod tests {
         let file = folder.file();
         assert_eq!(file.load("default"), Ok(Standing::default()), "there is no file yet");
         let (saved, policy) = (intent(file.clock), policy(file.clock));
-        let standing = Standing { intents: vec![saved.clone()], policy: Some(policy.clone()) };
+        let standing = Standing { intents: vec![saved.clone()], policy: policy.clone() };
         file.save("default", &standing).unwrap();
         let mut loaded = folder.file().load("default").unwrap();
-        let loaded_policy = loaded.policy.unwrap();
-        assert_eq!(loaded_policy.plan, policy.plan);
-        assert_eq!(loaded_policy.reason, policy.reason);
-        assert_near(loaded_policy.expires.unwrap(), policy.expires.unwrap());
-        let (below, saved_below) = (loaded_policy.below.unwrap(), policy.below.unwrap());
+        let current =
+            |wanted: &Overridable<Option<StandingPolicy>>| wanted.current().clone().unwrap();
+        let (loaded_policy, saved_policy) = (current(&loaded.policy), current(&policy));
+        assert_eq!(loaded_policy.plan, saved_policy.plan);
+        assert_eq!(loaded_policy.reason, saved_policy.reason);
+        assert_near(loaded.policy.expires().unwrap(), policy.expires().unwrap());
+        let (below, saved_below) = (loaded.policy.standing.unwrap(), policy.standing.unwrap());
         assert_eq!((below.plan, below.actor), (saved_below.plan, saved_below.actor));
         let loaded = loaded.intents.remove(0);
         let (weight, below) = (loaded.weight.current(), loaded.weight.reverts_to().unwrap());
@@ -444,7 +464,8 @@ mod tests {
         assert_eq!(weights, (Some(3), None));
         assert_eq!(intent.max_in_flight, layers(Some(7), None, None));
         // What lies on nothing is written as it always was.
-        file.save("default", &Standing { intents: vec![intent], policy: None }).unwrap();
+        file.save("default", &Standing { intents: vec![intent], policy: Overridable::default() })
+            .unwrap();
         let text = fs::read_to_string(&file.path).unwrap();
         assert!(!text.contains("reverts_to") && text.contains("new disk"), "{text}");
     }

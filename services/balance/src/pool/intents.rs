@@ -45,7 +45,7 @@ impl Pool {
     ) -> Result<(Intent, Intent), Refused> {
         let backend = self.backends.get(id).ok_or(Refused::Unknown)?;
         let intent = backend.intent.changed(change, now);
-        let stays = intent.admin() == Admin::Ready && intent.weight(backend.found.weight) > 0;
+        let stays = intent.wants_traffic(backend.found.weight);
         if backend.is_usable() && !stays && !change.force {
             let total = self.backends.len();
             let left =
@@ -81,10 +81,9 @@ impl Pool {
     /// Whether a backend was taken out and still has requests in flight.
     #[must_use]
     pub fn is_draining(&self, id: &BackendId) -> bool {
-        self.backends.get(id).is_some_and(|backend| {
-            let is_out = backend.intent.admin() != Admin::Ready || backend.weight() == 0;
-            is_out && backend.member.in_flight() > 0
-        })
+        self.backends
+            .get(id)
+            .is_some_and(|backend| !backend.is_wanted() && backend.member.in_flight() > 0)
     }
 
     pub(super) fn expire_intents(&mut self, now: Time) {

@@ -61,7 +61,7 @@ impl Pool {
             let why = match self.backends.get(&leaving.entry.found.id) {
                 _ if can_serve => "gone: others serve",
                 _ if leaving.until <= now => "gone: its time is over",
-                Some(named) if named.is_unwanted() => "gone: its name is out of traffic",
+                Some(named) if !named.is_wanted() => "gone: its name is out of traffic",
                 _ => return None,
             };
             Some((*generation, why))

@@ -4,6 +4,7 @@
 use super::{EXPIRED, Pool};
 use crate::{
     events::{Effect, Event, EventKind},
+    intent::Overridable,
     plan::{PolicyChange, PolicyPlan, StandingPolicy},
     time::Time,
 };
@@ -25,14 +26,14 @@ impl Pool {
         let since = |standing: &StandingPolicy| {
             if plan.as_ref() == Some(&standing.plan) { standing.since } else { now }
         };
-        let since = self.wanted.as_ref().map_or(now, since);
+        let since = self.wanted.current().as_ref().map_or(now, since);
         let why = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let by = actor.clone();
         let is_configured = plan.is_none();
-        let expires = ttl.map(|ttl| now + ttl);
-        let below = None;
-        let wanted = plan.map(|plan| StandingPolicy { plan, since, reason, actor, expires, below });
-        self.wanted = wanted.map(|wanted| wanted.instead_of(self.wanted.take()));
+        // The configured plan is where all others end, and has no end itself.
+        let until = ttl.filter(|_| !is_configured).map(|ttl| now + ttl);
+        let wanted = plan.map(|plan| StandingPolicy { plan, since, reason, actor });
+        self.wanted.set(wanted, until);
         let which = if is_configured { "the configured policy" } else { "policy" };
         let after = self.plan().describe();
         let text = match self.plan() == &before {
@@ -46,28 +47,27 @@ impl Pool {
 
     /// The plan that operators want instead of the configured one, if they do.
     #[must_use]
-    pub fn standing_policy(&self) -> Option<&StandingPolicy> {
-        self.wanted.as_ref()
+    pub fn standing_policy(&self) -> &Overridable<Option<StandingPolicy>> {
+        &self.wanted
     }
 
     /// Takes up what operators wanted before the process was restarted.
-    pub fn restore_policy(&mut self, standing: StandingPolicy, now: Time) {
-        self.wanted = Some(standing);
+    pub fn restore_policy(&mut self, standing: Overridable<Option<StandingPolicy>>, now: Time) {
+        self.wanted = standing;
         self.settle(now);
     }
 
     /// The plan in force.
     pub(super) fn plan(&self) -> &PolicyPlan {
-        self.wanted.as_ref().map_or(&self.configured, |wanted| &wanted.plan)
+        self.wanted.current().as_ref().map_or(&self.configured, |wanted| &wanted.plan)
     }
 
     pub(super) fn expire_policy(&mut self, now: Time) {
-        let before = self.wanted.take();
-        let had_end = before.as_ref().is_some_and(|wanted| wanted.expires.is_some());
-        self.wanted = before.and_then(|wanted| wanted.after_its_end(now));
-        let has_end = self.wanted.as_ref().is_some_and(|wanted| wanted.expires.is_some());
-        if had_end && !has_end {
-            let which = if self.wanted.is_some() { "policy" } else { "the configured policy" };
+        let had_end = self.wanted.expires().is_some();
+        self.wanted.end(now);
+        if had_end && self.wanted.expires().is_none() {
+            let which =
+                if self.wanted.current().is_some() { "policy" } else { "the configured policy" };
             let text = format!("{which} {} again: {EXPIRED}", self.plan().describe());
             self.tell_policy(now, text, None);
             self.effects.push(Effect::KeepIntents);

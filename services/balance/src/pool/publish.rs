@@ -12,7 +12,7 @@ use crate::{
     pick::Snapshot,
     rung::Rung,
     schedule::schedule,
-    tier::Serving,
+    tier::{Serving, Stand},
     time::Time,
 };
 
@@ -80,10 +80,11 @@ impl Pool {
             }
             false => (entry.stand(), entry.weight()),
         };
-        let stands = self.everybody().map(|entry| after(entry).0);
-        let serving = Serving::of(stands, self.tier_least);
-        let all = self.everybody().map(|entry| (&entry.found.id, after(entry)));
-        all.filter(|(_, (stand, _))| serving.includes(stand.rung, stand.tier))
+        let all: Vec<(&BackendId, (Stand, u32))> =
+            self.everybody().map(|entry| (&entry.found.id, after(entry))).collect();
+        let serving = Serving::of(all.iter().map(|(_, (stand, _))| *stand), self.tier_least);
+        all.into_iter()
+            .filter(|(_, (stand, _))| serving.includes(stand.rung, stand.tier))
             .map(|(id, (_, weight))| (id.clone(), weight))
             .collect()
     }

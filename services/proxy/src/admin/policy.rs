@@ -44,7 +44,7 @@ struct Body {
     /// One line, for whoever comes next
     #[schema(max_length = 500)]
     reason: Option<String>,
-    /// After this long what is configured comes back by itself
+    /// After this long what stands without it comes back by itself
     #[schema(example = "30m")]
     ttl: Option<String>,
 }

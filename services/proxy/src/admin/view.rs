@@ -250,7 +250,7 @@ pub(super) fn pool_of(admin: &Admin, view: &PoolView) -> Pool {
         waiting: view.waiting,
     };
     let backends = view.everybody().map(|view| backend(admin, view, &latest)).collect();
-    let (clock, wanted) = (admin.control.clock, view.wanted_plan.as_ref());
+    let (clock, wanted) = (admin.control.clock, view.wanted_plan.current().as_ref());
     Pool {
         name: view.name.clone(),
         etag: tag::of_pool(view),
@@ -261,13 +261,10 @@ pub(super) fn pool_of(admin: &Admin, view: &PoolView) -> Pool {
         policy_since: wanted.map(|wanted| clock.text(wanted.since)),
         policy_reason: wanted.and_then(|wanted| wanted.reason.clone()),
         policy_actor: wanted.and_then(|wanted| wanted.actor.clone()),
-        policy_expires_at: wanted.and_then(|wanted| Some(clock.text(wanted.expires?))),
-        policy_reverts_to: wanted.filter(|wanted| wanted.expires.is_some()).map(|wanted| {
-            wanted
-                .below
-                .as_ref()
-                .map_or(view.configured_plan.policy, |below| below.plan.policy)
-                .as_str()
+        policy_expires_at: view.wanted_plan.expires().map(|end| clock.text(end)),
+        policy_reverts_to: view.wanted_plan.reverts_to().map(|below| {
+            let below = below.as_ref().map_or(&view.configured_plan, |below| &below.plan);
+            below.policy.as_str()
         }),
         source: source(admin, view),
         probe: probe(admin),
