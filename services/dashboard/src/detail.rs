@@ -205,7 +205,7 @@ fn facts(view: &View, pool: &Pool, backend: &Backend) -> Markup {
         ),
         (
             "Weight",
-            html! { (backend.weight) @if let Some(usual) = backend.configured_weight.filter(|usual| *usual != backend.weight) { " instead of " (usual) } @if backend.tier > 0 { ", in tier " (backend.tier) } },
+            html! { (backend.weight) @if let Some(usual) = backend.usual_weight() { " instead of " (usual) } @if backend.tier > 0 { ", in tier " (backend.tier) } },
         ),
         (
             "Requests",

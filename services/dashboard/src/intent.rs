@@ -10,8 +10,8 @@
 //! change something and change it back at once. Of two proxies it is the youngest by its age where
 //! it is told: clocks of different machines disagree, but each knows how long ago something
 //! happened. Being ready, or of the configured weight, with nobody who said so is no intent, however
-//! young: it is what a proxy begins with. What was carried over is no new word either: it would outrank what an operator said
-//! while it was on its way.
+//! young: it is what a proxy begins with. What was carried over is no new word either: it would
+//! outrank what an operator said while it was on its way.
 //!
 //! An intent with an end lies on top of another one, which holds again afterwards: a proxy that has
 //! missed both is told both. Nothing is ever forced: one that refuses is asked again later.

@@ -453,6 +453,12 @@ impl Backend {
         self.weight_wanted.is_some() || self.weight_expires_at.is_some()
     }
 
+    /// The usual weight, where another one is in force.
+    #[must_use]
+    pub(crate) fn usual_weight(&self) -> Option<u32> {
+        self.configured_weight.filter(|usual| *usual != self.weight)
+    }
+
     /// Whether it takes traffic. A state that we do not know is explained by the flag beside it.
     #[must_use]
     pub(crate) fn serves(&self) -> bool {

@@ -92,10 +92,9 @@ pub(crate) fn weight(backend: &Backend, now: SystemTime) -> Markup {
         until: backend.weight_expires_at.as_deref(),
         then: backend.weight_reverts_to.map(|then| html! { ", then " (then) }),
     };
-    let usual = backend.configured_weight.filter(|usual| *usual != backend.weight);
     html! {
         strong { "weight " (backend.weight) }
-        @if let Some(usual) = usual { " instead of " (usual) "," }
+        @if let Some(usual) = backend.usual_weight() { " instead of " (usual) "," }
         " " (words.show(now))
     }
 }

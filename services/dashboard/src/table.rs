@@ -208,7 +208,7 @@ fn name(pool: &Pool, backend: &Backend) -> Markup {
         a.mono.long[backend.id.len() > LONG] href=(path(&pool.name, &backend.id, None)) title=(backend.url) { (backend.id) }
         small title=[weights(backend)] {
             "weight " (backend.weight)
-            @if let Some(usual) = backend.configured_weight.filter(|usual| *usual != backend.weight) {
+            @if let Some(usual) = backend.usual_weight() {
                 ", usually " (usual)
             }
             @if !backend.other_weights.is_empty() { ", not everywhere" }

@@ -240,30 +240,32 @@ fn health(row: &Row<'_>) -> String {
     format!("{}{since}", row.backend.health.show().0)
 }
 
+/// Who wanted it, and why.
+fn said(actor: &Option<String>, reason: &Option<String>) -> String {
+    let by = actor.as_ref().map(|actor| format!(" by {actor}"));
+    let why = reason.as_ref().map(|reason| format!(": {reason}"));
+    by.unwrap_or_default() + &why.unwrap_or_default()
+}
+
+/// Until when, and what comes `then`.
+fn until(end: &Option<String>, then: &str) -> String {
+    let until = end.as_ref().map(|end| format!(" (until {} UTC{then})", words::clock(end)));
+    until.unwrap_or_default()
+}
+
 fn why(row: &Row<'_>) -> String {
     let backend = row.backend;
     if backend.is_overridden() {
-        let by =
-            backend.admin_actor.as_deref().map(|actor| format!(" by {actor}")).unwrap_or_default();
-        let reason =
-            backend.admin_reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        let until = backend.admin_expires_at.as_deref().map(|until| {
-            let then = backend.admin_reverts_to.as_ref();
-            let then = then.map(|then| format!(", then {}", then.state.word().to_lowercase()));
-            format!(" (until {} UTC{})", words::clock(until), then.unwrap_or_default())
-        });
-        let until = until.unwrap_or_default();
-        return format!("{}{by}{reason}{until}", backend.admin.word());
+        let then = backend.admin_reverts_to.as_ref();
+        let then = then.map(|then| format!(", then {}", then.state.word().to_lowercase()));
+        let until = until(&backend.admin_expires_at, &then.unwrap_or_default());
+        let said = said(&backend.admin_actor, &backend.admin_reason);
+        return format!("{}{said}{until}", backend.admin.word());
     }
     if backend.is_weighted() {
-        let words = [(" by ", &backend.weight_actor), (": ", &backend.weight_reason)];
-        let words = words.map(|(before, said)| {
-            said.as_deref().map(|said| format!("{before}{said}")).unwrap_or_default()
-        });
-        let until = backend.weight_expires_at.as_deref();
-        let until = until.map(|until| format!(" (until {} UTC)", words::clock(until)));
-        let until = until.unwrap_or_default();
-        return format!("weight {}{}{until}", backend.weight, words.concat());
+        let said = said(&backend.weight_actor, &backend.weight_reason);
+        let until = until(&backend.weight_expires_at, "");
+        return format!("weight {}{said}{until}", backend.weight);
     }
     let dissent: Vec<String> = backend
         .opinions

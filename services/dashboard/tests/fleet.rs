@@ -12,6 +12,16 @@ fn proxy(name: &str, backends: &[Value]) -> FakeAdmin {
     FakeAdmin::start(answer)
 }
 
+/// The first change that a proxy is told of.
+async fn first_told(proxy: &FakeAdmin) -> support::Change {
+    let end = std::time::Instant::now() + support::PATIENCE;
+    while proxy.with(|world| world.changes.is_empty()) {
+        assert!(std::time::Instant::now() < end, "it was never told");
+        tokio::task::yield_now().await;
+    }
+    proxy.with(|world| world.changes[0].clone())
+}
+
 fn dashboard(proxies: &[&FakeAdmin]) -> Dashboard {
     let urls: Vec<String> = proxies.iter().map(|proxy| proxy.url()).collect();
     Dashboard::start(&urls.join(","), &[])
@@ -119,12 +129,7 @@ async fn a_proxy_that_was_away_gets_the_standing_intent_when_it_returns() {
     });
 
     two.come_back();
-    let end = std::time::Instant::now() + support::PATIENCE;
-    while two.with(|world| world.changes.is_empty()) {
-        assert!(std::time::Instant::now() < end, "it was never told");
-        tokio::task::yield_now().await;
-    }
-    let told = two.with(|world| world.changes[0].clone());
+    let told = first_told(&two).await;
     assert_eq!(
         (told.body["state"].clone(), told.body["reason"].clone()),
         (json!("maint"), json!("disk"))
@@ -157,12 +162,7 @@ async fn a_proxy_that_was_away_gets_the_weight_when_it_returns() {
     });
 
     two.come_back();
-    let end = std::time::Instant::now() + support::PATIENCE;
-    while two.with(|world| world.changes.is_empty()) {
-        assert!(std::time::Instant::now() < end, "it was never told");
-        tokio::task::yield_now().await;
-    }
-    let told = two.with(|world| world.changes[0].clone());
+    let told = first_told(&two).await;
     assert_eq!(told.body, json!({"weight": 5, "reason": "bigger"}));
     assert_eq!(told.actor.as_deref(), Some("ann, carried over by the dashboard"));
     let page = dashboard.text("/").await;
