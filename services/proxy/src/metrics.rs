@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use balance::{Admin, EjectReason, Health, Policy, Pool, Rung, Withheld};
+use balance::{Admin, EjectReason, Health, Policy, Pool, PoolView, Rung, Withheld};
 use chassis::metrics::DURATION_BUCKETS;
 use prometheus::{
     core::{Collector, Desc},
@@ -50,10 +50,10 @@ impl Collector for ProxyCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let numbers: Vec<(String, Numbers)> = self.stats.numbers().into_iter().collect();
-        let present = self.control.read(|pool| pool.view()).backends;
-        let present: Vec<&str> = present.iter().map(|backend| backend.id.as_str()).collect();
+        let view = self.control.read(|pool| pool.view());
+        let present: Vec<&str> = view.backends.iter().map(|backend| backend.id.as_str()).collect();
         let mut families = traffic_families(&numbers, &present);
-        families.extend(self.pool_families());
+        families.extend(self.pool_families(&view));
         families.extend(self.process_families());
         // A family without a series would be left out with an error by the encoder.
         families.retain(|family| !family.get_metric().is_empty());
@@ -154,8 +154,7 @@ fn may_fail(backend: &str, reason: Reason) -> bool {
 }
 
 impl ProxyCollector {
-    fn pool_families(&self) -> Vec<MetricFamily> {
-        let view = self.control.read(|pool| pool.view());
+    fn pool_families(&self, view: &PoolView) -> Vec<MetricFamily> {
         let backends = &view.backends;
         let labels = |backend: &str| [("pool", POOL), ("backend", backend)].map(own);
         let up = backends.iter().map(|backend| {

@@ -11,12 +11,12 @@ use balance::{
 };
 use chassis::{problem::Problem, units};
 use http::{HeaderMap, StatusCode, Uri};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Admin, Caller, audit,
-    incoming::{self, bad},
+    incoming::{self, Given, bad},
     make::{Asked, Saved, changed_meanwhile, make},
     openapi::Changing,
     pools::{find_backend, find_pool, no_backend},
@@ -33,13 +33,13 @@ struct Body {
     state: Option<State_>,
     /// Its turns are as many of all turns as its weight is of all weights; null goes back to the
     /// configured one
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "incoming::given")]
     #[schema(value_type = Option<u32>, maximum = 256)]
-    weight: Given,
+    weight: Given<u32>,
     /// Requests in flight at a time; 0 is no limit, null goes back to the configured one
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "incoming::given")]
     #[schema(value_type = Option<u32>, maximum = 1_000_000)]
-    max_in_flight: Given,
+    max_in_flight: Given<u32>,
     /// One line, for whoever comes next
     #[schema(max_length = 500)]
     reason: Option<String>,
@@ -53,28 +53,6 @@ struct Body {
     /// Do it even if too few backends are left
     #[serde(default)]
     force: bool,
-}
-
-/// A number that may be there, be null, or not be there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Given {
-    #[default]
-    Nothing,
-    Null,
-    Number(u32),
-}
-
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Given, D::Error> {
-    Ok(Option::deserialize(deserializer)?.map_or(Given::Null, Given::Number))
-}
-
-impl Given {
-    fn number(self) -> Option<u32> {
-        match self {
-            Self::Number(number) => Some(number),
-            Self::Nothing | Self::Null => None,
-        }
-    }
 }
 
 /// The query of a change.
@@ -269,11 +247,11 @@ fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Change, Problem> {
     if body.state.is_none() && [body.weight, body.max_in_flight] == [Given::Nothing; 2] {
         return Err(bad("the change names neither a state nor a weight nor max_in_flight"));
     }
-    if body.max_in_flight.number().is_some_and(|limit| limit > MAX_IN_FLIGHT_MAX) {
+    if body.max_in_flight.value().is_some_and(|limit| limit > MAX_IN_FLIGHT_MAX) {
         let expected = format!("a whole number from 0 (no limit) to {MAX_IN_FLIGHT_MAX}");
         return Err(bad(format!("max_in_flight: expected {expected}")));
     }
-    if body.weight.number().is_some_and(|weight| weight > WEIGHT_MAX) {
+    if body.weight.value().is_some_and(|weight| weight > WEIGHT_MAX) {
         return Err(bad(format!("weight: expected a whole number from 0 to {WEIGHT_MAX}")));
     }
     let reason = incoming::reason(body.reason)?;
@@ -288,8 +266,8 @@ fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Change, Problem> {
     }
     Ok(Change {
         state: body.state.map(Into::into),
-        weight: body.weight.number(),
-        max_in_flight: body.max_in_flight.number(),
+        weight: body.weight.value(),
+        max_in_flight: body.max_in_flight.value(),
         reset: Reset {
             weight: body.weight == Given::Null,
             max_in_flight: body.max_in_flight == Given::Null,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chassis::{problem::Problem, units};
 use http::{HeaderMap, StatusCode, header};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 /// Longer reasons do not help on a page; the whole log of a day does not belong here.
 const REASON_LONGEST: usize = 500;
@@ -26,6 +26,31 @@ pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Res
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
     chassis::json::object(body).map_err(bad)
+}
+
+/// A field that may be there, be null, or not be there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Given<T> {
+    #[default]
+    Nothing,
+    Null,
+    Value(T),
+}
+
+impl<T> Given<T> {
+    pub(super) fn value(self) -> Option<T> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Nothing | Self::Null => None,
+        }
+    }
+}
+
+/// Reads a field that is there.
+pub(super) fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Given<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.map_or(Given::Null, Given::Value))
 }
 
 /// A reason, if it says anything.

@@ -13,13 +13,13 @@ use axum::{
 use balance::{Policy, PolicyChange, PolicyPlan, Pool, PoolView};
 use chassis::problem::Problem;
 use http::{HeaderMap, Uri};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     Admin, Caller, audit,
     change::Options,
-    incoming::{self, bad},
+    incoming::{self, Given, bad},
     make::{Asked, Saved, changed_meanwhile, make},
     openapi::Changing,
     pools::find_pool,
@@ -34,9 +34,9 @@ use crate::{audit::Wanted, hash_key::HashKey};
 struct Body {
     /// round_robin, least_request, p2c, least_time, random, first or hash, also by other proxies'
     /// names for them; null goes back to what is configured
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "incoming::given")]
     #[schema(value_type = Option<String>, example = "least_request")]
-    policy: Given,
+    policy: Given<String>,
     /// With hash: client_address, path, header:NAME, cookie:NAME or query:NAME. Without it what is
     /// in force stays
     #[schema(example = "cookie:session")]
@@ -47,19 +47,6 @@ struct Body {
     /// After this long what stands without it comes back by itself
     #[schema(example = "30m")]
     ttl: Option<String>,
-}
-
-/// A field that may be there, be null, or not be there.
-#[derive(Debug, Default)]
-enum Given {
-    #[default]
-    Nothing,
-    Null,
-    Text(String),
-}
-
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Given, D::Error> {
-    Ok(Option::deserialize(deserializer)?.map_or(Given::Null, Given::Text))
 }
 
 /// A pool after its change, and whether the change is on disk.
@@ -158,7 +145,7 @@ impl Wish {
         let policy = match body.policy {
             Given::Nothing => None,
             Given::Null => Some(None),
-            Given::Text(name) => Some(Some(Policy::from_name(&name).ok_or_else(|| {
+            Given::Value(name) => Some(Some(Policy::from_name(&name).ok_or_else(|| {
                 bad(format!("policy: expected {}, not {name:?}", Policy::all_names()))
             })?)),
         };
