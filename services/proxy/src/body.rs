@@ -24,7 +24,7 @@ use crate::{
     exchange::Exchange,
     http1,
     limits::Limit,
-    multiplexed::{Held, Stream},
+    multiplexed::Stream,
     pace::Pace,
     stats::Gauges,
     worker::Worker,
@@ -48,7 +48,7 @@ pub(crate) struct Upload {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum UploadState {
+enum UploadState {
     /// There is more to come.
     Moving,
     /// All of it is.
@@ -103,8 +103,12 @@ impl Upload {
         self.moved.get()
     }
 
-    pub(crate) fn state(&self) -> UploadState {
-        self.state.get()
+    /// Why it ended early, if the client is to blame.
+    pub(crate) fn failure(&self) -> Option<Reason> {
+        match self.state.get() {
+            UploadState::Failed(reason) => Some(reason),
+            UploadState::Moving | UploadState::Done | UploadState::Dropped => None,
+        }
     }
 
     /// Whether the next part has to come from the client.
@@ -114,7 +118,7 @@ impl Upload {
 
     /// Whether there is more to come.
     pub(crate) fn is_under_way(&self) -> bool {
-        self.state() == UploadState::Moving
+        self.state.get() == UploadState::Moving
     }
 }
 
@@ -291,15 +295,6 @@ impl Arriving {
             Self::Shared(..) | Self::Ended | Self::Cut(_) => None,
         }
     }
-
-    /// What it arrived on, once it has.
-    fn into_held(self) -> Option<Held> {
-        match self {
-            Self::Alone(incoming) => Some(Held::Alone(incoming.into_connection())),
-            Self::Shared(_, stream) => Some(Held::Shared { _stream: stream }),
-            Self::Ended | Self::Cut(_) => None,
-        }
-    }
 }
 
 /// A backend's body with what hangs on its end.
@@ -329,7 +324,7 @@ impl ResponseBody {
         read_timeout: Duration,
     ) -> Self {
         if arriving.is_end_stream() {
-            exchange.complete(arriving.into_held(), upload);
+            exchange.complete(arriving, upload);
             return Self::Own(None);
         }
         let exchange = Some(exchange);
@@ -372,7 +367,7 @@ impl BackendBody {
     fn complete(&mut self) {
         let arrived = std::mem::replace(&mut self.arriving, Arriving::Ended);
         if let Some(exchange) = self.exchange.take() {
-            exchange.complete(arrived.into_held(), self.upload.take());
+            exchange.complete(arrived, self.upload.take());
         }
     }
 

@@ -44,7 +44,7 @@ const READ_BYTES: usize = 8 * 1024;
 const READ_BYTES_MAX: usize = 256 * 1024;
 
 /// Interim responses before the one that counts. More are no help to anybody.
-const INTERIM_MAX: usize = 32;
+const INTERIM_MAX: u32 = 32;
 
 /// With less room than this in the buffer, a read would be worth too little.
 const ROOM_BYTES_MIN: usize = 1024;
@@ -231,30 +231,32 @@ impl Connection {
         Ok(head)
     }
 
+    /// Reads the head of the response that counts.
     async fn read_head(&mut self, is_for_head: bool) -> Result<ResponseHead, Failure> {
-        let invalid = || Failure::Backend(Reason::ProtocolError);
-        let mut interim = 0;
+        for _ in 0..=INTERIM_MAX {
+            let head = self.read_any_head(is_for_head).await?;
+            let is_switch = head.status == StatusCode::SWITCHING_PROTOCOLS;
+            if is_switch || !head.status.is_informational() {
+                self.is_kept = head.keeps_connection;
+                return Ok(head);
+            }
+        }
+        Err(Failure::Backend(Reason::ProtocolError))
+    }
+
+    /// Reads the next head, be it of an interim response.
+    async fn read_any_head(&mut self, is_for_head: bool) -> Result<ResponseHead, Failure> {
         // What was looked at in vain: only a new line can make a head of it.
         let mut seen = 0;
         loop {
-            let is_worth_it = seen == 0 || memchr::memchr(b'\n', &self.buffer[seen..]).is_some();
-            let is_too_long = self.buffer.len() >= http1::HEAD_BYTES_MAX;
-            if !self.buffer.is_empty() && (is_worth_it || is_too_long) {
-                let head =
-                    http1::read_head(&mut self.buffer, is_for_head).map_err(|_| invalid())?;
-                seen = self.buffer.len();
-                if let Some(head) = head {
-                    if !head.status.is_informational()
-                        || head.status == StatusCode::SWITCHING_PROTOCOLS
-                    {
-                        self.is_kept = head.keeps_connection;
-                        return Ok(head);
-                    }
-                    (interim, seen) = (interim + 1, 0);
-                    if interim > INTERIM_MAX {
-                        return Err(invalid());
-                    }
-                    continue;
+            let is_worth_it = seen == 0
+                || self.buffer.len() >= http1::HEAD_BYTES_MAX
+                || memchr::memchr(b'\n', &self.buffer[seen..]).is_some();
+            if is_worth_it && !self.buffer.is_empty() {
+                let read = http1::read_head(&mut self.buffer, is_for_head);
+                match read.map_err(|_| Failure::Backend(Reason::ProtocolError))? {
+                    Some(head) => return Ok(head),
+                    None => seen = self.buffer.len(),
                 }
             }
             match poll_fn(|context| self.poll_fill(context)).await {

@@ -12,13 +12,12 @@ use tokio::time::Instant;
 
 use crate::{
     announced::Place,
-    body::{ResponseBody, Upload},
+    body::{Arriving, ResponseBody, Upload},
     client::Busy,
     control::Seen,
     decisions::{AttemptRecord, Candidate, Record, candidates},
     error::{self, Reason},
     headers::X_REQUEST_ID,
-    multiplexed::Held,
     stats,
     upstream::Upstream,
     worker::Worker,
@@ -157,30 +156,33 @@ impl Exchange {
 
     /// The response was passed on to its end; the connection may serve the next request, as soon as
     /// the request is through as well.
-    pub(crate) fn complete(mut self, held: Option<Held>, upload: Option<Rc<Upload>>) {
+    pub(crate) fn complete(mut self, arrived: Arriving, upload: Option<Rc<Upload>>) {
         self.record(self.code, None);
         self.note(self.verdict);
-        let (Some(attempt), Some(held)) = (self.attempt.take(), held) else { return };
+        let Some(attempt) = self.attempt.take() else { return };
         let most = self.worker.settings.upstream_idle_max;
         let timeout = self.worker.settings.timeouts.response;
-        // Where the request is not through yet, the backend is busy with it until it is.
-        match (held, upload) {
-            (Held::Alone(mut connection), Some(upload)) if connection.is_sending() => {
+        // Where the request is not through yet, the backend is busy with it until it is: the ticket
+        // is held till then, and a block holds it only if it uses all of the attempt.
+        match (arrived, upload) {
+            (Arriving::Alone(incoming), upload) => {
+                let mut connection = incoming.into_connection();
+                let Some(upload) = upload.filter(|_| connection.is_sending()) else {
+                    return attempt.upstream.put_idle(connection, most);
+                };
                 tokio::task::spawn_local(async move {
                     connection.finish_sending(&upload, timeout).await;
                     attempt.upstream.put_idle(connection, most);
-                    // With its ticket, which a block holds only if it uses all of it.
                     drop(attempt);
                 });
             }
-            (Held::Alone(connection), _) => attempt.upstream.put_idle(connection, most),
-            (shared @ Held::Shared { .. }, Some(upload)) if upload.is_under_way() => {
+            (Arriving::Shared(_, stream), Some(upload)) if upload.is_under_way() => {
                 tokio::task::spawn_local(async move {
                     finish_upload(&upload, timeout).await;
-                    drop((shared, attempt));
+                    drop((stream, attempt));
                 });
             }
-            (Held::Shared { .. }, _) => {}
+            (Arriving::Shared(..) | Arriving::Ended | Arriving::Cut(_), _) => {}
         }
     }
 

@@ -8,7 +8,7 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::time::Instant;
 
 use crate::{
-    body::{Arriving, RequestBody, ResponseBody, Upload, UploadState},
+    body::{Arriving, RequestBody, ResponseBody, Upload},
     client::Busy,
     connection::{self, Connection, Failure},
     control::Seen,
@@ -213,7 +213,8 @@ async fn attempt(
             Ok(Err(Failure::Unsent)) if is_kept => {}
             Ok(Err(Failure::Unsent)) => return Err(Failed::unsent(Reason::ResetBeforeHeaders)),
             Ok(Err(Failure::Body)) => {
-                return Err(Failed::sent(reason_of_upload(upload.as_deref()), is_kept));
+                let reason = upload.as_deref().and_then(Upload::failure);
+                return Err(Failed::sent(reason.unwrap_or(Reason::BadRequest), is_kept));
             }
             Ok(Err(Failure::Backend(reason))) | Err(reason) => {
                 return Err(Failed::sent(reason, is_kept));
@@ -297,18 +298,10 @@ async fn open(worker: &Worker, upstream: &Upstream, member: &Member) -> Result<C
 }
 
 fn reason_of(error: &hyper::Error, upload: Option<&Upload>) -> Reason {
-    match upload.map(Upload::state) {
-        Some(UploadState::Failed(reason)) => reason,
-        _ if error.is_parse() => Reason::ProtocolError,
-        _ => Reason::ResetBeforeHeaders,
-    }
-}
-
-/// Why a request's body failed.
-fn reason_of_upload(upload: Option<&Upload>) -> Reason {
-    match upload.map(Upload::state) {
-        Some(UploadState::Failed(reason)) => reason,
-        _ => Reason::BadRequest,
+    match upload.and_then(Upload::failure) {
+        Some(reason) => reason,
+        None if error.is_parse() => Reason::ProtocolError,
+        None => Reason::ResetBeforeHeaders,
     }
 }
 

@@ -268,10 +268,12 @@ fn wanted_upgrade(headers: &HeaderMap, fields: Fields) -> WantedUpgrade {
 
 /// The members of a list field. Bytes, because one odd member must not hide the others.
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    headers
-        .get_all(name)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii))
+    headers.get_all(name).iter().flat_map(members)
+}
+
+/// The members of a list field's line.
+pub(crate) fn members(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
 /// Removes what concerns one connection only.

@@ -37,6 +37,7 @@ mod limits;
 mod max_forwards;
 mod metrics;
 mod multiplexed;
+mod numbers;
 mod pace;
 mod patience;
 mod probe;

@@ -23,7 +23,6 @@ use tokio::{sync::Mutex, time::Instant};
 use crate::{
     body::RequestBody,
     connect::connect,
-    connection,
     error::Reason,
     stats::{Counted, Gauges},
 };
@@ -41,18 +40,6 @@ const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MAX as u32;
 
 /// What of a request's body may wait for a slow backend.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-
-/// What a response arrives on, for as long as it does.
-#[derive(Debug)]
-pub(crate) enum Held {
-    /// A connection of HTTP/1, which serves nobody else meanwhile.
-    Alone(connection::Connection),
-    /// A place on a connection of HTTP/2, free again once this is dropped.
-    Shared {
-        /// The place.
-        _stream: Stream,
-    },
-}
 
 /// The connections to one backend.
 #[derive(Debug, Default)]

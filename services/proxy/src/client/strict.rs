@@ -13,15 +13,11 @@
 
 use memchr::memchr;
 
+use crate::numbers::{self, ChunkSize};
+
 /// How much of a line, with its CR, is kept when it arrives in pieces. Longer than any line that we
 /// must read; all others only have to end well.
 const LINE_KEPT: usize = 256;
-
-/// Digits of a `Content-Length` that fit any number of bytes there will be, and no overflow.
-const LENGTH_DIGITS: usize = 18;
-
-/// Digits of a chunk's size, for the same reason.
-const SIZE_DIGITS: u8 = 15;
 
 /// Where a message is no longer valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +37,8 @@ enum State {
     Field,
     /// So many bytes of a body.
     Body(u64),
-    /// A chunk's size, of which these digits are read.
-    Size { value: u64, digits: u8 },
+    /// A chunk's size.
+    Size(ChunkSize),
     /// What may follow a chunk's size.
     AfterSize(u64),
     /// A chunk's extension.
@@ -213,7 +209,9 @@ impl Strict {
         match line[0] | 0x20 {
             b'c' => match value(line, b"content-length:") {
                 Some(_) if is_cut => Err(()),
-                Some(length) => self.set_framing(Framing::Length(number(length).ok_or(())?)),
+                Some(length) => {
+                    self.set_framing(Framing::Length(numbers::length(length).ok_or(())?))
+                }
                 None => Ok(()),
             },
             b't' => match value(line, b"transfer-encoding:") {
@@ -245,7 +243,7 @@ impl Strict {
         match std::mem::replace(&mut self.framing, Framing::None) {
             Framing::None | Framing::Length(0) => self.end_message(),
             Framing::Length(length) => self.state = State::Body(length),
-            Framing::Chunked => self.state = State::Size { value: 0, digits: 0 },
+            Framing::Chunked => self.state = State::Size(ChunkSize::default()),
         }
     }
 
@@ -257,25 +255,20 @@ impl Strict {
     /// Reads a byte of what is around the chunks (RFC 9112 §7.1).
     fn read_size(&mut self, byte: u8) -> Result<(), ()> {
         self.state = match (self.state, byte) {
-            (State::Size { value, digits }, _) if byte.is_ascii_hexdigit() => {
-                if digits == SIZE_DIGITS {
-                    return Err(());
-                }
-                let digit = char::from(byte).to_digit(16).unwrap_or_default();
-                State::Size { value: value * 16 + u64::from(digit), digits: digits + 1 }
+            (State::Size(size), _) if byte.is_ascii_hexdigit() => {
+                State::Size(size.push(byte).ok_or(())?)
             }
-            (State::Size { digits: 0, .. }, _) => return Err(()),
-            (State::Size { value, .. }, b'\r') => State::SizeLf(value),
-            (State::Size { value, .. } | State::AfterSize(value), b';') => State::Extension(value),
-            (State::Size { value, .. } | State::AfterSize(value), b' ' | b'\t') => {
-                State::AfterSize(value)
-            }
+            (State::Size(size), b'\r') => State::SizeLf(size.end().ok_or(())?),
+            (State::Size(size), b';') => State::Extension(size.end().ok_or(())?),
+            (State::Size(size), b' ' | b'\t') => State::AfterSize(size.end().ok_or(())?),
+            (State::AfterSize(value), b';') => State::Extension(value),
+            (State::AfterSize(value), b' ' | b'\t') => State::AfterSize(value),
             (State::Extension(value), b'\r') => State::SizeLf(value),
             (State::Extension(value), b'\t' | b' '..=b'~' | 0x80..) => State::Extension(value),
             (State::SizeLf(0), b'\n') => State::Trailer,
             (State::SizeLf(size), b'\n') => State::Chunk(size),
             (State::ChunkCr, b'\r') => State::ChunkLf,
-            (State::ChunkLf, b'\n') => State::Size { value: 0, digits: 0 },
+            (State::ChunkLf, b'\n') => State::Size(ChunkSize::default()),
             _ => return Err(()),
         };
         Ok(())
@@ -298,16 +291,6 @@ fn is_plain(piece: &[u8]) -> bool {
 fn value<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let (start, value) = line.split_at_checked(name.len())?;
     start.eq_ignore_ascii_case(name).then(|| value.trim_ascii())
-}
-
-/// A length is digits and nothing else (RFC 9110 §8.6).
-fn number(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || digits.len() > LENGTH_DIGITS {
-        return None;
-    }
-    digits.iter().try_fold(0, |number, digit| {
-        digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0'))
-    })
 }
 
 #[cfg(test)]

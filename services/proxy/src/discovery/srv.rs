@@ -81,8 +81,8 @@ impl Service {
     }
 }
 
-/// The weights of one priority as the pool has them, in the same proportion as far as its range goes. All 0 means that
-/// there is no choice to make; beside others, 0 is "a very small chance".
+/// The weights of one priority as the pool has them, in the same proportion as far as its range
+/// goes. All 0 means that there is no choice to make; beside others, 0 is "a very small chance".
 fn weights(given: Vec<u16>) -> Vec<u32> {
     let most = given.iter().copied().max().map_or(1, u32::from);
     let scaled = given.into_iter().map(|weight| match u32::from(weight) {

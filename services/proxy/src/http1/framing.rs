@@ -5,9 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 
 use super::{Invalid, may_trail};
-
-/// Hexadecimal digits of a chunk's size: enough for any chunk there will be, and no overflow.
-const SIZE_DIGITS_MAX: u8 = 15;
+use crate::numbers::ChunkSize;
 
 /// What may come after the sizes of a body's chunks in total. Nobody uses extensions; they must
 /// only be skipped (RFC 9112 §7.1.1).
@@ -43,8 +41,8 @@ pub(crate) struct Chunks {
 /// What is expected next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
-    /// A chunk's size, of which these digits are read.
-    Size { value: u64, digits: u8 },
+    /// A chunk's size.
+    Size(ChunkSize),
     /// What may follow a size, up to the CR.
     Extension(u64),
     /// The LF after a size.
@@ -65,7 +63,7 @@ enum State {
 impl Framing {
     /// Chunks, of which none has come yet.
     pub(crate) fn chunked() -> Self {
-        let state = State::Size { value: 0, digits: 0 };
+        let state = State::Size(ChunkSize::default());
         Self::Chunked(Chunks { state, ..Chunks::default() })
     }
 
@@ -142,17 +140,12 @@ impl Chunks {
     /// The state after a byte between two chunks.
     fn after(&mut self, byte: u8) -> Result<State, Invalid> {
         match (self.state, byte) {
-            (State::Size { value, digits }, _) if byte.is_ascii_hexdigit() => {
-                let digit = char::from(byte).to_digit(16).ok_or(Invalid)?;
-                let (value, digits) = (value << 4 | u64::from(digit), digits + 1);
-                if digits > SIZE_DIGITS_MAX {
-                    return Err(Invalid);
-                }
-                Ok(State::Size { value, digits })
+            (State::Size(size), _) if byte.is_ascii_hexdigit() => {
+                size.push(byte).map(State::Size).ok_or(Invalid)
             }
-            (State::Size { value, digits: 1.. }, b'\r') => Ok(State::SizeLf(value)),
-            (State::Size { value, digits: 1.. }, b' ' | b'\t' | b';') => {
-                Ok(State::Extension(value))
+            (State::Size(size), b'\r') => size.end().map(State::SizeLf).ok_or(Invalid),
+            (State::Size(size), b' ' | b'\t' | b';') => {
+                size.end().map(State::Extension).ok_or(Invalid)
             }
             (State::Extension(value), b'\r') => Ok(State::SizeLf(value)),
             (State::Extension(_), b'\n') => Err(Invalid),
@@ -164,7 +157,7 @@ impl Chunks {
             (State::SizeLf(0), b'\n') => Ok(State::Trailers),
             (State::SizeLf(size), b'\n') => Ok(State::Chunk(size)),
             (State::ChunkCr, b'\r') => Ok(State::ChunkLf),
-            (State::ChunkLf, b'\n') => Ok(State::Size { value: 0, digits: 0 }),
+            (State::ChunkLf, b'\n') => Ok(State::Size(ChunkSize::default())),
             _ => Err(Invalid),
         }
     }

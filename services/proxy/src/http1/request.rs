@@ -153,9 +153,8 @@ impl Outgoing {
     /// Of the fields after a body, those that the head announces and that may stand there. A server
     /// that heard of none may not be ready for them (RFC 9110 §6.5.2).
     fn announced(&self, mut trailers: HeaderMap) -> HeaderMap {
-        let names =
-            self.trailers.iter().flat_map(|names| names.as_bytes().split(|byte| *byte == b','));
-        let names = names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+        let names = self.trailers.iter().flat_map(headers::members);
+        let names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
         let mut kept = HeaderMap::new();
         for name in names.filter(may_trail) {
             for value in trailers.get_all(&name) {

@@ -11,6 +11,7 @@ use httparse::{Header, ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
 
 use super::{Framing, Invalid};
+use crate::{headers::members, numbers::length};
 
 /// The longest head that we take, as much as Envoy does; all others take less. A head waits in
 /// memory for its end.
@@ -21,9 +22,6 @@ const FIELDS_MAX: usize = 100;
 
 /// Fields that a response may get on its way.
 const FIELDS_ADDED: usize = 2;
-
-/// Digits of a length that fit any number of bytes there will be, and no overflow.
-const LENGTH_DIGITS_MAX: usize = 18;
 
 /// A response without its body.
 #[derive(Debug)]
@@ -131,8 +129,8 @@ impl Said {
     fn hear(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Invalid> {
         if *name == CONTENT_LENGTH {
             // The same one again, in a list or on another line, is a clumsy sender's (RFC 9112 §6.3).
-            for length in members(value) {
-                let length = length_of(length).ok_or(Invalid)?;
+            for digits in members(value) {
+                let length = length(digits).ok_or(Invalid)?;
                 if self.length.is_some_and(|before| before != length) {
                     return Err(Invalid);
                 }
@@ -151,15 +149,6 @@ impl Said {
         }
         Ok(())
     }
-}
-
-fn members(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
-}
-
-fn length_of(digits: &[u8]) -> Option<u64> {
-    let is_number = digits.len() <= LENGTH_DIGITS_MAX && digits.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
 }
 
 /// The fields, whose values share the bytes that were read.
