@@ -133,6 +133,10 @@ fn many(
     mistakes: &mut Mistakes,
 ) -> Option<Vec<server::Settings>> {
     let name = if is_named { first.name.as_str() } else { "server" };
+    if first.port == 0 {
+        mistakes.note("server_port", "0", "a port that the proxy can be told before it is open");
+        return None;
+    }
     let servers: Option<Vec<server::Settings>> = (0..count)
         .map(|index| {
             let port = first.port.checked_add(u16::try_from(index).ok()?)?;
@@ -142,7 +146,7 @@ fn many(
         .collect();
     if servers.is_none() {
         let port = first.port.to_string();
-        mistakes.note("server_port", &port, format!("a port with {count} following ones"));
+        mistakes.note("server_port", &port, format!("a port that {} others can follow", count - 1));
     }
     servers
 }

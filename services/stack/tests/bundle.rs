@@ -75,6 +75,18 @@ fn an_empty_variable_counts_as_not_set_and_the_parts_still_fit_each_other() {
 }
 
 #[test]
+fn a_first_port_that_the_servers_cannot_have_is_told_as_theirs() {
+    let cases = [
+        ("0", "a port that the proxy can be told before it is open"),
+        ("65534", "a port that 2 others can follow"),
+    ];
+    for (port, expected) in cases {
+        let told = format!("evenkeel: SERVER_PORT=\"{port}\": expected {expected}");
+        assert_eq!(check(&[("SERVER_PORT", port)]), (64, vec![told]));
+    }
+}
+
+#[test]
 fn ports_that_the_parts_would_take_from_each_other_are_told_with_both_names() {
     let cases: [(&[(&str, &str)], &str); 8] = [
         (
