@@ -107,6 +107,19 @@ async fn targets_and_heads_beyond_the_bound_never_reach_a_backend() {
     assert_eq!(backend.heads.lock().await.len(), 0);
 }
 
+/// hyper looks at its buffer's bound only when a head has not come to its end.
+#[tokio::test]
+async fn a_head_beyond_the_bound_is_too_big_even_in_one_piece() {
+    let world = World::start(1, &[]).await;
+    for (bytes, expected) in [(63 * 1024, 200), (65 * 1024, 431), (100 * 1024, 431)] {
+        let field = "y".repeat(bytes);
+        let request =
+            format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX: {field}\r\n\r\n");
+        let answer = exchange(world.proxy.address, &request).await;
+        assert_eq!(status(&answer), expected, "{bytes}: {answer}");
+    }
+}
+
 #[tokio::test]
 async fn a_head_of_http_2_that_is_too_big_is_answered_and_counted() {
     let world = World::start(1, &[("PROXY_HEADER_BYTES_MAX", "8KiB")]).await;
