@@ -86,6 +86,11 @@ const INVALID: &[Case] = &[
     ("a NUL in a value", "9110 §5.5", b"HTTP/1.1 200 OK\r\nX: y\0z\r\nContent-Length: 0\r\n\r\n"),
     ("a control character in a value", "9110 §5.5", b"HTTP/1.1 200 OK\r\nX: y\x01z\r\nContent-Length: 0\r\n\r\n"),
     ("a bare CR in a value", "§2.2", b"HTTP/1.1 200 OK\r\nX: y\rSet-Cookie: z\r\nContent-Length: 0\r\n\r\n"),
+    ("a bare LF after the status line", "§2.2", b"HTTP/1.1 200 OK\nContent-Length: 0\r\n\r\n"),
+    ("a bare LF after a field", "§2.2", b"HTTP/1.1 200 OK\r\nX: y\nContent-Length: 0\r\n\r\n"),
+    ("a bare LF after the last field", "§2.2", b"HTTP/1.1 200 OK\r\nContent-Length: 0\n\r\n"),
+    ("a bare LF after a head", "§2.2", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\n"),
+    ("an empty line before a head", "§2.2", b"\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
     ("a bare CR in the reason", "§2.2", b"HTTP/1.1 200 O\rK\r\nContent-Length: 0\r\n\r\n"),
 ];
 

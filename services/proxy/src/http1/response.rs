@@ -165,13 +165,20 @@ fn fields_of(
         closes_connection: false,
     };
     let mut headers = HeaderMap::with_capacity(places.len() + FIELDS_ADDED);
+    let mut is_strict = bytes.starts_with(b"HTTP/") && bytes.ends_with(b"\r\n\r\n");
     for place in places {
         let (start, end) = place.name;
+        is_strict &= bytes[..usize::from(start)].ends_with(b"\r\n");
         let name = HeaderName::from_bytes(&bytes[usize::from(start)..usize::from(end)]);
         let value = HeaderValue::from_maybe_shared(slice(bytes, place.value));
         let (Ok(name), Ok(value)) = (name, value) else { return Err(Invalid) };
         said.hear(&name, &value)?;
         headers.append(name, value);
+    }
+    // httparse takes a bare LF for a line's end, and skips empty lines before a head. Who else
+    // reads this message may not (RFC 9112 §2.2).
+    if !is_strict {
+        return Err(Invalid);
     }
     if let Some(length) = said.length.filter(|_| said.lengths > 1) {
         headers.insert(CONTENT_LENGTH, length.into());
