@@ -143,6 +143,12 @@ fn heads() -> Vec<Row> {
             "GET / HTTP/1.1\r\nHost: a\r\nTE: gzip\r\nConnection: close, te\r\n\r\n",
             vec![Lacks("te")],
         ),
+        row(
+            "a proxy that takes trailers says so of its own connection",
+            "§10.1.4",
+            "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close, te\r\n\r\n",
+            vec![Has("te", "trailers"), Has("connection", "te")],
+        ),
     ]
 }
 

@@ -132,8 +132,16 @@ pub(crate) fn prepare_request(
         // The only TE member that a proxy may pass on without understanding it (§10.1.4).
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
+    let connection = match (upgrade.is_some(), wants_trailers) {
+        (true, true) => Some("upgrade, te"),
+        (true, false) => Some("upgrade"),
+        (false, true) => Some("te"),
+        (false, false) => None,
+    };
+    if let Some(connection) = connection {
+        headers.insert(CONNECTION, HeaderValue::from_static(connection));
+    }
     if let Some(protocol) = &upgrade {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol.clone());
     } else if fields.has(Fields::UPGRADE) {
         headers.remove(UPGRADE);
@@ -155,6 +163,7 @@ pub(crate) fn prepare_request(
 /// [`Reason::BadRequest`] if its host cannot be written there.
 pub(crate) fn in_http2_form(headers: &mut HeaderMap, uri: &mut Uri) -> Result<(), Reason> {
     headers.remove(TRANSFER_ENCODING);
+    headers.remove(CONNECTION);
     let Some(host) = headers.remove(HOST) else { return Ok(()) };
     let mut target = uri::Parts::default();
     target.scheme = Some(uri::Scheme::HTTP);

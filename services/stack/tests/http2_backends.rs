@@ -132,6 +132,7 @@ async fn a_grpc_call_passes_with_its_trailers_and_so_do_trailers_without_a_body(
     let head = &heads[0];
     assert_eq!(head.uri, "http://api.example/pkg.Service/Method");
     assert_eq!(head.headers["te"], "trailers");
+    assert!(!head.headers.contains_key("connection"));
     assert_eq!(head.headers["via"], "2.0 evenkeel");
     assert_eq!(head.headers["x-forwarded-for"], "127.0.0.1");
     for gone in ["host", "transfer-encoding", "connection"] {

@@ -79,6 +79,7 @@ async fn the_head_that_arrives_at_a_backend_of_http_1_says_the_same() {
         "host: shop.example\r\n",
         "cookie: a=1; b=2\r\n",
         "te: trailers\r\n",
+        "connection: te\r\n",
         "x-forwarded-for: 127.0.0.1\r\n",
         "x-forwarded-proto: http\r\n",
         "x-forwarded-host: shop.example\r\n",
