@@ -90,6 +90,7 @@ const SCAN_MOST: usize = 64;
 
 /// Of so many drawn at random, the least loaded is within the best eighth nine times in ten.
 const SAMPLE: usize = 16;
+const _: () = assert!(SAMPLE <= SCAN_MOST, "room for the larger one is room for both");
 
 /// With `least_time`, one of so many requests goes to whose turn it is, whatever is known of it: what
 /// is known may be wrong, and only an answer can tell. Few enough that a backend in trouble stays
@@ -226,27 +227,36 @@ impl Choice<'_> {
         if self.turn.is_multiple_of(EXPLORE) {
             return self.in_turn(snapshot, self.turn / EXPLORE);
         }
-        let candidates: Vec<(usize, f32)> = if snapshot.members.len() <= SCAN_MOST {
-            let all = (0..snapshot.members.len()).filter(|at| self.may_get(snapshot, *at));
-            all.map(|at| (at, snapshot.weights[at] as f32)).collect()
-        } else {
-            let draws = (0..SAMPLE).map(|_| self.random.next()).collect::<Vec<_>>();
-            let drawn = draws.into_iter().filter_map(|turn| self.in_turn(snapshot, turn));
-            drawn.map(|at| (at, 1.0)).collect()
+        // On the stack: room for them would cost more than all the rest of the pick.
+        let mut room = [(0, 0.0); SCAN_MOST];
+        let mut count = 0;
+        let mut sum = 0.0;
+        let mut add = |at: usize, chance: f32| {
+            room[count] = (at, chance);
+            (count, sum) = (count + 1, sum + chance);
         };
-        let chances: Vec<f32> = candidates
-            .iter()
-            .map(|(at, weight)| weight / self.cost(snapshot, *at).powi(2))
-            .collect();
+        if snapshot.members.len() <= SCAN_MOST {
+            for at in (0..snapshot.members.len()).filter(|at| self.may_get(snapshot, *at)) {
+                add(at, snapshot.weights[at] as f32 / self.cost(snapshot, at).powi(2));
+            }
+        } else {
+            for _ in 0..SAMPLE {
+                let turn = self.random.next();
+                if let Some(at) = self.in_turn(snapshot, turn) {
+                    add(at, 1.0 / self.cost(snapshot, at).powi(2));
+                }
+            }
+        }
+        let candidates = &room[..count];
         // 24 bits fill the mantissa: a number in 0..1 with equal steps.
         let unit = (self.random.next() >> 40) as f32 / (1_u32 << 24) as f32;
-        let mut left = unit * chances.iter().sum::<f32>();
-        let drawn = candidates.iter().zip(&chances).find(|(_, chance)| {
-            left -= **chance;
+        let mut left = unit * sum;
+        let drawn = candidates.iter().find(|(_, chance)| {
+            left -= chance;
             left < 0.0
         });
         // Rounding may leave a rest at the very end.
-        drawn.map(|(candidate, _)| candidate).or(candidates.last()).map(|(at, _)| *at)
+        drawn.or(candidates.last()).map(|(at, _)| *at)
     }
 
     /// What another request will cost a backend: the time that it takes for one, as often as there
