@@ -86,9 +86,11 @@ class Bench:
             # The first probes of many backends take a while, and are no cost of a request.
             time.sleep(len(ports) / 100)
             load(*options, cpus=cpus, seconds=min(1, self.seconds / 3))
-            before = running.cpu_seconds()
+            before, ticks_before = running.cpu_seconds(), running.ticks()
             numbers = load(*options, cpus=cpus)
             spent = running.cpu_seconds() - before
+            user, ticks = (after - before for after, before in zip(running.ticks(), ticks_before, strict=True))
+            numbers["user_share"] = user / max(1, ticks)
             numbers["memory_mib"] = running.memory() / 2**20
         requests = max(1, numbers["requests"])
         numbers["cpu_us"] = spent / requests * 1e6

@@ -268,6 +268,14 @@ BY_LATENCY = Peer("Evenkeel least_time", evenkeel(None, *BY_LATENCY_OPTIONS), PE
 TRAEFIK_BY_LATENCY = Peer("Traefik leasttime", traefik("leasttime"), traefik_version, go_environment)
 
 
+# Not peers of each other, but ours under each policy.
+POLICIES = [
+    *(Peer(name, evenkeel(None, "--policy", name), PEERS[0].version) for name in
+      ("first", "random", "round_robin", "least_request", "p2c", "least_time", "hash")),
+    Peer("hash by a header", evenkeel(None, "--policy", "hash", "--hash-key", "header:user-agent"), PEERS[0].version),
+]
+
+
 def ours(name: str, binary: Path, *options: str) -> Peer:
     """Another build of ours, to compare it with."""
     return Peer(name, evenkeel(binary, *options), lambda folder: first_version([str(binary), "--version"]))

@@ -80,6 +80,12 @@ class Running:
         stats = [stat for pid in self.pids() for stat in Path(f"/proc/{pid}/task").glob("*/schedstat")]
         return sum(int(stat.read_text().split()[0]) for stat in stats) / 1e9
 
+    def ticks(self):
+        """Clock ticks in user space, and in all, so far."""
+        stats = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in self.pids()]
+        user, system = (sum(int(stat[at]) for stat in stats) for at in (11, 12))
+        return user, user + system
+
     def memory(self):
         """Bytes resident, with shared pages divided among those who share them."""
         total = 0

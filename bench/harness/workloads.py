@@ -39,6 +39,9 @@ ROWS = [
 IDLE_CONNECTIONS = 10_000
 MANY_BACKENDS = 1_000
 
+# How much of the cheapest policy's request the dearest may cost.
+POLICIES_BAR = 1.03
+
 # Bytes of a body on its way, per request, for bytes per CPU second.
 PAYLOAD = {"post": 16384, "large": 1048576}
 
