@@ -19,7 +19,7 @@ use crate::{
     control::Control,
     history::{self, History, Second},
     latency::Latency,
-    stats::{NO_BACKEND, Recent, Stats},
+    stats::{NO_BACKEND, Recent, Stats, histogram},
 };
 
 /// How far back error shares and percentiles look, in samples: ten seconds are long enough for a p99 of a hundred requests a
@@ -57,8 +57,43 @@ const LATENCY_BUCKETS: usize = 256;
 /// The latest [`Traffic`] of each backend and of all.
 #[derive(Debug, Default)]
 pub(crate) struct Sampler {
-    history: Mutex<BTreeMap<String, VecDeque<Recent>>>,
-    latest: Mutex<Latest>,
+    history: Mutex<BTreeMap<String, Window>>,
+    latest: Mutex<Arc<Latest>>,
+}
+
+/// The samples of one backend.
+#[derive(Debug)]
+struct Window {
+    /// Oldest first, one more than the window: rates are differences.
+    samples: VecDeque<Recent>,
+    /// The durations of those in the window. Kept rather than added up each time, so that a sample
+    /// costs as much as what is new in it, and next to nothing for a backend that rests.
+    durations: Histogram<u32>,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        // A new series begins at nothing, so that its first requests count.
+        Self { samples: [Recent::default()].into(), durations: histogram() }
+    }
+}
+
+impl Window {
+    fn push(&mut self, sample: Recent) {
+        if let Some(durations) = &sample.durations {
+            // Fails only if the target had a fixed range.
+            let _ = self.durations.add(durations);
+        }
+        self.samples.push_back(sample);
+        if self.samples.len() > WINDOW + 1 {
+            self.samples.pop_front();
+        }
+        let leaving = self.samples.len().checked_sub(WINDOW + 1).map(|at| &mut self.samples[at]);
+        if let Some(durations) = leaving.and_then(|sample| sample.durations.take()) {
+            // Fails only if it had not been added.
+            let _ = self.durations.subtract(&durations);
+        }
+    }
 }
 
 /// Traffic by backend, and in total.
@@ -76,8 +111,8 @@ impl Traffic {
 
 impl Sampler {
     /// The latest sample.
-    pub(crate) fn latest(&self) -> Latest {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn latest(&self) -> Arc<Latest> {
+        Arc::clone(&self.latest.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes a sample, and gives what came since the one before.
@@ -87,22 +122,25 @@ impl Sampler {
         history.retain(|id, _| recent.contains_key(id));
         let mut grown = BTreeMap::new();
         for (id, sample) in recent {
-            // A new series begins at nothing, so that its first requests count.
-            let samples = history.entry(id.clone()).or_insert_with(|| [Recent::default()].into());
-            if let Some(before) = samples.back() {
+            let window = history.entry(id.clone()).or_default();
+            if let Some(before) = window.samples.back() {
                 grown.insert(id, sample.since(before));
             }
-            samples.push_back(sample);
-            // One more than the window: rates are differences.
-            if samples.len() > WINDOW + 1 {
-                samples.pop_front();
-            }
+            window.push(sample);
         }
-        let backends: BTreeMap<String, Traffic> =
-            history.iter().map(|(id, samples)| (id.clone(), traffic(&[samples]))).collect();
-        let pool = traffic(&history.values().collect::<Vec<_>>());
-        let backends = backends.into_iter().filter(|(id, _)| id != NO_BACKEND).collect();
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Latest { backends, pool };
+        let mut all = histogram();
+        for window in history.values().filter(|window| !window.durations.is_empty()) {
+            // Fails only if the target had a fixed range.
+            let _ = all.add(&window.durations);
+        }
+        let backends = history.iter().filter(|(id, _)| *id != NO_BACKEND);
+        let latest = Latest {
+            backends: backends
+                .map(|(id, window)| (id.clone(), traffic(&[window], &window.durations)))
+                .collect(),
+            pool: traffic(&history.values().collect::<Vec<_>>(), &all),
+        };
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(latest);
         grown
     }
 }
@@ -114,7 +152,7 @@ impl Recent {
             requests: grown(self.requests_total, before.requests_total).unwrap_or(u32::MAX),
             errors: grown(self.errors_total, before.errors_total).unwrap_or(u32::MAX),
             in_flight: 0,
-            latency: Latency::from(&self.durations),
+            latency: self.durations.as_ref().map(Latency::from).unwrap_or_default(),
         }
     }
 }
@@ -146,14 +184,14 @@ pub(crate) async fn run(
     }
 }
 
-/// What several series of samples add up to.
-fn traffic(series: &[&VecDeque<Recent>]) -> Traffic {
+/// What several series of samples add up to, whose durations do to these.
+fn traffic(series: &[&Window], durations: &Histogram<u32>) -> Traffic {
+    let series = || series.iter().map(|window| &window.samples);
     let total = |count: fn(&Recent) -> u64| -> u64 {
-        series.iter().filter_map(|samples| samples.back()).map(count).sum()
+        series().filter_map(|samples| samples.back()).map(count).sum()
     };
     let grown = |count: fn(&Recent) -> u64, samples_back: usize| -> u64 {
-        series
-            .iter()
+        series()
             .filter_map(|samples| {
                 let before = samples.len().saturating_sub(samples_back + 1);
                 // A backend that came back after its series was forgotten counts from 0.
@@ -163,11 +201,6 @@ fn traffic(series: &[&VecDeque<Recent>]) -> Traffic {
     };
     let (requests, errors) =
         (grown(|r| r.requests_total, WINDOW), grown(|r| r.errors_total, WINDOW));
-    let mut durations = Histogram::<u32>::new(2).expect("two significant digits are within 0 to 5");
-    for sample in series.iter().flat_map(|samples| samples.iter().rev().take(WINDOW)) {
-        // Fails only if the target had a fixed range.
-        let _ = durations.add(&sample.durations);
-    }
     let percentile = |quantile| {
         (!durations.is_empty()).then(|| durations.value_at_quantile(quantile) as f64 / 1e3)
     };
@@ -181,7 +214,7 @@ fn traffic(series: &[&VecDeque<Recent>]) -> Traffic {
         p95_ms: percentile(0.95),
         p99_ms: percentile(0.99),
         window_seconds: (EVERY * WINDOW as u32).as_secs(),
-        latency: Latency::from(&durations).fit(LATENCY_BUCKETS),
+        latency: Latency::from(durations).fit(LATENCY_BUCKETS),
     }
 }
 
@@ -228,5 +261,20 @@ mod tests {
         let traffic = &sampler.latest().backends["a"];
         assert_eq!((traffic.requests_per_second, traffic.error_share), (0.0, 0.0));
         assert_eq!((traffic.p50_ms, traffic.requests_total), (None, 400));
+    }
+
+    #[test]
+    fn durations_count_as_long_as_they_are_in_the_window() {
+        let (stats, sampler) = (Stats::new(1), Sampler::default());
+        record(&stats, "a", 50, 200, 4_000);
+        for sample in 0..2 * WINDOW {
+            record(&stats, "a", 1, 200, 1);
+            sampler.sample(&stats);
+            let latest = sampler.latest();
+            for p99 in [latest.backends["a"].p99_ms, latest.pool.p99_ms] {
+                let expected = if sample < WINDOW { 4_000.0 } else { 1.0 };
+                assert!((p99.unwrap() / expected - 1.0).abs() < 0.01, "{sample}: {p99:?}");
+            }
+        }
     }
 }

@@ -272,7 +272,7 @@ pub(super) fn pool_of(admin: &Admin, view: &PoolView) -> Pool {
         rung_since: clock.text(view.rung_since),
         tier: view.tier,
         counts,
-        traffic: latest.pool,
+        traffic: latest.pool.clone(),
         backends,
     }
 }
