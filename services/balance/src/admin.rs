@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use crate::said::SaidAt;
+
 /// The largest weight. More would make the schedule long for no finer share than 0.4 %.
 pub const WEIGHT_MAX: u32 = 256;
 
@@ -49,6 +51,8 @@ pub struct Change {
     pub max_in_flight: Option<u32>,
     /// What is to be as configured; a number for the same thing has no effect beside it.
     pub reset: Reset,
+    /// When it was said; `None` is now, after all that was said before.
+    pub said_at: Option<SaidAt>,
     /// Why, in the operator's words.
     pub reason: Option<String>,
     /// Who, as far as we know.
@@ -77,6 +81,11 @@ pub struct Reset {
 pub enum Refused {
     /// The pool has no backend of this name.
     Unknown,
+    /// What it would replace was said after it.
+    Superseded {
+        /// When.
+        by: SaidAt,
+    },
     /// It is the only backend that can take traffic, of this many.
     LastUsable {
         /// Backends in the pool.
@@ -109,6 +118,9 @@ impl fmt::Display for Refused {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown => formatter.write_str("the pool has no backend of this name"),
+            Self::Superseded { .. } => {
+                formatter.write_str("what it would replace was said after it")
+            }
             Self::LastUsable { total } => write!(
                 formatter,
                 "it is the only one of {total} backends that can take traffic: without it every \

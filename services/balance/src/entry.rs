@@ -241,6 +241,7 @@ impl Entry {
                 .max_in_flight
                 .reverts_to()
                 .and_then(|standing| intent::limit(*standing, max_in_flight)),
+            max_in_flight_said: intent.max_in_flight.said,
             climbed_percent: 100 * self.climbed / STEPS,
             admin: stated.state,
             admin_since: stated.since,
@@ -248,6 +249,7 @@ impl Entry {
             admin_actor: stated.actor.clone(),
             admin_expires: intent.state.expires(),
             admin_reverts_to: intent.state.reverts_to().cloned(),
+            admin_said: intent.state.said,
             deadline: stated.deadline,
             configured_weight: found.weight,
             weight_wanted: intent.weight.current().weight,
@@ -257,6 +259,7 @@ impl Entry {
                 .weight
                 .reverts_to()
                 .map(|standing| standing.weight.unwrap_or(found.weight)),
+            weight_said: intent.weight.said,
             health: observed,
             health_since: span.map_or(health.since, |(since, _)| since),
             health_until: span.map(|(_, until)| until),

@@ -9,6 +9,7 @@
 use crate::{
     admin::{Admin, Change},
     backend::BackendId,
+    said::{Said, SaidAt},
     time::Time,
 };
 
@@ -19,6 +20,8 @@ pub struct Overridable<T> {
     pub standing: T,
     /// What is in force instead, and until when.
     pub on_top: Option<(T, Time)>,
+    /// When both were said.
+    pub said: Said,
 }
 
 /// A state, and the words of whoever wanted it.
@@ -97,12 +100,15 @@ impl<T> Overridable<T> {
         self.on_top.as_ref().map(|_| &self.standing)
     }
 
-    /// Puts a value on top, or, without an end, in place of both.
-    pub(crate) fn set(&mut self, value: T, until: Option<Time>) {
+    /// Puts a value on top, or, without an end, in place of both; but not in place of what lies on
+    /// top and was said after it.
+    pub(crate) fn set(&mut self, value: T, until: Option<Time>, said_at: Option<SaidAt>) {
         match until {
             Some(until) => self.on_top = Some((value, until)),
-            None => (self.standing, self.on_top) = (value, None),
+            None if self.said.is_before(said_at) => (self.standing, self.on_top) = (value, None),
+            None => self.standing = value,
         }
+        self.said.hear(said_at, until.is_some());
     }
 
     pub(crate) fn end(&mut self, now: Time) {
@@ -162,17 +168,28 @@ impl Intent {
                 actor: change.actor.clone(),
                 deadline: deadline.map(|deadline| now + deadline),
             };
-            intent.state.set(stated, until);
+            intent.state.set(stated, until, change.said_at);
         }
         if let Some(weight) = change.weighs() {
             let Change { reason, actor, .. } = change.clone();
             let set = Some(SetBy { since: now, reason, actor });
-            intent.weight.set(Weighed { weight, set }, until);
+            intent.weight.set(Weighed { weight, set }, until, change.said_at);
         }
         if let Some(limit) = change.limits() {
-            intent.max_in_flight.set(limit, until);
+            intent.max_in_flight.set(limit, until, change.said_at);
         }
         intent
+    }
+
+    /// When the newest word was said that a change is too old to replace.
+    pub(crate) fn newer(&self, change: &Change) -> Option<SaidAt> {
+        let (said_at, has_end) = (change.said_at?, change.ttl.is_some());
+        let replaced = [
+            change.state.map(|_| self.state.said),
+            change.weighs().map(|_| self.weight.said),
+            change.limits().map(|_| self.max_in_flight.said),
+        ];
+        replaced.into_iter().flatten().filter_map(|said| said.newer(said_at, has_end)).max()
     }
 
     /// When the next part of it ends.
@@ -190,10 +207,13 @@ impl Intent {
         intent
     }
 
-    /// Whether there is anything to keep for a backend that is gone.
+    /// Whether there is anything to keep over a restart, or for a backend that is gone. That somebody
+    /// wants the usual is something too: an older word to the contrary may still come.
     pub(crate) fn is_special(&self) -> bool {
         let Self { state, weight, max_in_flight } = self;
-        self.next_end().is_some()
+        let said = [state.said, weight.said, max_in_flight.said];
+        said.iter().any(|said| said.latest.is_some())
+            || self.next_end().is_some()
             || state.standing.state != Admin::Ready
             || weight.standing.weight.is_some()
             || max_in_flight.standing.is_some()

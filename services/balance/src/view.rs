@@ -10,6 +10,7 @@ use crate::{
     intent::{Overridable, SetBy, Stated},
     plan::{PolicyPlan, StandingPolicy},
     rung::Rung,
+    said::Said,
     time::Time,
 };
 
@@ -82,6 +83,8 @@ pub struct BackendView {
     pub max_in_flight_expires: Option<Time>,
     /// To which; none is no limit.
     pub max_in_flight_reverts_to: Option<u32>,
+    /// When an operator's limit was said.
+    pub max_in_flight_said: Said,
     /// The share of its weight that slow start has let it climb to, in per cent.
     pub climbed_percent: u32,
     /// The operator's intent.
@@ -96,6 +99,8 @@ pub struct BackendView {
     pub admin_expires: Option<Time>,
     /// To what; present if it does.
     pub admin_reverts_to: Option<Stated>,
+    /// When it was said.
+    pub admin_said: Said,
     /// When its upgraded connections are to end.
     pub deadline: Option<Time>,
     /// The usual weight.
@@ -108,6 +113,8 @@ pub struct BackendView {
     pub weight_expires: Option<Time>,
     /// To which; present if it does.
     pub weight_reverts_to: Option<u32>,
+    /// When it was said.
+    pub weight_said: Said,
     /// The observed health.
     pub health: Health,
     /// Since when.

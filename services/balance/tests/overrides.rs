@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use balance::{Admin, BackendId, Change, Effect, Effective, Reset};
+use balance::{Admin, BackendId, Change, Effect, Effective, Refused, Reset, SaidAt};
 use common::{SECOND, World};
 use evenkeel_balance as balance;
 
@@ -163,4 +163,27 @@ fn what_an_override_lies_on_survives_a_restart_of_the_proxy_too() {
     assert_eq!(after.effective("a"), Effective::Serving);
     after.run(SECOND * 9, &["a", "b"]);
     assert_eq!(after.effective("a"), Effective::Maint);
+}
+
+#[test]
+fn that_a_backend_is_ready_again_is_remembered_against_older_words_over_a_restart() {
+    let mut before = World::with(&["a", "b"]);
+    before.run(SECOND, &["a", "b"]);
+    let id = BackendId::new("a");
+    let say = |state, said_at| Change {
+        state: Some(state),
+        said_at: Some(SaidAt(said_at)),
+        ..Change::default()
+    };
+    before.pool.change(&id, &say(Admin::Ready, 20), before.now).unwrap();
+    before.run(Duration::ZERO, &["a", "b"]);
+
+    let mut after = World::with(&[]);
+    after.pool.restore(before.intents, after.now);
+    after.discover(&["a", "b"]);
+    after.run(SECOND, &["a", "b"]);
+    let refused = after.pool.change(&id, &say(Admin::Maint, 10), after.now);
+    assert_eq!(refused, Err(Refused::Superseded { by: SaidAt(20) }));
+    assert_eq!(after.effective("a"), Effective::Serving);
+    after.pool.change(&id, &say(Admin::Maint, 21), after.now).unwrap();
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use balance::Time;
+use balance::{SaidAt, Time};
 use tokio::time::Instant;
 
 /// A running clock. Copies agree with each other.
@@ -47,6 +47,11 @@ impl Clock {
         start + self.start.elapsed()
     }
 
+    /// What is said at this moment, to the millisecond that its text has.
+    pub(crate) fn said_now(&self) -> SaidAt {
+        SaidAt(u64::try_from(self.unix().as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// The moment that a text of [`Self::text`] means; one before all times is the origin.
     pub(crate) fn parse(&self, text: &str) -> Option<Time> {
         let moment = humantime::parse_rfc3339(text).ok()?;
@@ -54,3 +59,19 @@ impl Clock {
         Some(Time::after_start(moment.duration_since(origin).unwrap_or_default()))
     }
 }
+
+/// When something was said, as RFC 3339 text with milliseconds.
+pub(crate) fn said_text(said_at: SaidAt) -> String {
+    let since_1970 = Duration::from_millis(said_at.0.min(SAID_MOST));
+    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since_1970).to_string()
+}
+
+/// What a text of [`said_text`] means; none of what is no time since 1970.
+pub(crate) fn said_at(text: &str) -> Option<SaidAt> {
+    let moment = humantime::parse_rfc3339(text).ok()?;
+    let since_1970 = moment.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(SaidAt(u64::try_from(since_1970.as_millis()).ok()?))
+}
+
+/// The last moment that RFC 3339 can write, the end of the year 9999.
+const SAID_MOST: u64 = 253_402_300_799_999;

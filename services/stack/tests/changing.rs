@@ -172,7 +172,9 @@ async fn a_weight_and_a_limit_go_back_to_what_is_configured() {
     let events = world.admin_json("/v1/events").await.to_string();
     assert!(events.contains("configured weight, configured limit"), "{events}");
     let kept = std::fs::read_to_string(&path).unwrap();
-    assert!(!kept.contains(&id), "nothing is left to keep: {kept}");
+    let kept = &serde_json::from_str::<Value>(&kept).unwrap()["pools"]["default"][&id];
+    assert_eq!(kept["weight"], json!(null), "only that somebody said so: {kept}");
+    assert_eq!(kept["weight_said"]["standing"], first.body["weight_said_at"]);
     let _ = std::fs::remove_file(path);
 }
 
@@ -205,4 +207,67 @@ async fn who_was_away_gets_the_events_since_the_last_one_it_saw_and_then_the_new
     // An id of an earlier run gets all of this one, and is told that something may be missing.
     let text = listen(&world, seen - 1_000_000, "weight 7").await;
     assert!(text.starts_with("event: gap") && text.contains("weight 5"), "{text}");
+}
+
+#[tokio::test]
+async fn a_word_that_is_older_than_what_stands_is_refused_with_when_that_was_said() {
+    let world = World::start(2, &[]).await;
+    let id = world.id(0);
+    assert_eq!(world.backend(&id).await["weight_said_at"], Value::Null, "nobody has said anything");
+    let (_, made) = world.patch(&id, json!({"weight": 3})).await;
+    let said_at = made["weight_said_at"].as_str().unwrap().to_owned();
+    assert_eq!(made["weight_standing_said_at"], said_at);
+    let late = json!({"weight": 5, "said_at": "2026-01-01T00:00:00Z"});
+    let refused = patch(&world, &id, &[], late.clone()).await;
+    assert_eq!((refused.status, &refused.body["said_at"]), (409, &json!(said_at)));
+    let expected = format!("at {said_at}; leave out said_at to say it now");
+    assert!(refused.detail().contains(&expected), "{}", refused.detail());
+    let url = format!("{}?dry_run=true", world.backend_url(&id));
+    let dry = world.ask(world.client.patch(url).json(&late)).await;
+    assert_eq!((dry.status, &dry.body["refused"]), (200, &json!(true)));
+    assert_eq!(world.backend(&id).await["weight"], 3);
+    // The same word once more, as by two who carry it, and one about something else.
+    for change in [json!({"weight": 3, "said_at": said_at}), json!({"state": "drain"})] {
+        assert_eq!(world.patch(&id, change).await.0, 200);
+    }
+    assert_eq!(world.backend(&id).await["weight_said_at"], said_at);
+    for (said_at, expected) in [
+        (json!(5), "said_at: expected text in quotes"),
+        (json!("tomorrow"), "said_at: expected a time such as"),
+        (json!("2999-01-01T00:00:00Z"), "at most a day after this proxy's clock"),
+    ] {
+        let change = json!({"weight": 9, "said_at": said_at});
+        let refused = patch(&world, &id, &[], change).await;
+        assert_eq!(refused.status, 400);
+        assert!(refused.detail().contains(expected), "{}", refused.detail());
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_blocks_no_later_change() {
+    let world = World::start(2, &[]).await;
+    let id = world.id(0);
+    let ahead = std::time::SystemTime::now() + std::time::Duration::from_secs(3_600);
+    let text = |time| humantime::format_rfc3339_millis(time).to_string();
+    let change = json!({"state": "drain", "said_at": text(ahead)});
+    assert_eq!(world.patch(&id, change).await.0, 200);
+    let (status, made) = world.patch(&id, json!({"state": "ready"})).await;
+    assert_eq!((status, &made["admin"]), (200, &json!("ready")));
+    let next = text(ahead + std::time::Duration::from_millis(1));
+    assert_eq!(made["admin_said_at"], next, "it was said after that");
+}
+
+#[tokio::test]
+async fn what_stands_is_told_late_beneath_the_override_that_was_said_after_it() {
+    let world = World::start(2, &[]).await;
+    let id = world.id(0);
+    let (_, made) = world.patch(&id, json!({"state": "drain", "ttl": "10m"})).await;
+    let below = "2026-01-01T00:00:00.000Z";
+    let (status, now) = world.patch(&id, json!({"state": "maint", "said_at": below})).await;
+    assert_eq!((status, &now["admin"]), (200, &json!("drain")));
+    assert_eq!(now["admin_reverts_to"]["state"], "maint");
+    assert_eq!(now["admin_said_at"], made["admin_said_at"]);
+    assert_eq!(now["admin_standing_said_at"], below);
+    let older = json!({"state": "maint", "ttl": "1h", "said_at": below});
+    assert_eq!(world.patch(&id, older).await.0, 409, "what is on top was said after it");
 }

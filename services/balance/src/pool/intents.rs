@@ -44,6 +44,9 @@ impl Pool {
         now: Time,
     ) -> Result<(Intent, Intent), Refused> {
         let backend = self.backends.get(id).ok_or(Refused::Unknown)?;
+        if let Some(by) = backend.intent.newer(change) {
+            return Err(Refused::Superseded { by });
+        }
         let intent = backend.intent.changed(change, now);
         let stays = intent.wants_traffic(backend.found.weight);
         if backend.is_usable() && !stays && !change.force {

@@ -33,7 +33,7 @@ impl Pool {
         // The configured plan is where all others end, and has no end itself.
         let until = ttl.filter(|_| !is_configured).map(|ttl| now + ttl);
         let wanted = plan.map(|plan| StandingPolicy { plan, since, reason, actor });
-        self.wanted.set(wanted, until);
+        self.wanted.set(wanted, until, None);
         let which = if is_configured { "the configured policy" } else { "policy" };
         let after = self.plan().describe();
         let text = match self.plan() == &before {

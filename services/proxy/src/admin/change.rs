@@ -7,7 +7,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use balance::{
-    BackendId, Change, MAX_IN_FLIGHT_MAX, Pool, PoolView, Refused, Reset, Time, WEIGHT_MAX,
+    BackendId, BackendView, Change, MAX_IN_FLIGHT_MAX, Pool, PoolView, Refused, Reset, SaidAt,
+    Time, WEIGHT_MAX,
 };
 use chassis::{problem::Problem, units};
 use http::{HeaderMap, StatusCode, Uri};
@@ -23,7 +24,10 @@ use super::{
     prediction::Prediction,
     tag, view,
 };
-use crate::audit::{Intent, Wanted};
+use crate::{
+    audit::{Intent, Wanted},
+    clock::said_text,
+};
 
 /// A change: a state, a weight, or both.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -50,6 +54,10 @@ struct Body {
     /// With drain or maint: after this long upgraded connections are ended
     #[schema(example = "5m")]
     deadline: Option<String>,
+    /// When it was said, if that was earlier: for whoever tells a proxy what it has missed. What was
+    /// said after it stays as it is. Without it the change is newer than all that was said before
+    #[schema(format = DateTime, example = "2026-01-31T12:00:00.000Z")]
+    said_at: Option<String>,
     /// Do it even if too few backends are left
     #[serde(default)]
     force: bool,
@@ -162,7 +170,7 @@ pub(super) async fn patch(
     body: Bytes,
 ) -> Result<Response, Problem> {
     find_pool(&admin, &pool)?;
-    let mut change = parse(&headers, &body)?;
+    let mut change = parse(&headers, &body, admin.control.clock.said_now())?;
     let actor = audit::actor(caller.address, &headers);
     change.actor = Some(actor.clone());
     if options.dry_run {
@@ -173,9 +181,12 @@ pub(super) async fn patch(
     let apply = |pool: &mut Pool, now| {
         let considered = consider(&admin, pool, &id, &headers, &mut change, now)?;
         considered.verdict.map_err(|refused| {
-            let detail = format!("{id} stays as it is: {refused} with \"force\": true");
-            Problem::new(StatusCode::CONFLICT, detail)
-                .with_member("prediction", considered.prediction)
+            let detail = format!("{id} stays as it is: {}", in_words(&refused));
+            let problem = Problem::new(StatusCode::CONFLICT, detail);
+            match refused {
+                Refused::Superseded { by } => problem.with_member("said_at", said_text(by)),
+                _ => problem.with_member("prediction", considered.prediction),
+            }
         })?;
         pool.change(&BackendId::new(&id), &change, now)
             .map_err(|_| no_backend(&pool.view(), &id))?;
@@ -201,11 +212,22 @@ fn dry_run(
     Ok(DryRun {
         refused: considered.verdict.is_err(),
         detail: match considered.verdict {
-            Err(refused) => format!("{id} would stay as it is: {refused} with \"force\": true"),
+            Err(refused) => format!("{id} would stay as it is: {}", in_words(&refused)),
             Ok(()) => format!("{id} would be changed"),
         },
         prediction: considered.prediction,
     })
+}
+
+/// Why a change is refused, and what to do about it.
+fn in_words(refused: &Refused) -> String {
+    match refused {
+        Refused::Superseded { by } => {
+            let by = said_text(*by);
+            format!("{refused}, at {by}; leave out said_at to say it now")
+        }
+        _ => format!("{refused} with \"force\": true"),
+    }
 }
 
 /// What there is to say about a change before it is made.
@@ -235,6 +257,8 @@ fn consider(
         let (words, tag) = (current.intent_in_words(), current.etag().to_owned());
         return Err(changed_meanwhile(id, &words, &tag, current));
     }
+    change.said_at =
+        change.said_at.or_else(|| Some(said_now(change, backend, admin.control.clock.said_now())));
     change.floor = admin.settings.floor.of(view.backends.len());
     let after = pool.would_serve(&BackendId::new(id), change, now);
     let prediction = Prediction::of(&view, &latest, &after, change.floor);
@@ -242,7 +266,21 @@ fn consider(
     Ok(Considered { intent: admin.intent(backend), prediction, verdict })
 }
 
-fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Change, Problem> {
+/// When a change is said that says nothing of it: now, and after all that it replaces, whatever
+/// clocks that was said by.
+fn said_now(change: &Change, backend: &BackendView, now: SaidAt) -> SaidAt {
+    let Change { state, weight, max_in_flight, reset, .. } = change;
+    let replaced = [
+        (state.is_some(), backend.admin_said),
+        (weight.is_some() || reset.weight, backend.weight_said),
+        (max_in_flight.is_some() || reset.max_in_flight, backend.max_in_flight_said),
+    ];
+    let replaced = replaced.into_iter().filter(|(is_changed, _)| *is_changed);
+    let newest = replaced.filter_map(|(_, said)| said.latest).max();
+    newest.map_or(now, |newest| now.max(SaidAt(newest.0.saturating_add(1))))
+}
+
+fn parse(headers: &HeaderMap, body: &[u8], now: SaidAt) -> Result<Change, Problem> {
     let body: Body = incoming::json(headers, body)?;
     if body.state.is_none() && [body.weight, body.max_in_flight] == [Given::Nothing; 2] {
         return Err(bad("the change names neither a state nor a weight nor max_in_flight"));
@@ -272,6 +310,7 @@ fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Change, Problem> {
             weight: body.weight == Given::Null,
             max_in_flight: body.max_in_flight == Given::Null,
         },
+        said_at: incoming::said_at(body.said_at.as_deref(), now)?,
         reason,
         actor: None,
         ttl,
@@ -292,7 +331,7 @@ mod tests {
     fn parse_json(text: &str) -> Result<Change, Problem> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, "application/json; charset=utf-8".parse().unwrap());
-        parse(&headers, text.as_bytes())
+        parse(&headers, text.as_bytes(), SaidAt(1_000))
     }
 
     #[test]
@@ -341,6 +380,13 @@ mod tests {
             ("{\"max_in_flight\": 1000001}", "to 1000000"),
             ("{\"weight\": 1, \"ttl\": \"5\"}", "ttl: expected a duration"),
             ("{\"weight\": 1, \"reason\": \"a\\nb\"}", "one line"),
+            ("{\"weight\": 1, \"said_at\": 5}", "said_at: expected text in quotes, not 5"),
+            ("{\"weight\": 1, \"said_at\": \"noon\"}", "said_at: expected a time such as"),
+            ("{\"weight\": 1, \"said_at\": \"1969-12-31T23:59:59Z\"}", "said_at: expected a time"),
+            (
+                "{\"weight\": 1, \"said_at\": \"1970-01-02T00:00:01.001Z\"}",
+                "at most a day after this proxy's clock, which says 1970-01-01T00:00:01.000Z",
+            ),
             ("{\"state\": \"ready\", \"state\": \"drain\"}", "the field \"state\" is there twice"),
         ];
         for (text, expected) in cases {
@@ -354,6 +400,9 @@ mod tests {
     fn a_form_is_not_taken_for_json() {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, "text/plain".parse().unwrap());
-        assert_eq!(parse(&headers, b"{\"state\": \"ready\"}").unwrap_err().status(), 415);
+        assert_eq!(
+            parse(&headers, b"{\"state\": \"ready\"}", SaidAt(0)).unwrap_err().status(),
+            415
+        );
     }
 }

@@ -2,12 +2,21 @@
 
 use std::time::Duration;
 
+use balance::SaidAt;
 use chassis::{problem::Problem, units};
 use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
+use crate::clock;
+
 /// Longer reasons do not help on a page; the whole log of a day does not belong here.
 const REASON_LONGEST: usize = 500;
+
+/// How far the clock of whoever says something may be ahead of ours. It has room for a clock of
+/// another time zone: a change that the other proxies have taken is worth more than an exact time,
+/// and blocks nothing, since the next one is said after it. But a slip that names a year to come is
+/// not to outrank all that is said until then.
+const AHEAD_MOST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The answer to a change that is not what is expected.
 pub(super) fn bad(detail: impl Into<String>) -> Problem {
@@ -75,4 +84,24 @@ pub(super) fn ttl(ttl: Option<&str>) -> Result<Option<Duration>, Problem> {
     ttl.map(units::positive_duration)
         .transpose()
         .map_err(|expected| bad(format!("ttl: expected {expected}")))
+}
+
+/// When a change was said, where `now` is.
+///
+/// # Errors
+/// It is no time since 1970, or further ahead than clocks should differ.
+pub(super) fn said_at(text: Option<&str>, now: SaidAt) -> Result<Option<SaidAt>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let said_at = clock::said_at(text).ok_or_else(|| {
+        bad(format!("said_at: expected a time such as 2026-01-31T12:00:00.000Z, not {text:?}"))
+    })?;
+    let ahead = Duration::from_millis(said_at.0.saturating_sub(now.0));
+    if ahead > AHEAD_MOST {
+        let now = clock::said_text(now);
+        return Err(bad(format!(
+            "said_at: expected at most a day after this proxy's clock, which says {now}; set the \
+             clocks right, or leave it out"
+        )));
+    }
+    Ok(Some(said_at))
 }

@@ -48,6 +48,9 @@ struct Problem {
     detail: String,
     /// With 409: what the change would do
     prediction: Option<Prediction>,
+    /// With 409 to a change with a said_at: when the newer word was said that stays
+    #[schema(format = DateTime)]
+    said_at: Option<String>,
     /// With 412: what was to be changed, as it is now
     current: Option<Current>,
 }

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::{Admin, tag};
 use crate::{
+    clock::said_text,
     settings::ProbeKind,
     traffic::{Latest, Traffic},
 };
@@ -122,6 +123,11 @@ pub(crate) struct Backend {
     admin_expires_at: Option<String>,
     /// What is in force then.
     admin_reverts_to: Option<Stated>,
+    /// When the newest word on it was said, be it one that has ended since; none if nobody has said
+    /// anything.
+    admin_said_at: Option<String>,
+    /// The same of what stands, with or without something on top of it.
+    admin_standing_said_at: Option<String>,
     /// What it goes back to.
     configured_weight: u32,
     /// An operator's weight; none if it is as configured.
@@ -134,6 +140,8 @@ pub(crate) struct Backend {
     weight_expires_at: Option<String>,
     /// The weight that is in force then.
     weight_reverts_to: Option<u32>,
+    weight_said_at: Option<String>,
+    weight_standing_said_at: Option<String>,
     health: &'static str,
     health_since: String,
     health_until: Option<String>,
@@ -153,6 +161,8 @@ pub(crate) struct Backend {
     max_in_flight_expires_at: Option<String>,
     /// The limit that is in force then; none is no limit.
     max_in_flight_reverts_to: Option<u32>,
+    max_in_flight_said_at: Option<String>,
+    max_in_flight_standing_said_at: Option<String>,
     traffic: Traffic,
 }
 
@@ -330,6 +340,8 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
             reason: stated.reason.clone(),
             actor: stated.actor.clone(),
         }),
+        admin_said_at: view.admin_said.latest.map(said_text),
+        admin_standing_said_at: view.admin_said.standing.map(said_text),
         configured_weight: view.configured_weight,
         weight_wanted: view.weight_wanted,
         weight_since: weight_set.map(|set| clock.text(set.since)),
@@ -337,6 +349,8 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
         weight_actor: weight_set.and_then(|set| set.actor.clone()),
         weight_expires_at: view.weight_expires.map(|time| clock.text(time)),
         weight_reverts_to: view.weight_reverts_to,
+        weight_said_at: view.weight_said.latest.map(said_text),
+        weight_standing_said_at: view.weight_said.standing.map(said_text),
         health: view.health.as_str(),
         health_since: clock.text(view.health_since),
         health_until: view.health_until.map(|time| clock.text(time)),
@@ -360,6 +374,8 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
         max_in_flight: view.max_in_flight,
         max_in_flight_expires_at: view.max_in_flight_expires.map(|time| clock.text(time)),
         max_in_flight_reverts_to: view.max_in_flight_reverts_to,
+        max_in_flight_said_at: view.max_in_flight_said.latest.map(said_text),
+        max_in_flight_standing_said_at: view.max_in_flight_said.standing.map(said_text),
         traffic: latest.backends.get(view.id.as_str()).cloned().unwrap_or_default(),
     }
 }

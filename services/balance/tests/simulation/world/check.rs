@@ -224,6 +224,9 @@ impl World {
         let name = backend.id.as_str();
         let intent = self.intents.get(name).cloned().unwrap_or_default();
         let configured = self.told[name].weight;
+        let said = (backend.admin_said, backend.weight_said, backend.max_in_flight_said);
+        let expected = (intent.admin.said(), intent.weight.said(), intent.limit.said());
+        assert_eq!(said, expected, "when it was said of {name}");
         assert_eq!(backend.admin, intent.admin.now(), "what is wanted of {name}");
         let then = backend.admin_reverts_to.as_ref().map(|stated| stated.state);
         assert_eq!(then.zip(backend.admin_expires), intent.admin.then(), "{name} afterwards");

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 /// What every run of some length must come to.
-const EXPECTED: [&str; 49] = [
+const EXPECTED: [&str; 51] = [
     "address used again",
     "arrival or move",
     "back early",
@@ -24,6 +24,7 @@ const EXPECTED: [&str; 49] = [
     "expiry of a weight",
     "first up",
     "last resort of a request",
+    "late word",
     "leaving",
     "lost probe",
     "lost report",
@@ -53,6 +54,7 @@ const EXPECTED: [&str; 49] = [
     "time leaps",
     "up again",
     "withheld",
+    "word beneath an override",
 ];
 
 /// Events by name, and how long it all took in the worlds' own time.

@@ -98,12 +98,21 @@ impl World {
         // So high that nobody has to wait: what is modelled is which one holds.
         let limit = self.dice.percent(10).then(|| 100_000 + self.dice.below(3) as u32);
         let is_both = self.dice.percent(50);
+        // Somebody tells it of a word that it has missed, often of the last before a newer one.
+        let now = self.now.since_start().as_millis() as u64;
+        let known = self.intents.get(name).and_then(|intent| intent.admin.said().latest);
+        let said_at = SaidAt(match (self.dice.below(4), known) {
+            (0, _) => now.saturating_sub(self.dice.below(90_000)),
+            (1, Some(known)) => known.0.saturating_sub(1),
+            _ => now,
+        });
         let change = Change {
             state: state.filter(|_| weight.or(limit).is_none() || is_both),
             weight,
             max_in_flight: limit,
             ttl: self.dice.percent(60).then(|| Duration::from_secs(1 + self.dice.below(120))),
             force: self.dice.percent(20),
+            said_at: Some(said_at),
             ..Change::default()
         };
         let before = self.pool.view();
@@ -114,31 +123,46 @@ impl World {
             .filter(|backend| is_usable(backend))
             .map(|backend| backend.id.as_str())
             .collect();
+        let has_end = change.ttl.is_some();
+        let intent = self.intents.get(name).cloned().unwrap_or_default();
+        let is_late = change.state.is_some() && intent.admin.is_late(has_end, said_at)
+            || weight.is_some() && intent.weight.is_late(has_end, said_at)
+            || limit.is_some() && intent.limit.is_late(has_end, said_at);
         match self.tell(|pool, now| pool.change(&BackendId::new(name), &change, now)) {
             Ok(()) => {
+                assert!(!is_late, "an older word has replaced a newer one");
                 let generation = self.generation(name).unwrap();
                 let intent = self.intents.entry(name.to_owned()).or_default();
                 let expires = change.ttl.map(|ttl| self.now + ttl);
                 let was = intent.admin.now();
                 if let Some(state) = change.state {
-                    intent.admin.say(state, expires);
+                    intent.admin.say(state, expires, said_at);
                 }
                 if weight.is_some() {
-                    intent.weight.say(weight.map(|weight| (weight, self.now)), expires);
+                    intent.weight.say(weight.map(|weight| (weight, self.now)), expires, said_at);
                 }
                 if limit.is_some() {
-                    intent.limit.say(limit, expires);
+                    intent.limit.say(limit, expires, said_at);
                 }
+                let is_beneath =
+                    !has_end && change.state.is_some() && intent.admin.then().is_some();
                 if was == Admin::Maint && intent.admin.now() != Admin::Maint {
                     self.begin_anew(name, generation);
                 }
                 if was == Admin::Maint || change.state == Some(Admin::Maint) {
                     self.probed.insert(name.to_owned(), self.now);
                 }
+                self.coverage.see_many("word beneath an override", u64::from(is_beneath));
                 self.end_leaving();
                 self.coverage.see("operator's change");
             }
             Err(Refused::Unknown) => assert!(!self.told.contains_key(name)),
+            Err(Refused::Superseded { .. }) => {
+                assert!(is_late, "a newer word is taken for an older one");
+                let after = format!("{:?}", self.pool.view());
+                assert_eq!(after, format!("{before:?}"), "an older word has changed something");
+                self.coverage.see("late word");
+            }
             Err(_) => {
                 assert!(!change.force && usable == [name], "{usable:?} without {name}");
                 let after = format!("{:?}", self.pool.view());

@@ -33,48 +33,79 @@ pub(crate) struct Intent {
     pub(crate) limit: Layers<Option<u32>>,
 }
 
-/// What was wanted for good, and what was wanted since for a while: a history that is cut off at
-/// the last word for good.
+/// All that was ever said of a thing, in the order in which it was heard.
 #[derive(Clone, Default)]
 pub(crate) struct Layers<T> {
-    said: Vec<(T, Option<Time>)>,
+    words: Vec<Word<T>>,
+}
+
+#[derive(Clone, Copy)]
+struct Word<T> {
+    value: T,
+    until: Option<Time>,
+    said_at: SaidAt,
+    is_over: bool,
 }
 
 impl<T: Copy + Default> Layers<T> {
-    pub(crate) fn say(&mut self, value: T, until: Option<Time>) {
-        if until.is_none() {
-            self.said.clear();
-        }
-        // Of several for a while, only the last counts: not even what it cut short comes back.
-        self.said.retain(|(_, until)| until.is_none());
-        self.said.push((value, until));
+    pub(crate) fn say(&mut self, value: T, until: Option<Time>, said_at: SaidAt) {
+        self.words.push(Word { value, until, said_at, is_over: false });
+    }
+
+    /// Whether a word is older than the one that it would replace.
+    pub(crate) fn is_late(&self, has_end: bool, said_at: SaidAt) -> bool {
+        let replaced = if has_end { self.latest() } else { self.stands() };
+        replaced.is_some_and(|replaced| replaced.said_at > said_at)
+    }
+
+    /// The one that was said last, which need not be the one that was heard last.
+    fn latest(&self) -> Option<&Word<T>> {
+        self.words.iter().max_by_key(|word| word.said_at)
+    }
+
+    fn stands(&self) -> Option<&Word<T>> {
+        let lasting = self.words.iter().filter(|word| word.until.is_none());
+        lasting.max_by_key(|word| word.said_at)
+    }
+
+    /// Of several for a while, only the last counts: not even what it cut short comes back.
+    fn on_top(&self) -> Option<(T, Time)> {
+        let latest = self.latest().filter(|word| !word.is_over)?;
+        Some((latest.value, latest.until?))
     }
 
     /// Whether something has ended.
     fn end(&mut self, now: Time) -> bool {
-        let before = self.said.len();
-        self.said.retain(|(_, until)| until.is_none_or(|until| until > now));
-        self.said.len() < before
+        let ends = self.on_top().is_some_and(|(_, until)| until <= now);
+        if let Some(latest) = self.words.iter_mut().max_by_key(|word| word.said_at) {
+            latest.is_over |= ends;
+        }
+        ends
     }
 
     pub(crate) fn now(&self) -> T {
-        self.said.last().map(|(value, _)| *value).unwrap_or_default()
+        let stands = self.stands().map(|word| word.value).unwrap_or_default();
+        self.on_top().map_or(stands, |(value, _)| value)
     }
 
     /// What it goes back to, if it does, and when.
     pub(crate) fn then(&self) -> Option<(T, Time)> {
-        let until = self.said.last()?.1?;
-        let stands = self.said.iter().find(|(_, until)| until.is_none());
-        Some((stands.map(|(value, _)| *value).unwrap_or_default(), until))
+        let (_, until) = self.on_top()?;
+        Some((self.stands().map(|word| word.value).unwrap_or_default(), until))
+    }
+
+    /// When what stands was said, and the latest word of all.
+    pub(crate) fn said(&self) -> Said {
+        let at = |word: &Word<T>| word.said_at;
+        Said { standing: self.stands().map(at), latest: self.latest().map(at) }
     }
 }
 
 impl Intent {
-    /// Whether it is kept for a backend that left.
+    /// Whether it is kept for a backend that left: an older word may still come.
     pub(crate) fn is_kept(&self) -> bool {
         let Self { admin, weight, limit } = self;
-        let ends = admin.then().is_some() || weight.then().is_some() || limit.then().is_some();
-        ends || admin.now() != Admin::Ready || weight.now().is_some() || limit.now().is_some()
+        [admin.said(), weight.said(), limit.said()].iter().any(|said| said.latest.is_some())
     }
 }
 
