@@ -11,6 +11,7 @@ use url::Url;
 use crate::{
     model::{Answer, EventsAnswer},
     resolve::Endpoint,
+    said,
 };
 
 /// An admin API on the same network answers within milliseconds; a second is a dead host.
@@ -144,6 +145,9 @@ pub(crate) struct Change {
     pub(crate) reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ttl: Option<String>,
+    /// Not for proxies of before it, which refuse what they do not know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) said_at: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) force: bool,
 }
@@ -154,6 +158,8 @@ pub(crate) enum Verdict {
     Done(Option<String>),
     /// Refused, with its status and sentence.
     Refused(StatusCode, String),
+    /// Refused because of a newer word; with when that was said, and the sentence.
+    Superseded(u64, String),
 }
 
 /// The admin API at one address.
@@ -235,7 +241,12 @@ impl AdminApi {
                 let made: Made = serde_json::from_slice(&body).unwrap_or_default();
                 Verdict::Done(made.not_saved_reason)
             }
-            Err((status, sentence)) => Verdict::Refused(status, sentence),
+            Err(Refusal { status, detail, said_at }) => {
+                match said_at.as_deref().and_then(said::parse) {
+                    Some(said_at) => Verdict::Superseded(said_at, detail),
+                    None => Verdict::Refused(status, detail),
+                }
+            }
         })
     }
 
@@ -244,16 +255,16 @@ impl AdminApi {
         &self,
         request: RequestBuilder,
         token: Option<&Secret>,
-    ) -> Result<Result<Vec<u8>, (StatusCode, String)>, Fault> {
+    ) -> Result<Result<Vec<u8>, Refusal>, Fault> {
         let response = self.prepared(request, token).send().await?;
         let status = response.status();
         let body = body(response).await?;
         if status.is_success() {
             return Ok(Ok(body));
         }
-        let problem = serde_json::from_slice::<ProblemDetail>(&body)
+        let refusal = serde_json::from_slice::<Refusal>(&body)
             .map_err(|_| Fault::NotAdminApi(format!("it answered {status} to a change")))?;
-        Ok(Err((status, problem.detail)))
+        Ok(Err(Refusal { status, ..refusal }))
     }
 
     pub(crate) async fn read<T: DeserializeOwned>(
@@ -311,9 +322,14 @@ struct Made {
     not_saved_reason: Option<String>,
 }
 
+/// Why something was refused.
 #[derive(Deserialize)]
-struct ProblemDetail {
-    detail: String,
+pub(crate) struct Refusal {
+    #[serde(skip)]
+    pub(crate) status: StatusCode,
+    pub(crate) detail: String,
+    /// When the newer word was said that stays.
+    said_at: Option<String>,
 }
 
 async fn body(mut response: Response) -> Result<Vec<u8>, Fault> {

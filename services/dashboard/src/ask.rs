@@ -52,7 +52,7 @@ impl AdminApi {
         let unreadable = |error| Fault::NotAdminApi(format!("its answer cannot be read: {error}"));
         match told {
             Ok(body) => serde_json::from_slice(&body).map(Ok).map_err(unreadable),
-            Err((_, sentence)) => Ok(Err(sentence)),
+            Err(refusal) => Ok(Err(refusal.detail)),
         }
     }
 

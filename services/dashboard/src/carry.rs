@@ -8,6 +8,7 @@ use crate::{
     admin::{AdminApi, Change, Verdict},
     metrics::Metrics,
     replica::Proxy,
+    said,
     settings::TokenSource,
     word::{Order, Telling},
 };
@@ -48,6 +49,7 @@ async fn tell(
 ) -> bool {
     let change = Change {
         reason: telling.reason.clone(),
+        said_at: telling.said_at.map(said::text),
         ttl: telling.ttl.map(|ttl| format!("{}ms", ttl.as_millis().max(1))),
         ..telling.wish.change()
     };
@@ -56,6 +58,8 @@ async fn tell(
     let result = api.change(key, &change, token.as_ref(), &telling.actor).await;
     let (label, why) = match result {
         Ok(Verdict::Done(_)) => ("carried_over", None),
+        // It has heard something newer meanwhile, which the others are told.
+        Ok(Verdict::Superseded(..)) => return false,
         Ok(Verdict::Refused(_, sentence)) => ("refused", Some(sentence)),
         Err(fault) => (fault.label(), Some(api.explain(&fault))),
     };

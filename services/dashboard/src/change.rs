@@ -151,7 +151,8 @@ async fn carry_out(
     let shown = token.as_ref().ok().and_then(Option::as_ref);
     let actor = actor(right, peer);
     let view = app.views.newest();
-    let outcome = tell::all(&view, (pool, id), &change, shown, &actor).await;
+    let said = (wish, &change, &*app.clock);
+    let outcome = tell::newest(&view, (pool, id), said, shown, &actor).await;
     if !outcome.done.is_empty() {
         tracing::info!(pool, backend = id, to = wish.words(), %actor, "changed");
         app.views.hurry();

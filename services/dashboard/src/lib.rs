@@ -63,6 +63,7 @@ mod recorded;
 mod remember;
 mod replica;
 mod resolve;
+mod said;
 mod session;
 mod settings;
 mod sign_in;
@@ -97,6 +98,7 @@ struct App {
     effect_permits: Arc<Semaphore>,
     gate: Arc<permit::Gate>,
     views: poll::Views,
+    clock: Arc<said::Clock>,
     closeups: Arc<closeup::CloseUps>,
     token: settings::TokenSource,
     flashes: Arc<flash::Flashes>,
@@ -127,6 +129,7 @@ pub async fn run(
         effect_permits: Arc::new(Semaphore::new(change::EFFECTS_MOST)),
         gate: Arc::new(permit::Gate::new(settings.token.clone(), trusted(&settings))),
         views,
+        clock: Arc::default(),
         closeups: Arc::new(closeup::CloseUps::new(settings.token.clone())),
         token: settings.token.clone(),
         flashes: Arc::default(),

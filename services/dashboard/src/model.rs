@@ -4,10 +4,13 @@
 //! state, and the page still shows the rest. Only what tells the admin API from any other server,
 //! `proxy` and `pools`, must be there.
 
+mod event;
+
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
+pub(crate) use self::event::{Event, EventsAnswer};
 use crate::{fleet, latency::Latency};
 
 /// The answer of `GET /v1/pools`.
@@ -189,6 +192,11 @@ pub(crate) struct Backend {
     /// The weight that holds again then.
     #[serde(default)]
     pub(crate) weight_reverts_to: Option<u32>,
+    /// When the newest word on the weight was said, and the one that stands.
+    #[serde(default)]
+    pub(crate) weight_said_at: Option<String>,
+    #[serde(default)]
+    pub(crate) weight_standing_said_at: Option<String>,
     /// The operator's intent.
     #[serde(default, deserialize_with = "known")]
     pub(crate) admin: Admin,
@@ -207,6 +215,11 @@ pub(crate) struct Backend {
     /// What holds again then.
     #[serde(default)]
     pub(crate) admin_reverts_to: Option<Stated>,
+    /// The same of the state; nothing of an older proxy, which tells no such times.
+    #[serde(default, deserialize_with = "told", skip_serializing_if = "Option::is_none")]
+    pub(crate) admin_said_at: Option<Option<String>>,
+    #[serde(default)]
+    pub(crate) admin_standing_said_at: Option<String>,
     /// What the proxy observed.
     #[serde(default, deserialize_with = "known")]
     pub(crate) health: Health,
@@ -331,7 +344,7 @@ pub(crate) struct Probe {
 }
 
 /// The operator's intent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Admin {
     /// Takes traffic if healthy.
@@ -396,35 +409,6 @@ pub(crate) enum Effective {
     Unknown,
 }
 
-/// The answer of `GET /v1/events`.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct EventsAnswer {
-    /// Those after the id that was asked for.
-    pub(crate) events: Vec<Event>,
-}
-
-/// Something that happened.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-pub(crate) struct Event {
-    /// Counts from 1 in each run of the proxy.
-    pub(crate) id: u64,
-    /// When.
-    #[serde(default)]
-    pub(crate) at: String,
-    /// `health`, `admin`, `discovery`, `proxy` or a newer word.
-    #[serde(default)]
-    pub(crate) kind: String,
-    /// Which backend it concerns.
-    #[serde(default)]
-    pub(crate) backend: Option<String>,
-    /// A sentence.
-    #[serde(default)]
-    pub(crate) message: String,
-    /// Who did it.
-    #[serde(default)]
-    pub(crate) actor: Option<String>,
-}
-
 fn yes() -> bool {
     true
 }
@@ -436,7 +420,18 @@ fn known<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(from: D) -> R
     Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
+/// A field that is there, be it null.
+fn told<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
 impl Backend {
+    /// Whether its proxy tells when things were said.
+    #[must_use]
+    pub(crate) fn tells_said(&self) -> bool {
+        self.admin_said_at.is_some()
+    }
+
     /// Whether an operator wants anything but the usual of it, be it for a while.
     #[must_use]
     pub(crate) fn is_overridden(&self) -> bool {

@@ -25,6 +25,8 @@ pub(crate) async fn announce(
     for (proxy, told) in proxies.iter().zip(join_all(told).await) {
         match told {
             Ok(Verdict::Done(_)) => return None,
+            // It has no time that another could be newer than.
+            Ok(Verdict::Superseded(..)) => {}
             Ok(Verdict::Refused(status, sentence)) => {
                 why = format!("{} refused to record it ({status}): {sentence}.", proxy.name);
             }

@@ -12,6 +12,8 @@ use crate::{
     admin::{Change, Fault, Verdict},
     poll::View,
     replica::Proxy,
+    said::{self, Clock},
+    wish::Wish,
 };
 
 /// What came of a change.
@@ -25,10 +27,39 @@ pub(crate) struct Outcome {
     pub(crate) refused: Vec<(String, StatusCode, String)>,
     /// Proxies that did not answer.
     pub(crate) silent: Vec<(Proxy, Fault)>,
+    /// When the newest word was said that any of them would not give up for an older one.
+    pub(crate) newer: Option<u64>,
+}
+
+/// Tries to say something after the newest word. A proxy may have heard one a moment ago that we
+/// have not seen yet; more than once in a row, somebody else is quicker.
+const TRIES: usize = 3;
+
+/// Changes one backend on all proxies of `view` on behalf of `actor`, with a word that is newer
+/// than all before.
+pub(crate) async fn newest(
+    view: &View,
+    key: (&str, &str),
+    (wish, change, clock): (Wish, &Change, &Clock),
+    token: Option<&Secret>,
+    actor: &str,
+) -> Outcome {
+    let mut newest = said::newest(view, key, wish.what());
+    let mut outcome = Outcome::default();
+    for _ in 0..TRIES {
+        let said_at = Some(said::text(clock.next(newest)));
+        let change = Change { said_at, ..change.clone() };
+        outcome = all(view, key, &change, token, actor).await;
+        newest = newest.max(outcome.newer);
+        if outcome.newer.is_none() {
+            break;
+        }
+    }
+    outcome
 }
 
 /// Changes one backend on all proxies of `view` on behalf of `actor`.
-pub(crate) async fn all(
+async fn all(
     view: &View,
     key: (&str, &str),
     change: &Change,
@@ -40,16 +71,29 @@ pub(crate) async fn all(
     let mut waiting: Vec<&Proxy> = view.answering().chain(view.silent()).collect();
     while !waiting.is_empty() && outcome.done.is_empty() {
         let proxy = waiting.remove(0);
-        outcome.note(proxy, proxy.api.change(key, change, token, actor).await);
+        outcome.note(proxy, tell(proxy, key, change, token, actor).await);
         if !outcome.refused.is_empty() {
             return outcome;
         }
     }
-    let rest = waiting.iter().map(|proxy| proxy.api.change(key, change, token, actor));
+    let rest = waiting.iter().map(|proxy| tell(proxy, key, change, token, actor));
     for (proxy, result) in waiting.iter().zip(join_all(rest).await) {
         outcome.note(proxy, result);
     }
     outcome
+}
+
+async fn tell(
+    proxy: &Proxy,
+    key: (&str, &str),
+    change: &Change,
+    token: Option<&Secret>,
+    actor: &str,
+) -> Result<Verdict, Fault> {
+    let answer = proxy.picture.as_ref().map(|picture| &picture.answer);
+    let takes_time = answer.is_some_and(said::is_taken_by);
+    let said_at = change.said_at.clone().filter(|_| takes_time);
+    proxy.api.change(key, &Change { said_at, ..change.clone() }, token, actor).await
 }
 
 impl Outcome {
@@ -59,6 +103,10 @@ impl Outcome {
             Ok(Verdict::Done(not_saved)) => {
                 self.unsaved.extend(not_saved.map(|why| (name.clone(), why)));
                 self.done.push(name);
+            }
+            Ok(Verdict::Superseded(at, sentence)) => {
+                self.newer = self.newer.max(Some(at));
+                self.refused.push((name, StatusCode::CONFLICT, sentence));
             }
             Ok(Verdict::Refused(status, sentence)) => self.refused.push((name, status, sentence)),
             Err(fault) => self.silent.push((proxy.clone(), fault)),

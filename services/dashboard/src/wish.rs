@@ -3,15 +3,16 @@
 use chassis::problem::Problem;
 use http::StatusCode;
 
-use crate::{admin::Change, model::Admin};
+use crate::{admin::Change, model::Admin, word::What};
 
 /// The largest weight that proxies take.
 pub(crate) const WEIGHT_MOST: u32 = 256;
 /// How a form says that the weight is to be the configured one.
 pub(crate) const CONFIGURED: &str = "configured";
 
-/// What somebody wants of a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What somebody wants of a backend. Of two that were said at the same time, which is left to
+/// those who say it twice, the greater one holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wish {
     /// A state.
     State(Admin),
@@ -33,6 +34,14 @@ impl Wish {
                 _ => bad(format!("weight must be a whole number from 0 to {WEIGHT_MOST}")),
             },
             _ => bad("change either the state or the weight".to_owned()),
+        }
+    }
+
+    /// What it is about.
+    pub(crate) fn what(self) -> What {
+        match self {
+            Self::State(_) => What::State,
+            Self::Weight(_) => What::Weight,
         }
     }
 

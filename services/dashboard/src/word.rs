@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::{
     model::{Admin, Backend, Stated},
+    said,
     wish::Wish,
 };
 
@@ -26,15 +27,18 @@ pub(crate) struct Word {
     pub(crate) actor: Option<String>,
 }
 
-/// A word as a proxy tells it, by the proxy's clock.
-pub(crate) struct Spoken<'a> {
-    pub(crate) word: Word,
-    pub(crate) since: Option<&'a str>,
-    pub(crate) expires: Option<&'a str>,
-    /// What holds again then.
-    pub(crate) then: Word,
-    /// Whether it is what the dashboard told its proxy, rather than somebody's own word.
-    pub(crate) is_carried: bool,
+/// What a proxy has heard, as it tells it. Times are milliseconds since 1970.
+pub(crate) struct Heard<'a> {
+    /// What stands.
+    pub(crate) standing: Word,
+    /// When that was said; none if nobody has said anything.
+    pub(crate) standing_said: Option<u64>,
+    /// What lies on top of it, and until when by the proxy's clock.
+    pub(crate) on_top: Option<(Word, &'a str)>,
+    /// When the newest word was said, be it one that has ended since.
+    pub(crate) latest: Option<u64>,
+    /// Whether the proxy takes and tells such times. Of one that does not, they are guesses.
+    pub(crate) is_exact: bool,
 }
 
 /// What one proxy must be told of a backend.
@@ -55,50 +59,62 @@ pub(crate) struct Telling {
     pub(crate) reason: Option<String>,
     pub(crate) actor: String,
     pub(crate) ttl: Option<Duration>,
+    /// None for a proxy that takes no such time.
+    pub(crate) said_at: Option<u64>,
 }
 
 impl What {
     pub(crate) const ALL: [Self; 2] = [Self::State, Self::Weight];
 
-    /// What holds on a proxy; nothing if it tells too little.
-    pub(crate) fn now(self, backend: &Backend) -> Option<Wish> {
-        match self {
-            Self::State => (backend.admin != Admin::Unknown).then_some(Wish::State(backend.admin)),
-            Self::Weight => backend.configured_weight.map(|_| Wish::Weight(backend.weight_wanted)),
-        }
-    }
-
-    /// Whether that ends by itself.
-    pub(crate) fn ends(self, backend: &Backend) -> bool {
-        match self {
-            Self::State => backend.admin_expires_at.is_some(),
-            Self::Weight => backend.weight_expires_at.is_some(),
-        }
-    }
-
-    /// What somebody wants of a backend, as far as its proxy knows.
-    pub(crate) fn spoken(self, backend: &Backend) -> Option<Spoken<'_>> {
-        let wish = self.now(backend)?;
-        let (since, reason, actor, expires) = match self {
-            Self::State => {
-                let Backend { admin_since, admin_reason, admin_actor, .. } = backend;
-                (admin_since, admin_reason, admin_actor, &backend.admin_expires_at)
-            }
+    /// What a proxy has heard of it; nothing if it tells too little.
+    pub(crate) fn heard(self, backend: &Backend) -> Option<Heard<'_>> {
+        let wish = match self {
+            Self::State if backend.admin == Admin::Unknown => return None,
+            Self::State => Wish::State(backend.admin),
             Self::Weight => {
-                let Backend { weight_since, weight_reason, weight_actor, .. } = backend;
-                (weight_since, weight_reason, weight_actor, &backend.weight_expires_at)
+                backend.configured_weight?;
+                Wish::Weight(backend.weight_wanted)
             }
         };
-        if actor.is_none() && wish == self.usual() {
-            return None;
+        let (reason, actor, expires) = match self {
+            Self::State => (&backend.admin_reason, &backend.admin_actor, &backend.admin_expires_at),
+            Self::Weight => {
+                (&backend.weight_reason, &backend.weight_actor, &backend.weight_expires_at)
+            }
+        };
+        let now = Word { wish, reason: reason.clone(), actor: actor.clone() };
+        let (standing_said, latest) = self.said(backend, &now);
+        let (standing, on_top) = match expires {
+            Some(expires) => (self.after(backend), Some((now, expires.as_str()))),
+            None => (now, None),
+        };
+        let is_exact = backend.tells_said();
+        Some(Heard { standing, standing_said, on_top, latest, is_exact })
+    }
+
+    /// When what stands was said, and the newest word.
+    fn said(self, backend: &Backend, now: &Word) -> (Option<u64>, Option<u64>) {
+        let parse = |text: &Option<String>| text.as_deref().and_then(said::parse);
+        match (self, &backend.admin_said_at) {
+            (Self::State, Some(said_at)) => {
+                return (parse(&backend.admin_standing_said_at), parse(said_at));
+            }
+            (Self::Weight, Some(_)) => {
+                return (parse(&backend.weight_standing_said_at), parse(&backend.weight_said_at));
+            }
+            (_, None) => {}
         }
-        Some(Spoken {
-            word: Word { wish, reason: reason.clone(), actor: actor.clone() },
-            since: since.as_deref(),
-            expires: expires.as_deref(),
-            then: self.after(backend),
-            is_carried: actor.as_ref().is_some_and(|actor| actor.contains(CARRIED)),
-        })
+        // A proxy of before these times tells since when it holds. What was carried over is no new
+        // word there: it would outrank what an operator said while it was on its way.
+        let is_somebodys = now.actor.is_some() || now.wish != self.usual();
+        let is_own = is_somebodys && !now.actor.as_ref().is_some_and(|by| by.contains(CARRIED));
+        let since = match self {
+            Self::State => parse(&backend.admin_since),
+            Self::Weight => parse(&backend.weight_since),
+        };
+        let since = since.filter(|_| is_own);
+        // What lies below such a word was there when it was said.
+        (since, since)
     }
 
     /// What is left when nobody wants anything.
@@ -131,7 +147,7 @@ impl What {
 }
 
 impl Word {
-    pub(crate) fn telling(&self, ttl: Option<Duration>) -> Telling {
+    pub(crate) fn telling(&self, ttl: Option<Duration>, said_at: Option<u64>) -> Telling {
         let actor = self.actor.as_deref().unwrap_or("expired");
         let actor = actor.split(CARRIED).next().unwrap_or_default();
         Telling {
@@ -139,6 +155,7 @@ impl Word {
             reason: self.reason.clone(),
             actor: format!("{actor}{CARRIED}"),
             ttl,
+            said_at,
         }
     }
 }

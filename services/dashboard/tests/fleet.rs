@@ -213,3 +213,32 @@ async fn two_ways_to_one_proxy_are_one_proxy() {
     let page = dashboard.text("/").await;
     assert!(page.contains("The only backend serves") && !page.contains("proxies answer"), "{page}");
 }
+
+#[tokio::test]
+async fn a_change_is_said_at_one_time_that_is_newer_than_all_that_any_proxy_has_heard() {
+    let at = |said_at: &str| {
+        let mut backend = backend("x:1");
+        backend["admin_said_at"] = json!(said_at);
+        backend
+    };
+    // Their clocks are far ahead of ours; what `two` has heard since, nobody has seen yet.
+    let ahead = at("2999-01-01T00:00:00.000Z");
+    let (one, two) =
+        (proxy("edge-1", &[ahead]), proxy("edge-2", &[at("2998-01-01T00:00:00.000Z")]));
+    let old = proxy("edge-3", &[backend("x:1")]);
+    two.with(|world| world.newer = Some("2999-01-01T00:00:00.500Z"));
+    let dashboard = dashboard(&[&one, &two, &old]);
+    dashboard.text_with("/", |text| text.contains("3 of 3 proxies answer")).await;
+    let form = [("state", "drain")];
+    let answer = dashboard.post("/backends/default/x:1", &form, &[("accept", "application/json")]);
+    let text = answer.await.text().await.unwrap();
+    assert!(text.contains("x:1 is set to drain on all 3 proxies"), "{text}");
+    for proxy in [&one, &two] {
+        let told = proxy.with(|world| world.changes.last().unwrap().body.clone());
+        assert_eq!(told, json!({"state": "drain", "said_at": "2999-01-01T00:00:00.501Z"}));
+    }
+    let first = two.with(|world| world.changes[0].body["said_at"].clone());
+    assert_eq!(first, "2999-01-01T00:00:00.001Z", "newer than what they have told");
+    let told = old.with(|world| world.changes.last().unwrap().body.clone());
+    assert_eq!(told, json!({"state": "drain"}), "it would refuse a field that it does not know");
+}

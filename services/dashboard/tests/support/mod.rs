@@ -37,6 +37,8 @@ pub struct World {
     pub events: Vec<Value>,
     /// Status and detail for changes, if they are to be refused without force.
     pub refusal: Option<(u16, &'static str)>,
+    /// When a word was said that is not given up for an older one.
+    pub newer: Option<&'static str>,
     /// Why changes are not saved.
     pub not_saved: Option<&'static str>,
     /// The token that reads and changes need.
@@ -181,6 +183,13 @@ async fn change(
         return Json(world.dry_run.clone().unwrap_or_else(|| dry_run(3, 2, None))).into_response();
     }
     world.changes.push(change);
+    if let (Some(newer), Some(said_at)) = (world.newer, body["said_at"].as_str())
+        && said_at < newer
+    {
+        let detail = "it was said before";
+        let body = json!({"title": "x", "status": 409, "detail": detail, "said_at": newer});
+        return (StatusCode::CONFLICT, Json(body)).into_response();
+    }
     match world.refusal {
         Some((status, detail)) if body["force"] != true => problem(status, detail),
         _ => Json(json!({"not_saved_reason": world.not_saved})).into_response(),
