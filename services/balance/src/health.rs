@@ -115,6 +115,8 @@ pub(crate) struct HealthState {
     pub(crate) since: Time,
     pub(crate) reason: String,
     pub(crate) last: Option<(Time, ProbeResult)>,
+    /// When it ceased to be up, the last time since it was new or back from maintenance.
+    pub(crate) was_up: Option<Time>,
     /// Passes or failures in a row, whichever came last.
     pub(crate) passes: u32,
     pub(crate) failures: u32,
@@ -141,6 +143,7 @@ impl HealthState {
             since: now,
             reason: reason.to_owned(),
             last: None,
+            was_up: None,
             passes: 0,
             failures: 0,
             phase: Phase::Waiting { next: now, last_start: None },
@@ -153,6 +156,21 @@ impl HealthState {
             Phase::Waiting { next, .. } => next,
             Phase::Probing { since, .. } => since + plan.give_up,
         })
+    }
+
+    /// When it was last up, if it was since it was new or back from maintenance.
+    pub(crate) fn last_up(&self, now: Time) -> Option<Time> {
+        if self.health == Health::Up { Some(now) } else { self.was_up }
+    }
+
+    /// Brings the next probe forward to when it would be due while a verdict is open, and no more
+    /// than that however often it is asked for.
+    pub(crate) fn hurry(&mut self, plan: &ProbePlan, now: Time) {
+        if let Phase::Waiting { next, last_start } = &mut self.phase
+            && *next > now + plan.transition_interval.mul_f64(1.0 + JITTER)
+        {
+            *next = last_start.map_or(now, |start| start + plan.transition_interval).max(now);
+        }
     }
 
     /// Starts probe number `sequence` if one is due.
@@ -244,6 +262,9 @@ impl HealthState {
             Health::Checking | Health::Up if self.failures >= plan.fall => Health::Down,
             unchanged => unchanged,
         };
+        if self.health == Health::Up && verdict == Health::Down {
+            self.was_up = Some(now);
+        }
         if verdict != self.health {
             (self.health, self.since) = (verdict, now);
         }

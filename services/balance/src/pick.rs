@@ -17,6 +17,7 @@ use crate::{
     policy::{Choice, Moment, Policy},
     queue::Queue,
     random::Random,
+    rung::Rung,
     tier::Serving,
     time::Time,
 };
@@ -51,7 +52,7 @@ pub(crate) struct Published {
     /// Attempts after the first walk the schedule with a counter of their own: they must not make
     /// the turns of first attempts uneven.
     retries: AtomicU64,
-    /// Who waits for a backend with room.
+    /// Who waits for a backend with room, or for any.
     queue: Arc<Queue>,
 }
 
@@ -88,6 +89,8 @@ impl Published {
 pub enum NoBackend {
     /// None of the pool.
     NoneEligible,
+    /// None of the pool, and one that was up a moment ago may be back: the request may wait in line.
+    Awaited,
     /// None that this request has not tried yet.
     AllTried,
     /// None has room for another request, or others wait for room already.
@@ -158,8 +161,8 @@ impl Picker {
     /// The backend for a request's first attempt. `key` is what [`Policy::Hash`] goes by.
     ///
     /// # Errors
-    /// [`NoBackend::NoneEligible`], or [`NoBackend::AllFull`], also when there is room and others
-    /// wait for it.
+    /// [`NoBackend::NoneEligible`] or [`NoBackend::Awaited`] if nobody serves, or
+    /// [`NoBackend::AllFull`], also when there is room and others wait for it.
     pub fn pick(&mut self, key: Option<u64>) -> Result<Ticket, NoBackend> {
         self.refresh();
         let turn = self.published.picks.fetch_add(1, Ordering::Relaxed);
@@ -213,7 +216,19 @@ impl Picker {
         all.any(|known| known.generation() == member.generation())
     }
 
-    /// The line in which to wait for room.
+    /// Whether nobody serves, and requests wait for somebody.
+    pub fn is_awaiting(&mut self) -> bool {
+        self.refresh();
+        self.known.serving.rung == Rung::Queue
+    }
+
+    /// Whether anybody serves.
+    pub fn has_members(&mut self) -> bool {
+        self.refresh();
+        !self.known.members.is_empty()
+    }
+
+    /// The line in which to wait for room, or for somebody.
     #[must_use]
     pub fn queue(&self) -> &Arc<Queue> {
         self.published.queue()
@@ -249,6 +264,7 @@ impl Picker {
         }
         let is_tried = |member: &Arc<Member>| tried.contains(&member.generation());
         Err(match () {
+            () if self.known.serving.rung == Rung::Queue => NoBackend::Awaited,
             () if members.is_empty() => NoBackend::NoneEligible,
             () if members.iter().all(is_tried) => NoBackend::AllTried,
             () => NoBackend::AllFull,

@@ -7,6 +7,7 @@
 mod degrade;
 mod eject;
 mod intents;
+mod last_resort;
 mod leaving;
 mod policy;
 mod publish;
@@ -72,6 +73,10 @@ pub struct Pool {
     slow_start: Duration,
     /// The share of a tier's weight that must be able to serve, or the next one joins.
     tier_least: f64,
+    /// For how long since somebody was up requests wait for somebody.
+    last_resort: Duration,
+    /// When one that was in service and has left was last up.
+    left_up: Option<Time>,
     rung_since: Time,
     rung_picks: RungPicks,
     ejections: BTreeMap<EjectReason, u64>,
@@ -107,6 +112,8 @@ impl Pool {
             degraded_time: degrade::HOLD,
             slow_start: Duration::ZERO,
             tier_least: 0.0,
+            last_resort: Duration::ZERO,
+            left_up: None,
             rung_since: Time::START,
             rung_picks: RungPicks::default(),
             ejections: BTreeMap::new(),
@@ -166,6 +173,9 @@ impl Pool {
         // Without probes, those that arrive serve at once.
         let are_needed = !arriving.is_empty() && !self.can_serve() && self.plan.enabled;
         for (id, backend) in before {
+            if backend.is_in_service() {
+                self.left_up = self.left_up.max(backend.health.last_up(now));
+            }
             let left = self.depart(id, backend, now);
             if are_needed {
                 self.keep_leaving(left, now);
@@ -200,9 +210,10 @@ impl Pool {
     /// A probe could not be made, such as for want of file descriptors: that is our fault, and says
     /// nothing of the backend.
     pub fn probe_not_made(&mut self, order: &ProbeOrder, now: Time) {
-        let Self { backends, plan, random, .. } = self;
+        let plan = self.plan_of(&order.id);
+        let Self { backends, random, .. } = self;
         if let Some(backend) = backends.get_mut(&order.id).filter(|backend| backend.is_probed()) {
-            backend.health.probe_not_made(order.sequence, plan, random, now);
+            backend.health.probe_not_made(order.sequence, &plan, random, now);
         }
         self.settle(now);
     }
@@ -251,23 +262,14 @@ impl Pool {
                 ProbeResult { passed: false, detail, duration: self.plan.give_up, answer: None };
             self.probe_ended(&id, sequence, result, now);
         }
-        for backend in self.backends.values_mut().filter(|backend| backend.is_probed()) {
-            if backend.health.start_probe(&self.plan, self.next_probe, now) {
-                self.effects.push(Effect::Probe(ProbeOrder {
-                    id: backend.found.id.clone(),
-                    generation: backend.member.generation(),
-                    sequence: self.next_probe,
-                    addresses: backend.member.addresses(),
-                }));
-                self.next_probe += 1;
-            }
-        }
         self.judge_outcomes(now, false);
         self.end_degraded(now);
         self.departed.retain(|_, (_, until)| *until > now);
         self.end_tunnels(now);
         self.tell_drained(now);
         self.settle(now);
+        // Last, as all of this may bring a probe forward.
+        self.start_probes(now);
     }
 
     /// When [`Self::advance`] is due next. Any other call may bring it forward.
@@ -289,6 +291,7 @@ impl Pool {
                 self.ejection_deadline(),
                 self.climb_deadline(),
                 self.leaving_deadline(),
+                self.last_resort_deadline(),
                 self.wanted.expires(),
             ])
             .flatten()
@@ -305,7 +308,7 @@ impl Pool {
         Picker::new(Arc::clone(&self.published), self.random.next())
     }
 
-    /// Requests that wait for a backend with room.
+    /// Requests that wait for a backend with room, or for any to come back.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.published.queue().length()
@@ -349,11 +352,26 @@ impl Pool {
         }
     }
 
+    fn start_probes(&mut self, now: Time) {
+        for backend in self.backends.values_mut().filter(|backend| backend.is_probed()) {
+            if backend.health.start_probe(&self.plan, self.next_probe, now) {
+                self.effects.push(Effect::Probe(ProbeOrder {
+                    id: backend.found.id.clone(),
+                    generation: backend.member.generation(),
+                    sequence: self.next_probe,
+                    addresses: backend.member.addresses(),
+                }));
+                self.next_probe += 1;
+            }
+        }
+    }
+
     fn probe_ended(&mut self, id: &BackendId, sequence: u64, result: ProbeResult, now: Time) {
-        let Self { backends, plan, random, .. } = self;
+        let plan = self.plan_of(id);
+        let Self { backends, random, .. } = self;
         if let Some(backend) = backends.get_mut(id).filter(|backend| backend.is_probed()) {
             let before = backend.health.health;
-            backend.health.probe_finished(sequence, result, plan, random, now);
+            backend.health.probe_finished(sequence, result, &plan, random, now);
             self.tell_health(id, before, now);
             self.forgive_restart(id, before, now);
         }

@@ -1,10 +1,11 @@
-//! The line of requests that wait for a backend with room.
+//! The line of requests that wait for a backend with room, or for any while nobody can serve.
 //!
 //! When every backend has as many requests in flight as it may have, sending one more would only
 //! make all of them slower; refusing it at once would waste the room that is free in a moment. So
 //! a bounded number waits, first come, first served over all workers: only the first in line may
 //! pick, and whoever comes while others wait goes to the end. A request that is through wakes the
-//! first, which picks, leaves the line and so wakes the next. As long as nobody waits, all of this
+//! first, which picks, leaves the line and so wakes the next; so does a snapshot in which somebody
+//! serves again, or in which nobody is waited for any more. As long as nobody waits, all of this
 //! costs one load per pick and per ticket.
 
 use std::{

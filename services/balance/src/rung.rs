@@ -18,15 +18,17 @@ pub enum Rung {
     Ejected,
     /// Passes its probes, and its source says that it is going away.
     Terminating,
-    /// Nobody can serve: requests wait for a short while or are refused with 503.
+    /// Nobody can serve, and somebody was up a moment ago: requests wait for a short while.
+    Queue,
+    /// Nobody can serve: requests are refused with 503.
     #[default]
     Nobody,
 }
 
 impl Rung {
     /// All rungs, best first.
-    pub const ALL: [Self; 5] =
-        [Self::Up, Self::Degraded, Self::Ejected, Self::Terminating, Self::Nobody];
+    pub const ALL: [Self; 6] =
+        [Self::Up, Self::Degraded, Self::Ejected, Self::Terminating, Self::Queue, Self::Nobody];
 
     /// The name in JSON, metrics and on the page.
     #[must_use]
@@ -36,6 +38,7 @@ impl Rung {
             Self::Degraded => "degraded",
             Self::Ejected => "ejected",
             Self::Terminating => "terminating",
+            Self::Queue => "queue",
             Self::Nobody => "nobody",
         }
     }

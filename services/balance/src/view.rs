@@ -35,7 +35,7 @@ pub struct PoolView {
     pub tier: u16,
     /// Since when it is this rung.
     pub rung_since: Time,
-    /// Requests that wait for a backend with room.
+    /// Requests that wait for a backend with room, or for any to come back.
     pub waiting: usize,
     /// First picks so far, by the rung.
     pub picks: BTreeMap<Rung, u64>,

@@ -85,7 +85,7 @@ fn merge_pools(said: &[(&str, &Pool)]) -> Option<Pool> {
 
 /// The lowest rung that any of the proxies serves from.
 fn rung(said: &[(&str, &Pool)]) -> String {
-    const LADDER: [&str; 5] = ["up", "degraded", "ejected", "terminating", "nobody"];
+    const LADDER: [&str; 6] = ["up", "degraded", "ejected", "terminating", "queue", "nobody"];
     let rungs = said.iter().map(|(_, pool)| pool.rung.as_str());
     let lowest = rungs.max_by_key(|rung| LADDER.iter().position(|known| known == rung));
     lowest.unwrap_or_default().to_owned()

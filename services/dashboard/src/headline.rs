@@ -210,7 +210,6 @@ pub(crate) fn subline(view: &View, url: &str) -> Markup {
 
 /// The banners: what is wrong and what to do about it.
 pub(crate) fn notice(view: &View) -> Markup {
-    let proxy = view.picture.as_ref().map(|picture| &picture.answer.proxy);
     html! {
         div id="notice" {
             @if let Some(trouble) = &view.trouble {
@@ -229,35 +228,45 @@ pub(crate) fn notice(view: &View) -> Markup {
                         }
                     }
                 }
-            } @else if let Some(proxy) = proxy {
-                @if !proxy.ready && !proxy.stopping {
-                    div.banner.busy {
-                        (icon("warn"))
-                        p { "The proxy is not ready" @if !proxy.not_ready_reasons.is_empty() { ": " (proxy.not_ready_reasons.join("; ")) } "." }
-                    }
-                }
-                @if let Some(why) = &proxy.not_saved_reason {
-                    div.banner.busy {
-                        (icon("warn"))
-                        p { "Changes hold, but a restart of the proxy would undo them: " (why) "." }
-                    }
-                }
-            } @else if let Some(words) = view.picture.as_ref().and_then(|picture| last_resort(&picture.answer.pools)) {
-                div.banner.busy {
-                    (icon("warn"))
-                    p { (words) }
-                }
+            } @else if let Some(picture) = &view.picture {
+                (troubles(&picture.answer))
             }
         }
     }
 }
 
-/// What is said while no backend is wholly well and requests go to whoever is left.
+/// What a proxy that answers says is wrong.
+fn troubles(answer: &Answer) -> Markup {
+    let proxy = &answer.proxy;
+    html! {
+        @if !proxy.ready && !proxy.stopping {
+            div.banner.busy {
+                (icon("warn"))
+                p { "The proxy is not ready" @if !proxy.not_ready_reasons.is_empty() { ": " (proxy.not_ready_reasons.join("; ")) } "." }
+            }
+        }
+        @if let Some(why) = &proxy.not_saved_reason {
+            div.banner.busy {
+                (icon("warn"))
+                p { "Changes hold, but a restart of the proxy would undo them: " (why) "." }
+            }
+        }
+        @if let Some(words) = last_resort(&answer.pools) {
+            div.banner.busy {
+                (icon("warn"))
+                p { (words) }
+            }
+        }
+    }
+}
+
+/// What is said while no backend is wholly well and requests go to whoever is left, or wait.
 fn last_resort(pools: &[Pool]) -> Option<&'static str> {
     pools.iter().find_map(|pool| match pool.rung.as_str() {
         "degraded" => Some("No backend is wholly well: those that ask to be spared serve."),
         "ejected" => Some("Last resort: ejected backends serve, since no other one can."),
         "terminating" => Some("Last resort: backends that are going away serve."),
+        "queue" => Some("Last resort: requests wait a moment for a backend to come back."),
         _ => None,
     })
 }
@@ -313,7 +322,19 @@ mod tests {
             last_resort(&[serde_json::from_value(pool).unwrap()])
         };
         assert!(told("ejected").unwrap().contains("ejected backends serve"));
+        assert!(told("queue").unwrap().contains("requests wait"));
         assert_eq!((told("up"), told("of a newer proxy")), (None, None));
+    }
+
+    #[test]
+    fn the_rung_is_told_beside_what_the_proxy_says_of_itself() {
+        let answer = serde_json::json!({
+            "proxy": {"started_at": "", "ready": false, "not_ready_reasons": ["1 down"]},
+            "pools": [{"name": "default", "rung": "queue", "backends": []}],
+        });
+        let page = troubles(&serde_json::from_value(answer).unwrap()).into_string();
+        assert!(page.contains("not ready: 1 down."), "{page}");
+        assert!(page.contains("requests wait a moment for a backend to come back"), "{page}");
     }
 
     #[test]

@@ -38,13 +38,14 @@ pub(crate) enum Reason {
     Overloaded,
     /// The client left, or broke off its request.
     ClientGone,
-    /// No backend is up and ready.
+    /// No backend is up and ready, and none has come back in time.
     NoBackend,
     /// An operator took the backend out just now, and there is no other.
     Draining,
-    /// Each backend has as many requests as it may have, and so many wait that no more may.
+    /// Each backend has as many requests as it may have, or none can serve for the moment, and so
+    /// many wait that no more may.
     QueueFull,
-    /// The same, and no room came in time.
+    /// Each backend has as many requests as it may have, and no room came in time.
     QueueTimeout,
     /// Nobody listens at the backend's address.
     ConnectRefused,

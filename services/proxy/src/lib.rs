@@ -122,6 +122,7 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
         .with_degraded_time(settings.degrading.time)
         .with_slow_start(settings.slow_start)
         .with_tier_least(settings.tier_min.get())
+        .with_last_resort(settings.queue.last_resort)
         .with_max_in_flight(settings.max_in_flight);
     let pickers: Vec<Picker> = (0..settings.workers).map(|_| pool.picker()).collect();
     let state_file = settings.state_file.as_deref().map(|path| StateFile::new(path, clock));

@@ -369,13 +369,13 @@ impl ProxyCollector {
             ),
             family(
                 "evenkeel_queue_length",
-                "Requests that wait for a backend with room.",
+                "Requests that wait for a backend with room, or for any to come back.",
                 MetricType::GAUGE,
                 [gauge([("pool", POOL)].map(own), waiting)],
             ),
             family(
                 "evenkeel_queue_duration_seconds",
-                "How long requests waited for a backend with room, those in vain included.",
+                "How long requests waited in line, those in vain included.",
                 MetricType::HISTOGRAM,
                 [histogram(&[("pool", POOL)], &queued)],
             ),

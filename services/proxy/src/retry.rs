@@ -6,11 +6,16 @@ use balance::{Member, NoBackend, Policy, Ticket};
 use http::Method;
 use tokio::time::Instant;
 
-use crate::{back_off, error::Reason, queue, worker::Worker};
+use crate::{back_off, error::Reason, queue, settings::ProbeKind, worker::Worker};
 
 /// Attempts of one request that may end without a connection, each on another backend. No backend
 /// sees these, so they cost no retry; but a client must not wait for a whole pool to time out.
 const CONNECT_ATTEMPTS_MAX: usize = 4;
+
+/// Between two rounds of a request that everybody refuses. Probes and requests together take as many
+/// refusals as `PROXY_PROBE_FALL` to find that a backend is down: some tenths of a second like this,
+/// at a few connections that are refused.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// What this request has tried so far.
 #[derive(Default)]
@@ -30,32 +35,83 @@ pub(crate) struct Tried {
     /// nothing of it, and where the other, for which it was given up, is gone meanwhile, it is
     /// better than none.
     may_repeat: bool,
+    /// Since when it has waited for anybody to serve it.
+    waits_since: Option<Instant>,
 }
 
 impl Tried {
-    /// A backend with room. While there is none, the request waits in line.
-    pub(crate) async fn pick(&self, worker: &Worker, key: Option<u64>) -> Result<Ticket, Reason> {
+    /// A backend with room. While there is none, or for a short while none at all, the request waits
+    /// in line.
+    pub(crate) async fn pick(
+        &mut self,
+        worker: &Worker,
+        key: Option<u64>,
+    ) -> Result<Ticket, Reason> {
         if worker.picker.borrow().latest_policy() == Policy::LeastTime {
             worker.picker.borrow_mut().tell_time(worker.now());
         }
         let first = match self.last {
             None => worker.picker.borrow_mut().pick(key),
+            Some(_) if self.without_connection >= CONNECT_ATTEMPTS_MAX => Err(NoBackend::AllTried),
             Some(_) => self.pick_other(worker, key),
         };
         let picked = match first {
-            Err(NoBackend::AllFull) => queue::wait(worker, || self.pick_other(worker, key)).await?,
+            Err(NoBackend::AllFull | NoBackend::Awaited) => {
+                self.wait(worker, key, Duration::ZERO).await?
+            }
+            Err(NoBackend::AllTried) if self.may_be_served_soon(worker) => {
+                self.waits_since.get_or_insert_with(Instant::now);
+                self.forget();
+                self.wait(worker, key, REFUSED_PAUSE).await?
+            }
             picked => picked,
         };
         picked.map_err(|none| match none {
-            NoBackend::NoneEligible | NoBackend::AllFull => Reason::NoBackend,
+            NoBackend::NoneEligible | NoBackend::AllFull | NoBackend::Awaited => Reason::NoBackend,
             // What went wrong with the last one says more than that there is no other.
             NoBackend::AllTried => self.last.unwrap_or(Reason::NoBackend),
         })
     }
 
-    fn pick_other(&self, worker: &Worker, key: Option<u64>) -> Result<Ticket, NoBackend> {
+    /// Waits in line, and looks after `pause` at the earliest.
+    async fn wait(
+        &mut self,
+        worker: &Worker,
+        key: Option<u64>,
+        pause: Duration,
+    ) -> Result<Result<Ticket, NoBackend>, Reason> {
+        let now = Instant::now();
+        if worker.picker.borrow_mut().is_awaiting() {
+            self.waits_since.get_or_insert(now);
+        }
+        let since = self.waits_since.unwrap_or(now);
+        queue::wait(worker, since, now + pause, || self.pick_other(worker, key)).await
+    }
+
+    /// Whether everybody has refused the connection just now: they are about to be found down, and
+    /// requests then wait for them to come back. This one need not be the error that shows it, as
+    /// long as others would wait now.
+    fn may_be_served_soon(&self, worker: &Worker) -> bool {
+        let wait = worker.settings.queue.last_resort;
+        self.last == Some(Reason::ConnectRefused)
+            // Without probes nobody is ever down.
+            && worker.settings.probe.kind != ProbeKind::Off
+            && self.waits_since.map_or(!wait.is_zero(), |since| since.elapsed() < wait)
+    }
+
+    /// What a backend did before it came back says nothing of it.
+    fn forget(&mut self) {
+        self.generations.clear();
+        self.without_connection = 0;
+    }
+
+    fn pick_other(&mut self, worker: &Worker, key: Option<u64>) -> Result<Ticket, NoBackend> {
         let mut picker = worker.picker.borrow_mut();
         match picker.pick_other(key, &self.generations) {
+            Err(NoBackend::Awaited) => {
+                self.forget();
+                Err(NoBackend::Awaited)
+            }
             Err(NoBackend::AllTried) if self.may_repeat => picker.pick_other(key, &[]),
             // Those who serve are as good as gone for this request: then whoever need not.
             Err(NoBackend::AllTried) => picker.pick_resort(&self.generations),
@@ -132,7 +188,8 @@ impl Tried {
         self.may_repeat = failed.on_kept_connection || is_given_up;
         if failed.is_unsent || (failed.is_unprocessed && method.is_some()) {
             self.without_connection += 1;
-            let may = self.without_connection < CONNECT_ATTEMPTS_MAX;
+            let may = self.without_connection < CONNECT_ATTEMPTS_MAX
+                || (self.may_be_served_soon(worker) && !self.has_other(worker, member));
             return if may { Ok(()) } else { Err(reason) };
         }
         if is_given_up && method.is_some() {

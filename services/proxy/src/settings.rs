@@ -5,6 +5,7 @@ mod discovery;
 mod ejection;
 mod limits;
 mod probe;
+mod queue;
 mod statuses;
 
 use std::{
@@ -30,6 +31,7 @@ pub use self::{
     ejection::Ejecting,
     limits::{Http2, Limits},
     probe::{Probe, ProbeKind},
+    queue::Queue,
 };
 use crate::{floor::Floor, hash_key::HashKey};
 
@@ -76,7 +78,7 @@ pub struct Settings {
     pub upstream_idle_max: usize,
     /// Requests in flight at a backend, at most.
     pub max_in_flight: Option<u32>,
-    /// What happens to requests for which no backend has room.
+    /// What happens to requests for which no backend has room, or which nobody can serve.
     pub queue: Queue,
     /// Retries per request after something was sent.
     pub retries: u32,
@@ -139,15 +141,6 @@ pub struct Timeouts {
     pub tunnel: Duration,
     /// Of a backend's connection between two requests.
     pub upstream_idle: Duration,
-}
-
-/// The line of requests for which no backend has room.
-#[derive(Clone, Copy, Debug)]
-pub struct Queue {
-    /// How many may wait.
-    pub max: usize,
-    /// For how long.
-    pub timeout: Duration,
 }
 
 /// The raw text. Field names are the variables' names in lower case.
@@ -241,12 +234,9 @@ pub struct Raw {
     /// Requests in flight at each backend, at most; 0 is no limit. Over this limit, requests wait
     #[arg(long, value_name = "N", default_value = "0")]
     proxy_max_in_flight: String,
-    /// Requests that may wait for a backend with room; further ones get a 503 at once
-    #[arg(long, value_name = "N", default_value = "256")]
-    proxy_queue_max: String,
-    /// How long a request may wait for a backend with room; then it gets a 503
-    #[arg(long, value_name = "DURATION", default_value = "1s")]
-    proxy_queue_timeout: String,
+    #[command(flatten)]
+    #[serde(flatten)]
+    queue: queue::QueueRaw,
     /// Retries of a request that had been sent and got no answer (idempotent, without body)
     #[arg(long, value_name = "N", default_value = "1")]
     proxy_retries: String,
@@ -330,7 +320,7 @@ impl chassis::settings::Settings for Settings {
             mistakes.parse("proxy_max_in_flight", &raw.proxy_max_in_flight, |text| {
                 units::whole(text, 0, MAX_IN_FLIGHT_MAX)
             });
-        let queue = queue(&raw, mistakes);
+        let queue = raw.queue.parse(mistakes);
         let retries =
             mistakes.parse("proxy_retries", &raw.proxy_retries, |text| units::whole(text, 0, 10));
         let retry_budget =
@@ -474,14 +464,6 @@ fn policy(text: &str) -> Result<Policy, String> {
     Policy::from_name(text).ok_or_else(Policy::all_names)
 }
 
-fn queue(raw: &Raw, mistakes: &mut Mistakes) -> Option<Queue> {
-    let max = mistakes
-        .parse("proxy_queue_max", &raw.proxy_queue_max, |text| units::whole(text, 0, 100_000));
-    let timeout =
-        mistakes.parse("proxy_queue_timeout", &raw.proxy_queue_timeout, units::positive_duration);
-    Some(Queue { max: max? as usize, timeout: timeout? })
-}
-
 fn timeouts(raw: &Raw, mistakes: &mut Mistakes) -> Option<Timeouts> {
     let mut read = |name, text: &str| mistakes.parse(name, text, units::positive_duration);
     let connect = read("proxy_connect_timeout", &raw.proxy_connect_timeout);
@@ -583,6 +565,7 @@ mod tests {
             ("PROXY_MAX_IN_FLIGHT", "many"),
             ("PROXY_QUEUE_MAX", "-1"),
             ("PROXY_QUEUE_TIMEOUT", "0s"),
+            ("PROXY_LAST_RESORT_WAIT", "3"),
             ("PROXY_POLICY", "magic"),
             ("PROXY_TRY_TIMEOUT", "30s"),
             ("PROXY_ADMIN_TOKEN", "x"),
@@ -599,6 +582,7 @@ mod tests {
                 "PROXY_MAX_IN_FLIGHT",
                 "PROXY_QUEUE_MAX",
                 "PROXY_QUEUE_TIMEOUT",
+                "PROXY_LAST_RESORT_WAIT",
                 "PROXY_RETRY_BUDGET",
                 "PROXY_RETRY_BACKOFF",
                 "PROXY_PROBE_INTERVAL",

@@ -80,6 +80,7 @@ impl Pool {
     /// Sends off whoever left with this generation, if somebody did.
     pub(super) fn send_off(&mut self, generation: u64, why: &str, now: Time) {
         if let Some(leaving) = self.leaving.remove(&generation) {
+            self.left_up = Some(now);
             self.tell(now, EventKind::Discovery, Some(&leaving.entry.found.id), why);
         }
     }

@@ -22,7 +22,7 @@ impl Pool {
         self.end_excess_ejections(now);
         self.end_leaving(now);
         self.note_climbs(now);
-        let serving = self.serving();
+        let serving = self.serving(now);
         self.set_limits(serving);
         let mut able: Vec<&Entry> =
             self.everybody().filter(|backend| backend.rung().is_some()).collect();
@@ -55,14 +55,10 @@ impl Pool {
             self.tell_rung(current.serving.rung, serving.rung, now);
             self.tell_tier(current.serving, serving, now);
         }
+        self.hurry_probes(now);
         if cfg!(debug_assertions) {
             self.check_invariants(now);
         }
-    }
-
-    /// Who serves.
-    fn serving(&self) -> Serving {
-        Serving::of(self.everybody().map(Entry::stand), self.tier_least)
     }
 
     /// Who would serve after a change, with their weights.
@@ -91,7 +87,7 @@ impl Pool {
 
     /// Tells when backups begin to serve and when they may rest.
     fn tell_tier(&mut self, before: Serving, serving: Serving, now: Time) {
-        if before.tier == serving.tier || serving.rung == Rung::Nobody {
+        if before.tier == serving.tier || serving.rung >= Rung::Queue {
             return;
         }
         let first = self.backends.values().map(|backend| backend.found.tier).min();
@@ -100,7 +96,7 @@ impl Pool {
                 format!("backups serve, down to tier {tier}: those above have too little")
             }
             // They serve because the backups have failed, too, or nobody has served before.
-            _ if serving.rung > before.rung || before.rung == Rung::Nobody => return,
+            _ if serving.rung > before.rung || before.rung >= Rung::Queue => return,
             tier => format!("tier {tier} has enough again: backups stand by"),
         };
         self.tell(now, EventKind::Health, None, &message);
@@ -118,6 +114,7 @@ impl Pool {
             Rung::Degraded => "no backend is up: those that ask to be spared serve",
             Rung::Ejected => "last resort: ejected backends that pass their probes serve",
             Rung::Terminating => "last resort: backends that are going away serve",
+            Rung::Queue => "nobody can serve: requests wait for a backend to come back",
             Rung::Nobody => "nobody can serve: requests are refused",
         };
         self.tell(now, EventKind::Health, None, message);
@@ -126,7 +123,7 @@ impl Pool {
     fn check_invariants(&self, now: Time) {
         let snapshot = self.published.current();
         assert_eq!(snapshot.plan, *self.plan(), "backends are chosen in a wrong way");
-        let serving = self.serving();
+        let serving = self.serving(now);
         assert_eq!(snapshot.serving, serving, "requests are served from a wrong rung or tier");
         for member in &snapshot.members {
             let backend = self.everybody().find(|entry| Arc::ptr_eq(&entry.member, member));

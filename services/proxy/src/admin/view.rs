@@ -57,7 +57,8 @@ pub(crate) struct Pool {
     policy_reverts_to: Option<&'static str>,
     source: SourceView,
     probe: ProbeView,
-    /// The rung of the last-resort ladder that requests are served from.
+    /// The rung of the last-resort ladder that requests are served from, or on which they wait
+    /// (queue) or are refused (nobody).
     rung: &'static str,
     rung_since: String,
     /// The lowest tier of those that serve; backups serve if it is below the first.
@@ -95,7 +96,7 @@ struct ProbeView {
 struct Counts {
     total: usize,
     eligible: usize,
-    /// Requests that wait for a backend with room.
+    /// Requests that wait for a backend with room, or for any to come back.
     waiting: usize,
 }
 

@@ -51,7 +51,8 @@ impl World {
             if !left.is_empty() {
                 self.coverage.see("those that left serve");
             }
-            let rung = rungs.iter().map(|(rung, _)| *rung).min().unwrap_or_default();
+            let best = rungs.iter().map(|(rung, _)| *rung).min().unwrap_or_default();
+            let rung = if best == Rung::Nobody { self.rung_of_nobody() } else { best };
             let tier = self.lowest_tier(&rungs, rung);
             let mut expected =
                 Expected { rung, tier, members: BTreeSet::new(), rest: BTreeMap::new() };
@@ -69,6 +70,42 @@ impl World {
             self.expected = Some(expected);
         }
         self.expected.clone().unwrap()
+    }
+
+    /// Whether requests wait for somebody or are refused, where nobody can serve.
+    fn rung_of_nobody(&self) -> Rung {
+        let in_service = self.last_up_in_service();
+        let last = in_service.values().map(|last| (*last).max(self.left_up)).max().flatten();
+        let waits = last.is_some_and(|last| self.now.since(last) < self.last_resort);
+        if waits { Rung::Queue } else { Rung::Nobody }
+    }
+
+    /// When those in service were last up, by generation; now, if they are.
+    pub(crate) fn last_up_in_service(&self) -> BTreeMap<u64, Option<Time>> {
+        let wanted = self.generations.iter().filter(|(name, _)| !self.is_unwanted(name));
+        let last_up = |(name, generation): (&String, &u64)| {
+            let shadow = &self.shadow[&(name.clone(), *generation)];
+            (*generation, if shadow.is_up { Some(self.now) } else { shadow.was_up })
+        };
+        wanted.map(last_up).collect()
+    }
+
+    /// While nobody can serve, those in service are looked for as often as while a verdict is open.
+    fn check_search(&self) {
+        if !self.able().is_empty() {
+            return;
+        }
+        let is_under_way = |name: &str, generation: u64| {
+            let of = |order: &ProbeOrder| (order.id.as_str() == name, order.generation);
+            self.probes.iter().any(|p| !p.is_given_up && of(&p.order) == (true, generation))
+        };
+        let longest = self.plan.transition_interval.mul_f64(1.1);
+        for (name, generation) in &self.generations {
+            if !self.is_unwanted(name) && !is_under_way(name, *generation) {
+                let next = self.pool.deadline(self.now).unwrap().since(self.now);
+                assert!(next <= longest, "{name} is not looked for for {next:?}");
+            }
+        }
     }
 
     /// The model's own reading of how far down tiers serve.
@@ -212,6 +249,7 @@ impl World {
             assert!(self.pool.deadline(self.now).unwrap() <= end, "a policy ends late");
         }
         self.check_tickets(&view);
+        self.check_search();
         self.check_cap(&view);
         self.check_budget();
         let picks: BTreeMap<Rung, u64> =

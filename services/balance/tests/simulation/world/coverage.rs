@@ -46,6 +46,7 @@ const EXPECTED: [&str; 51] = [
     "rung: degraded",
     "rung: ejected",
     "rung: nobody",
+    "rung: queue",
     "rung: terminating",
     "rung: up",
     "slow start",
@@ -53,6 +54,7 @@ const EXPECTED: [&str; 51] = [
     "those that left serve",
     "time leaps",
     "up again",
+    "up at the first pass",
     "withheld",
     "word beneath an override",
 ];

@@ -61,6 +61,10 @@ pub(crate) struct World {
     slow_start: Duration,
     /// The share of a tier's weight that must serve, or the next one joins.
     tier_least: f64,
+    /// For how long since somebody was up requests wait for somebody.
+    last_resort: Duration,
+    /// When one that was in service and has left was last up.
+    left_up: Option<Time>,
     /// How backends are chosen where no operator wants it otherwise.
     configured: Policy,
     /// And what operators want, until when.
@@ -118,11 +122,13 @@ impl World {
         };
         let slow_start = Duration::from_secs(dice.one_of(&[0, 0, 10, 60]));
         let tier_least = dice.one_of(&[0.0, 0.0, 0.5, 0.7]);
+        let last_resort = Duration::from_secs([3, 0, 30][(seed % 3) as usize]);
         let policy = dice.one_of(&[Policy::RoundRobin, Policy::RoundRobin, dice_policy(seed)]);
         let mut pool = Pool::new("default", policy, plan.clone(), seed)
             .with_ejection(ejection.clone())
             .with_slow_start(slow_start)
-            .with_tier_least(tier_least);
+            .with_tier_least(tier_least)
+            .with_last_resort(last_resort);
         let picker = pool.picker();
         let mut world = Self {
             dice,
@@ -130,6 +136,8 @@ impl World {
             ejection,
             slow_start,
             tier_least,
+            last_resort,
+            left_up: None,
             configured: policy,
             wanted: None,
             wanted_below: None,
@@ -263,6 +271,7 @@ impl World {
             return;
         }
         let (now, mut left) = (self.now, std::mem::take(&mut self.leaving));
+        let before = left.len();
         left.retain(|_, (name, until)| *until > now && !self.is_unwanted(name));
         self.leaving = left;
         let view = self.pool.view();
@@ -270,6 +279,9 @@ impl World {
         let mut known = view.backends.iter().filter(|backend| is_known(backend));
         if known.any(|backend| self.rung_of(backend) != Rung::Nobody) {
             self.leaving.clear();
+        }
+        if self.leaving.len() < before {
+            self.left_up = Some(now);
         }
     }
 
@@ -312,6 +324,7 @@ impl World {
                 Rung::Degraded => "rung: degraded",
                 Rung::Ejected => "rung: ejected",
                 Rung::Terminating => "rung: terminating",
+                Rung::Queue => "rung: queue",
                 Rung::Nobody => "rung: nobody",
             };
             self.coverage.see_many(event, count);

@@ -16,6 +16,7 @@ impl World {
         };
         let found: Vec<Found> = self.truth.iter().map(found).collect();
         let could_serve = self.able();
+        let were_up = self.last_up_in_service();
         let before = std::mem::take(&mut self.generations);
         // What was heard of those that leave is told of nobody.
         self.tell(|pool, now| pool.discovered(found, now));
@@ -53,13 +54,17 @@ impl World {
         for name in before.keys().filter(|name| !generations.contains_key(*name)) {
             self.gone.insert(name.clone(), self.now);
         }
+        let left = were_up
+            .into_iter()
+            .filter(|(generation, _)| !self.generations.values().any(|known| known == generation));
+        self.left_up = left.map(|(_, last)| last).chain([self.left_up]).max().flatten();
         self.told = self.truth.clone();
         self.note_leaving(could_serve, &before);
         self.expected = None;
     }
 
     /// The generations that may get requests, with their names.
-    fn able(&self) -> BTreeMap<u64, String> {
+    pub(crate) fn able(&self) -> BTreeMap<u64, String> {
         let view = self.pool.view();
         let able = view.backends.iter().filter(|backend| self.rung_of(backend) != Rung::Nobody);
         able.map(|backend| (backend.member.generation(), backend.id.to_string())).collect()

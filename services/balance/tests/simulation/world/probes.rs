@@ -11,7 +11,7 @@ pub(crate) struct Pending {
     /// When the answer comes; never, if it got lost.
     pub(crate) due: Option<Time>,
     /// The pool no longer waits for it.
-    is_given_up: bool,
+    pub(crate) is_given_up: bool,
 }
 
 impl World {

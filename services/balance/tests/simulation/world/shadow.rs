@@ -11,6 +11,8 @@ pub(crate) struct Shadow {
     failures: u32,
     pub(crate) is_up: bool,
     has_verdict: bool,
+    /// When it ceased to be up, the last time since it was new or back from maintenance.
+    pub(crate) was_up: Option<Time>,
     /// Failed attempts, the last of them.
     pub(crate) failed: VecDeque<Time>,
     /// Failed attempts since the last that succeeded, and since when.
@@ -145,14 +147,19 @@ impl World {
         if self.intents.get(name).is_some_and(|intent| intent.admin.now() == Admin::Maint) {
             return;
         }
+        // Where nobody can serve, the first pass brings back who was up before.
+        let is_needed = self.able().is_empty() && !self.is_unwanted(name);
+        let now = self.now;
         let Some(shadow) = self.shadow.get_mut(&(name.to_owned(), generation)) else { return };
+        let is_back_at_once = is_needed && shadow.was_up.is_some();
+        let rise = if is_back_at_once { 1 } else { self.plan.rise };
         if passed {
             (shadow.passes, shadow.failures) = (shadow.passes + 1, 0);
         } else {
             (shadow.passes, shadow.failures) = (0, shadow.failures + 1);
         }
         let event = if shadow.is_up && shadow.failures >= self.plan.fall {
-            (shadow.is_up, shadow.has_verdict) = (false, true);
+            (shadow.is_up, shadow.has_verdict, shadow.was_up) = (false, true, Some(now));
             Some("down")
         } else if !shadow.has_verdict && shadow.passes >= 1 {
             (shadow.is_up, shadow.has_verdict) = (true, true);
@@ -160,11 +167,11 @@ impl World {
         } else if !shadow.has_verdict && shadow.failures >= self.plan.fall {
             shadow.has_verdict = true;
             Some("never up")
-        } else if shadow.has_verdict && !shadow.is_up && shadow.passes >= self.plan.rise {
+        } else if shadow.has_verdict && !shadow.is_up && shadow.passes >= rise {
             // It may be another process: what failed before says nothing of it.
             (shadow.is_up, shadow.streak) = (true, 0);
             shadow.ejections += 1;
-            Some("up again")
+            Some(if is_back_at_once { "up at the first pass" } else { "up again" })
         } else {
             None
         };

@@ -42,6 +42,7 @@ impl World {
             let key = self.dice.percent(50).then(|| self.dice.below(1_000));
             match self.picker.pick(key) {
                 Ok(ticket) => self.serve(ticket),
+                Err(NoBackend::Awaited) => assert_eq!(rung, Rung::Queue),
                 Err(none) => assert_eq!(rung, Rung::Nobody, "{none:?}"),
             }
         }
@@ -153,7 +154,9 @@ impl World {
             self.count(id.as_str(), generation, false);
         }
         // Whoever left and fails is gone.
-        self.leaving.remove(&generation);
+        if self.leaving.remove(&generation).is_some() {
+            self.left_up = Some(self.now);
+        }
         self.tell(|pool, now| pool.attempt_failed(&id, generation, failure, now));
     }
 
