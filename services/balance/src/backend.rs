@@ -16,6 +16,7 @@ use crate::{
     outcome::{Counts, Outcome, Outcomes},
     queue::Queue,
     time::Time,
+    visits::Visits,
 };
 
 /// The stable name of a backend within its pool: `host:port` as configured, or `address:port` as
@@ -98,6 +99,9 @@ pub struct Member {
     tunnels: AtomicU32,
     /// Whether they are to end.
     must_end_tunnels: AtomicBool,
+    /// By which visitors ask for it, if they may.
+    tag: Option<u128>,
+    visits: Visits,
     // A std mutex: held for a copy, never across I/O, and only where a connection is made.
     addresses: Mutex<Vec<SocketAddr>>,
 }
@@ -132,8 +136,31 @@ impl Member {
             answer_time: AnswerTime::default(),
             tunnels,
             must_end_tunnels,
+            tag: None,
+            visits: Visits::default(),
             addresses: Mutex::new(addresses),
         }
+    }
+
+    pub(crate) fn with_tag(mut self, tag: Option<u128>) -> Self {
+        self.tag = tag;
+        self
+    }
+
+    /// By which requests ask for it; see [`crate::Pool::with_tags`].
+    #[must_use]
+    pub fn tag(&self) -> Option<u128> {
+        self.tag
+    }
+
+    pub(crate) fn note_visit(&self, now: Time) {
+        self.visits.note(now);
+    }
+
+    /// Requests that asked for it within the last minute, or up to ten seconds more.
+    #[must_use]
+    pub fn visits(&self, now: Time) -> u32 {
+        self.visits.of_late(now)
     }
 
     /// The backend's name.

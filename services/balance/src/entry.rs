@@ -94,6 +94,23 @@ impl Entry {
         }
     }
 
+    /// Whether it keeps the visitors that it has while it gets no new ones: it can serve, and is being
+    /// drained, until the deadline of that, or it asks to be spared.
+    pub(crate) fn keeps_visitors(&self, serving: Serving, now: Time) -> bool {
+        let is_kept = match self.intent.admin() {
+            Admin::Maint => false,
+            Admin::Drain => self.intent.stated().deadline.is_none_or(|deadline| deadline > now),
+            Admin::Ready if self.weight() == 0 => true,
+            Admin::Ready => self.found.tier <= serving.tier && !self.is_member(serving),
+        };
+        is_kept && self.is_usable_by_health()
+    }
+
+    /// Whether it could serve without being the last resort, if operators let it.
+    pub(crate) fn is_usable_by_health(&self) -> bool {
+        self.rung_by_health().is_some_and(|rung| rung <= Rung::Degraded)
+    }
+
     /// Whether it can serve without being the last resort.
     pub(crate) fn is_usable(&self) -> bool {
         self.rung().is_some_and(|rung| rung <= Rung::Degraded)

@@ -32,6 +32,7 @@ mod tier;
 mod time;
 mod tunnel;
 mod view;
+mod visits;
 mod window;
 
 pub use admin::{Admin, Change, MAX_IN_FLIGHT_MAX, Refused, Reset, WEIGHT_MAX};
@@ -42,7 +43,7 @@ pub use events::{Effect, Event, EventKind, ProbeOrder};
 pub use health::{AttemptFailure, Health, ProbeAnswer, ProbePlan, ProbeResult};
 pub use intent::{Overridable, SetBy, StandingIntent, Stated, Weighed};
 pub use outcome::Outcome;
-pub use pick::{NoBackend, Picker, Ticket};
+pub use pick::{NoBackend, NoVisit, Picker, Ticket};
 pub use plan::{PolicyChange, PolicyPlan, StandingPolicy};
 pub use policy::Policy;
 pub use pool::{EXPIRED, Pool};

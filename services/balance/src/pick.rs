@@ -5,6 +5,8 @@
 //! load and an addition on shared memory, and no lock; the lock is taken only to fetch a new
 //! snapshot. Members, order and version change together, so that no pick sees half of a change.
 
+mod visit;
+
 use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
@@ -21,6 +23,9 @@ use crate::{
     tier::Serving,
     time::Time,
 };
+
+pub use visit::NoVisit;
+pub(crate) use visit::{Tagger, Visited};
 
 /// What picks are made from. Never changed after it is published.
 #[derive(Debug, Default)]
@@ -39,6 +44,8 @@ pub(crate) struct Snapshot {
     /// Those who could serve and need not, for requests that have tried all members: a group for
     /// each rung and tier, best first.
     pub(crate) rest: Vec<Vec<Arc<Member>>>,
+    /// Whom requests may ask for, members included.
+    pub(crate) visited: Visited,
 }
 
 /// The place where the control thread leaves snapshots for the workers.
@@ -52,6 +59,10 @@ pub(crate) struct Published {
     /// Attempts after the first walk the schedule with a counter of their own: they must not make
     /// the turns of first attempts uneven.
     retries: AtomicU64,
+    /// First attempts that asked for a member by its tag: they take no turn either.
+    visits: AtomicU64,
+    /// The same of those that are not members.
+    visits_beside: AtomicU64,
     /// Who waits for a backend with room, or for any.
     queue: Arc<Queue>,
 }
@@ -75,8 +86,14 @@ impl Published {
         &self.queue
     }
 
+    /// First attempts that went to members, or to nobody.
     pub(crate) fn picks(&self) -> u64 {
-        self.picks.load(Ordering::Relaxed)
+        self.picks.load(Ordering::Relaxed) + self.visits.load(Ordering::Relaxed)
+    }
+
+    /// All first attempts.
+    pub(crate) fn requests(&self) -> u64 {
+        self.picks() + self.visits_beside.load(Ordering::Relaxed)
     }
 
     pub(crate) fn current(&self) -> Arc<Snapshot> {
@@ -103,6 +120,7 @@ pub enum NoBackend {
 pub struct Ticket {
     member: Arc<Member>,
     term: u32,
+    is_visit: bool,
 }
 
 impl Ticket {
@@ -110,6 +128,12 @@ impl Ticket {
     #[must_use]
     pub fn member(&self) -> &Arc<Member> {
         &self.member
+    }
+
+    /// Whether the request asked for this backend.
+    #[must_use]
+    pub fn is_visit(&self) -> bool {
+        self.is_visit
     }
 
     /// Notes how the attempt ended; to be called once. True if the pool should be told of
@@ -199,7 +223,7 @@ impl Picker {
         let untried = |member: &&Arc<Member>| !tried.contains(&member.generation());
         let ticket = |member: &Arc<Member>| {
             let term = member.enter()?;
-            Some(Ticket { member: Arc::clone(member), term })
+            Some(Ticket { member: Arc::clone(member), term, is_visit: false })
         };
         let in_turn = |group: &Vec<Arc<Member>>| {
             // Groups are not empty, and the rest is less than their length.
@@ -242,7 +266,7 @@ impl Picker {
     /// First attempts of all workers so far.
     #[must_use]
     pub fn picks(&self) -> u64 {
-        self.published.picks()
+        self.published.requests()
     }
 
     fn refresh(&mut self) {
@@ -258,7 +282,7 @@ impl Picker {
         while let Some(at) = choice.make(self.known.plan.policy, &self.known) {
             let member = Arc::clone(&members[at]);
             if let Some(term) = member.enter() {
-                return Ok(Ticket { member, term });
+                return Ok(Ticket { member, term, is_visit: false });
             }
             // Another worker took the last room meanwhile: choose anew among those that have some.
         }

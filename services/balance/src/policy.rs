@@ -328,6 +328,7 @@ mod tests {
             members: (0..weights.len()).map(member).collect(),
             weights: weights.to_vec(),
             schedule: schedule(weights),
+            ..Snapshot::default()
         }
     }
 

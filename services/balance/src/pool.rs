@@ -12,6 +12,7 @@ mod leaving;
 mod policy;
 mod publish;
 mod slow_start;
+mod visitors;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -23,7 +24,7 @@ use crate::{
     events::{Effect, Event, EventKind, ProbeOrder},
     health::{AttemptFailure, Health, HealthState, ProbePlan, ProbeResult},
     intent::{Intent, Overridable},
-    pick::{Picker, Published},
+    pick::{Picker, Published, Tagger},
     plan::{PolicyPlan, StandingPolicy},
     policy::Policy,
     random::Random,
@@ -85,6 +86,8 @@ pub struct Pool {
     published: Arc<Published>,
     /// The most requests in flight at a backend for which no operator wants another number.
     max_in_flight: Option<u32>,
+    /// Where requests may ask for a backend.
+    tagger: Option<Tagger>,
 }
 
 impl Pool {
@@ -121,6 +124,7 @@ impl Pool {
             effects: Vec::new(),
             published,
             max_in_flight: None,
+            tagger: None,
         }
     }
 
@@ -317,7 +321,7 @@ impl Pool {
     /// First attempts so far.
     #[must_use]
     pub fn picks(&self) -> u64 {
-        self.published.picks()
+        self.published.requests()
     }
 
     /// The pool as people see it.
@@ -330,7 +334,7 @@ impl Pool {
             tier: serving.tier,
             rung_since: self.rung_since,
             waiting: self.published.queue().length(),
-            picks: self.rung_picks.up_to(rung, self.picks()),
+            picks: self.rung_picks.up_to(rung, self.published.picks()),
             name: self.name.clone(),
             plan: self.plan().clone(),
             configured_plan: self.configured.clone(),
@@ -384,8 +388,9 @@ impl Pool {
         let addresses = found.addresses.clone().unwrap_or_default();
         let (slot, streak_limit) = (self.free_slot(), self.ejection.consecutive);
         let queue = Arc::clone(self.published.queue());
+        let tag = self.tagger.as_ref().map(|Tagger(tag)| tag(&found));
         let member =
-            Arc::new(Member::new(id.clone(), generation, slot, addresses, streak_limit, queue));
+            Member::new(id.clone(), generation, slot, addresses, streak_limit, queue).with_tag(tag);
         let kept = self.departed.remove(&id).map(|(intent, _)| intent);
         let intent = kept.unwrap_or_else(|| Intent::none(now));
         match &found.addresses {
@@ -397,7 +402,7 @@ impl Pool {
         let backend = Entry {
             found,
             place: 0,
-            member,
+            member: Arc::new(member),
             intent,
             health,
             ejection,

@@ -9,7 +9,7 @@ use crate::{
     backend::{BackendId, Member},
     entry::Entry,
     events::EventKind,
-    pick::Snapshot,
+    pick::{Snapshot, Visited},
     rung::Rung,
     schedule::schedule,
     tier::{Serving, Stand},
@@ -34,21 +34,25 @@ impl Pool {
         let (eligible, rest) = able.split_at(split);
         let stand = |backend: &Entry| (backend.rung(), backend.found.tier);
         let rest: Vec<&[&Entry]> = rest.chunk_by(|a, b| stand(a) == stand(b)).collect();
+        let only_visited = self.only_visited(serving, now);
         let weights = Self::published_weights(eligible);
         let current = self.published.current();
         let same = current.weights == weights
             && current.plan == *self.plan()
             && current.serving == serving
             && is_same(&current.members, eligible)
+            && is_same(&current.visited.only, &only_visited)
             && current.rest.len() == rest.len()
             && current.rest.iter().zip(&rest).all(|(a, b)| is_same(a, b));
         if !same {
+            let members = members_of(eligible);
             self.published.publish(Snapshot {
                 version: current.version + 1,
                 plan: self.plan().clone(),
                 serving,
-                members: members(eligible),
-                rest: rest.into_iter().map(members).collect(),
+                visited: Visited::new(&members, members_of(&only_visited)),
+                members,
+                rest: rest.into_iter().map(members_of).collect(),
                 schedule: schedule(&weights),
                 weights,
             });
@@ -143,6 +147,7 @@ impl Pool {
             assert_eq!(entry.rung(), Some(Rung::Terminating), "{} left", entry.found.id);
             assert!(!self.can_serve() && *until > now, "{} left, and is there", entry.found.id);
         }
+        self.check_visited(&snapshot, now);
         self.check_ejections();
         if let Some(deadline) = self.deadline(now) {
             let probes = self.backends.values().filter(|backend| backend.is_probed());
@@ -152,7 +157,7 @@ impl Pool {
     }
 }
 
-fn members(entries: &[&Entry]) -> Vec<Arc<Member>> {
+fn members_of(entries: &[&Entry]) -> Vec<Arc<Member>> {
     entries.iter().map(|entry| Arc::clone(&entry.member)).collect()
 }
 

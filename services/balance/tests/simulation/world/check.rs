@@ -17,6 +17,8 @@ pub(crate) struct Expected {
     pub(crate) members: BTreeSet<u64>,
     /// Those who could serve and need not, by rung and tier.
     pub(crate) rest: BTreeMap<u64, (Rung, u16)>,
+    /// Those who get nothing but visits.
+    pub(crate) visited: BTreeSet<u64>,
 }
 
 impl World {
@@ -54,20 +56,22 @@ impl World {
             let best = rungs.iter().map(|(rung, _)| *rung).min().unwrap_or_default();
             let rung = if best == Rung::Nobody { self.rung_of_nobody() } else { best };
             let tier = self.lowest_tier(&rungs, rung);
-            let mut expected =
-                Expected { rung, tier, members: BTreeSet::new(), rest: BTreeMap::new() };
+            let (mut members, mut rest) = (BTreeSet::new(), BTreeMap::new());
             for (of, backend) in rungs.into_iter().filter(|(rung, _)| *rung != Rung::Nobody) {
                 let generation = backend.member.generation();
                 if of == rung && backend.tier <= tier {
-                    expected.members.insert(generation);
+                    members.insert(generation);
                 } else {
-                    expected.rest.insert(generation, (of, backend.tier));
+                    rest.insert(generation, (of, backend.tier));
                 }
             }
-            if expected.members.len() + expected.rest.len() > 0 && tier > 0 {
+            if members.len() + rest.len() > 0 && tier > 0 {
                 self.coverage.see("backups serve");
             }
-            self.expected = Some(expected);
+            let visited = view.backends.iter().filter(|one| self.is_only_visited(one, tier));
+            let visited = visited.map(|backend| backend.member.generation());
+            let visited = visited.filter(|generation| !members.contains(generation)).collect();
+            self.expected = Some(Expected { rung, tier, members, rest, visited });
         }
         self.expected.clone().unwrap()
     }
@@ -189,6 +193,11 @@ impl World {
             *counts.entry(ticket.member().generation()).or_default() += 1;
             // Nothing is known of how it would have ended.
             assert!(!ticket.note(Outcome::Unknown));
+            if let Some(tag) = ticket.member().tag() {
+                // A visit in between takes no turn.
+                *self.picks.entry(rung).or_default() += 1;
+                assert!(self.picker.pick_visited(tag, self.now).unwrap().is_visit());
+            }
         }
         assert_eq!(counts, weights, "turns are uneven");
     }
@@ -266,6 +275,7 @@ impl World {
         let expected = (intent.admin.said(), intent.weight.said(), intent.limit.said());
         assert_eq!(said, expected, "when it was said of {name}");
         assert_eq!(backend.admin, intent.admin.now(), "what is wanted of {name}");
+        assert_eq!(backend.deadline, intent.deadline.now(), "{name}'s deadline");
         let then = backend.admin_reverts_to.as_ref().map(|stated| stated.state);
         assert_eq!(then.zip(backend.admin_expires), intent.admin.then(), "{name} afterwards");
         let weight = |said: Option<(u32, Time)>| said.map_or(configured, |(weight, _)| weight);

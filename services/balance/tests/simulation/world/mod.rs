@@ -9,6 +9,7 @@ mod probes;
 mod shadow;
 mod traffic;
 mod truth;
+mod visitors;
 
 use std::{
     cell::Cell,
@@ -56,6 +57,8 @@ pub fn run(seed: u64) -> Result<Coverage, String> {
 
 pub(crate) struct World {
     dice: Dice,
+    /// What visitors draw from, where backends have tags.
+    visitors: Option<Dice>,
     plan: ProbePlan,
     ejection: EjectionPlan,
     slow_start: Duration,
@@ -129,9 +132,14 @@ impl World {
             .with_slow_start(slow_start)
             .with_tier_least(tier_least)
             .with_last_resort(last_resort);
+        let visitors = seed.is_multiple_of(3).then_some(Dice(!seed));
+        if visitors.is_some() {
+            pool = pool.with_tags(visitors::tag);
+        }
         let picker = pool.picker();
         let mut world = Self {
             dice,
+            visitors,
             plan,
             ejection,
             slow_start,
@@ -194,6 +202,7 @@ impl World {
         self.flap();
         let requests = if self.is_busy { 50 + self.dice.below(250) } else { self.dice.below(4) };
         self.request(requests);
+        (0..requests / 8 + 1).for_each(|_| self.visit());
         self.check_turns();
         let pass = match self.dice.below(10) {
             0 if !self.is_busy => Duration::from_secs(self.dice.below(300)),

@@ -118,6 +118,7 @@ impl World {
             ttl: self.dice.percent(60).then(|| Duration::from_secs(1 + self.dice.below(120))),
             force: self.dice.percent(20),
             said_at: Some(said_at),
+            deadline: self.deadline(),
             ..Change::default()
         };
         let before = self.pool.view();
@@ -142,6 +143,8 @@ impl World {
                 let was = intent.admin.now();
                 if let Some(state) = change.state {
                     intent.admin.say(state, expires, said_at);
+                    let deadline = change.deadline.filter(|_| state != Admin::Ready);
+                    intent.deadline.say(deadline.map(|deadline| self.now + deadline), expires, said_at);
                 }
                 if weight.is_some() {
                     intent.weight.say(weight.map(|weight| (weight, self.now)), expires, said_at);

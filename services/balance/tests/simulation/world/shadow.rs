@@ -30,6 +30,8 @@ pub(crate) struct Shadow {
 #[derive(Clone, Default)]
 pub(crate) struct Intent {
     pub(crate) admin: Layers<Admin>,
+    /// Of the state.
+    pub(crate) deadline: Layers<Option<Time>>,
     /// With the time since when.
     pub(crate) weight: Layers<Option<(u32, Time)>>,
     pub(crate) limit: Layers<Option<u32>>,
@@ -106,7 +108,7 @@ impl<T: Copy + Default> Layers<T> {
 impl Intent {
     /// Whether it is kept for a backend that left: an older word may still come.
     pub(crate) fn is_kept(&self) -> bool {
-        let Self { admin, weight, limit } = self;
+        let Self { admin, weight, limit, .. } = self;
         [admin.said(), weight.said(), limit.said()].iter().any(|said| said.latest.is_some())
     }
 }
@@ -210,6 +212,7 @@ impl World {
             if intent.limit.end(self.now) {
                 self.coverage.see("expiry of a limit");
             }
+            intent.deadline.end(self.now);
             let was = intent.admin.now();
             if intent.admin.end(self.now) {
                 self.coverage.see("expiry of a state");

@@ -49,11 +49,14 @@ impl World {
     }
 
     /// The life of a request from its first ticket on.
-    fn serve(&mut self, mut ticket: Ticket) {
+    pub(crate) fn serve(&mut self, mut ticket: Ticket) {
         let mut tried = Vec::new();
         loop {
             let generation = ticket.member().generation();
-            self.check_pick(&ticket, &tried);
+            match ticket.is_visit() {
+                true => self.check_visit(&ticket),
+                false => self.check_pick(&ticket, &tried),
+            }
             tried.push(generation);
             let term = self.term(&ticket);
             let failure = match self.fate(&ticket) {

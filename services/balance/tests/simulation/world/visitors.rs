@@ -1,0 +1,82 @@
+//! Requests that ask for the backend that they had before. They draw from dice of their own, so that
+//! worlds without them live as they did.
+
+use std::time::Duration;
+
+use super::{World, balance::*, check::Expected};
+
+/// The tag that a pool with visitors gives a backend.
+pub(crate) fn tag(found: &Found) -> u128 {
+    tag_of(found.id.as_str(), found.instance.as_deref())
+}
+
+fn tag_of(name: &str, instance: Option<&str>) -> u128 {
+    hash_of(format!("{name} {instance:?}").as_bytes()).into()
+}
+
+impl World {
+    /// A deadline for an operator's drain.
+    pub(crate) fn deadline(&mut self) -> Option<Duration> {
+        let dice = self.visitors.as_mut()?;
+        dice.percent(30).then(|| Duration::from_secs(dice.below(90)))
+    }
+
+    /// Some visitors come back, one perhaps to an instance of before or with a tag of its own making.
+    pub(crate) fn visit(&mut self) {
+        let names: Vec<String> = self.told.keys().cloned().collect();
+        let Some(dice) = self.visitors.as_mut() else { return };
+        let name = dice.one_of(&names.iter().map(String::as_str).collect::<Vec<_>>()).to_owned();
+        let (is_forged, is_earlier) = (dice.percent(5), dice.percent(10));
+        let told = self.told[&name].instance;
+        let instance =
+            self.tells_instances.then(|| if is_earlier { told.wrapping_sub(1) } else { told });
+        let tag = tag_of(&name, instance.map(|instance| instance.to_string()).as_deref());
+        let tag = if is_forged { !tag } else { tag };
+        let is_hers = !is_forged && instance.is_none_or(|instance| instance == told);
+        let Expected { rung, members, visited, .. } = self.expected();
+        match self.picker.pick_visited(tag, self.now) {
+            Ok(ticket) => {
+                let picked = ticket.member().generation();
+                assert!(is_hers && ticket.member().id().as_str() == name, "{name} was asked for");
+                if members.contains(&picked) {
+                    *self.picks.entry(rung).or_default() += 1;
+                } else {
+                    self.coverage.see("visit to one that gets nothing else");
+                }
+                self.coverage.see("visit");
+                self.serve(ticket);
+            }
+            Err(none) => {
+                let generation = self.generation(&name);
+                let may = generation.filter(|of| members.contains(of) || visited.contains(of));
+                assert!(!is_hers || may.is_none(), "{name} may be visited: {none:?}");
+                self.coverage.see("visit to nobody");
+            }
+        }
+    }
+
+    /// Whoever is visited serves, or keeps the visitors that it has.
+    pub(crate) fn check_visit(&mut self, ticket: &Ticket) {
+        let Expected { members, visited, .. } = self.expected();
+        let (name, generation) = (ticket.member().id(), ticket.member().generation());
+        let may = members.contains(&generation) || visited.contains(&generation);
+        assert!(may, "{name} was visited, beside {members:?} and {visited:?}");
+    }
+
+    /// Whether it gets nothing but visits, where some tier is the lowest that serves.
+    pub(crate) fn is_only_visited(&self, backend: &BackendView, lowest: u16) -> bool {
+        let name = backend.id.as_str();
+        let (told, intent) =
+            (&self.told[name], self.intents.get(name).cloned().unwrap_or_default());
+        let weight = intent.weight.now().map_or(told.weight, |(weight, _)| weight);
+        let is_up = self.shadow[&(name.to_owned(), backend.member.generation())].is_up;
+        let is_well = matches!(backend.health, Health::Up | Health::Degraded);
+        let keeps = match intent.admin.now() {
+            Admin::Drain => intent.deadline.now().is_none_or(|deadline| self.now < deadline),
+            Admin::Ready if weight == 0 => true,
+            Admin::Ready => backend.health == Health::Degraded && backend.tier <= lowest,
+            Admin::Maint => false,
+        };
+        self.visitors.is_some() && is_up && is_well && !told.is_terminating && keeps
+    }
+}
