@@ -7,6 +7,7 @@ mod limits;
 mod probe;
 mod queue;
 mod statuses;
+mod timeouts;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -32,6 +33,7 @@ pub use self::{
     limits::{Http2, Limits},
     probe::{Probe, ProbeKind},
     queue::Queue,
+    timeouts::Timeouts,
 };
 use crate::{floor::Floor, hash_key::HashKey};
 
@@ -115,32 +117,6 @@ pub enum BackendProtocol {
     Http1,
     /// HTTP/2 with prior knowledge, without TLS.
     Http2,
-}
-
-/// Time limits of the request path.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// To a connection to a backend.
-    pub connect: Duration,
-    /// From the last byte sent to the response's head.
-    pub response: Duration,
-    /// The same for one attempt, after which the request is tried elsewhere if it may be.
-    pub attempt: Option<Duration>,
-    /// Between two reads of a response's body.
-    pub read: Duration,
-    /// From the first byte of a request's head to its last.
-    pub header: Duration,
-    /// For a client to make room for more of its response. The kernel tells of room only when about
-    /// a third of its buffer is free, so that a steady but very slow reader needs a long one.
-    pub write: Duration,
-    /// Of a client's connection between two requests.
-    pub idle: Duration,
-    /// After which an idle client's connection gives its buffers back.
-    pub rest: Duration,
-    /// Of an upgraded connection on which nothing moves.
-    pub tunnel: Duration,
-    /// Of a backend's connection between two requests.
-    pub upstream_idle: Duration,
 }
 
 /// The raw text. Field names are the variables' names in lower case.
@@ -347,7 +323,7 @@ impl chassis::settings::Settings for Settings {
         let tier_min = mistakes.parse("proxy_tier_min", &raw.proxy_tier_min, units::share);
         let ejecting = raw.ejecting.parse(mistakes);
         let degrading = raw.degrading.parse(mistakes);
-        let timeouts = timeouts(&raw, mistakes);
+        let timeouts = timeouts::timeouts(&raw, mistakes);
         let limits = raw.limits.parse(mistakes);
         let http2 = raw.limits.parse_http2(mistakes);
         let state_file = state_file(raw.proxy_state_file.as_deref(), mistakes);
@@ -462,38 +438,6 @@ fn protocol(text: &str) -> Result<BackendProtocol, String> {
 
 fn policy(text: &str) -> Result<Policy, String> {
     Policy::from_name(text).ok_or_else(Policy::all_names)
-}
-
-fn timeouts(raw: &Raw, mistakes: &mut Mistakes) -> Option<Timeouts> {
-    let mut read = |name, text: &str| mistakes.parse(name, text, units::positive_duration);
-    let connect = read("proxy_connect_timeout", &raw.proxy_connect_timeout);
-    let response = read("proxy_response_timeout", &raw.proxy_response_timeout);
-    let body = read("proxy_read_timeout", &raw.proxy_read_timeout);
-    let header = read("proxy_header_timeout", &raw.proxy_header_timeout);
-    let write = read("proxy_write_timeout", &raw.proxy_write_timeout);
-    let tunnel = read("proxy_tunnel_timeout", &raw.proxy_tunnel_timeout);
-    let idle = read("proxy_idle_timeout", &raw.proxy_idle_timeout);
-    let rest = read("proxy_rest_after", &raw.proxy_rest_after);
-    let upstream_idle = read("proxy_upstream_idle_timeout", &raw.proxy_upstream_idle_timeout);
-    let attempt = mistakes.parse("proxy_try_timeout", &raw.proxy_try_timeout, |text| {
-        let attempt = units::duration(text)?;
-        match response {
-            Some(all) if attempt >= all => Err("less than PROXY_RESPONSE_TIMEOUT".to_owned()),
-            _ => Ok(Some(attempt).filter(|attempt| !attempt.is_zero())),
-        }
-    });
-    Some(Timeouts {
-        connect: connect?,
-        response: response?,
-        attempt: attempt?,
-        read: body?,
-        header: header?,
-        write: write?,
-        idle: idle?,
-        rest: rest?,
-        tunnel: tunnel?,
-        upstream_idle: upstream_idle?,
-    })
 }
 
 /// Where operators' changes are kept. A folder that does not exist would only be noticed at the
