@@ -16,7 +16,7 @@ pub enum Admin {
     /// May get traffic.
     #[default]
     Ready,
-    /// No new requests; those in flight end; probes go on.
+    /// No new requests but of its visitors; those in flight end; probes go on.
     Drain,
     /// Out of service: no requests, no probes. "Not ready" on the page.
     Maint,

@@ -166,9 +166,9 @@ pub enum Effective {
     Terminating,
     /// Is out for a while because requests fail.
     Ejected,
-    /// Gets no new requests, still has some in flight.
+    /// Gets no new requests but of its visitors, has some in flight.
     Draining,
-    /// Gets no new requests, has none in flight.
+    /// Gets no new requests but of its visitors, has none in flight.
     Drained,
     /// Out of service.
     Maint,

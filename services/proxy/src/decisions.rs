@@ -57,6 +57,8 @@ pub(crate) struct Record {
     pub(crate) at: Time,
     /// What its backend was chosen by.
     pub(crate) policy: Policy,
+    /// Whether that was the request's cookie rather than the policy.
+    pub(crate) is_visit: bool,
     pub(crate) request_id: Option<HeaderValue>,
     pub(crate) method: &'static str,
     pub(crate) code: u16,
@@ -291,6 +293,7 @@ mod tests {
         Record {
             at: Time::default(),
             policy: Policy::default(),
+            is_visit: false,
             request_id: None,
             method: "GET",
             code: 503,

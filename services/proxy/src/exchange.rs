@@ -37,6 +37,8 @@ pub(crate) struct Exchange {
     attempt: Option<Attempt>,
     /// What the attempt's backend was chosen by.
     policy: Policy,
+    /// Whether that was the request's cookie rather than the policy.
+    is_visit: bool,
     first_byte: Option<Duration>,
     request_id: Option<HeaderValue>,
     /// Whether it is to be told why it went where it did, even if all goes well.
@@ -73,6 +75,7 @@ impl Exchange {
             verdict: Outcome::Success,
             attempt: None,
             policy: Policy::default(),
+            is_visit: false,
             first_byte: None,
             request_id: None,
             is_sample: worker.decisions.is_next(),
@@ -104,6 +107,7 @@ impl Exchange {
     /// Notes the backend that is tried now.
     pub(crate) fn attempt(&mut self, ticket: Ticket, upstream: Rc<Upstream>) {
         self.policy = self.worker.picker.borrow().latest_policy();
+        self.is_visit = ticket.is_visit();
         let started = if self.attempt.is_none() { self.started } else { Instant::now() };
         if self.is_sample {
             let picked = Some(ticket.member().id());
@@ -296,6 +300,7 @@ impl Exchange {
             Record {
                 at: worker.clock.now(),
                 policy: self.policy,
+                is_visit: self.is_visit,
                 request_id: self.request_id.clone(),
                 method: self.method,
                 code,

@@ -22,6 +22,7 @@ use crate::{
     patience::Patience,
     retry::{Connections, Failed, Tried},
     settings::BackendProtocol,
+    sticky::Visit,
     tunnel,
     upstream::Upstream,
     worker::Worker,
@@ -49,13 +50,13 @@ pub(crate) async fn forward(
         Ok(Hop::Answer) => return exchange.answer_for_backend(&method),
         Err(reason) => return exchange.refuse(reason),
     }
-    let Admitted { head, mut body, is_replayable, key, request_id, upgrade } =
+    let Admitted { head, mut body, is_replayable, key, visit, request_id, upgrade } =
         match admit(&worker, &client, &busy, request, announced) {
             Ok(admitted) => admitted,
             Err(reason) => return exchange.refuse(reason),
         };
     exchange.admitted(request_id);
-    let mut tried = Tried::default();
+    let mut tried = Tried::none(visit);
     loop {
         let ticket = match tried.pick(&worker, key).await {
             Ok(ticket) => ticket,
@@ -77,7 +78,8 @@ pub(crate) async fn forward(
                 if let Some(upload) = &upload {
                     upload.answered();
                 }
-                let answer = Answer { response, upload };
+                let cookie = tried.cookie(&worker, &member, &head.headers);
+                let answer = Answer { response, upload, cookie };
                 return respond(&worker, exchange, answer, upgrade);
             }
             Err(failed) => {
@@ -108,6 +110,8 @@ struct Admitted {
     is_replayable: bool,
     /// What the `hash` policy goes by.
     key: Option<u64>,
+    /// The backend that it wants by its cookie.
+    visit: Visit,
     request_id: HeaderValue,
     upgrade: Option<OnUpgrade>,
 }
@@ -131,6 +135,8 @@ fn admit(
         reason
     })?;
     let key = worker.key_of(&headers, &parts.uri, client);
+    let sticky = worker.sticky.as_ref();
+    let visit = sticky.map(|sticky| sticky.visit(&headers, &worker.gauges.visits));
     let upgrade = headers::prepare_request(
         &mut headers,
         &parts.method,
@@ -160,7 +166,8 @@ fn admit(
     let is_replayable =
         may_be_sent_again && matches!(body, RequestBody::Empty) && upgrade.is_none();
     let upgrade = upgrade.map(|_| on_upgrade);
-    Ok(Admitted { head, body, is_replayable, key, request_id, upgrade })
+    let visit = visit.unwrap_or_default();
+    Ok(Admitted { head, body, is_replayable, key, visit, request_id, upgrade })
 }
 
 /// The target as a backend wants it: path and query, or `*` (RFC 9112 §3.2).
@@ -199,7 +206,7 @@ async fn attempt(
             Some(connection) => connection,
             None => open(worker, upstream, member).await.map_err(Failed::unsent)?,
         };
-        if !is_kept && !worker.picker.borrow_mut().is_eligible(member) {
+        if !is_kept && !patience.tried.may_use(worker, member) {
             // An operator took it out while the connection was being made.
             return Err(Failed::unsent(Reason::Draining));
         }
@@ -253,7 +260,7 @@ async fn attempt_multiplexed(
         if !stream.is_kept {
             upstream.shard.record_connect(start.elapsed());
         }
-        if !worker.picker.borrow_mut().is_eligible(member) {
+        if !patience.tried.may_use(worker, member) {
             // An operator took it out while the connection was being made.
             return Err(Failed::unsent(Reason::Draining));
         }
@@ -321,6 +328,8 @@ fn tell_pool(worker: &Worker, member: &Member, reason: Reason) {
 struct Answer {
     response: Response<Arriving>,
     upload: Option<Rc<Upload>>,
+    /// What makes the client a visitor of the backend, if it is to become one.
+    cookie: Option<HeaderValue>,
 }
 
 fn respond(
@@ -329,7 +338,7 @@ fn respond(
     answer: Answer,
     upgrade: Option<OnUpgrade>,
 ) -> Response<ResponseBody> {
-    let Answer { mut response, upload } = answer;
+    let Answer { mut response, upload, cookie } = answer;
     exchange.answered(response.status());
     exchange.take_degraded(response.headers_mut());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -349,6 +358,9 @@ fn respond(
     if let Err(reason) = headers::prepare_response(response.headers_mut(), exchange.request_id()) {
         exchange.attempt_failed(reason, false);
         return exchange.refuse(reason);
+    }
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     let read_timeout = worker.settings.timeouts.read;
     let mut response =

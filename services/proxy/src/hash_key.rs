@@ -3,10 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use balance::{Policy, PolicyPlan, hash_of};
-use http::{HeaderMap, HeaderName, Uri, header::COOKIE};
+use http::{HeaderMap, HeaderName, Uri};
 use ipnet::IpNet;
 
-use crate::{headers::Client, worker::Worker};
+use crate::{cookies, headers::Client, worker::Worker};
 
 /// A part of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl HashKey {
         match self {
             Self::ClientAddress => Some(hash_of(client.origin(headers, trusted))),
             Self::Header(name) => headers.get(name).map(|value| hash_of(value.as_bytes())),
-            Self::Cookie(name) => cookie(headers, name).map(|value| hash_of(value.as_bytes())),
+            Self::Cookie(name) => cookies::values(headers, name).next().map(hash_of),
             Self::Path => Some(hash_of(uri.path().as_bytes())),
             Self::Query(name) => parameter(uri.query()?, name).map(|v| hash_of(v.as_bytes())),
         }
@@ -100,17 +100,6 @@ impl Worker {
         let mut known = self.hash_key.borrow_mut();
         known.of(plan)?.of(headers, uri, client, &self.settings.trusted_proxies)
     }
-}
-
-/// A cookie's value (RFC 6265 §4.2).
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers
-        .get_all(COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .find_map(|pair| pair.trim().split_once('=').filter(|(found, _)| *found == name))
-        .map(|(_, value)| value)
 }
 
 fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {

@@ -15,6 +15,7 @@ mod clock;
 mod connect;
 mod connection;
 mod control;
+mod cookies;
 mod decisions;
 mod discovery;
 mod error;
@@ -48,6 +49,7 @@ pub mod settings;
 pub mod source;
 mod state_file;
 mod stats;
+mod sticky;
 mod traffic;
 mod tunnel;
 mod upstream;
@@ -68,7 +70,7 @@ use crate::{
     admin::Admin,
     audit::Audit,
     clock::Clock,
-    control::{Control, Inbox},
+    control::{Control, Inbox, POOL},
     decisions::Decisions,
     fence::Fence,
     history::History,
@@ -116,7 +118,7 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
     let settings = Arc::new(settings.make_token()?);
     let audit = Arc::new(Audit::open(settings.audit_log.as_deref())?);
     let clock = Clock::start();
-    let mut pool = Pool::new("default", settings.policy, probe_plan(&settings), fastrand::u64(..))
+    let mut pool = Pool::new(POOL, settings.policy, probe_plan(&settings), fastrand::u64(..))
         .with_hash_key(&settings.hash_key.to_string())
         .with_ejection(settings.ejecting.plan.clone())
         .with_degraded_time(settings.degrading.time)
@@ -124,6 +126,9 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
         .with_tier_least(settings.tier_min.get())
         .with_last_resort(settings.queue.last_resort)
         .with_max_in_flight(settings.max_in_flight);
+    if let Some(sticky) = &settings.sticky {
+        pool = pool.with_tags(sticky::tagger(sticky, POOL)?);
+    }
     let pickers: Vec<Picker> = (0..settings.workers).map(|_| pool.picker()).collect();
     let state_file = settings.state_file.as_deref().map(|path| StateFile::new(path, clock));
     let (control, reports, inbox) = Control::new(pool, clock, state_file);

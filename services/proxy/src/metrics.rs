@@ -21,6 +21,7 @@ use crate::{
     limits::Limit,
     probe::ProbeCounts,
     stats::{Durations, Gauges, NO_BACKEND, Numbers, Stats},
+    sticky::VisitCounts,
 };
 
 const POOL: &str = "default";
@@ -298,6 +299,10 @@ impl ProxyCollector {
         let count = |gauge: fn(&Gauges) -> &AtomicU64| -> u64 {
             self.stats.gauges.iter().map(|gauges| gauge(gauges).load(Ordering::Relaxed)).sum()
         };
+        let visits = (0..VisitCounts::RESULTS.len()).map(|at| {
+            let all = self.stats.gauges.iter().map(|gauges| gauges.visits.counts()[at]);
+            counter(&[("pool", POOL), ("result", VisitCounts::RESULTS[at])], all.sum())
+        });
         let timeout = |phase, gauge| counter(&[("phase", phase)], count(gauge));
         let mut queued = Durations::default();
         for gauges in &self.stats.gauges {
@@ -378,6 +383,12 @@ impl ProxyCollector {
                 "How long requests waited in line, those in vain included.",
                 MetricType::HISTOGRAM,
                 [histogram(&[("pool", POOL)], &queued)],
+            ),
+            family(
+                "evenkeel_sticky_picks_total",
+                "Requests with the cookie of a backend: sent to it, elsewhere as it was full, or unknown.",
+                MetricType::COUNTER,
+                visits,
             ),
             family(
                 "evenkeel_retry_budget_exhausted_total",

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use balance::{Member, NoBackend, Policy, Ticket};
-use http::Method;
+use http::{HeaderMap, HeaderValue, Method};
 use tokio::time::Instant;
 
-use crate::{back_off, error::Reason, queue, settings::ProbeKind, worker::Worker};
+use crate::{
+    back_off, error::Reason, queue, settings::ProbeKind, sticky::Visit, worker::Worker,
+};
 
 /// Attempts of one request that may end without a connection, each on another backend. No backend
 /// sees these, so they cost no retry; but a client must not wait for a whole pool to time out.
@@ -21,6 +23,10 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub(crate) struct Tried {
     generations: Vec<u64>,
+    /// The backend that it wants to go to first.
+    visit: Visit,
+    /// Whether the attempt that runs is there.
+    is_visit: bool,
     without_connection: usize,
     /// The last failure was of a kept connection: the next attempt must not meet another such.
     needs_new_connection: bool,
@@ -40,6 +46,11 @@ pub(crate) struct Tried {
 }
 
 impl Tried {
+    /// Nothing so far.
+    pub(crate) fn none(visit: Visit) -> Self {
+        Self { visit, ..Self::default() }
+    }
+
     /// A backend with room. While there is none, or for a short while none at all, the request waits
     /// in line.
     pub(crate) async fn pick(
@@ -51,7 +62,7 @@ impl Tried {
             worker.picker.borrow_mut().tell_time(worker.now());
         }
         let first = match self.last {
-            None => worker.picker.borrow_mut().pick(key),
+            None => self.pick_first(worker, key),
             Some(_) if self.without_connection >= CONNECT_ATTEMPTS_MAX => Err(NoBackend::AllTried),
             Some(_) => self.pick_other(worker, key),
         };
@@ -66,11 +77,46 @@ impl Tried {
             }
             picked => picked,
         };
-        picked.map_err(|none| match none {
+        let ticket = picked.map_err(|none| match none {
             NoBackend::NoneEligible | NoBackend::AllFull | NoBackend::Awaited => Reason::NoBackend,
             // What went wrong with the last one says more than that there is no other.
             NoBackend::AllTried => self.last.unwrap_or(Reason::NoBackend),
-        })
+        })?;
+        self.is_visit = ticket.is_visit();
+        Ok(ticket)
+    }
+
+    fn pick_first(&mut self, worker: &Worker, key: Option<u64>) -> Result<Ticket, NoBackend> {
+        let mut picker = worker.picker.borrow_mut();
+        let visited = self.visit.pick(&mut picker, || worker.now(), &worker.gauges.visits);
+        visited.map_or_else(|| picker.pick(key), Ok)
+    }
+
+    fn pick_in_line(&mut self, worker: &Worker, key: Option<u64>) -> Result<Ticket, NoBackend> {
+        if self.last.is_none()
+            && let Some(ticket) =
+                self.visit.pick_in_line(&mut worker.picker.borrow_mut(), || worker.now())
+        {
+            return Ok(ticket);
+        }
+        self.pick_other(worker, key)
+    }
+
+    /// Whether the backend of the attempt that runs may still get it, now that there is a connection.
+    pub(crate) fn may_use(&self, worker: &Worker, member: &Member) -> bool {
+        let mut picker = worker.picker.borrow_mut();
+        picker.is_eligible(member) || (self.is_visit && picker.may_visit(member))
+    }
+
+    /// The cookie for a client whom this backend has served, if it needs one.
+    pub(crate) fn cookie(
+        &self,
+        worker: &Worker,
+        member: &Member,
+        request: &HeaderMap,
+    ) -> Option<HeaderValue> {
+        let sticky = worker.sticky.as_ref().filter(|_| self.visit.needs_cookie(member))?;
+        sticky.cookie(member, request)
     }
 
     /// Waits in line, and looks after `pause` at the earliest.
@@ -85,7 +131,7 @@ impl Tried {
             self.waits_since.get_or_insert(now);
         }
         let since = self.waits_since.unwrap_or(now);
-        queue::wait(worker, since, now + pause, || self.pick_other(worker, key)).await
+        queue::wait(worker, since, now + pause, || self.pick_in_line(worker, key)).await
     }
 
     /// Whether everybody has refused the connection just now: they are about to be found down, and

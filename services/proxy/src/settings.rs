@@ -7,6 +7,7 @@ mod limits;
 mod probe;
 mod queue;
 mod statuses;
+mod sticky;
 mod timeouts;
 
 use std::{
@@ -33,6 +34,7 @@ pub use self::{
     limits::{Http2, Limits},
     probe::{Probe, ProbeKind},
     queue::Queue,
+    sticky::Sticky,
     timeouts::Timeouts,
 };
 use crate::{floor::Floor, hash_key::HashKey};
@@ -60,6 +62,8 @@ pub struct Settings {
     pub policy: Policy,
     /// What the `hash` policy goes by.
     pub hash_key: HashKey,
+    /// How visitors are kept on their backends, if they are.
+    pub sticky: Option<Sticky>,
     /// How backends are probed.
     pub probe: Probe,
     /// When backends are ejected.
@@ -153,6 +157,9 @@ pub struct Raw {
     /// What the hash policy goes by: client_address, path, header:NAME, cookie:NAME or query:NAME
     #[arg(long, value_name = "KEY", default_value = "client_address")]
     proxy_hash_key: String,
+    #[command(flatten)]
+    #[serde(flatten)]
+    sticky: sticky::StickyRaw,
     #[command(flatten)]
     #[serde(flatten)]
     probe: probe::ProbeRaw,
@@ -288,6 +295,7 @@ impl chassis::settings::Settings for Settings {
             mistakes.parse("proxy_backend_protocol", &raw.proxy_backend_protocol, protocol);
         let policy = mistakes.parse("proxy_policy", &raw.proxy_policy, policy);
         let hash_key = mistakes.parse("proxy_hash_key", &raw.proxy_hash_key, HashKey::parse);
+        let sticky = raw.sticky.parse(mistakes);
         let upstream_idle_max =
             mistakes.parse("proxy_upstream_idle_max", &raw.proxy_upstream_idle_max, |text| {
                 units::whole(text, 0, 100_000)
@@ -354,6 +362,7 @@ impl chassis::settings::Settings for Settings {
             backend_protocol: backend_protocol?,
             policy: policy?,
             hash_key: hash_key?,
+            sticky: sticky?,
             probe: probe?,
             ejecting: ejecting?,
             degrading: degrading?,

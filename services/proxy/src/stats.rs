@@ -20,6 +20,7 @@ use hdrhistogram::Histogram;
 use crate::{
     error::{Reason, Source},
     limits::LimitCounts,
+    sticky::VisitCounts,
 };
 
 /// The label of requests that no backend got.
@@ -208,6 +209,8 @@ pub(crate) struct Gauges {
     /// How long requests waited for a backend with room. A mutex, because only those that wait take
     /// it.
     pub(crate) queue_durations: Mutex<Durations>,
+    /// What became of requests with the cookie of a backend.
+    pub(crate) visits: VisitCounts,
     /// Retries that the budget refused.
     pub(crate) budget_exhausted: AtomicU64,
 }

@@ -31,6 +31,7 @@ use crate::{
     headers::Client,
     settings::Settings,
     stats::{Counted, Gauges, NO_BACKEND, Shard, Stats},
+    sticky::Sticky,
     upstream::{LOOK_EVERY, Upstreams},
 };
 
@@ -87,6 +88,8 @@ pub(crate) struct Worker {
     pub(crate) picker: RefCell<Picker>,
     /// What the `hash` policy goes by.
     pub(crate) hash_key: RefCell<KnownKey>,
+    /// How visitors are known, if backends keep theirs.
+    pub(crate) sticky: Option<Sticky>,
     pub(crate) upstreams: RefCell<Upstreams>,
     pub(crate) gauges: Arc<Gauges>,
     /// Numbers of requests that no backend got.
@@ -130,6 +133,7 @@ impl Worker {
         let Shared { settings, stats, budget, clock, reports, decisions, stage, end_tunnels } =
             shared;
         Rc::new(Self {
+            sticky: settings.sticky.as_ref().map(Sticky::new),
             settings,
             picker: RefCell::new(picker),
             hash_key: RefCell::default(),

@@ -139,7 +139,7 @@ impl From<State_> for balance::Admin {
 /// Changes a backend
 ///
 /// Nothing has changed if the answer is an error. After a 200, no new request goes to a backend
-/// that was taken out; `saved` is false if the state file could not be written, so that the change
+/// that was taken out, but those of visitors to one that is drained; `saved` is false if the state file could not be written, so that the change
 /// would be lost with the process. With `If-Match`, only if nobody has changed it since; with
 /// `Idempotency-Key`, once even if it is sent again.
 #[utoipa::path(

@@ -158,11 +158,15 @@ fn verdict(
     policy: &str,
 ) -> (&'static str, String) {
     if Some(&candidate.backend) == picked {
-        return ("picked", format!("chosen by {policy}"));
+        let by = if record.is_visit { "its cookie" } else { policy };
+        return ("picked", format!("chosen by {by}"));
     }
     let before = record.attempts.iter().find(|attempt| attempt.backend == candidate.backend);
     if let Some(failure) = before.and_then(|attempt| attempt.failure) {
         return ("tried", format!("tried before for this request: {}", failure.token()));
+    }
+    if record.is_visit {
+        return ("passed_over", "the request has the cookie of another one".to_owned());
     }
     let Some(of_picked) = of_picked else {
         return ("passed_over", "no backend was picked".to_owned());
@@ -194,7 +198,10 @@ fn beside(backend: &BackendView, record: &Record) -> Considered {
     let at = record.attempts.iter().rposition(|attempt| attempt.backend == backend.id);
     match at.map(|at| (at + 1 == record.attempts.len(), record.attempts[at].failure)) {
         Some((true, _)) => {
-            let why = "those that serve had been tried, and it could".to_owned();
+            let why = match record.is_visit {
+                true => "chosen by its cookie: it keeps its visitors".to_owned(),
+                false => "those that serve had been tried, and it could".to_owned(),
+            };
             Considered { verdict: "picked", why, ..considered }
         }
         Some((false, Some(failure))) => {

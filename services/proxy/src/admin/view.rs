@@ -155,6 +155,9 @@ pub(crate) struct Backend {
     in_flight: u32,
     /// Upgraded connections among them.
     tunnels: u32,
+    /// Requests that came by its cookie within the last minute. At 0, a backend that is draining has
+    /// no more visitors as far as one can know.
+    sticky: u32,
     /// When these are to end.
     deadline_at: Option<String>,
     /// None is no limit.
@@ -320,6 +323,7 @@ fn millis(duration: Duration) -> u64 {
 pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Backend {
     let clock = admin.control.clock;
     let weight_set = view.weight_set.as_ref();
+    let visits = view.member.visits(clock.now());
     Backend {
         id: view.id.to_string(),
         etag: tag::of(view),
@@ -359,7 +363,7 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
         terminating: view.is_terminating,
         effective: view.effective.as_str(),
         eligible: view.eligible,
-        reasons: view.reasons.clone(),
+        reasons: reasons(view, visits),
         last_probe: view.last_probe.as_ref().map(|last| LastProbe {
             at: clock.text(last.at),
             passed: last.result.passed,
@@ -371,6 +375,7 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
         }),
         in_flight: view.member.in_flight(),
         tunnels: view.member.tunnels(),
+        sticky: visits,
         deadline_at: view.deadline.map(|time| clock.text(time)),
         max_in_flight: view.max_in_flight,
         max_in_flight_expires_at: view.max_in_flight_expires.map(|time| clock.text(time)),
@@ -379,4 +384,11 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
         max_in_flight_standing_said_at: view.max_in_flight_said.standing.map(said_text),
         traffic: latest.backends.get(view.id.as_str()).cloned().unwrap_or_default(),
     }
+}
+
+/// Why it gets no requests, and that it does from its visitors.
+fn reasons(view: &BackendView, visits: u32) -> Vec<String> {
+    let visits = (visits > 0 && !view.eligible)
+        .then(|| format!("requests of its visitors within the last minute: {visits}"));
+    view.reasons.iter().cloned().chain(visits).collect()
 }
