@@ -113,6 +113,10 @@ imagePullSecrets:
 {{- default (printf "%s-admin" (include "evenkeel.fullname" .)) .Values.adminToken.existingSecret -}}
 {{- end -}}
 
+{{- define "evenkeel.stickySecretName" -}}
+{{- default (printf "%s-sticky" (include "evenkeel.fullname" .)) .Values.proxy.sticky.existingSecret -}}
+{{- end -}}
+
 {{/* How many pods a component has at least; decides whether a disruption budget can be kept. */}}
 {{- define "evenkeel.replicasMin" -}}
 {{- if .autoscaling.enabled -}}{{ .autoscaling.minReplicas }}{{- else -}}{{ .replicas | default 0 }}{{- end -}}

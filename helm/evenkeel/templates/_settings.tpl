@@ -39,6 +39,11 @@ dots would be tried in each search domain first (ndots:5), once a second.
   {{- $_ := set $own "PROXY_PROBE" (.values.probe | default "off") -}}
   {{- $_ := set $own "PROXY_PROBE_PATH" .values.probePath -}}
   {{- $_ := set $own "PROXY_ADMIN_TOKEN_FILE" "/etc/evenkeel/admin/token" -}}
+  {{- with .values.sticky.cookie -}}
+    {{- $_ := set $own "PROXY_STICKY_COOKIE" . -}}
+    {{- $_ := set $own "PROXY_STICKY_TTL" $.values.sticky.ttl -}}
+    {{- $_ := set $own "PROXY_STICKY_SECRET_FILE" "/etc/evenkeel/sticky/key" -}}
+  {{- end -}}
 {{- else if eq .component "dashboard" -}}
   {{- $_ := set $own "LOAD_BALANCER_URL" (printf "http://%s-proxy:%d" $full (int .root.Values.proxy.service.port)) -}}
   {{- $_ := set $own "LOAD_BALANCER_ADMIN_URL" (printf "http://%s-proxy-admin:9901" $full) -}}
