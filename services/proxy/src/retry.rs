@@ -6,9 +6,7 @@ use balance::{Member, NoBackend, Policy, Ticket};
 use http::{HeaderMap, HeaderValue, Method};
 use tokio::time::Instant;
 
-use crate::{
-    back_off, error::Reason, queue, settings::ProbeKind, sticky::Visit, worker::Worker,
-};
+use crate::{back_off, error::Reason, queue, settings::ProbeKind, sticky::Visit, worker::Worker};
 
 /// Attempts of one request that may end without a connection, each on another backend. No backend
 /// sees these, so they cost no retry; but a client must not wait for a whole pool to time out.

@@ -144,7 +144,11 @@ impl World {
                 if let Some(state) = change.state {
                     intent.admin.say(state, expires, said_at);
                     let deadline = change.deadline.filter(|_| state != Admin::Ready);
-                    intent.deadline.say(deadline.map(|deadline| self.now + deadline), expires, said_at);
+                    intent.deadline.say(
+                        deadline.map(|deadline| self.now + deadline),
+                        expires,
+                        said_at,
+                    );
                 }
                 if weight.is_some() {
                     intent.weight.say(weight.map(|weight| (weight, self.now)), expires, said_at);
