@@ -24,28 +24,20 @@ impl Pool {
         self.note_climbs(now);
         let serving = self.serving(now);
         self.set_limits(serving);
-        let mut able: Vec<&Entry> =
-            self.everybody().filter(|backend| backend.rung().is_some()).collect();
-        able.sort_unstable_by_key(|backend| match backend.is_member(serving) {
-            true => (None, 0, backend.place),
-            false => (backend.rung(), backend.found.tier, backend.place),
-        });
-        let split = able.partition_point(|backend| backend.is_member(serving));
-        let (eligible, rest) = able.split_at(split);
-        let stand = |backend: &Entry| (backend.rung(), backend.found.tier);
+        let (eligible, rest) = self.able(serving);
         let rest: Vec<&[&Entry]> = rest.chunk_by(|a, b| stand(a) == stand(b)).collect();
         let only_visited = self.only_visited(serving, now);
-        let weights = Self::published_weights(eligible);
+        let weights = Self::published_weights(&eligible);
         let current = self.published.current();
         let same = current.weights == weights
             && current.plan == *self.plan()
             && current.serving == serving
-            && is_same(&current.members, eligible)
+            && is_same(&current.members, &eligible)
             && is_same(&current.visited.only, &only_visited)
             && current.rest.len() == rest.len()
             && current.rest.iter().zip(&rest).all(|(a, b)| is_same(a, b));
         if !same {
-            let members = members_of(eligible);
+            let members = members_of(&eligible);
             self.published.publish(Snapshot {
                 version: current.version + 1,
                 plan: self.plan().clone(),
@@ -63,6 +55,25 @@ impl Pool {
         if cfg!(debug_assertions) {
             self.check_invariants(now);
         }
+    }
+
+    /// Who serves, and who else could, both in order. This runs after each event of each backend, so
+    /// that everybody is asked for a rung once: with hundreds, asking while sorting was most of what
+    /// the control side did.
+    fn able(&self, serving: Serving) -> (Vec<&Entry>, Vec<&Entry>) {
+        let able = self.everybody().filter_map(|entry| {
+            let (rung, tier) = (entry.rung()?, entry.found.tier);
+            let place = entry.place;
+            Some(match serving.includes(Some(rung), tier) {
+                true => ((None, 0, place), entry),
+                false => ((Some(rung), tier, place), entry),
+            })
+        });
+        let mut able: Vec<_> = able.collect();
+        able.sort_unstable_by_key(|(order, _)| *order);
+        let split = able.partition_point(|((rung, ..), _)| rung.is_none());
+        let rest = able.split_off(split).into_iter().map(|(_, entry)| entry).collect();
+        (able.into_iter().map(|(_, entry)| entry).collect(), rest)
     }
 
     /// Who would serve after a change, with their weights.
@@ -155,6 +166,10 @@ impl Pool {
             assert!(earliest.is_none_or(|time| deadline <= time), "a probe would be late");
         }
     }
+}
+
+fn stand(entry: &Entry) -> (Option<Rung>, u16) {
+    (entry.rung(), entry.found.tier)
 }
 
 fn members_of(entries: &[&Entry]) -> Vec<Arc<Member>> {
