@@ -207,8 +207,11 @@ impl Pool {
     /// A probe ended. Reports that nobody waits for any more change nothing: the backend may be
     /// another one by now, or may have been in maintenance meanwhile.
     pub fn probe_finished(&mut self, order: &ProbeOrder, result: ProbeResult, now: Time) {
-        self.probe_ended(&order.id, order.sequence, result, now);
-        self.settle(now);
+        let has_turned = self.probe_ended(&order.id, order.sequence, result, now);
+        // Most probes say what the one before said, and then nothing follows from it.
+        if has_turned || !self.can_serve() {
+            self.settle(now);
+        }
     }
 
     /// A probe could not be made, such as for want of file descriptors: that is our fault, and says
@@ -370,15 +373,24 @@ impl Pool {
         }
     }
 
-    fn probe_ended(&mut self, id: &BackendId, sequence: u64, result: ProbeResult, now: Time) {
+    /// Takes note of a probe's result; whether the verdict is another one now.
+    fn probe_ended(
+        &mut self,
+        id: &BackendId,
+        sequence: u64,
+        result: ProbeResult,
+        now: Time,
+    ) -> bool {
         let plan = self.plan_of(id);
         let Self { backends, random, .. } = self;
-        if let Some(backend) = backends.get_mut(id).filter(|backend| backend.is_probed()) {
-            let before = backend.health.health;
-            backend.health.probe_finished(sequence, result, &plan, random, now);
-            self.tell_health(id, before, now);
-            self.forgive_restart(id, before, now);
-        }
+        let backend = backends.get_mut(id).filter(|backend| backend.is_probed());
+        let Some(backend) = backend else { return false };
+        let before = backend.health.health;
+        backend.health.probe_finished(sequence, result, &plan, random, now);
+        let has_turned = backend.health.health != before;
+        self.tell_health(id, before, now);
+        self.forgive_restart(id, before, now);
+        has_turned
     }
 
     fn arrive(&mut self, found: Found, now: Time) {
