@@ -26,6 +26,8 @@ use crate::{
 const SETTLE: f64 = 2.0;
 /// Between two attempts to tell the same proxy the same thing.
 const AGAIN: f64 = 10.0;
+/// Overrides that end so many seconds apart end at the same time, as far as anybody meant it.
+const SAME_END: f64 = 5.0;
 /// How long an override is to hold of which a proxy is told only that it has ended.
 const AT_ONCE: Duration = Duration::from_millis(1);
 
@@ -75,8 +77,16 @@ impl Newest {
         Some((*said, word, Duration::try_from_secs_f64(until - now).ok()?))
     }
 
-    /// What a proxy must be told that has heard this much.
-    fn missed(&self, there: &Heard<'_>, what: What, now: f64) -> Vec<Telling> {
+    /// What a proxy must be told that has heard this much, and whose override has so many seconds
+    /// left. One that has heard the same another time, such as from a script that tells proxies one
+    /// after the other, knows enough: told again, it would lose the deadline that came with it.
+    fn missed(
+        &self,
+        there: &Heard<'_>,
+        left_there: Option<f64>,
+        what: What,
+        now: f64,
+    ) -> Vec<Telling> {
         if !there.is_exact {
             return self.missed_by_guess(there, what, now);
         }
@@ -85,13 +95,18 @@ impl Newest {
             let known = there.on_top.as_ref().map(|(word, _)| word.wish);
             // At the same time without anything on top, it has ended there.
             let is_other = there.latest == Some(said) && known.is_some_and(|it| it < word.wish);
-            if there.latest < Some(said) || is_other {
+            let ends_then =
+                left_there.is_some_and(|there| (there - left.as_secs_f64()).abs() < SAME_END);
+            let is_same = known == Some(word.wish) && ends_then;
+            if (there.latest < Some(said) || is_other) && !is_same {
                 tellings.push(word.telling(Some(left), Some(said)));
             }
         }
         // The proxy puts it beneath what was said after it.
         if let Some((said, word)) = &self.standing {
-            let is_same = there.standing_said.is_none() && there.standing.wish == word.wish;
+            let is_wish = [Some(there.standing.wish), there.or_standing].contains(&Some(word.wish));
+            // Else it has an override that this word has replaced.
+            let is_same = is_wish && (there.on_top.is_none() || there.latest >= Some(*said));
             let known = there.standing_said.map(|said| (said, there.standing.wish));
             if known < Some((*said, word.wish)) && !is_same {
                 tellings.push(word.telling(None, Some(*said)));
@@ -148,8 +163,7 @@ impl Book {
                 if heard.latest.is_none() {
                     continue;
                 }
-                let expires = heard.on_top.as_ref().map(|(_, expires)| *expires);
-                let left = answer.proxy.age(expires).map(|age| -age);
+                let left = left(answer, &heard);
                 self.newest.entry(key).or_default().hear(heard, left, now);
             }
         }
@@ -166,7 +180,7 @@ impl Book {
             for (key, backend) in backends(answer) {
                 let Some(newest) = self.newest.get(&key) else { continue };
                 let Some(there) = key.2.heard(backend) else { continue };
-                let changes = newest.missed(&there, key.2, now);
+                let changes = newest.missed(&there, left(answer, &there), key.2, now);
                 if changes.is_empty() {
                     continue;
                 }
@@ -182,6 +196,12 @@ impl Book {
         }
         orders
     }
+}
+
+/// The seconds that an override has left.
+fn left(answer: &Answer, heard: &Heard<'_>) -> Option<f64> {
+    let (_, expires) = heard.on_top.as_ref()?;
+    answer.proxy.age(Some(expires)).map(|age| -age)
 }
 
 /// Each backend, once for each thing that can be wanted of it.

@@ -31,6 +31,9 @@ pub(crate) struct Word {
 pub(crate) struct Heard<'a> {
     /// What stands.
     pub(crate) standing: Word,
+    /// What it may as well be: what a weight goes back to is told as a number, be it somebody's wish
+    /// or what is configured.
+    pub(crate) or_standing: Option<Wish>,
     /// When that was said; none if nobody has said anything.
     pub(crate) standing_said: Option<u64>,
     /// What lies on top of it, and until when by the proxy's clock.
@@ -48,7 +51,8 @@ pub(crate) struct Order {
     pub(crate) replica: String,
     pub(crate) pool: String,
     pub(crate) id: String,
-    /// One after the other: what an override lies on comes before it.
+    /// One after the other: an override comes before what it lies on, so that there is no moment of
+    /// the latter.
     pub(crate) changes: Vec<Telling>,
 }
 
@@ -89,7 +93,9 @@ impl What {
             None => (now, None),
         };
         let is_exact = backend.tells_said();
-        Some(Heard { standing, standing_said, on_top, latest, is_exact })
+        let or_standing = (on_top.is_some() && standing.wish == Wish::Weight(None))
+            .then_some(Wish::Weight(backend.configured_weight));
+        Some(Heard { standing, or_standing, standing_said, on_top, latest, is_exact })
     }
 
     /// When what stands was said, and the newest word.

@@ -373,6 +373,47 @@ fn nobody_is_told_what_it_has_heard_and_of_two_words_at_once_the_greater_holds()
     assert_eq!(told_of(said), [order("a", Admin::Maint, 10, false)]);
 }
 
+/// Being told again would take the deadline away that came with it.
+#[test]
+fn who_has_heard_the_same_at_another_time_is_not_told_again() {
+    let said = |at| {
+        vec![
+            ("a", knows(at, ("drain", 10, None), None, 10)),
+            ("b", knows(at, ("drain", 11, None), None, 11)),
+        ]
+    };
+    assert_eq!(told_of(said), []);
+    let for_a_while =
+        |at, said, until| knows(at, ("ready", 5, None), Some(("drain", said, Some(until))), said);
+    let said = |at| vec![("a", for_a_while(at, 10, 310)), ("b", for_a_while(at, 11, 311))];
+    assert_eq!(told_of(said), []);
+    let said = |at| vec![("a", for_a_while(at, 10, 310)), ("b", for_a_while(at, 11, 611))];
+    assert_eq!(told_of(said), [order("a", Admin::Drain, 11, true)], "it is to last longer");
+    // What stands is the same, but for one it is what an override has been replaced by.
+    let said =
+        |at| vec![("a", for_a_while(at, 10, 310)), ("b", knows(at, ("ready", 11, None), None, 11))];
+    assert_eq!(told_of(said), [order("a", Admin::Ready, 11, false)]);
+}
+
+/// A proxy tells what a weight goes back to, not whether somebody said it.
+#[test]
+fn a_weight_that_is_said_as_it_is_configured_is_told_once() {
+    let time = |seconds: u64| Some(said::text((1_000_000 + seconds) * 1_000));
+    let exact = |at, weight, over: Option<(u64, u32)>, latest| {
+        let mut answer = weighs(at, Some(weight), Some(10), over);
+        let backend = &mut answer.pools[0].backends[0];
+        backend.admin_said_at = Some(None);
+        (backend.weight_standing_said_at, backend.weight_said_at) = (time(10), time(latest));
+        answer
+    };
+    let mut book = Book::default();
+    assert!(told(&mut book, 12.0, &[("a", exact(12, 1, None, 10))]).is_empty());
+    for at in [30, 33, 43] {
+        let said = [("a", exact(at, 5, Some((900, 1)), 20))];
+        assert!(told(&mut book, at as f64, &said).is_empty(), "{at}");
+    }
+}
+
 #[test]
 fn an_override_that_has_ended_on_one_proxy_is_not_revived_there_nor_cut_short_elsewhere() {
     let said = |at| {
