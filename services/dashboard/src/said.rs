@@ -5,7 +5,8 @@
 //! that it replaces, as far as proxies have told, even where our clock is behind theirs.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -18,20 +19,36 @@ use crate::{
 /// The clock of what visitors of the page say.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
-    /// Two changes in a row may come before proxies tell of the first.
-    last: AtomicU64,
+    /// Two changes in a row may come before proxies tell of the first. By pool, backend and thing: a
+    /// word that had to be far ahead of our clock is no reason for others to be.
+    last: Mutex<HashMap<Key, LastWord>>,
 }
 
+/// A pool, a backend, and what of it is meant.
+type Key = (String, String, What);
+
+#[derive(Debug)]
+struct LastWord {
+    said: u64,
+    /// When that was, by our clock.
+    at: u64,
+}
+
+/// For so many milliseconds proxies may not have told of a word yet.
+const TOLD_WITHIN: u64 = 60_000;
+
 impl Clock {
-    /// The time of a word that is newer than `known`, in milliseconds since 1970.
-    pub(crate) fn next(&self, known: Option<u64>) -> u64 {
-        let least = now().max(known.map_or(0, |known| known + 1));
-        let after = |last: u64| least.max(last + 1);
-        let relaxed = Ordering::Relaxed;
-        match self.last.fetch_update(relaxed, relaxed, |last| Some(after(last))) {
-            // It never gives up: both are the last one before.
-            Ok(last) | Err(last) => after(last),
-        }
+    /// The time of a word on something that is newer than `known`, in milliseconds since 1970.
+    pub(crate) fn next(&self, (pool, id): (&str, &str), what: What, known: Option<u64>) -> u64 {
+        let now = now();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.retain(|_, word| word.at.saturating_add(TOLD_WITHIN) > now);
+        let key = (pool.to_owned(), id.to_owned(), what);
+        let after = |known: u64| known.saturating_add(1);
+        let before = last.get(&key).map_or(0, |word| after(word.said));
+        let next = now.max(known.map_or(0, after)).max(before);
+        last.insert(key, LastWord { said: next, at: now });
+        next
     }
 }
 
@@ -72,12 +89,16 @@ mod tests {
     #[test]
     fn each_word_is_newer_than_all_known_ones_whatever_the_clocks_say() {
         let clock = Clock::default();
-        let first = clock.next(None);
-        assert!(clock.next(None) > first, "within the same millisecond");
+        let next = |known| clock.next(("p", "a"), What::State, known);
+        let first = next(None);
+        assert!(next(None) > first, "within the same millisecond");
         let ahead = first + 3_600_000;
-        let next = clock.next(Some(ahead));
-        assert_eq!(next, ahead + 1);
-        assert_eq!(clock.next(Some(ahead)), ahead + 2, "nobody has told of the last one yet");
-        assert_eq!(parse(&text(next)), Some(next));
+        let said = next(Some(ahead));
+        assert_eq!(said, ahead + 1);
+        assert_eq!(next(Some(ahead)), ahead + 2, "nobody has told of the last one yet");
+        assert_eq!(parse(&text(said)), Some(said));
+        for (id, what) in [("b", What::State), ("a", What::Weight)] {
+            assert!(clock.next(("p", id), what, None) < ahead, "what is ahead is only one thing");
+        }
     }
 }

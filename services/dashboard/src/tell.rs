@@ -47,7 +47,7 @@ pub(crate) async fn newest(
     let mut newest = said::newest(view, key, wish.what());
     let mut outcome = Outcome::default();
     for _ in 0..TRIES {
-        let said_at = Some(said::text(clock.next(newest)));
+        let said_at = Some(said::text(clock.next(key, wish.what(), newest)));
         let change = Change { said_at, ..change.clone() };
         outcome = all(view, key, &change, token, actor).await;
         newest = newest.max(outcome.newer);
