@@ -77,8 +77,9 @@ impl Published {
     pub(crate) fn publish(&self, snapshot: Snapshot) {
         let version = snapshot.version;
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
-        // Release: whoever reads this version finds that snapshot (or a newer one) in the mutex.
-        self.version.store(version, Ordering::Release);
+        // Whoever reads this version finds that snapshot (or a newer one) in the mutex. SeqCst, as with
+        // the line's length: either we see who has just entered the line, or they see this version.
+        self.version.store(version, Ordering::SeqCst);
         self.queue.wake_first();
     }
 
@@ -270,7 +271,7 @@ impl Picker {
     }
 
     fn refresh(&mut self) {
-        if self.published.version.load(Ordering::Acquire) != self.known.version {
+        if self.published.version.load(Ordering::SeqCst) != self.known.version {
             self.known = self.published.current();
         }
     }
