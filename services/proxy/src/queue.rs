@@ -8,43 +8,36 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{error::Reason, worker::Worker};
 
-/// Waits in line until `pick` finds something else than that all are full or somebody is awaited. A
-/// request that comes to the front earlier looks at `not_before`. `waits_since` is when it began to
-/// wait for anybody. A client that leaves gives its place up, because the future is dropped then.
+/// Waits in line until `pick` finds something else than that all are full or somebody is awaited.
+/// `waits_since` is when it began to wait for anybody, if it does. A client that leaves gives its
+/// place up, because the future is dropped then.
 ///
 /// # Errors
 /// The line is too long, or it took too long.
 pub(crate) async fn wait(
     worker: &Worker,
-    waits_since: Instant,
-    not_before: Instant,
+    waits_since: Option<Instant>,
     mut pick: impl FnMut() -> Result<Ticket, NoBackend>,
 ) -> Result<Result<Ticket, NoBackend>, Reason> {
     let settings = worker.settings.queue;
     let queue = worker.picker.borrow().queue().clone();
     let place = queue.enter(settings.max).ok_or(Reason::QueueFull)?;
     let start = Instant::now();
-    let mut turn = pin!(async {
-        if not_before > start {
-            tokio::time::sleep_until(not_before).await;
+    let mut turn = pin!(poll_fn(|context| {
+        // Its waker is left before it looks: room that comes after the look wakes it.
+        if !place.is_first(context.waker()) {
+            return Poll::Pending;
         }
-        let look = poll_fn(|context| {
-            // Its waker is left before it looks: room that comes after the look wakes it.
-            if !place.is_first(context.waker()) {
-                return Poll::Pending;
-            }
-            match pick() {
-                Err(NoBackend::AllFull | NoBackend::Awaited) => Poll::Pending,
-                picked => Poll::Ready(picked),
-            }
-        });
-        look.await
-    });
+        match pick() {
+            Err(NoBackend::AllFull | NoBackend::Awaited) => Poll::Pending,
+            picked => Poll::Ready(picked),
+        }
+    }));
     // What it waits for may change meanwhile, and with it for how long it may.
-    let mut awaits_anybody = not_before > start || worker.picker.borrow_mut().is_awaiting();
+    let mut awaits_anybody = waits_since.is_some();
     let picked = loop {
         let end = match awaits_anybody {
-            true => waits_since + settings.last_resort,
+            true => waits_since.unwrap_or(start) + settings.last_resort,
             false => start + settings.timeout,
         };
         match timeout_at(end, turn.as_mut()).await {

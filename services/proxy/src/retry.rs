@@ -65,13 +65,13 @@ impl Tried {
             Some(_) => self.pick_other(worker, key),
         };
         let picked = match first {
-            Err(NoBackend::AllFull | NoBackend::Awaited) => {
-                self.wait(worker, key, Duration::ZERO).await?
-            }
+            Err(NoBackend::AllFull | NoBackend::Awaited) => self.wait(worker, key).await?,
             Err(NoBackend::AllTried) if self.may_be_served_soon(worker) => {
                 self.waits_since.get_or_insert_with(Instant::now);
                 self.forget();
-                self.wait(worker, key, REFUSED_PAUSE).await?
+                // Not in line: those behind it may find what it was refused.
+                tokio::time::sleep(REFUSED_PAUSE).await;
+                self.wait(worker, key).await?
             }
             picked => picked,
         };
@@ -117,29 +117,28 @@ impl Tried {
         sticky.cookie(member, request)
     }
 
-    /// Waits in line, and looks after `pause` at the earliest.
+    /// Waits in line.
     async fn wait(
         &mut self,
         worker: &Worker,
         key: Option<u64>,
-        pause: Duration,
     ) -> Result<Result<Ticket, NoBackend>, Reason> {
-        let now = Instant::now();
         if worker.picker.borrow_mut().is_awaiting() {
-            self.waits_since.get_or_insert(now);
+            self.waits_since.get_or_insert_with(Instant::now);
         }
-        let since = self.waits_since.unwrap_or(now);
-        queue::wait(worker, since, now + pause, || self.pick_in_line(worker, key)).await
+        queue::wait(worker, self.waits_since, || self.pick_in_line(worker, key)).await
     }
 
-    /// Whether everybody has refused the connection just now: they are about to be found down, and
+    /// Whether there was no connection to anybody just now: they are about to be found down, and
     /// requests then wait for them to come back. This one need not be the error that shows it, as
     /// long as others would wait now.
     fn may_be_served_soon(&self, worker: &Worker) -> bool {
         let wait = worker.settings.queue.last_resort;
-        self.last == Some(Reason::ConnectRefused)
+        // Where connections time out, the time for another round has passed already.
+        matches!(self.last, Some(Reason::ConnectRefused | Reason::ConnectFailed))
             // Without probes nobody is ever down.
             && worker.settings.probe.kind != ProbeKind::Off
+            && worker.settings.queue.max > 0
             && self.waits_since.map_or(!wait.is_zero(), |since| since.elapsed() < wait)
     }
 
