@@ -46,7 +46,7 @@ impl StickyRaw {
         let cookie = mistakes.parse("proxy_sticky_cookie", name, |name| {
             let is_name = name.is_empty() || cookies::is_name(name);
             is_name.then(|| name.to_owned()).ok_or_else(|| {
-                "a cookie's name such as evenkeel: letters, digits, - and _".to_owned()
+                "a cookie's name such as evenkeel: letters, digits and none of ()<>@,;:\\\"/[]?={} or space".to_owned()
             })
         });
         let (value, file) =
