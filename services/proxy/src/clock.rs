@@ -49,7 +49,11 @@ impl Clock {
 
     /// What is said at this moment, to the millisecond that its text has.
     pub(crate) fn said_now(&self) -> SaidAt {
-        SaidAt(u64::try_from(self.unix().as_millis()).unwrap_or(u64::MAX))
+        // Ours stands while a machine sleeps, and is off for good where the wall clock was set right
+        // after the start: others would be far ahead of it.
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let newest = self.unix().max(wall);
+        SaidAt(u64::try_from(newest.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// The moment that a text of [`Self::text`] means; one before all times is the origin.

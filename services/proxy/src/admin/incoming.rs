@@ -1,6 +1,6 @@
 //! Reading a change that somebody sends: what changes of all things have in common.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use balance::SaidAt;
 use chassis::{problem::Problem, units};
@@ -86,8 +86,7 @@ pub(super) fn ttl(ttl: Option<&str>) -> Result<Option<Duration>, Problem> {
         .map_err(|expected| bad(format!("ttl: expected {expected}")))
 }
 
-/// When a change was said, where `now` is. Our own clock goes on from the start of the process; one
-/// that stood meanwhile, or was set, is taken at its newest word.
+/// When a change was said, where `now` is.
 ///
 /// # Errors
 /// It is no time since 1970, or further ahead than clocks should differ.
@@ -96,8 +95,6 @@ pub(super) fn said_at(text: Option<&str>, now: SaidAt) -> Result<Option<SaidAt>,
     let said_at = clock::said_at(text).ok_or_else(|| {
         bad(format!("said_at: expected a time such as 2026-01-31T12:00:00.000Z, not {text:?}"))
     })?;
-    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = now.max(SaidAt(u64::try_from(wall.as_millis()).unwrap_or_default()));
     let ahead = Duration::from_millis(said_at.0.saturating_sub(now.0));
     if ahead > AHEAD_MOST {
         let now = clock::said_text(now);
