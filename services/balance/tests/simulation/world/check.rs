@@ -95,20 +95,22 @@ impl World {
     }
 
     /// While nobody can serve, those in service are looked for as often as while a verdict is open.
-    fn check_search(&self) {
-        if !self.able().is_empty() {
-            return;
-        }
-        let is_under_way = |name: &str, generation: u64| {
-            let of = |order: &ProbeOrder| (order.id.as_str() == name, order.generation);
-            self.probes.iter().any(|p| !p.is_given_up && of(&p.order) == (true, generation))
+    pub(crate) fn check_search(&mut self) {
+        let is_dark = self.able().is_empty();
+        let is_under_way = |generation: u64| {
+            self.probes.iter().any(|p| !p.is_given_up && p.order.generation == generation)
         };
+        let waiting = |(name, generation): &(&String, &u64)| {
+            is_dark && !self.is_unwanted(name) && !is_under_way(**generation)
+        };
+        let waiting: Vec<u64> =
+            self.generations.iter().filter(waiting).map(|(_, generation)| *generation).collect();
+        self.sought.retain(|generation, _| waiting.contains(generation));
         let longest = self.plan.transition_interval.mul_f64(1.1);
-        for (name, generation) in &self.generations {
-            if !self.is_unwanted(name) && !is_under_way(name, *generation) {
-                let next = self.pool.deadline(self.now).unwrap().since(self.now);
-                assert!(next <= longest, "{name} is not looked for for {next:?}");
-            }
+        for generation in waiting {
+            let since = *self.sought.entry(generation).or_insert(self.now);
+            let waits = self.now.since(since);
+            assert!(waits <= longest, "generation {generation} is not looked for for {waits:?}");
         }
     }
 

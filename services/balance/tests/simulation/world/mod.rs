@@ -103,6 +103,8 @@ pub(crate) struct World {
     probes: Vec<Pending>,
     /// When each backend was last probed, or began to wait for it.
     probed: BTreeMap<String, Time>,
+    /// Who waits for a probe while nobody serves, and since when, by generation.
+    sought: BTreeMap<u64, Time>,
     attempts: Vec<Attempt>,
     /// Who should be out, and since when.
     suspects: BTreeMap<u64, Time>,
@@ -168,6 +170,7 @@ impl World {
             gone: BTreeMap::new(),
             probes: Vec::new(),
             probed: BTreeMap::new(),
+            sought: BTreeMap::new(),
             attempts: Vec::new(),
             suspects: BTreeMap::new(),
             expected: None,
@@ -237,6 +240,7 @@ impl World {
         let deadline = self.pool.deadline(self.now);
         assert!(deadline.is_none_or(|deadline| deadline > self.now), "the pool wants no rest");
         self.check_streaks();
+        self.check_search();
     }
 
     /// Nobody gets any time, as when a machine sleeps.
@@ -251,6 +255,7 @@ impl World {
         for shadow in self.shadow.values_mut() {
             shadow.asked_latest = shadow.asked_latest + leap;
         }
+        self.sought.clear();
         let late = self.probed.values_mut();
         late.for_each(|time| *time = *time + leap);
         self.suspects.clear();
