@@ -206,3 +206,19 @@ fn without_traffic_nothing_happens_and_time_that_jumps_does_no_harm() {
     world.run(SECOND, &ALL);
     assert!(ejected(&world).is_empty());
 }
+
+#[test]
+fn backends_that_were_ejected_together_come_back_one_after_the_other() {
+    let plan = EjectionPlan { pool_share: 1.0, floor: 0, ..EjectionPlan::default() };
+    let mut world = world(plan);
+    let both = names(&["a", "b"]);
+    while ejected(&world) != both {
+        requests(&mut world, 4, &["a", "b"]);
+    }
+    while ejected(&world) == both {
+        let next = world.pool.deadline(world.now).unwrap();
+        let wait = next.since(world.now).max(Duration::from_millis(1));
+        world.run(wait, &ALL);
+    }
+    assert_eq!(ejected(&world).len(), 1, "neither at once with the other");
+}

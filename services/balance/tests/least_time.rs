@@ -123,6 +123,17 @@ fn a_server_that_was_slow_once_is_at_its_share_again_soon() {
 }
 
 #[test]
+fn even_a_server_that_is_a_hundred_times_as_slow_is_tried_for_what_it_may_have_become() {
+    let mut world = World::new(Policy::LeastTime);
+    world.run(5);
+    world.takes_us[2] *= 100;
+    world.run(1);
+    let seen = world.run(10);
+    // By its time alone it would get one of forty thousand.
+    assert!(seen.counts[2] >= 2_500 / 50 / BACKENDS * 8 / 10, "{:?}", seen.counts);
+}
+
+#[test]
 fn one_slow_server_does_not_spoil_the_slowest_hundredth_as_with_other_policies() {
     let slowest = |policy| {
         let mut world = World::new(policy);

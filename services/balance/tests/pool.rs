@@ -4,11 +4,11 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use balance::{
-    Admin, AttemptFailure, BackendId, Change, Effective, Found, NoBackend, Policy, Pool, ProbePlan,
-    Refused, Time,
+    Admin, AttemptFailure, BackendId, Change, Effect, Effective, Found, NoBackend, Policy, Pool,
+    ProbePlan, Refused, Time,
 };
 use common::{SECOND, World, counts, found, passed};
 use evenkeel_balance as balance;
@@ -384,4 +384,26 @@ fn with_probes_off_backends_serve_from_the_start() {
     pool.discovered(vec![found("a")], Time::START);
     assert!(pool.picker().pick(None).is_ok());
     assert_eq!(pool.deadline(Time::START), None);
+}
+
+/// Those of many backends, and of many proxies, would else all come at one moment.
+#[test]
+fn probes_of_backends_that_came_together_drift_apart() {
+    let names: Vec<String> = (0..10).map(|number| format!("b{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut world = World::with(&names);
+    world.run(SECOND * 60, &names);
+    let mut moments = BTreeSet::new();
+    let end = world.now + SECOND * 9 / 5;
+    while let Some(next) = world.pool.deadline(world.now).filter(|next| *next <= end) {
+        world.now = next;
+        world.pool.advance(next);
+        for effect in world.pool.take_effects() {
+            if let Effect::Probe(order) = effect {
+                moments.insert(next);
+                world.pool.probe_finished(&order, passed(), next);
+            }
+        }
+    }
+    assert!(moments.len() > 5, "{moments:?}");
 }
