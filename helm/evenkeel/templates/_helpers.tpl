@@ -121,3 +121,24 @@ imagePullSecrets:
 {{- define "evenkeel.replicasMin" -}}
 {{- if .autoscaling.enabled -}}{{ .autoscaling.minReplicas }}{{- else -}}{{ .replicas | default 0 }}{{- end -}}
 {{- end -}}
+
+{{/*
+A Secret of the proxy with one key, made once and kept by upgrades. Takes root, suffix, name, key and, if
+somebody gives it, value.
+*/}}
+{{- define "evenkeel.keptSecret" -}}
+{{- $kept := lookup "v1" "Secret" (include "evenkeel.namespace" .root) .name -}}
+apiVersion: v1
+kind: Secret
+metadata:
+  {{- include "evenkeel.metadata" (dict "root" .root "component" "proxy" "suffix" .suffix) | nindent 2 }}
+type: Opaque
+data:
+  {{- if .value }}
+  {{ .key }}: {{ .value | b64enc }}
+  {{- else if and $kept (hasKey (default (dict) $kept.data) .key) }}
+  {{ .key }}: {{ index $kept.data .key }}
+  {{- else }}
+  {{ .key }}: {{ randAlphaNum 48 | b64enc }}
+  {{- end }}
+{{- end -}}
