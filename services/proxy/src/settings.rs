@@ -485,7 +485,7 @@ mod tests {
     use super::*;
     use crate::source::Source;
 
-    fn mistakes(variables: &[(&str, &str)]) -> Vec<String> {
+    pub(super) fn mistakes(variables: &[(&str, &str)]) -> Vec<String> {
         let variables =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         match load::<Settings>(["evenkeel-proxy".into()], variables) {

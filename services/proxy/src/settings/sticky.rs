@@ -66,19 +66,12 @@ impl StickyRaw {
 
 #[cfg(test)]
 mod tests {
-    use chassis::settings::{Refusal, load};
-
-    use super::{super::Settings, *};
+    use super::{
+        super::{Settings, tests::mistakes},
+        *,
+    };
 
     const KEY: &str = "correct-horse-battery";
-
-    fn mistakes(variables: &[(&str, &str)]) -> Vec<String> {
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        match load::<Settings>(["evenkeel-proxy".into()], variables.iter().map(owned)) {
-            Err(Refusal::Mistakes(found)) => found.iter().map(ToString::to_string).collect(),
-            other => panic!("expected mistakes, got {other:?}"),
-        }
-    }
 
     #[test]
     fn it_is_off_until_the_cookie_has_a_name() {
