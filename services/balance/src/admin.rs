@@ -104,12 +104,14 @@ pub enum Refused {
 
 impl Change {
     /// Whether it says anything of the weight, and which then; none is the configured one.
-    pub(crate) fn weighs(&self) -> Option<Option<u32>> {
+    #[must_use]
+    pub fn weighs(&self) -> Option<Option<u32>> {
         if self.reset.weight { Some(None) } else { self.weight.map(Some) }
     }
 
     /// The same of the limit of requests in flight.
-    pub(crate) fn limits(&self) -> Option<Option<u32>> {
+    #[must_use]
+    pub fn limits(&self) -> Option<Option<u32>> {
         if self.reset.max_in_flight { Some(None) } else { self.max_in_flight.map(Some) }
     }
 }

@@ -269,14 +269,12 @@ fn consider(
 /// When a change is said that says nothing of it: now, and after all that it replaces, whatever
 /// clocks that was said by.
 fn said_now(change: &Change, backend: &BackendView, now: SaidAt) -> SaidAt {
-    let Change { state, weight, max_in_flight, reset, .. } = change;
     let replaced = [
-        (state.is_some(), backend.admin_said),
-        (weight.is_some() || reset.weight, backend.weight_said),
-        (max_in_flight.is_some() || reset.max_in_flight, backend.max_in_flight_said),
+        change.state.map(|_| backend.admin_said),
+        change.weighs().map(|_| backend.weight_said),
+        change.limits().map(|_| backend.max_in_flight_said),
     ];
-    let replaced = replaced.into_iter().filter(|(is_changed, _)| *is_changed);
-    let newest = replaced.filter_map(|(_, said)| said.latest).max();
+    let newest = replaced.into_iter().flatten().filter_map(|said| said.latest).max();
     newest.map_or(now, |newest| now.max(SaidAt(newest.0.saturating_add(1))))
 }
 
