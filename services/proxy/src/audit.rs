@@ -251,31 +251,16 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
 
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let folder = format!("evenkeel-audit-{}-{name}", std::process::id());
-            let folder = std::env::temp_dir().join(folder);
-            fs::create_dir_all(&folder).unwrap();
-            Self(folder)
-        }
-
-        fn path(&self) -> PathBuf {
-            self.0.join("audit.log")
-        }
-
-        fn open(&self) -> Audit {
-            Audit::open(self.path().to_str()).unwrap()
-        }
+    fn path(folder: &TempDir) -> PathBuf {
+        folder.path().join("audit.log")
     }
 
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
+    fn open(folder: &TempDir) -> Audit {
+        Audit::open(path(folder).to_str()).unwrap()
     }
 
     fn entry(actor: &str) -> Entry {
@@ -300,34 +285,34 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_by_the_next_process_also_after_half_a_line() {
-        let folder = Folder::new("kept");
-        folder.open().add(entry("ada"));
-        let mut file = OpenOptions::new().append(true).open(folder.path()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        open(&folder).add(entry("ada"));
+        let mut file = OpenOptions::new().append(true).open(path(&folder)).unwrap();
         file.write_all(b"{\"at\": \"2026-").unwrap();
-        folder.open().add(entry("bob"));
-        assert_eq!(actors(&folder.open()), ["bob", "ada"]);
-        let text = fs::read_to_string(folder.path()).unwrap();
+        open(&folder).add(entry("bob"));
+        assert_eq!(actors(&open(&folder)), ["bob", "ada"]);
+        let text = fs::read_to_string(path(&folder)).unwrap();
         assert_eq!(text.lines().count(), 3, "{text}");
     }
 
     #[test]
     fn the_files_are_bounded_and_no_entry_of_the_last_thousand_is_lost() {
-        let folder = Folder::new("bounded");
-        let audit = folder.open();
+        let folder = tempfile::tempdir().unwrap();
+        let audit = open(&folder);
         // Without waiting for the disk each time, as if others had written most of it.
         let filler = Entry { detail: Some("x".repeat(900)), ..entry("filler") };
         let mut line = serde_json::to_vec(&filler).unwrap();
         line.push(b'\n');
         drop(audit);
-        fs::write(folder.path(), line.repeat(FILE_MOST as usize / line.len())).unwrap();
-        let audit = folder.open();
+        fs::write(path(&folder), line.repeat(FILE_MOST as usize / line.len())).unwrap();
+        let audit = open(&folder);
         (0..3).for_each(|n| {
             audit.add(Entry { detail: filler.detail.clone(), ..entry(&n.to_string()) })
         });
-        for path in [folder.path(), older(&folder.path())] {
+        for path in [path(&folder), older(&path(&folder))] {
             assert!(fs::metadata(path).unwrap().len() <= FILE_MOST);
         }
-        let kept = actors(&folder.open());
+        let kept = actors(&open(&folder));
         assert_eq!(
             (kept.len(), &kept[..4]),
             (KEPT, ["2", "1", "0", "filler"].map(String::from).as_slice())

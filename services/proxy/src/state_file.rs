@@ -92,28 +92,12 @@ mod tests {
         Admin, BackendId, Policy, PolicyPlan, Said, SaidAt, SetBy, Stated, Time, Weighed,
     };
 
+    use tempfile::TempDir;
+
     use super::{content::layers, *};
 
-    /// A file of its own for each test, gone at its end.
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let folder = format!("evenkeel-state-{}-{name}", std::process::id());
-            let folder = std::env::temp_dir().join(folder);
-            fs::create_dir_all(&folder).unwrap();
-            Self(folder)
-        }
-
-        fn file(&self) -> StateFile {
-            StateFile::new(self.0.join("state.json").to_str().unwrap(), Clock::start())
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
+    fn file_in(folder: &TempDir) -> StateFile {
+        StateFile::new(folder.path().join("state.json").to_str().unwrap(), Clock::start())
     }
 
     fn intent(clock: Clock) -> StandingIntent {
@@ -177,13 +161,13 @@ mod tests {
 
     #[test]
     fn what_was_saved_is_loaded_by_a_later_process() {
-        let folder = Folder::new("saved");
-        let file = folder.file();
+        let folder = tempfile::tempdir().unwrap();
+        let file = file_in(&folder);
         assert_eq!(file.load("default"), Ok(Standing::default()), "there is no file yet");
         let (saved, policy) = (intent(file.clock), policy(file.clock));
         let standing = Standing { intents: vec![saved.clone()], policy: policy.clone() };
         file.save("default", &standing).unwrap();
-        let mut loaded = folder.file().load("default").unwrap();
+        let mut loaded = file_in(&folder).load("default").unwrap();
         let current =
             |wanted: &Overridable<Option<StandingPolicy>>| wanted.current().clone().unwrap();
         let (loaded_policy, saved_policy) = (current(&loaded.policy), current(&policy));
@@ -215,8 +199,8 @@ mod tests {
 
     #[test]
     fn a_file_of_before_overrides_is_read_as_it_was_meant() {
-        let folder = Folder::new("old");
-        let file = folder.file();
+        let folder = tempfile::tempdir().unwrap();
+        let file = file_in(&folder);
         let old = r#"{"version": 1, "pools": {"default": {"a:1": {
             "state": "drain", "since": "2026-01-01T00:00:00Z", "reason": "new disk",
             "actor": "ada", "expires": "2026-01-01T01:00:00Z", "weight": 3,
@@ -270,12 +254,12 @@ mod tests {
             ),
         ];
         for (content, expected) in cases {
-            let folder = Folder::new("corrupt");
-            let file = folder.file();
+            let folder = tempfile::tempdir().unwrap();
+            let file = file_in(&folder);
             fs::write(&file.path, content).unwrap();
             let error = file.load("default").unwrap_err();
             assert!(error.contains(expected) && error.contains("unreadable"), "{error}");
-            assert!(!file.path.exists() && folder.0.join("state.unreadable").exists());
+            assert!(!file.path.exists() && folder.path().join("state.unreadable").exists());
             file.save("default", &Standing::default()).unwrap();
             assert_eq!(file.load("default"), Ok(Standing::default()));
         }

@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc,
     time::Duration,
@@ -71,14 +71,6 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// What is asked of a backend: the state, and a reason that tells this change from all others.
 type Intent = (String, String);
 
@@ -121,9 +113,7 @@ fn intent(state: &str, reason: &str) -> Intent {
 
 #[tokio::test]
 async fn a_killed_proxy_loses_no_override_and_invents_none() {
-    let folder = format!("evenkeel-killed-{}", std::process::id());
-    let folder = Folder(std::env::temp_dir().join(folder));
-    std::fs::create_dir_all(&folder.0).unwrap();
+    let folder = tempfile::tempdir().unwrap();
     let seed = std::env::var("EVENKEEL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
     let mut random = fastrand::Rng::with_seed(seed);
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -133,7 +123,7 @@ async fn a_killed_proxy_loses_no_override_and_invents_none() {
     });
     let mut confirmed: Vec<String> = Vec::new();
     for round in 0..ROUNDS {
-        let mut proxy = Proxy::start(&folder.0);
+        let mut proxy = Proxy::start(folder.path());
         // Found again: exactly what was confirmed, or the one change whose answer nobody got.
         for backend in 0..BACKENDS.len() {
             let found = standing(&client, &proxy, backend).await;
@@ -172,13 +162,13 @@ async fn a_killed_proxy_loses_no_override_and_invents_none() {
         }
         killer.join().unwrap();
     }
-    let last = Proxy::start(&folder.0);
+    let last = Proxy::start(folder.path());
     for backend in 0..BACKENDS.len() {
         model.check(backend, &standing(&client, &last, backend).await, seed);
     }
     assert!(confirmed.len() >= ROUNDS as usize, "the proxy died before anything happened");
     // Each confirmed change is in the audit log, whose last line of a killed process may be cut.
-    let audit = std::fs::read_to_string(folder.0.join("audit.log")).unwrap();
+    let audit = std::fs::read_to_string(folder.path().join("audit.log")).unwrap();
     for reason in confirmed {
         let line = format!("\"reason\":\"{reason}\"");
         assert!(audit.contains(&line), "seed {seed}: {reason} is not in the audit log");

@@ -279,7 +279,8 @@ async fn a_change_with_a_time_limit_reverts_by_itself() {
 
 #[tokio::test]
 async fn what_stands_below_a_change_with_a_time_limit_is_told_and_outlives_the_proxy() {
-    let path = std::env::temp_dir().join(format!("evenkeel-below-{}.json", std::process::id()));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
     let variables = [("PROXY_STATE_FILE", path.to_str().unwrap())];
     let mut world = World::start(2, &variables).await;
     let id = world.id(0);
@@ -301,15 +302,14 @@ async fn what_stands_below_a_change_with_a_time_limit_is_told_and_outlives_the_p
     let backend = next.backend(&id).await;
     assert_eq!((&backend["admin_reason"], &backend["weight"]), (&json!("new disk"), &json!(3)));
     assert_eq!(backend["admin_reverts_to"], json!(null));
-    std::fs::remove_file(&path).unwrap();
 }
 
 #[tokio::test]
 async fn a_change_that_cannot_be_saved_holds_and_says_so_until_it_can_be() {
-    let folder = std::env::temp_dir().join(format!("evenkeel-unsaved-{}", std::process::id()));
-    let path = folder.join("state.json");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
     // What is in the way where the file is written aside first; also root cannot write there.
-    let obstacle = folder.join("state.new");
+    let obstacle = folder.path().join("state.new");
     std::fs::create_dir_all(&obstacle).unwrap();
     let variables = [("PROXY_STATE_FILE", path.to_str().unwrap())];
     let world = World::start(2, &variables).await;
@@ -338,12 +338,12 @@ async fn a_change_that_cannot_be_saved_holds_and_says_so_until_it_can_be() {
     assert!(events.contains("can be written again"), "{events}");
     let (_, backend) = world.patch(&world.id(0), json!({"state": "ready"})).await;
     assert_eq!((&backend["saved"], &backend["not_saved_reason"]), (&json!(true), &json!(null)));
-    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[tokio::test]
 async fn changes_outlive_a_proxy_that_ends_in_whatever_way() {
-    let path = std::env::temp_dir().join(format!("evenkeel-kept-{}.json", std::process::id()));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
     let variables = [("PROXY_STATE_FILE", path.to_str().unwrap())];
     let mut world = World::start(2, &variables).await;
     let id = world.id(0);

@@ -8,7 +8,6 @@ mod common;
 use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader, Read},
-    path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -17,6 +16,7 @@ use chassis::settings::{Settings as _, load};
 use common::{PATIENCE, any_port};
 use evenkeel_stack::{start_dashboard, start_proxy};
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// So many deaths, of each service some.
 const ROUNDS: u32 = 12;
@@ -105,18 +105,10 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Two proxies and a dashboard, in this order.
 struct Fleet {
     processes: Vec<Process>,
-    folder: Folder,
+    folder: TempDir,
     client: reqwest::Client,
 }
 
@@ -124,9 +116,7 @@ const DASHBOARD: usize = 2;
 
 impl Fleet {
     fn start() -> Self {
-        let folder = format!("evenkeel-fleet-{}", std::process::id());
-        let folder = Folder(std::env::temp_dir().join(folder));
-        std::fs::create_dir_all(&folder.0).unwrap();
+        let folder = tempfile::tempdir().unwrap();
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
         let mut fleet = Self { processes: Vec::new(), folder, client };
         for index in 0..=DASHBOARD {
@@ -146,7 +136,7 @@ impl Fleet {
         }
         // An address of its own: nobody else takes its port while it is dead.
         let bind = format!("127.0.91.{}", index + 1);
-        let state = self.folder.0.join(format!("{index}.json"));
+        let state = self.folder.path().join(format!("{index}.json"));
         Process::start(
             "proxy",
             &[

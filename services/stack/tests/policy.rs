@@ -192,9 +192,8 @@ async fn a_policy_has_the_safeguards_that_a_backend_has() {
 
 #[tokio::test]
 async fn a_policy_outlives_a_restart_of_the_proxy_until_its_time_is_over() {
-    let folder = std::env::temp_dir().join(format!("evenkeel-policy-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = folder.join("state.json");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("state.json");
     let variables = [("PROXY_STATE_FILE", file.to_str().unwrap())];
     let world = World::start(2, &variables).await;
     let change = json!({"policy": "hash", "hash_key": "header:x-user", "reason": "sessions"});
@@ -215,5 +214,4 @@ async fn a_policy_outlives_a_restart_of_the_proxy_until_its_time_is_over() {
         (&json!("expired"), &json!("/v1/pools/default"))
     );
     assert!(!std::fs::read_to_string(&file).unwrap().contains("first"));
-    std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -4,30 +4,12 @@
 
 mod common;
 
-use std::path::PathBuf;
-
 use common::{Answer, World};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-/// A folder of its own for each test, gone at its end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("evenkeel-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        Self(folder)
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+fn file_in(folder: &TempDir, name: &str) -> String {
+    folder.path().join(name).to_str().unwrap().to_owned()
 }
 
 async fn read(world: &World, path: &str, token: &str) -> Answer {
@@ -67,14 +49,14 @@ async fn the_token_for_reading_reads_and_changes_nothing_and_sees_no_audit_log()
 
 #[tokio::test]
 async fn a_token_is_replaced_without_a_restart_and_one_of_the_two_always_holds() {
-    let folder = Folder::new("rotated");
-    let file = folder.file("token");
+    let folder = tempfile::tempdir().unwrap();
+    let file = file_in(&folder, "token");
     std::fs::write(&file, "first-token").unwrap();
     let world = World::start(2, &[("PROXY_ADMIN_TOKEN_FILE", &file)]).await;
     let id = world.id(0);
     assert_eq!(drain(&world, &id, "first-token").await.status, 200);
     // As Kubernetes does it: a whole new file takes the old one's place.
-    let next = folder.file("next");
+    let next = file_in(&folder, "next");
     std::fs::write(&next, "other-token").unwrap();
     std::fs::rename(&next, &file).unwrap();
     assert_eq!(drain(&world, &id, "other-token").await.status, 200);
@@ -106,8 +88,8 @@ fn entries(answer: &Answer) -> Vec<Value> {
 
 #[tokio::test]
 async fn every_change_and_refusal_is_in_the_audit_log_of_this_process_and_the_next() {
-    let folder = Folder::new("audited");
-    let file = folder.file("audit.log");
+    let folder = tempfile::tempdir().unwrap();
+    let file = file_in(&folder, "audit.log");
     let variables = [("PROXY_ADMIN_TOKEN", "correct-horse"), ("PROXY_AUDIT_LOG", &file)];
     let world = World::start(1, &variables).await;
     let id = world.id(0);

@@ -26,9 +26,8 @@ fn intent(backend: &Value) -> Value {
 
 #[tokio::test]
 async fn what_was_set_stands_after_a_restart_with_another_configuration() {
-    let folder = std::env::temp_dir().join(format!("evenkeel-b10-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join("state.json");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
     let file = ("PROXY_STATE_FILE", path.to_str().unwrap());
     let mut world = World::start(3, &[file]).await;
     let backends: Vec<String> = (0..3).map(|index| world.id(index)).collect();
@@ -62,8 +61,6 @@ async fn what_was_set_stands_after_a_restart_with_another_configuration() {
         assert_eq!(after, before, "{id}");
     }
     assert_eq!(next.spread(10).await, even(&["s1"], 10));
-    drop(next);
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[tokio::test]
