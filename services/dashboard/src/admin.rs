@@ -2,7 +2,7 @@
 
 use std::{error::Error, io, time::Duration};
 
-use chassis::secret::Secret;
+use chassis::{secret::Secret, wall};
 use http::{StatusCode, header};
 use reqwest::{Client, RequestBuilder, Response};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -11,7 +11,6 @@ use url::Url;
 use crate::{
     model::{Answer, EventsAnswer},
     resolve::Endpoint,
-    said,
 };
 
 /// An admin API on the same network answers within milliseconds; a second is a dead host.
@@ -242,7 +241,7 @@ impl AdminApi {
                 Verdict::Done(made.not_saved_reason)
             }
             Err(Refusal { status, detail, said_at }) => {
-                match said_at.as_deref().and_then(said::parse) {
+                match said_at.as_deref().and_then(wall::parse) {
                     Some(said_at) => Verdict::Superseded(said_at, detail),
                     None => Verdict::Refused(status, detail),
                 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use chassis::wall;
 use tokio::sync::Notify;
 
 use crate::{
     admin::{AdminApi, Change, Verdict},
     metrics::Metrics,
     replica::Proxy,
-    said,
     settings::TokenSource,
     word::{Order, Telling},
 };
@@ -49,7 +49,7 @@ async fn tell(
 ) -> bool {
     let change = Change {
         reason: telling.reason.clone(),
-        said_at: telling.said_at.map(said::text),
+        said_at: telling.said_at.map(wall::text),
         ttl: telling.ttl.map(|ttl| format!("{}ms", ttl.as_millis().max(1))),
         ..telling.wish.change()
     };

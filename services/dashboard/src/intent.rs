@@ -19,7 +19,7 @@ use std::{collections::HashMap, time::Duration};
 use crate::{
     model::{Admin, Answer, Backend},
     wish::Wish,
-    word::{Heard, Order, Telling, What, Word},
+    word::{Heard, Key, Order, Telling, What, Word},
 };
 
 /// A change reaches all proxies within this time, or not at all.
@@ -30,9 +30,6 @@ const AGAIN: f64 = 10.0;
 const SAME_END: f64 = 5.0;
 /// How long an override is to hold of which a proxy is told only that it has ended.
 const AT_ONCE: Duration = Duration::from_millis(1);
-
-/// A pool, a backend, and what of it is meant.
-type Key = (String, String, What);
 
 /// The newest words of one thing, each with when it was said.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use chassis::shutdown::Shutdown;
+use chassis::{shutdown::Shutdown, wall};
 use tokio::{
     sync::{Notify, watch},
     task::{JoinHandle, JoinSet},
@@ -428,10 +428,9 @@ impl Poller {
                 Some(Said { run: proxy.identity()?, at, answer: &picture.answer })
             })
             .collect();
-        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let merged = self.picture.as_ref().map(|picture| &picture.answer);
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.record(now, unix.as_secs_f64(), &said, merged);
+        history.record(now, wall::now().as_secs_f64(), &said, merged);
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     time::SystemTime,
 };
 
+use chassis::wall;
 use http::StatusCode;
 
 use crate::{admin::Fault, hour::Hour, replica::Proxy, settings::TokenSource, slot::Columns};
@@ -52,7 +53,7 @@ pub(crate) fn ahead(proxy: &Proxy) -> Option<f64> {
 
 /// Seconds since 1970, by our clock.
 pub(crate) fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+    wall::now().as_secs()
 }
 
 fn lock(hour: &Mutex<Hour>) -> MutexGuard<'_, Hour> {

@@ -7,13 +7,14 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
-    time::{Duration, SystemTime},
 };
+
+use chassis::wall;
 
 use crate::{
     model::{Answer, Backend},
     poll::View,
-    word::What,
+    word::{Key, What},
 };
 
 /// The clock of what visitors of the page say.
@@ -23,9 +24,6 @@ pub(crate) struct Clock {
     /// word that had to be far ahead of our clock is no reason for others to be.
     last: Mutex<HashMap<Key, LastWord>>,
 }
-
-/// A pool, a backend, and what of it is meant.
-type Key = (String, String, What);
 
 #[derive(Debug)]
 struct LastWord {
@@ -40,7 +38,7 @@ const TOLD_WITHIN: u64 = 60_000;
 impl Clock {
     /// The time of a word on something that is newer than `known`, in milliseconds since 1970.
     pub(crate) fn next(&self, (pool, id): (&str, &str), what: What, known: Option<u64>) -> u64 {
-        let now = now();
+        let now = wall::millis(wall::now());
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.retain(|_, word| word.at.saturating_add(TOLD_WITHIN) > now);
         let key = (pool.to_owned(), id.to_owned(), what);
@@ -50,11 +48,6 @@ impl Clock {
         last.insert(key, LastWord { said: next, at: now });
         next
     }
-}
-
-fn now() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_millis()).unwrap_or_default()
 }
 
 /// When the newest word was said that any proxy has told, be it one that is away by now.
@@ -67,19 +60,6 @@ pub(crate) fn newest(view: &View, (pool, id): (&str, &str), what: What) -> Optio
 /// Whether a proxy takes such times; one of before them refuses what it does not know.
 pub(crate) fn is_taken_by(answer: &Answer) -> bool {
     answer.pools.iter().flat_map(|pool| &pool.backends).any(Backend::tells_said)
-}
-
-/// A time as proxies write it.
-pub(crate) fn text(said_at: u64) -> String {
-    let moment = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(said_at));
-    humantime::format_rfc3339_millis(moment.unwrap_or(SystemTime::UNIX_EPOCH)).to_string()
-}
-
-/// A time that a proxy has written.
-pub(crate) fn parse(text: &str) -> Option<u64> {
-    let moment = humantime::parse_rfc3339(text).ok()?;
-    let since_1970 = moment.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    u64::try_from(since_1970.as_millis()).ok()
 }
 
 #[cfg(test)]
@@ -96,7 +76,7 @@ mod tests {
         let said = next(Some(ahead));
         assert_eq!(said, ahead + 1);
         assert_eq!(next(Some(ahead)), ahead + 2, "nobody has told of the last one yet");
-        assert_eq!(parse(&text(said)), Some(said));
+        assert_eq!(wall::parse(&wall::text(said)), Some(said));
         for (id, what) in [("b", What::State), ("a", What::Weight)] {
             assert!(clock.next(("p", id), what, None) < ahead, "what is ahead is only one thing");
         }

@@ -4,7 +4,7 @@
 //! others are told together. One that does not answer gets the change when it returns; see
 //! `intent`.
 
-use chassis::secret::Secret;
+use chassis::{secret::Secret, wall};
 use futures_util::future::join_all;
 use http::StatusCode;
 
@@ -47,7 +47,7 @@ pub(crate) async fn newest(
     let mut newest = said::newest(view, key, wish.what());
     let mut outcome = Outcome::default();
     for _ in 0..TRIES {
-        let said_at = Some(said::text(clock.next(key, wish.what(), newest)));
+        let said_at = Some(wall::text(clock.next(key, wish.what(), newest)));
         let change = Change { said_at, ..change.clone() };
         outcome = all(view, key, &change, token, actor).await;
         newest = newest.max(outcome.newer);

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use chassis::wall;
+
 use crate::{
     model::{Admin, Backend, Stated},
-    said,
     wish::Wish,
 };
 
@@ -18,6 +19,9 @@ pub(crate) enum What {
     State,
     Weight,
 }
+
+/// A pool, a backend, and what of it is meant.
+pub(crate) type Key = (String, String, What);
 
 /// What somebody wants.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +104,7 @@ impl What {
 
     /// When what stands was said, and the newest word.
     fn said(self, backend: &Backend, now: &Word) -> (Option<u64>, Option<u64>) {
-        let parse = |text: &Option<String>| text.as_deref().and_then(said::parse);
+        let parse = |text: &Option<String>| text.as_deref().and_then(wall::parse);
         match (self, &backend.admin_said_at) {
             (Self::State, Some(said_at)) => {
                 return (parse(&backend.admin_standing_said_at), parse(said_at));

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use balance::{SaidAt, Time};
+use chassis::wall;
 use tokio::time::Instant;
 
 /// A running clock. Copies agree with each other.
@@ -51,9 +52,7 @@ impl Clock {
     pub(crate) fn said_now(&self) -> SaidAt {
         // Ours stands while a machine sleeps, and is off for good where the wall clock was set right
         // after the start: others would be far ahead of it.
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let newest = self.unix().max(wall);
-        SaidAt(u64::try_from(newest.as_millis()).unwrap_or(u64::MAX))
+        SaidAt(wall::millis(self.unix().max(wall::now())))
     }
 
     /// The moment that a text of [`Self::text`] means; one before all times is the origin.
@@ -66,16 +65,10 @@ impl Clock {
 
 /// When something was said, as RFC 3339 text with milliseconds.
 pub(crate) fn said_text(said_at: SaidAt) -> String {
-    let since_1970 = Duration::from_millis(said_at.0.min(SAID_MOST));
-    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since_1970).to_string()
+    wall::text(said_at.0)
 }
 
 /// What a text of [`said_text`] means; none of what is no time since 1970.
 pub(crate) fn said_at(text: &str) -> Option<SaidAt> {
-    let moment = humantime::parse_rfc3339(text).ok()?;
-    let since_1970 = moment.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    Some(SaidAt(u64::try_from(since_1970.as_millis()).ok()?))
+    wall::parse(text).map(SaidAt)
 }
-
-/// The last moment that RFC 3339 can write, the end of the year 9999.
-const SAID_MOST: u64 = 253_402_300_799_999;

@@ -1,5 +1,6 @@
 use super::*;
-use crate::{said, word::CARRIED};
+use crate::word::CARRIED;
+use chassis::wall;
 use serde_json::{Value, json};
 
 /// What a proxy says of backend `b`, `seconds` after a start, by a clock that is `skew` off.
@@ -284,7 +285,7 @@ fn knows(at: u64, standing: Said<'_>, on_top: Option<Said<'_>>, latest: u64) -> 
     let (state, said, expires) = on_top.unwrap_or(standing);
     let mut answer = says(at, 0, state, said, Some("ann"), expires);
     let backend = &mut answer.pools[0].backends[0];
-    let text = |said: u64| Some(said::text(said * 1_000));
+    let text = |said: u64| Some(wall::text(said * 1_000));
     backend.admin_said_at = Some(text(latest));
     backend.admin_standing_said_at = text(standing.1);
     if on_top.is_some() {
@@ -398,7 +399,7 @@ fn who_has_heard_the_same_at_another_time_is_not_told_again() {
 /// A proxy tells what a weight goes back to, not whether somebody said it.
 #[test]
 fn a_weight_that_is_said_as_it_is_configured_is_told_once() {
-    let time = |seconds: u64| Some(said::text((1_000_000 + seconds) * 1_000));
+    let time = |seconds: u64| Some(wall::text((1_000_000 + seconds) * 1_000));
     let exact = |at, weight, over: Option<(u64, u32)>, latest| {
         let mut answer = weighs(at, Some(weight), Some(10), over);
         let backend = &mut answer.pools[0].backends[0];
