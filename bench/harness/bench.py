@@ -12,7 +12,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import peers
+from . import peers, workloads
 from .process import Running
 
 PROXY_PORT = 18080
@@ -53,9 +53,9 @@ class Bench:
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def load(self, *options, cpus=None, seconds=None):
+    def load(self, *options, cpus=None, seconds=None, port=PROXY_PORT):
         """Sends a load and gives what it counted."""
-        command = [self.tool, "load", "--target", f"127.0.0.1:{PROXY_PORT}",
+        command = [self.tool, "load", "--target", f"127.0.0.1:{port}",
                    "--seconds", str(seconds or self.seconds), *map(str, options)]
         return json.loads(self.output(command, cpus or OTHER_CPUS))
 
@@ -96,6 +96,30 @@ class Bench:
         numbers["cpu_us"] = spent / requests * 1e6
         numbers["per_second"] = numbers["requests"] / numbers["seconds"]
         return numbers
+
+    def overload(self, peer):
+        """What becomes of goodput, of refusals, and of the time after, with more than the backends can take."""
+        slots = 3 * workloads.OVERLOAD_IN_FLIGHT
+        path = ("--path", f"/after/{workloads.OVERLOAD_DELAY_MS}", "--may-be-refused")
+        with self.backends() as ports, self.proxy(peer, ports):
+            # Twice as many as are served at once: somebody always waits.
+            peak = self.load(*path, "--connections", 2 * slots)
+            per_second = peak["requests"] / peak["seconds"]
+            at_half = (*path, "--rate", max(1, int(per_second / 2)))
+            before = self.load(*at_half)
+            many = ("--rate", int(per_second * workloads.OVERLOAD_FACTOR), "--connections", 1_000)
+            over = self.load(*path, *many)
+            after = self.load(*at_half, seconds=1)
+            # What the machine itself does to requests at that rate.
+            bare = self.load(*many, port=BACKEND_PORT)
+        return {"peak": per_second, "goodput": over["requests"] / over["seconds"] / per_second,
+                "sent": (over["requests"] + over["refused"]) / over["seconds"] / per_second,
+                "refused_ms": over["refused_p99_us"] / 1e3, "bare_ms": bare["p99_us"] / 1e3,
+                "refused_more_ms": max(0, over["refused_p99_us"] - bare["p99_us"]) / 1e3,
+                "before_ms": before["p99_us"] / 1e3,
+                "after_ms": after["p99_us"] / 1e3, "after": after["p99_us"] / before["p99_us"],
+                "errors": sum(load["errors"] for load in (peak, before, over, after)),
+                "refused_after": before["refused"] + after["refused"]}
 
     def idle_connections(self, peer, count):
         """Bytes that a connection costs which has had its answer and stays."""
@@ -153,7 +177,8 @@ class Bench:
         # What a thread begins with is still running, and is booked with all that it called.
         begins = ("clone", "start_thread", "thread_start", "call_once", "__rust_begin_short_backtrace")
         functions = [one for one in per_request[1:] if not any(begin in one[1] for begin in begins)]
-        return {"total": per_request[0][0], "functions": functions[:25]}
+        everywhere = sum(lines[0][0] for lines in profiles) / count
+        return {"total": per_request[0][0], "functions": functions[:25], "all_threads": everywhere}
 
 
 def annotated(path):

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
+from .workloads import OVERLOAD_IN_FLIGHT
+
 
 @dataclass
 class Setting:
@@ -99,8 +101,14 @@ http {{
     return [*debian(setting.folder, "nginx"), "-c", config, "-e", f"{setting.work}/error.log"]
 
 
-def haproxy(setting: Setting) -> list[str]:
-    servers = "\n".join(f"  server s{at} 127.0.0.1:{port} check inter 2s"
+def haproxy(server_options: str = ""):
+    def command(setting: Setting) -> list[str]:
+        return haproxy_command(setting, server_options)
+    return command
+
+
+def haproxy_command(setting: Setting, server_options: str) -> list[str]:
+    servers = "\n".join(f"  server s{at} 127.0.0.1:{port} check inter 2s{server_options}"
                         for at, port in enumerate(setting.backends))
     config = written(setting, "haproxy.cfg", f"""
 global
@@ -110,6 +118,7 @@ defaults
   timeout connect 1s
   timeout client 75s
   timeout server 60s
+  timeout queue 1s
   timeout http-request 10s
   timeout http-keep-alive 75s
   option forwardfor
@@ -250,7 +259,7 @@ HERE = Path(__file__).resolve().parent.parent
 PEERS = [
     Peer("Evenkeel", evenkeel(), lambda folder: first_version([str(folder / "bin/evenkeel-proxy"), "--version"])),
     Peer("nginx", nginx, lambda folder: first_version([*debian(folder, "nginx"), "-v"])),
-    Peer("HAProxy", haproxy, lambda folder: first_version([*debian(folder, "haproxy"), "-v"])),
+    Peer("HAProxy", haproxy(), lambda folder: first_version([*debian(folder, "haproxy"), "-v"])),
     Peer("Envoy", envoy, lambda folder: first_version([str(folder / "python/bin/envoy"), "--version"])),
     Peer("Pingora", pingora, lambda folder: crate_version(HERE / "peers/pingora/Cargo.lock", "pingora"),
          has_http2=False),
@@ -268,12 +277,22 @@ BY_LATENCY = Peer("Evenkeel least_time", evenkeel(None, *BY_LATENCY_OPTIONS), PE
 TRAEFIK_BY_LATENCY = Peer("Traefik leasttime", traefik("leasttime"), traefik_version, go_environment)
 
 
+# With as many requests at each backend as the row of overload has, and a line of 256 in all.
+LIMITED = [
+    Peer("Evenkeel", evenkeel(None, "--max-in-flight", str(OVERLOAD_IN_FLIGHT)), PEERS[0].version),
+    Peer("HAProxy", haproxy(f" maxconn {OVERLOAD_IN_FLIGHT} maxqueue 85"), PEERS[2].version),
+]
+
 # Not peers of each other, but ours under each policy.
 POLICIES = [
     *(Peer(name, evenkeel(None, "--policy", name), PEERS[0].version) for name in
       ("first", "random", "round_robin", "least_request", "p2c", "least_time", "hash")),
     Peer("hash by a header", evenkeel(None, "--policy", "hash", "--hash-key", "header:user-agent"), PEERS[0].version),
 ]
+
+
+# By the share of requests of which it is recorded why they went where they did; the second is usual.
+DECISIONS = [Peer(share, evenkeel(None, "--decisions", share), PEERS[0].version) for share in ("0%", "1%", "100%")]
 
 
 def ours(name: str, binary: Path, *options: str) -> Peer:

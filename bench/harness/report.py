@@ -6,7 +6,9 @@ import statistics
 from datetime import datetime, timezone
 from pathlib import Path
 
-from .workloads import LOW, MANY_BACKENDS, POLICIES_BAR
+from .workloads import (
+    DECISIONS_BAR, LOW, MANY_BACKENDS, OVERLOAD_BARS, OVERLOAD_DELAY_MS, OVERLOAD_FACTOR, OVERLOAD_IN_FLIGHT, POLICIES_BAR,
+)
 
 US = "Evenkeel"
 
@@ -77,6 +79,29 @@ def many_table(few, many):
             f"- CPU per request: **{ratio:.2f}** × itself (bar ≤ 1.05): {'met' if ratio <= 1.05 else 'MISSED'}", ""]
 
 
+def overload_table(by_peer):
+    header = ["proxy", "goodput's peak, per second", "times the peak were sent", "goodput by its peak",
+              "p99 ms of refusals", "of that rate without a proxy", "p99 ms before", "in the second after",
+              "refused then", "errors"]
+    lines = [[name, spread(rounds, "peak", 0), f"{median(rounds, 'sent'):.1f}", spread(rounds, "goodput", 2),
+              spread(rounds, "refused_ms"), spread(rounds, "bare_ms"),
+              spread(rounds, "before_ms"), spread(rounds, "after_ms"),
+              *(str(sum(numbers[key] for numbers in rounds)) for key in ("refused_after", "errors"))]
+             for name, rounds in by_peer.items()]
+    bars = []
+    for key, words, sign in (("goodput", "of its peak is answered", ">="),
+                             ("refused_more_ms", "ms until a refusal, beyond those of the machine", "<"),
+                             ("after", "of p99 before, in the second after it", "<=")):
+        if US in by_peer:
+            value, limit = median(by_peer[US], key), OVERLOAD_BARS[key]
+            is_met = value >= limit if sign == ">=" else value < limit if sign == "<" else value <= limit
+            bars.append(f"- {value:.2f} {words} (bar {sign} {limit}): {'met' if is_met else 'MISSED'}")
+    return [f"## {OVERLOAD_FACTOR} times as many requests as the backends can answer", "",
+            f"Three backends of {OVERLOAD_DELAY_MS} ms that may have {OVERLOAD_IN_FLIGHT} requests each; up to 256 wait "
+            "in line, and the others get 503. The load before and after is half of the peak.", "",
+            *table(header, lines), *bars, ""]
+
+
 def start_table(by_peer):
     lines = [[name, spread(rounds, "start_ms", 0), spread(rounds, "memory_mib")] for name, rounds in by_peer.items()]
     bars = []
@@ -115,6 +140,27 @@ def policies_table(by_policy, user_share):
             "time are spent there and the rest in the kernel, for all policies alike.", "",
             *table(["policy", "instructions", "ratio to the least", "of all CPU time"], lines),
             f"- the dearest costs {most:.3f} of the cheapest (bar <= {POLICIES_BAR}): {bar}", ""]
+
+
+def decisions_table(by_share):
+    """`by_share`: words, instructions. All are looked at, as one in a hundred is lost in what probes cost."""
+    (_, without), _, (_, recorded) = by_share
+    ratio = 1 + (recorded - without) / 100 / without
+    lines = [[words, f"{count:.0f}"] for words, count in by_share]
+    bar = "met" if ratio <= DECISIONS_BAR else "MISSED"
+    return ["## What it costs to record decisions", "",
+            "Instructions in user space of all threads per small request, by callgrind, by the share of requests that "
+            "are recorded. Threads that go by time, not by requests, are in it, and their part varies.", "",
+            *table(["recorded", "instructions"], lines),
+            f"- with one in a hundred, by what all of them cost: {ratio:.4f} of a request without (bar <= {DECISIONS_BAR}, "
+            f"and less of all CPU time): {bar}", ""]
+
+
+def picks_text(output):
+    return ["## What a pick costs", "",
+            "Without the rest of a request, by the size of the pool and by how many threads pick at the same time "
+            "(`services/balance/benches/pick.rs`); with more threads than processors each has its share of one.", "",
+            "```text", output.strip(), "```", ""]
 
 
 def machine(folder: Path, peers, rounds, seconds, load_before):

@@ -39,8 +39,19 @@ ROWS = [
 IDLE_CONNECTIONS = 10_000
 MANY_BACKENDS = 1_000
 
+# Three backends that take a request's time for an answer and may have so many at once; then ten times
+# as many requests come as they can answer.
+OVERLOAD_DELAY_MS, OVERLOAD_IN_FLIGHT, OVERLOAD_FACTOR = 20, 4, 10
+# How much of its peak is still answered then; within how many milliseconds the rest is refused (p99,
+# less that of the same rate without a proxy: a shared machine has pauses of its own); and p99 in the
+# second that follows, at half of the peak, by what it was before.
+OVERLOAD_BARS = {"goodput": 0.9, "refused_more_ms": 5, "after": 1.25}
+
 # How much of the cheapest policy's request the dearest may cost.
 POLICIES_BAR = 1.03
+
+# How much of a request without records one may cost of which the usual share is recorded.
+DECISIONS_BAR = 1.02
 
 # Bytes of a body on its way, per request, for bytes per CPU second.
 PAYLOAD = {"post": 16384, "large": 1048576}

@@ -1,9 +1,11 @@
 //! Backends: any number of ports, one thread, the same answers on each.
 
 use std::{
-    collections::HashMap,
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
 };
 
 use mio::{
@@ -26,6 +28,8 @@ struct Connection {
     /// How much of `answer` is written.
     written: usize,
     closes: bool,
+    /// For how long the request that has just arrived waits for its answer.
+    delay: Option<Duration>,
 }
 
 pub(crate) fn run(port: u16, count: u16) -> io::Result<()> {
@@ -41,9 +45,24 @@ pub(crate) fn run(port: u16, count: u16) -> io::Result<()> {
     let mut connections: HashMap<usize, Connection> = HashMap::new();
     let mut next_token = listeners.len();
     let mut answers = Answers::default();
+    // Who is answered later, and when.
+    let mut later: BinaryHeap<Reverse<(Instant, usize)>> = BinaryHeap::new();
     let mut scratch = vec![0; 64 * 1024];
     loop {
-        poll.poll(&mut events, None)?;
+        let until = |&Reverse((due, _)): &_| Instant::saturating_duration_since(&due, Instant::now());
+        poll.poll(&mut events, later.peek().map(until))?;
+        let now = Instant::now();
+        while let Some(&Reverse((due, token))) = later.peek()
+            && due <= now
+        {
+            later.pop();
+            if let Some(connection) = connections.get_mut(&token) {
+                connection.written = 0;
+                if !matches!(connection.serve(&mut scratch, &mut answers), Ok(true)) {
+                    connections.remove(&token);
+                }
+            }
+        }
         for event in &events {
             let token = event.token().0;
             if let Some(listener) = listeners.get(token) {
@@ -56,6 +75,9 @@ pub(crate) fn run(port: u16, count: u16) -> io::Result<()> {
                 }
             } else if let Some(connection) = connections.get_mut(&token) {
                 let result = connection.serve(&mut scratch, &mut answers);
+                if let Some(delay) = connection.delay.take() {
+                    later.push(Reverse((Instant::now() + delay, token)));
+                }
                 if !matches!(result, Ok(true)) {
                     connections.remove(&token);
                 }
@@ -67,7 +89,7 @@ pub(crate) fn run(port: u16, count: u16) -> io::Result<()> {
 impl Connection {
     fn new(stream: TcpStream, answer: std::rc::Rc<[u8]>) -> Self {
         let written = answer.len();
-        Self { stream, head: Vec::new(), body_left: 0, answer, written, closes: false }
+        Self { stream, head: Vec::new(), body_left: 0, answer, written, closes: false, delay: None }
     }
 
     /// Reads and writes as much as goes; whether the connection goes on.
@@ -121,7 +143,10 @@ impl Connection {
         self.closes = request.asks_to_close;
         let body_here = (bytes.len() - request.head_length) as u64;
         self.body_left = request.body_length.saturating_sub(body_here);
-        self.written = if self.body_left == 0 { 0 } else { self.answer.len() };
+        let millis = request.path.strip_prefix("/after/").and_then(|millis| millis.parse().ok());
+        self.delay = millis.map(Duration::from_millis);
+        let answers_now = self.body_left == 0 && self.delay.is_none();
+        self.written = if answers_now { 0 } else { self.answer.len() };
         Ok(())
     }
 

@@ -20,9 +20,16 @@ use crate::{LoadOptions, message};
 /// A request that takes longer has failed, and so has the run.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Before requests are due at a fixed rate, for each connection: a proxy that is busy accepting
+/// them would be measured at that. Ample for all of the peers.
+const ACCEPTED_WITHIN: Duration = Duration::from_micros(300);
+
 /// Sends the load and prints what came of it, as a line of JSON.
 pub(crate) fn run(options: &LoadOptions) -> io::Result<()> {
     let mut load = Load::new(options)?;
+    if options.rate.is_some() {
+        std::thread::sleep(ACCEPTED_WITHIN * options.connections as u32);
+    }
     let start = Instant::now();
     let end = start + options.seconds;
     let due = options.rate.map(Due::every).transpose()?;
@@ -95,6 +102,7 @@ struct Load {
     request: Vec<u8>,
     reconnects: bool,
     is_open: bool,
+    may_be_refused: bool,
     connections: Vec<Connection>,
     /// Connections without a request, at a fixed rate.
     free: Vec<usize>,
@@ -104,6 +112,13 @@ struct Load {
     errors: u64,
     bytes: u64,
     nanos: Histogram<u64>,
+    /// The times of answers of 503, where they are no errors.
+    refused: Histogram<u64>,
+}
+
+/// Three significant digits, up to whatever comes.
+fn histogram() -> Histogram<u64> {
+    Histogram::new(3).expect("three significant digits are within 0 to 5")
 }
 
 struct Connection {
@@ -115,6 +130,7 @@ struct Connection {
     head: Vec<u8>,
     /// What is still to come of the response; `None` before its head is complete.
     body_left: Option<u64>,
+    is_refused: bool,
 }
 
 impl Load {
@@ -136,13 +152,15 @@ impl Load {
             request,
             reconnects: options.reconnect,
             is_open: options.rate.is_some(),
+            may_be_refused: options.may_be_refused,
             connections: Vec::new(),
             free: (0..options.connections).collect(),
             waiting: VecDeque::new(),
             requests: 0,
             errors: 0,
             bytes: 0,
-            nanos: Histogram::new(3).expect("three significant digits are within 0 to 5"),
+            nanos: histogram(),
+            refused: histogram(),
         };
         for at in 0..options.connections {
             let connection = load.connect(at)?;
@@ -164,6 +182,7 @@ impl Load {
             written: 0,
             head: Vec::new(),
             body_left: None,
+            is_refused: false,
         })
     }
 
@@ -195,10 +214,12 @@ impl Load {
                 Ok(0) if self.reconnects && connection.body_left == Some(0) => {
                     return self.done(at);
                 }
+                // Closed after its answer. At a fixed rate it is free, and is to stay so.
+                Ok(0) if !connection.is_busy => return self.replace(at),
                 Ok(0) => return self.fail(at),
                 Ok(count) => {
                     self.bytes += count as u64;
-                    match connection.take(&scratch[..count]) {
+                    match connection.take(&scratch[..count], self.may_be_refused) {
                         // With a new connection for each, the proxy closes first.
                         Ok(true) if !self.reconnects => self.done(at),
                         Ok(_) => {}
@@ -221,19 +242,27 @@ impl Load {
         let connection = &mut self.connections[at];
         connection.is_busy = false;
         let nanos = (now - connection.since).as_nanos() as u64;
-        self.nanos.record(nanos).expect("the histogram grows");
-        self.requests += 1;
+        if connection.is_refused {
+            self.refused.record(nanos).expect("the histogram grows");
+        } else {
+            self.nanos.record(nanos).expect("the histogram grows");
+            self.requests += 1;
+        }
         self.next(at, now);
     }
 
     fn fail(&mut self, at: usize) {
         self.errors += 1;
-        if !self.reconnects
-            && let Ok(connection) = self.connect(at)
-        {
-            self.connections[at] = connection;
+        if !self.reconnects {
+            self.replace(at);
         }
         self.next(at, Instant::now());
+    }
+
+    fn replace(&mut self, at: usize) {
+        if let Ok(connection) = self.connect(at) {
+            self.connections[at] = connection;
+        }
     }
 
     fn next(&mut self, at: usize, now: Instant) {
@@ -254,6 +283,8 @@ impl Load {
         let micros = |quantile| self.nanos.value_at_quantile(quantile) as f64 / 1e3;
         let result = serde_json::json!({
             "requests": self.requests,
+            "refused": self.refused.len(),
+            "refused_p99_us": self.refused.value_at_quantile(0.99) as f64 / 1e3,
             "errors": self.errors,
             "unsent": self.waiting.len(),
             "bytes": self.bytes,
@@ -287,7 +318,7 @@ impl Connection {
     }
 
     /// Takes in what was read; whether the response is complete.
-    fn take(&mut self, bytes: &[u8]) -> io::Result<bool> {
+    fn take(&mut self, bytes: &[u8], may_be_refused: bool) -> io::Result<bool> {
         let body = match self.body_left {
             Some(left) => {
                 self.body_left = Some(left.saturating_sub(bytes.len() as u64));
@@ -305,7 +336,8 @@ impl Connection {
             }
             return Ok(false);
         };
-        if head.status != 200 {
+        self.is_refused = head.status == 503 && may_be_refused;
+        if head.status != 200 && !self.is_refused {
             return Err(io::Error::other("a status other than 200"));
         }
         let here = (body.len() - head.head_length) as u64;

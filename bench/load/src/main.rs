@@ -14,7 +14,8 @@ use clap::{Args, Parser};
 #[derive(Parser)]
 #[command(about = "Load and backends for the benchmark.")]
 enum Command {
-    /// Answers `/` with a small text and `/bytes/N` with N bytes, until it is killed.
+    /// Answers `/` with a small text, `/bytes/N` with N bytes, and `/after/N` with the small text
+    /// after N milliseconds, until it is killed.
     Backend(BackendOptions),
     /// Sends requests, each connection its next one once it is answered, or at a fixed rate.
     Load(LoadOptions),
@@ -58,6 +59,9 @@ struct LoadOptions {
     /// then runs from when it was due (so that a proxy that stalls is charged for all who wait).
     #[arg(long)]
     rate: Option<u32>,
+    /// Counts answers of 503 apart, with their own times, where they would be errors.
+    #[arg(long)]
+    may_be_refused: bool,
 }
 
 #[derive(Args)]

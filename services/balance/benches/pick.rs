@@ -1,8 +1,7 @@
 //! What a pick costs: per policy, by the size of the pool and the number of threads.
 //!
-//! `cargo bench -p evenkeel-balance` prints nanoseconds per pick and how they compare with the
-//! smallest case of the row. Run it on an idle machine; with more threads than cores, the time is
-//! that of a core's share.
+//! `cargo bench -p evenkeel-balance` prints nanoseconds per pick, or what several threads do together,
+//! and how that compares with the first case of the row. Run it on an idle machine.
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // A table for a terminal; a failure should panic.
 
 use std::{
@@ -14,10 +13,12 @@ use std::{
 use balance::{BackendId, Found, Picker, Policy, Pool, ProbePlan, Time};
 use evenkeel_balance as balance;
 
-const PICKS: u32 = 200_000;
+/// Of each thread: with more threads than processors they take turns of some milliseconds, of which
+/// each must have many.
+const PICKS: u32 = 2_000_000;
 
 /// The best of so many runs: others have met with something else on the machine.
-const RUNS: usize = 5;
+const RUNS: usize = 3;
 
 const O1: [Policy; 3] = [Policy::RoundRobin, Policy::PowerOfTwo, Policy::Random];
 
@@ -40,8 +41,13 @@ fn pick_many(picker: &mut Picker) -> Duration {
     start.elapsed()
 }
 
-/// Nanoseconds per pick of each thread, with all of them picking at the same time.
-fn nanoseconds(policy: Policy, backends: u32, threads: usize) -> f64 {
+/// Nanoseconds per pick of a thread.
+fn nanoseconds(policy: Policy, backends: u32) -> f64 {
+    1e9 / per_second(policy, backends, 1)
+}
+
+/// Picks per second of all threads, which pick at the same time.
+fn per_second(policy: Policy, backends: u32, threads: usize) -> f64 {
     let mut pool = pool(policy, backends);
     let run = |pool: &mut Pool| {
         let pickers: Vec<Picker> = (0..threads).map(|_| pool.picker()).collect();
@@ -59,17 +65,15 @@ fn nanoseconds(policy: Policy, backends: u32, threads: usize) -> f64 {
                 .collect();
             spawned.into_iter().map(|thread| thread.join().unwrap()).max().unwrap()
         });
-        slowest.as_nanos() as f64 / f64::from(PICKS)
+        f64::from(PICKS) * threads as f64 / slowest.as_secs_f64()
     };
-    (0..RUNS).map(|_| run(&mut pool)).fold(f64::INFINITY, f64::min)
+    (0..RUNS).map(|_| run(&mut pool)).fold(0.0, f64::max)
 }
 
-fn row(name: &str, cases: impl Iterator<Item = (String, f64)>) {
-    let cases: Vec<(String, f64)> = cases.collect();
-    let first = cases[0].1;
+fn row(name: &str, unit: &str, cases: &[(u32, f64)]) {
     print!("{name:<14}");
-    for (label, nanoseconds) in cases {
-        print!("  {label:>9} {nanoseconds:7.1} ns ({:4.2}x)", nanoseconds / first);
+    for (case, number) in cases {
+        print!("  {case:>6} {number:6.1} {unit} ({:4.2}x)", number / cases[0].1);
     }
     println!();
 }
@@ -77,18 +81,16 @@ fn row(name: &str, cases: impl Iterator<Item = (String, f64)>) {
 fn main() {
     println!("one thread, by backends");
     for policy in O1 {
-        let cases = [10, 100, 1_000, 10_000]
-            .map(|backends| (format!("{backends}"), nanoseconds(policy, backends, 1)));
-        row(policy.as_str(), cases.into_iter());
+        let cases = [10, 100, 1_000, 10_000].map(|count| (count, nanoseconds(policy, count)));
+        row(policy.as_str(), "ns", &cases);
     }
     println!("\n10 backends, the other policies");
     for policy in Policy::ALL.into_iter().filter(|policy| !O1.contains(policy)) {
-        row(policy.as_str(), [("10".to_owned(), nanoseconds(policy, 10, 1))].into_iter());
+        row(policy.as_str(), "ns", &[(10, nanoseconds(policy, 10))]);
     }
-    println!("\n100 backends, by threads");
+    println!("\n100 backends, by threads: millions of picks per second of all together");
     for policy in O1 {
-        let cases =
-            [1, 2, 4, 8].map(|threads| (format!("{threads}"), nanoseconds(policy, 100, threads)));
-        row(policy.as_str(), cases.into_iter());
+        let millions = |threads: u32| per_second(policy, 100, threads as usize) / 1e6;
+        row(policy.as_str(), "M/s", &[1, 2, 4, 8].map(|threads| (threads, millions(threads))));
     }
 }
