@@ -9,7 +9,7 @@ mod visit;
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use crate::{
@@ -48,14 +48,28 @@ pub(crate) struct Snapshot {
     pub(crate) visited: Visited,
 }
 
+/// A counter that all workers write, on a cache line of its own: what they only read stays in the
+/// caches of all. Two lines, as processors fetch pairs of them.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Alone(AtomicU64);
+
+/// Counters of what workers need not agree on: more workers than processors are rare, and two that
+/// share one only wait for each other now and then.
+const COUNTERS: usize = 32;
+
 /// The place where the control thread leaves snapshots for the workers.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     version: AtomicU64,
     // A std mutex: held for an Arc's clone or swap.
     snapshot: Mutex<Arc<Snapshot>>,
-    /// First attempts so far. One counter for all workers is what makes the turn exact.
-    picks: AtomicU64,
+    /// First attempts that took a turn. One counter for all workers is what makes turns exact.
+    turns: Alone,
+    /// First attempts that took none, by worker, so that none waits for what another counts.
+    chosen: [Alone; COUNTERS],
+    /// How many pickers there have been.
+    pickers: AtomicUsize,
     /// Attempts after the first walk the schedule with a counter of their own: they must not make
     /// the turns of first attempts uneven.
     retries: AtomicU64,
@@ -89,7 +103,9 @@ impl Published {
 
     /// First attempts that went to members, or to nobody.
     pub(crate) fn picks(&self) -> u64 {
-        self.picks.load(Ordering::Relaxed) + self.visits.load(Ordering::Relaxed)
+        let chosen = self.chosen.iter().map(|count| count.0.load(Ordering::Relaxed));
+        let in_turn = self.turns.0.load(Ordering::Relaxed);
+        in_turn + chosen.sum::<u64>() + self.visits.load(Ordering::Relaxed)
     }
 
     /// All first attempts.
@@ -155,6 +171,8 @@ impl Drop for Ticket {
 #[derive(Debug)]
 pub struct Picker {
     published: Arc<Published>,
+    /// Which of [`Published::chosen`] it counts on.
+    counter: usize,
     known: Arc<Snapshot>,
     random: Random,
     moment: Moment,
@@ -163,7 +181,8 @@ pub struct Picker {
 impl Picker {
     pub(crate) fn new(published: Arc<Published>, seed: u64) -> Self {
         let known = published.current();
-        Self { published, known, random: Random::new(seed), moment: Moment::default() }
+        let counter = published.pickers.fetch_add(1, Ordering::Relaxed) % COUNTERS;
+        Self { published, counter, known, random: Random::new(seed), moment: Moment::default() }
     }
 
     /// How backends are chosen as of now.
@@ -190,7 +209,12 @@ impl Picker {
     /// [`NoBackend::AllFull`], also when there is room and others wait for it.
     pub fn pick(&mut self, key: Option<u64>) -> Result<Ticket, NoBackend> {
         self.refresh();
-        let turn = self.published.picks.fetch_add(1, Ordering::Relaxed);
+        let takes_turn = self.known.plan.policy.takes_turn(key);
+        let counter = match takes_turn {
+            true => &self.published.turns,
+            false => &self.published.chosen[self.counter],
+        };
+        let turn = counter.0.fetch_add(1, Ordering::Relaxed);
         if self.published.queue.length() > 0 && !self.known.members.is_empty() {
             return Err(NoBackend::AllFull);
         }

@@ -70,6 +70,15 @@ impl Policy {
         Self::ALL.map(with_aliases).join(", ")
     }
 
+    /// Whether a pick by it goes by whose turn it is, with such a key.
+    pub(crate) fn takes_turn(self, key: Option<u64>) -> bool {
+        match self {
+            Self::RoundRobin | Self::LeastRequest | Self::LeastTime => true,
+            Self::PowerOfTwo | Self::Random | Self::First => false,
+            Self::Hash => key.is_none(),
+        }
+    }
+
     /// Our name, and those of other proxies.
     fn names(self) -> (&'static str, &'static [&'static str]) {
         match self {
