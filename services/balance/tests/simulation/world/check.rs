@@ -2,19 +2,23 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
 use super::{World, balance::*, traffic::RETRY_RESERVE};
 
 /// Who should be picked.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Expected {
     pub(crate) rung: Rung,
     /// The lowest of their tiers.
     tier: u16,
     /// Their generations.
     pub(crate) members: BTreeSet<u64>,
+    /// The same, with the weights of their turns.
+    pub(crate) weights: BTreeMap<u64, (Arc<Member>, u32)>,
     /// Those who could serve and need not, by rung and tier.
     pub(crate) rest: BTreeMap<u64, (Rung, u16)>,
     /// Those who get nothing but visits.
@@ -42,7 +46,7 @@ impl World {
         }
     }
 
-    pub(crate) fn expected(&mut self) -> Expected {
+    pub(crate) fn expected(&mut self) -> Rc<Expected> {
         if self.expected.is_none() {
             let view = self.pool.view();
             let left: Vec<u64> = view.leaving.iter().map(|b| b.member.generation()).collect();
@@ -71,7 +75,9 @@ impl World {
             let visited = view.backends.iter().filter(|one| self.is_only_visited(one, tier));
             let visited = visited.map(|backend| backend.member.generation());
             let visited = visited.filter(|generation| !members.contains(generation)).collect();
-            self.expected = Some(Expected { rung, tier, members, rest, visited });
+            let weights = self.weights_of(&members);
+            let expected = Expected { rung, tier, members, weights, rest, visited };
+            self.expected = Some(Rc::new(expected));
         }
         self.expected.clone().unwrap()
     }
@@ -139,7 +145,7 @@ impl World {
         lowest
     }
 
-    pub(crate) fn check_pick(&mut self, ticket: &Ticket, tried: &[u64]) {
+    pub(crate) fn check_pick(&mut self, ticket: &Ticket, key: Option<u64>, tried: &[u64]) {
         let expected = self.expected();
         let (name, generation) = (ticket.member().id().as_str(), ticket.member().generation());
         if !expected.members.contains(&generation) {
@@ -148,7 +154,7 @@ impl World {
         assert!(!tried.contains(&generation), "{name} was tried before");
         let is_leaving = self.leaving.contains_key(&generation);
         assert!(is_leaving || Some(generation) == self.generation(name), "{name} is stale");
-        self.check_policy(generation, &expected, tried);
+        self.check_choice(ticket, key, tried);
     }
 
     /// Whoever need not serve is only for requests that have tried all who do, the best first.
@@ -159,49 +165,6 @@ impl World {
         let best = untried.map(|(_, stand)| *stand).min();
         assert_eq!(expected.rest.get(&picked).copied(), best, "{picked} was picked too early");
         self.coverage.see("last resort of a request");
-    }
-
-    /// Of policies that leave no choice, the pick is the one that they say.
-    fn check_policy(&self, picked: u64, expected: &Expected, tried: &[u64]) {
-        let is_leaving = self.leaving.contains_key(&picked);
-        if self.policy() == Policy::First && expected.members.contains(&picked) && !is_leaving {
-            // The pool was told of them in the order of their names.
-            let mut in_order = self.generations.values();
-            let may = |of: &&u64| expected.members.contains(of) && !tried.contains(of);
-            assert_eq!(in_order.find(may), Some(&picked), "not the first");
-        }
-    }
-
-    /// While the set stands, any `sum(weights)` picks give each backend its weight.
-    pub(crate) fn check_turns(&mut self) {
-        if self.policy() != Policy::RoundRobin {
-            return;
-        }
-        let Expected { rung, members, .. } = self.expected();
-        let view = self.pool.view();
-        let all = || view.backends.iter().chain(&view.leaving);
-        let serving = || all().filter(|b| members.contains(&b.member.generation()));
-        let climbs = serving().any(|backend| backend.climbed_percent < 100);
-        if climbs {
-            self.coverage.see("slow start");
-        }
-        let weight = |b: &BackendView| b.weight * if climbs { b.climbed_percent / 10 } else { 1 };
-        let weights: BTreeMap<u64, u32> =
-            serving().map(|backend| (backend.member.generation(), weight(backend))).collect();
-        let mut counts: BTreeMap<u64, u32> = BTreeMap::new();
-        for _ in 0..weights.values().sum() {
-            *self.picks.entry(rung).or_default() += 1;
-            let ticket = self.picker.pick(None).unwrap();
-            *counts.entry(ticket.member().generation()).or_default() += 1;
-            // Nothing is known of how it would have ended.
-            assert!(!ticket.note(Outcome::Unknown));
-            if let Some(tag) = ticket.member().tag() {
-                // A visit in between takes no turn.
-                *self.picks.entry(rung).or_default() += 1;
-                assert!(self.picker.pick_visited(tag, self.now).unwrap().is_visit());
-            }
-        }
-        assert_eq!(counts, weights, "turns are uneven");
     }
 
     /// Takes in what the pool tells people, which must have its reasons.
@@ -242,7 +205,8 @@ impl World {
 
     pub(crate) fn check(&mut self) {
         let view = self.pool.view();
-        let Expected { rung, tier, members, .. } = self.expected();
+        let expected = self.expected();
+        let Expected { rung, tier, ref members, .. } = *expected;
         assert_eq!((view.rung, view.tier), (rung, tier), "served from a wrong rung or tier");
         assert_eq!(view.plan.policy, self.policy(), "backends are chosen in a wrong way");
         for backend in &view.backends {

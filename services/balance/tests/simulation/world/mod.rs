@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // The test and the sweep each use a part.
 
 mod check;
+mod choice;
 mod coverage;
 mod dice;
 mod operator;
@@ -15,6 +16,7 @@ use std::{
     cell::Cell,
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
     time::Duration,
 };
 
@@ -22,6 +24,7 @@ pub use self::coverage::Coverage;
 use self::{
     balance::*,
     check::Expected,
+    choice::Preferences,
     dice::Dice,
     probes::Pending,
     shadow::{Intent, Shadow},
@@ -109,7 +112,9 @@ pub(crate) struct World {
     /// Who should be out, and since when.
     suspects: BTreeMap<u64, Time>,
     /// Who should be picked, until something changes.
-    expected: Option<Expected>,
+    expected: Option<Rc<Expected>>,
+    /// What the policy has shown of the order in which keys prefer backends.
+    preferences: Preferences,
     /// First picks by the rung that they should have stood on.
     picks: BTreeMap<Rung, u64>,
     coverage: Coverage,
@@ -174,6 +179,7 @@ impl World {
             attempts: Vec::new(),
             suspects: BTreeMap::new(),
             expected: None,
+            preferences: Preferences::new(),
             picks: BTreeMap::new(),
             coverage: Coverage::default(),
         };

@@ -5,7 +5,6 @@ use std::{net::SocketAddr, time::Duration};
 use super::{
     World,
     balance::*,
-    check::Expected,
     truth::{Mode, Truth},
 };
 
@@ -19,6 +18,7 @@ pub(crate) const RETRY_RESERVE: usize = 20;
 pub(crate) struct Attempt {
     pub(crate) ticket: Ticket,
     due: Time,
+    took: Duration,
     outcome: Outcome,
     /// Ejections of its backend before it was picked.
     term: u32,
@@ -39,9 +39,10 @@ impl World {
             }
             let rung = self.expected().rung;
             *self.picks.entry(rung).or_default() += 1;
-            let key = self.dice.percent(50).then(|| self.dice.below(1_000));
+            let key = self.dice.percent(50).then(|| self.dice.below(40));
+            self.picker.tell_time(self.now);
             match self.picker.pick(key) {
-                Ok(ticket) => self.serve(ticket),
+                Ok(ticket) => self.serve(ticket, key),
                 Err(NoBackend::Awaited) => assert_eq!(rung, Rung::Queue),
                 Err(none) => assert_eq!(rung, Rung::Nobody, "{none:?}"),
             }
@@ -49,20 +50,20 @@ impl World {
     }
 
     /// The life of a request from its first ticket on.
-    pub(crate) fn serve(&mut self, mut ticket: Ticket) {
+    pub(crate) fn serve(&mut self, mut ticket: Ticket, mut key: Option<u64>) {
         let mut tried = Vec::new();
         loop {
             let generation = ticket.member().generation();
             match ticket.is_visit() {
                 true => self.check_visit(&ticket),
-                false => self.check_pick(&ticket, &tried),
+                false => self.check_pick(&ticket, key.take(), &tried),
             }
             tried.push(generation);
             let term = self.term(&ticket);
             let failure = match self.fate(&ticket) {
                 Fate::Answered(outcome, after) => {
                     let due = self.now + after;
-                    return self.attempts.push(Attempt { ticket, due, outcome, term });
+                    return self.attempts.push(Attempt { ticket, due, took: after, outcome, term });
                 }
                 Fate::Refused => AttemptFailure::Refused,
                 Fate::Reset => AttemptFailure::Unreachable,
@@ -78,8 +79,8 @@ impl World {
             match other.or_else(|_| self.picker.pick_resort(&tried)) {
                 Ok(other) => ticket = other,
                 Err(none) => {
-                    let Expected { members, rest, .. } = self.expected();
-                    let mut all = members.iter().chain(rest.keys());
+                    let expected = self.expected();
+                    let mut all = expected.members.iter().chain(expected.rest.keys());
                     assert!(all.all(|one| tried.contains(one)), "{none:?} after {tried:?}");
                     return;
                 }
@@ -189,7 +190,10 @@ impl World {
         let (done, going) =
             std::mem::take(&mut self.attempts).into_iter().partition(|attempt| attempt.due <= now);
         self.attempts = going;
-        for Attempt { ticket, outcome, term, .. } in Vec::<Attempt>::into_iter(done) {
+        for Attempt { ticket, took, outcome, term, .. } in Vec::<Attempt>::into_iter(done) {
+            if outcome != Outcome::Unknown {
+                ticket.member().answered(took, outcome == Outcome::Failure, now);
+            }
             self.note(&ticket, outcome, term);
         }
     }

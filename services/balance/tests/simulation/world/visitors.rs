@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{World, balance::*, check::Expected};
+use super::{World, balance::*};
 
 /// The tag that a pool with visitors gives a backend.
 pub(crate) fn tag(found: &Found) -> u128 {
@@ -33,18 +33,19 @@ impl World {
         let tag = tag_of(&name, instance.map(|instance| instance.to_string()).as_deref());
         let tag = if is_forged { !tag } else { tag };
         let is_hers = !is_forged && instance.is_none_or(|instance| instance == told);
-        let Expected { rung, members, visited, .. } = self.expected();
+        let expected = self.expected();
+        let (members, visited) = (&expected.members, &expected.visited);
         match self.picker.pick_visited(tag, self.now) {
             Ok(ticket) => {
                 let picked = ticket.member().generation();
                 assert!(is_hers && ticket.member().id().as_str() == name, "{name} was asked for");
                 if members.contains(&picked) {
-                    *self.picks.entry(rung).or_default() += 1;
+                    *self.picks.entry(expected.rung).or_default() += 1;
                 } else {
                     self.coverage.see("visit to one that gets nothing else");
                 }
                 self.coverage.see("visit");
-                self.serve(ticket);
+                self.serve(ticket, None);
             }
             Err(none) => {
                 let generation = self.generation(&name);
@@ -57,7 +58,8 @@ impl World {
 
     /// Whoever is visited serves, or keeps the visitors that it has.
     pub(crate) fn check_visit(&mut self, ticket: &Ticket) {
-        let Expected { members, visited, .. } = self.expected();
+        let expected = self.expected();
+        let (members, visited) = (&expected.members, &expected.visited);
         let (name, generation) = (ticket.member().id(), ticket.member().generation());
         let may = members.contains(&generation) || visited.contains(&generation);
         assert!(may, "{name} was visited, beside {members:?} and {visited:?}");
