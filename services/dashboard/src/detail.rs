@@ -25,8 +25,8 @@ use crate::{
     panels::{self, Charts},
     poll::View,
     probes::Seen,
-    table,
-    words::{ago, count, millis, percent, plain, since},
+    share, table,
+    words::{ago, count, millis, plain, since},
 };
 
 /// What the address says.
@@ -121,7 +121,7 @@ pub(crate) fn frame(
     }
 }
 
-fn title(backend: &Backend) -> Markup {
+pub(crate) fn title(backend: &Backend) -> Markup {
     let (word, tone, shape) = backend.show();
     let tab = format!("{word} · {}", backend.id);
     html! {
@@ -132,13 +132,12 @@ fn title(backend: &Backend) -> Markup {
     }
 }
 
-fn subline(pool: &Pool, backend: &Backend) -> Markup {
-    let all = pool.traffic.requests_per_second;
-    let share = if all > 0.0 { backend.traffic.requests_per_second / all } else { 0.0 };
+pub(crate) fn subline(pool: &Pool, backend: &Backend) -> Markup {
+    let share = share::of(pool, backend).unwrap_or_default();
     html! {
         p id="subline" {
             span { "pool " (pool.name) ", " (plain(&pool.policy)) }
-            span { (percent((share * 100.0).round() / 100.0)) " of the requests" }
+            span { (share::text(share)) " of the requests" }
             @if !backend.reasons.is_empty() { span { (backend.reasons.join("; ")) } }
         }
     }
@@ -181,7 +180,7 @@ fn controls(
     }
 }
 
-fn facts(view: &View, pool: &Pool, backend: &Backend) -> Markup {
+pub(crate) fn facts(view: &View, pool: &Pool, backend: &Backend) -> Markup {
     let now = view.now();
     let (health, tone, shape) = backend.health.show();
     let traffic = &backend.traffic;
@@ -219,7 +218,7 @@ fn facts(view: &View, pool: &Pool, backend: &Backend) -> Markup {
     }
 }
 
-fn opinions(backend: &Backend) -> Markup {
+pub(crate) fn opinions(backend: &Backend) -> Markup {
     html! {
         div id="opinions" {
             @if !backend.opinions.is_empty() {

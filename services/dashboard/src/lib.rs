@@ -66,6 +66,7 @@ mod resolve;
 mod said;
 mod session;
 mod settings;
+mod share;
 mod sign_in;
 mod slot;
 mod sort;

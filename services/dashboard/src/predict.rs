@@ -13,8 +13,9 @@ use crate::{
     model::{Admin, Backend},
     poll::View,
     settings::TokenSource,
+    share,
     wish::Wish,
-    words::{number, percent},
+    words::number,
 };
 
 /// How far apart the rates of backends may be that get "about" the same.
@@ -210,25 +211,24 @@ fn comes(all: &Prediction, backend: &Backend, wish: Wish) -> String {
     }
     if stays {
         return if is_weight {
-            format!("It goes on to get {} of the requests.", share(own.share_after))
+            format!("It goes on to get {} of the requests.", share::text(own.share_after))
         } else {
             format!("It serves already, as {before} of {total} do.")
         };
     }
-    let now =
-        if is_weight { format!(" instead of {}", share(own.share_before)) } else { String::new() };
+    let now = if is_weight {
+        format!(" instead of {}", share::text(own.share_before))
+    } else {
+        String::new()
+    };
     let rates = if all.requests_per_second > 0.0 {
         let rest = all.others(&backend.id).map(|others| format!("; the others {others}"));
         format!(", about {}/s{}", number(own.requests_per_second_after), rest.unwrap_or_default())
     } else {
         String::new()
     };
-    let gets = share(own.share_after);
+    let gets = share::text(own.share_after);
     format!("Then {after} of {total} serve; it gets {gets}{now} of the requests{rates}.")
-}
-
-fn share(share: f64) -> String {
-    percent((share * 100.0).round() / 100.0)
 }
 
 impl Prediction {
@@ -255,7 +255,7 @@ impl Prediction {
             return Some(each);
         }
         let word = if change > 0.0 { "more" } else { "less" };
-        Some(format!("{each}, {} {word} than now", share(change.abs())))
+        Some(format!("{each}, {} {word} than now", share::text(change.abs())))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     headline::Headline,
     model::{Backend, Pool, Traffic},
     poll::{View, Views},
+    share,
     words::{self, Tone, number, percent, since},
 };
 
@@ -60,7 +61,7 @@ const COLUMNS: [Column; 12] = [
         right: true,
         value: |row| row.backend.in_flight.to_string(),
     },
-    Column { name: "SHARE", width: 5, right: true, value: share },
+    Column { name: "SHARE", width: 5, right: true, value: share_of },
     Column {
         name: "P50 MS",
         width: 7,
@@ -225,13 +226,8 @@ fn errors(traffic: &Traffic) -> String {
     if traffic.requests_per_second > 0.0 { percent(traffic.error_share) } else { "-".to_owned() }
 }
 
-fn share(row: &Row<'_>) -> String {
-    let all = row.pool.traffic.requests_per_second;
-    if all > 0.0 {
-        format!("{:.0}%", row.backend.traffic.requests_per_second / all * 100.0)
-    } else {
-        "-".to_owned()
-    }
+fn share_of(row: &Row<'_>) -> String {
+    share::of(row.pool, row.backend).map_or_else(|| "-".to_owned(), share::text)
 }
 
 fn health(row: &Row<'_>) -> String {
@@ -253,19 +249,27 @@ fn until(end: &Option<String>, then: &str) -> String {
     until.unwrap_or_default()
 }
 
-fn why(row: &Row<'_>) -> String {
-    let backend = row.backend;
+/// What an operator wants of it, as one line; nothing if it is as configured.
+pub(crate) fn set(backend: &Backend) -> Option<String> {
     if backend.is_overridden() {
         let then = backend.admin_reverts_to.as_ref();
         let then = then.map(|then| format!(", then {}", then.state.word().to_lowercase()));
         let until = until(&backend.admin_expires_at, &then.unwrap_or_default());
         let said = said(&backend.admin_actor, &backend.admin_reason);
-        return format!("{}{said}{until}", backend.admin.word());
+        return Some(format!("{}{said}{until}", backend.admin.word()));
     }
     if backend.is_weighted() {
         let said = said(&backend.weight_actor, &backend.weight_reason);
         let until = until(&backend.weight_expires_at, "");
-        return format!("weight {}{said}{until}", backend.weight);
+        return Some(format!("weight {}{said}{until}", backend.weight));
+    }
+    None
+}
+
+fn why(row: &Row<'_>) -> String {
+    let backend = row.backend;
+    if let Some(set) = set(backend) {
+        return set;
     }
     let dissent: Vec<String> = backend
         .opinions
