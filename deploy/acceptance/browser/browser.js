@@ -89,14 +89,37 @@ export async function cpuOf() {
   return processInfo.reduce((sum, { cpuTime }) => sum + cpuTime, 0);
 }
 
-/** Notes each move of what is shown that no input asked for, from now on. */
+/** Notes each move of what is in view that no input asked for, from now on. */
 export const watchShifts = (page) => page.evaluate(() => {
-  window.shiftOfTheSuite = 0;
-  new PerformanceObserver((list) => {
-    for (const entry of list.getEntries()) window.shiftOfTheSuite += entry.value;
-  }).observe({ type: "layout-shift" });
+  window.shiftsOfTheSuite?.observer.disconnect();
+  const seen = { sum: 0, moved: new Set() };
+  // A list whose newest line is its first moves its other lines within its own box, and a number at
+  // its cell's right edge begins further left with each digit.
+  const isLine = ({ node }) => (node?.nodeType === Node.TEXT_NODE ? node.parentElement : node)?.closest("#events li, td.num");
+  const note = (entries) => {
+    for (const { value, sources, hadRecentInput } of entries) {
+      if (hadRecentInput || sources.length && sources.every(isLine)) continue;
+      seen.sum += value;
+      for (const { node, previousRect, currentRect } of sources) {
+        if (!node) continue;
+        const name = [node.parentElement?.id, node.localName ?? `"${node.nodeValue}"`, node.className?.baseVal ?? node.className, node.id].filter(Boolean).join(" ");
+        seen.moved.add(`${name} ${["x", "y"].map((side) => (currentRect[side] - previousRect[side]).toFixed(0))}`);
+      }
+    }
+  };
+  seen.observer = new PerformanceObserver((list) => note(list.getEntries()));
+  seen.observer.observe({ type: "layout-shift" });
+  seen.flush = () => note(seen.observer.takeRecords());
+  window.shiftsOfTheSuite = seen;
 });
-export const shiftOf = (page) => page.evaluate(() => window.shiftOfTheSuite);
+export const shiftOf = (page) => page.evaluate(async () => {
+  // What was laid out by now is told with the next frame.
+  await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+  window.shiftsOfTheSuite.flush();
+  return window.shiftsOfTheSuite.sum;
+});
+/** What moved, for whoever has to mend it. */
+export const movedBy = (page) => page.evaluate(() => [...window.shiftsOfTheSuite.moved].slice(0, 8).join("; "));
 
 /* The page as an operator reads it. */
 

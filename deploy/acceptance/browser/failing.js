@@ -47,7 +47,9 @@ export async function killedServer() {
   await close(page);
 }
 
-const stale = (page) => page.locator("#pools").evaluate((pools) => getComputedStyle(pools).filter.includes("grayscale(1)"));
+/** All of the last picture: what is drawn of it, its charts and its rows. */
+const stale = (page) => page.locator(".traffic, .panels, #pools").evaluateAll((parts) =>
+  parts.length === 3 && parts.every((part) => getComputedStyle(part).filter.includes("grayscale(1)")));
 const age = async (page) =>
   Number(/last picture, (\d+) s old/.exec(await page.locator("#notice").innerText().catch(() => ""))?.[1] ?? NaN);
 

@@ -143,6 +143,16 @@ export async function tooWide(page) {
   });
 }
 
+/** Labels of the picture that lie on one another. */
+export async function overlapping(page) {
+  return page.locator("#map li").evaluateAll((items) => {
+    const boxes = items.flatMap((item) => [...item.children]).map((one) => [one.textContent || one.className, one.getBoundingClientRect()]);
+    const meet = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1;
+    const pairs = boxes.flatMap(([name, box], index) => boxes.slice(index + 1).filter(([, other]) => meet(box, other)).map(([other]) => `${name} / ${other}`));
+    return pairs.slice(0, 5).join("; ");
+  });
+}
+
 export async function axe(page) {
   const { violations, passes } = await page.evaluate(`${axeSource}; axe.run(document, { resultTypes: ["violations"] })`);
   const grave = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));

@@ -1,10 +1,9 @@
 // What the page shows beyond rows and controls: many backends, one backend, time, several proxies.
 
-import { readFileSync } from "node:fs";
-
-import { axe, tooWide } from "./reaching.js";
-import { ALL_WELL, change, close, control, cpuOf, headline, open, picture, row, sees, shiftOf, watchShifts } from "./browser.js";
+import { axe, overlapping, tooWide } from "./reaching.js";
+import { ALL_WELL, change, close, control, cpuOf, headline, movedBy, open, picture, row, sees, shiftOf, watchShifts } from "./browser.js";
 import { check, expect, heading, until } from "./report.js";
+import { savedHour } from "./saved.js";
 import * as stack from "./stack.js";
 
 const [first, second] = stack.backends;
@@ -89,7 +88,7 @@ export async function cheapUpdates() {
   });
   await check("no update moves what is being read", async () => {
     const shift = await shiftOf(page);
-    expect(shift < 0.01, `layout shift ${shift}`);
+    expect(shift < 0.001, `layout shift ${shift}: ${await movedBy(page)}`);
     return `layout shift ${shift.toFixed(4)}`;
   });
   await close(page);
@@ -279,22 +278,7 @@ export async function overTime() {
     await close(other);
     return `"${summary}", axe: ${found}`;
   });
-  await check("the hour is one file, which the page opens again without a proxy", async () => {
-    const download = page.waitForEvent("download");
-    await page.getByRole("link", { name: "the hour as a file" }).click();
-    const path = `${process.env.OUT}/hour.json`;
-    await (await download).saveAs(path);
-    expect(JSON.parse(readFileSync(path, "utf8")).format === "evenkeel-hour-1", "another format");
-    await page.getByRole("link", { name: "open such a file" }).click();
-    await page.getByLabel("File").setInputFiles(path);
-    await page.getByRole("button", { name: "Open" }).click();
-    await page.waitForLoadState();
-    const notice = await page.locator("#notice").innerText();
-    expect(notice.includes("from a file"), notice);
-    expect((await page.locator("#pools tbody tr").count()) === 3, "not its rows");
-    await picture(page, "from-a-file");
-    return `"${await headline(page)}", "${notice.split("\n")[0]}"`;
-  });
+  await savedHour(page);
   await check("a dashboard that was killed and started anew shows what happened before it", async () => {
     await page.goto(stack.page);
     // Seconds that are known and were not idle: the points of the line above the axis.
@@ -321,7 +305,7 @@ export async function overTime() {
 
 export async function severalProxies() {
   heading("Several proxies");
-  const fleet = await stack.fakes([{ count: 3, name: "edge-1", well: true }, { count: 3, name: "edge-2", well: true, down: 1 }]);
+  const fleet = await stack.fakes([{ count: 3, name: "edge-1", well: true, part: 3 }, { count: 3, name: "edge-2", well: true, down: 1 }]);
   const page = await open({ to: fleet.page, bypassCSP: true });
   await check("both are shown, and who disagrees about a backend is named", async () => {
     await until("the dispute", 20, async () => /proxies disagree about/.test(await headline(page)));
@@ -330,7 +314,24 @@ export async function severalProxies() {
     expect((await page.locator("#proxies li").count()) === 2, "not both proxies");
     return `"${await headline(page)}", "${told}"`;
   });
+  await check("each proxy's line is as wide as its part of the traffic", async () => {
+    const { value } = await until("three times as wide", 10, async () => {
+      const widths = await page.locator("#map .stream.source").evaluateAll((lines) => lines.map((line) => Number(line.getAttribute("stroke-width"))));
+      const names = await page.locator("#map .from li").allInnerTexts();
+      // In the order of their addresses, which are other ones each time.
+      if (!names[0].startsWith("edge-1")) widths.reverse();
+      return widths.length === 2 && Math.abs(widths[0] / widths[1] - 3) < 0.3 && widths;
+    });
+    return `${value.join(" and ")} px, ${(await page.locator("#map .from li").allInnerTexts()).join(", ").replace(/\s+/g, " ")}`;
+  });
   await picture(page, "one-replica-disagrees-light-1400");
+  await page.setViewportSize({ width: 390, height: 844 });
+  await check("both proxies fit a phone", async () => {
+    expect(!await tooWide(page), await tooWide(page));
+    expect(!await overlapping(page), await overlapping(page));
+  });
+  await picture(page, "one-replica-disagrees-light-390");
+  await page.setViewportSize({ width: 1400, height: 1000 });
   await check("a dispute has no serious finding by axe", () => axe(page));
   await check("a change goes to both, and the page says so", async () => {
     const [id] = await ids(page);

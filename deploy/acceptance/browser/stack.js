@@ -71,8 +71,8 @@ export async function fakes(list) {
   // A scenario that failed has left its own behind.
   await Promise.all(madeUp.map((child) => { child.kill("SIGKILL"); return child.gone; }));
   const ports = [fakePort, otherFakePort];
-  const children = list.map(({ count, name = "edge-1", well = false, down }, index) => {
-    const env = { FAKE_ADMIN_PORT: ports[index], FAKE_ADMIN_NAME: name, ...(down === undefined ? {} : { FAKE_ADMIN_DOWN: down }) };
+  const children = list.map(({ count, name = "edge-1", well = false, part = 1, down }, index) => {
+    const env = { FAKE_ADMIN_PORT: ports[index], FAKE_ADMIN_NAME: name, FAKE_ADMIN_PART: part, ...(down === undefined ? {} : { FAKE_ADMIN_DOWN: down }) };
     return run(`fake-${name}`, ["examples/fake_admin", count, ...(well ? [] : ["--troubled"])], undefined, env);
   });
   const urls = list.map((_, index) => at(ports[index])).join(",");
@@ -87,6 +87,13 @@ export async function fakes(list) {
   return {
     page: at(fakePagePort),
     dashboard,
+    /** Changes a backend behind the page's back. */
+    change: async (index, id, body) => {
+      const answer = await fetch(`${at(ports[index])}/v1/pools/default/backends/${id}`, {
+        method: "PATCH", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
+      });
+      expect(answer.ok, `${id}: ${answer.status}`);
+    },
     kill: async (index) => { children[index].kill("SIGKILL"); await children[index].gone; },
     stop: async () => { for (const child of all) child.kill("SIGKILL"); await Promise.all(all.map((child) => child.gone)); },
   };

@@ -204,40 +204,54 @@ function filter() {
 
 /* Sorting, once and not for ever: rows that move under the eye cannot be read. */
 
-let sorted = null;
+let sorted = document.querySelector("#pools th[aria-sort]") !== null;
 
-function worth(cell) {
-  const pill = cell.querySelector(".pill");
-  if (pill) return Number(pill.dataset.rank);
-  const text = cell.firstElementChild?.matches(".value, .quiet, strong") ? cell.firstElementChild.textContent : cell.textContent;
-  const [, number, unit] = /([\d.]+)([kM]?)/.exec(text) ?? [];
-  return number === undefined ? -1 : Number(number) * ({ k: 1e3, M: 1e6 }[unit] ?? 1);
-}
+const number = (cell) => {
+  const [, digits, unit] = /([\d.]+)([kM]?)/.exec(cell.querySelector(".value, .quiet, strong")?.textContent ?? cell.textContent) ?? [];
+  return digits === undefined ? -1 : Number(digits) * ({ k: 1e3, M: 1e6 }[unit] ?? 1);
+};
+// A state's rank, and its word to keep those of the same state together.
+const rank = (cell) => {
+  const shown = cell.querySelector("[data-rank]");
+  return [Number(shown?.dataset.rank ?? -1), shown?.textContent ?? ""];
+};
+const SECONDS = { s: 1, min: 60, h: 3600, days: 86400 };
+
+/** What rows are ordered by, as in sort.rs: numbers by value, the rest by how much it wants attention. */
+const worth = {
+  name: (cell) => [0, cell.querySelector(".mono").textContent],
+  state: rank,
+  health: rank,
+  probe: (cell) => {
+    const [, count, unit] = /(\d+) (s|min|h|days)/.exec(cell.querySelector("time")?.textContent ?? "") ?? [];
+    const age = count === undefined ? 0 : Number(count) * SECONDS[unit];
+    return cell.querySelector("strong") ? [cell.querySelector(".bad") ? 1 : 0, age] : [-1, 0];
+  },
+  // Who has the higher rate has the greater share, and it has more digits.
+  share: (cell) => [number(cell.parentElement.querySelector("td.rate")), ""],
+  operator: (cell) => [cell.querySelector(".intent") ? 1 : 0, ""],
+};
 
 function sort(link) {
   const head = link.closest("th");
   const table = head.closest("table");
-  const byName = link.dataset.sort === "name";
-  const down = head.ariaSort ? head.ariaSort === "ascending" : !byName;
+  const by = worth[link.dataset.sort] ?? ((cell) => [number(cell), ""]);
+  const down = head.ariaSort ? head.ariaSort === "ascending" : link.dataset.sort !== "name";
   for (const other of table.querySelectorAll("th[aria-sort]")) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", down ? "descending" : "ascending");
-  sorted = { column: link.dataset.sort, down };
+  sorted = true;
   const body = table.tBodies[0];
   const rows = [...body.rows];
   rows.forEach(flush);
-  const keys = new Map(rows.map((row) => {
-    const cell = row.cells[head.cellIndex];
-    return [row, byName ? cell.querySelector("a").textContent : worth(cell)];
-  }));
-  const order = byName
-    ? (a, b) => keys.get(a).localeCompare(keys.get(b), undefined, { numeric: true })
-    : (a, b) => keys.get(a) - keys.get(b);
-  rows.sort((a, b) => (down ? -order(a, b) : order(a, b)));
+  const keys = new Map(rows.map((row) => [row, by(row.cells[head.cellIndex])]));
+  const compare = ([a, more], [b, other]) =>
+    a - b || (typeof more === "number" ? more - other : more.localeCompare(other, undefined, { numeric: true }));
+  rows.sort((a, b) => (down ? -1 : 1) * compare(keys.get(a), keys.get(b)));
   body.append(...rows);
 }
 
 document.addEventListener("click", (event) => {
-  const link = event.target.closest?.("a[data-sort]");
+  const link = event.target.closest?.("[data-sort]");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
   sort(link);
@@ -252,7 +266,15 @@ const LEFT = 46;
 const WIDTH = 300;
 const ALL = 356;
 
+// A file's page has its values with it.
+const kept = $("series") && JSON.parse($("series").textContent);
+const isHour = kept !== null || ($("main")?.dataset.feed ?? "").includes("window=hour");
+
 async function fetchSeries() {
+  if (kept) {
+    series = kept;
+    return;
+  }
   const now = Date.now();
   if (series && now - series.at < 1000) return;
   series = { ...series, at: now };
@@ -271,7 +293,7 @@ async function point() {
   await fetchSeries();
   if (!cursor || !series?.rate) return;
   const { rate, error_share, p50_ms, p95_ms, p99_ms, in_flight, step_seconds, newest_unix } = series;
-  const slots = (cursor.hour ? 3600 : 300) / step_seconds;
+  const slots = (isHour ? 3600 : 300) / step_seconds;
   const ago = Math.round((1 - cursor.at) * slots);
   const index = rate.length - 1 - ago;
   for (const plot of document.querySelectorAll("svg.plot")) {
@@ -294,8 +316,7 @@ async function point() {
 }
 
 function pointAt(at) {
-  const hour = ($("main").dataset.feed ?? "").includes("window=hour");
-  cursor = { at: Math.min(1, Math.max(0, at)), hour };
+  cursor = { at: Math.min(1, Math.max(0, at)) };
   point();
 }
 
@@ -438,11 +459,11 @@ document.addEventListener("submit", (event) => {
   }
 });
 
+$("filter")?.addEventListener("input", filter);
+$("troubled")?.addEventListener("change", filter);
+filter();
 if ($("main")?.dataset.feed) {
   $("confirm-cancel").onclick = () => $("confirm").close();
-  $("filter")?.addEventListener("input", filter);
-  $("troubled")?.addEventListener("change", filter);
-  filter();
   watchRows();
   state("off", "Connecting …");
   connect();

@@ -6,8 +6,9 @@
 //!
 //! serves that many lively backends on 127.0.0.1:9901 and takes changes; with `--troubled`, some
 //! backends fail, are degraded or ejected, and some are drained from the start. FAKE_ADMIN_PORT,
-//! FAKE_ADMIN_NAME and FAKE_ADMIN_DOWN (the number of a backend that it cannot reach) make several
-//! of them a fleet.
+//! FAKE_ADMIN_NAME, FAKE_ADMIN_PART (its part of the traffic, 1 unless told) and FAKE_ADMIN_DOWN (the
+//! number of a backend that it cannot reach) make several of them a fleet. A change with `"up": false`
+//! has a backend fail, which no real proxy takes.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -35,6 +36,7 @@ struct Backend {
     /// Asks to be spared.
     odd: bool,
     ejected: bool,
+    weight: usize,
     health_at: SystemTime,
     requests: f64,
     failures: f64,
@@ -44,6 +46,8 @@ struct Backend {
 struct World {
     started: SystemTime,
     clock: Instant,
+    /// Of the traffic.
+    part: f64,
     backends: Vec<Backend>,
     events: Vec<Value>,
 }
@@ -108,6 +112,7 @@ impl World {
                 up: !(troubled && index % 17 == 2) && unreachable != Some(index),
                 odd: troubled && index % 29 == 5,
                 ejected: troubled && index % 41 == 7,
+                weight: if troubled { 1 + index % 3 } else { 1 },
                 health_at: now - Duration::from_secs(1_250 - index as u64 % 900),
                 requests: 0.0,
                 failures: 0.0,
@@ -117,6 +122,10 @@ impl World {
         let mut world = Self {
             started,
             clock: Instant::now(),
+            part: std::env::var("FAKE_ADMIN_PART")
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(1.0),
             backends: (0..count).map(backend).collect(),
             events: Vec::new(),
         };
@@ -154,7 +163,7 @@ impl World {
             420.0 + 130.0 * (t / 19.0).sin() + 60.0 * (t / 4.1).sin() + 25.0 * (t * 2.3).sin();
         for (index, backend) in self.backends.iter_mut().enumerate() {
             let wave = 1.0 + 0.08 * (t * 0.7 + index as f64).sin();
-            let wanted = if takes(backend) { all / serving as f64 * wave } else { 0.0 };
+            let wanted = if takes(backend) { self.part * all / serving as f64 * wave } else { 0.0 };
             backend.rate += (wanted - backend.rate) * 0.2;
             if backend.rate < 0.01 {
                 backend.rate = 0.0;
@@ -252,7 +261,7 @@ impl Backend {
         let probed = SystemTime::now() - Duration::from_millis((t * 1000.0) as u64 % 2000);
         let p50 = (self.rate > 0.0).then(|| 1.7 + 0.4 * (t / 7.0 + index as f64).sin());
         json!({
-            "id": self.id, "url": format!("http://{}", self.id), "weight": 1, "generation": 1,
+            "id": self.id, "url": format!("http://{}", self.id), "weight": self.weight, "generation": 1,
             "admin": self.admin, "admin_since": time(self.admin_at), "admin_reason": self.reason,
             "admin_actor": self.actor, "admin_expires_at": self.expires.map(time),
             "admin_reverts_to": self.expires.map(|_| json!({"state": self.standing})),
@@ -296,6 +305,12 @@ async fn change(
     };
     if query.get("dry_run") == Some(&true) {
         return Ok(Json(world.predict(index, &change)));
+    }
+    if let Some(up) = change["up"].as_bool() {
+        let backend = &mut world.backends[index];
+        (backend.up, backend.health_at) = (up, SystemTime::now());
+        world.tell("health", Some(&id), if up { "up" } else { "down: connection refused" }, None);
+        return Ok(Json(json!({})));
     }
     let last = world.backends[index].admin == "ready" && ready == 1;
     if state != "ready" && last && change["force"] != true {

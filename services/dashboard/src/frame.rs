@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use maud::{Markup, PreEscaped, html};
 use serde::Serialize;
 
-use crate::sort::Sort;
+use crate::{columns, sort::Sort};
 
 /// All moving parts at one moment.
 #[derive(Debug, Default)]
@@ -30,8 +30,10 @@ pub(crate) struct PoolPart {
     pub(crate) head: (String, String),
     /// The rows in order.
     pub(crate) rows: Vec<Row>,
-    /// So many that each gets one line.
+    /// So many that each is low.
     pub(crate) dense: bool,
+    /// From a file.
+    pub(crate) is_saved: bool,
 }
 
 /// One backend's row.
@@ -122,7 +124,7 @@ impl PoolPart {
             section.pool.dense[self.dense] id=(self.id) aria-label="Backends" {
                 (PreEscaped(&self.head.1))
                 table role="table" {
-                    (crate::table::columns(sort))
+                    (columns::heading(sort, self.is_saved))
                     tbody id={ (self.id) "-rows" } role="rowgroup" {
                         @for row in rows { (row.html()) }
                     }
@@ -180,7 +182,7 @@ mod tests {
         let head = ("p-head".to_owned(), "<header id=\"p-head\">".to_owned());
         Frame {
             parts: vec![("headline", "<h1>".to_owned())],
-            pools: vec![PoolPart { id: "p".to_owned(), head, rows, dense: false }],
+            pools: vec![PoolPart { id: "p".to_owned(), head, rows, dense: false, is_saved: false }],
         }
     }
 

@@ -199,7 +199,10 @@ pub(crate) fn subline(view: &View, url: &str) -> Markup {
                     } @else {
                         span { "proxy " span.mono { (proxy.name) } @if !proxy.version.is_empty() { " " (proxy.version) } }
                     }
-                    @if view.trouble.is_none() && view.proxies.len() < 2 {
+                    @if view.trouble.is_some() && view.proxies.len() < 2 {
+                        // In the place of the uptime: what is below must not move.
+                        span { "away" }
+                    } @else if view.proxies.len() < 2 && !view.is_saved {
                         span { "up " (span(std::time::Duration::try_from_secs_f64(proxy.uptime_seconds).unwrap_or_default())) }
                     }
                 }
@@ -208,7 +211,8 @@ pub(crate) fn subline(view: &View, url: &str) -> Markup {
     }
 }
 
-/// The banners: what is wrong and what to do about it.
+/// The banners: what is wrong and what to do about it. They lie over the page's lower edge, where
+/// one that comes moves nothing and is seen from any row.
 pub(crate) fn notice(view: &View) -> Markup {
     html! {
         div id="notice" {
@@ -220,8 +224,8 @@ pub(crate) fn notice(view: &View) -> Markup {
                         p role="alert" { (trouble.explanation) }
                         p.quiet {
                             @if view.picture.is_some() {
-                                "Below is the last picture, " strong { (span(view.age())) " old" }
-                                ". This page goes on by itself when the proxy answers again."
+                                "This is the last picture, " strong { (span(view.age())) " old" }
+                                ". The page goes on by itself when the proxy answers again."
                             } @else {
                                 "This page fills by itself when the proxy answers."
                             }
@@ -249,6 +253,12 @@ fn troubles(answer: &Answer) -> Markup {
             div.banner.busy {
                 (icon("warn"))
                 p { "Changes hold, but a restart of the proxy would undo them: " (why) "." }
+            }
+        }
+        @for (pool, error) in answer.pools.iter().filter_map(|pool| Some((pool, pool.source.error.as_ref()?))) {
+            div.banner.busy {
+                (icon("warn"))
+                p { "Looking up the backends" @if answer.pools.len() > 1 { " of " (pool.name) } " fails, and those known stay: " (error) }
             }
         }
         @if let Some(words) = last_resort(&answer.pools) {

@@ -1,4 +1,4 @@
-//! Opens an hour that was saved as a file: the same page, without any proxy.
+//! Opens an hour that was saved as a file: the same page, without any proxy (`saved` has it).
 //!
 //! What is in the file is as little trusted as what proxies send: it is only shown. It must come
 //! from our own form, so that no other site can show an operator a page of its making here.
@@ -13,13 +13,14 @@ use serde::Deserialize;
 
 use crate::{
     App,
-    charts::Window,
     export::FORMAT,
     headline::capital,
     history::{History, Sample, Series},
     model::{Answer, Event},
-    page::{self, Looks, Subject, small_page, sorry},
+    page::{small_page, sorry},
     poll::View,
+    saved::{self, Saved},
+    sort::Sort,
     timeline::Seen,
 };
 
@@ -87,12 +88,12 @@ pub(crate) async fn open(State(app): State<App>, headers: HeaderMap, form: Multi
     let Ok(_permit) = app.open_permit.acquire().await else {
         return sorry(StatusCode::SERVICE_UNAVAILABLE, "The dashboard is stopping.");
     };
-    let bytes = match upload(form).await {
-        Ok(bytes) => bytes,
+    let sent = match upload(form).await {
+        Ok(sent) => sent,
         Err(error) => return sorry(error.status(), &capital(&error.body_text())),
     };
-    match serde_json::from_slice::<File>(&bytes) {
-        Ok(file) if file.format == FORMAT => page_of(file),
+    match serde_json::from_slice::<File>(&sent.file) {
+        Ok(file) if file.format == FORMAT => page_of(file, &sent),
         Ok(file) => sorry(
             StatusCode::BAD_REQUEST,
             &format!("This file is of the form {:?}; this page reads {FORMAT:?}.", file.format),
@@ -103,28 +104,55 @@ pub(crate) async fn open(State(app): State<App>, headers: HeaderMap, form: Multi
     }
 }
 
-async fn upload(mut form: Multipart) -> Result<axum::body::Bytes, MultipartError> {
-    while let Some(field) = form.next_field().await? {
-        if field.name() == Some("file") {
-            return field.bytes().await;
-        }
-    }
-    Ok(axum::body::Bytes::new())
+/// What the form sent: the file, and what of it is to be shown.
+#[derive(Default)]
+struct Sent {
+    file: axum::body::Bytes,
+    /// The name of a backend's row.
+    backend: String,
+    sort: String,
 }
 
-fn page_of(file: File) -> Response {
-    let backends = file.backends.into_iter().map(|one| ((one.pool, one.id), one.hour.series()));
-    let history = History::saved(file.totals.series(), backends);
+async fn upload(mut form: Multipart) -> Result<Sent, MultipartError> {
+    let mut sent = Sent::default();
+    while let Some(field) = form.next_field().await? {
+        match field.name() {
+            Some("file") => sent.file = field.bytes().await?,
+            Some("backend") => sent.backend = field.text().await?,
+            Some("sort") => sent.sort = field.text().await?,
+            _ => {}
+        }
+    }
+    Ok(sent)
+}
+
+fn page_of(file: File, sent: &Sent) -> Response {
+    let hours: Vec<((String, String), Series)> =
+        file.backends.into_iter().map(|one| ((one.pool, one.id), one.hour.series())).collect();
+    let history = History::saved(file.totals.series(), hours.iter().cloned());
     let seen = |(number, told): (usize, Told)| Seen {
         number: number as u64,
         event: told.event,
         proxies: told.proxies,
     };
     let events = file.events.into_iter().enumerate().map(seen).collect();
-    let view = View::saved(file.picture, events, history);
-    let looks = Looks { subject: Subject::All, window: Window::Hour, may_change: false };
-    let frame = page::frame(&view, "a file", &looks, None);
-    page::saved_page(&frame, &file.at).into_response()
+    let saved = Saved {
+        view: View::saved(file.picture, events, history),
+        at: &file.at,
+        // It was read as JSON, which is UTF-8.
+        text: str::from_utf8(&sent.file).unwrap_or_default(),
+    };
+    match saved.backend(&sent.backend) {
+        Some((pool, backend)) => {
+            let own = |((name, id), _): &&((String, String), Series)| {
+                *name == pool.name && *id == backend.id
+            };
+            let hour = hours.iter().find(own).map(|(_, hour)| hour.clone()).unwrap_or_default();
+            saved::backend_page(&saved, pool, backend, &hour)
+        }
+        None => saved::main_page(&saved, Sort::parse(Some(&sent.sort))),
+    }
+    .into_response()
 }
 
 impl Columns {

@@ -11,40 +11,55 @@ use crate::{
     words::{self, ago, since, span},
 };
 
-/// More are in the table, which can be filtered.
-const SHOWN: usize = 8;
+/// More are in the table; the list scrolls within its own box.
+const SHOWN: usize = 60;
 
-/// The list; empty if nothing is set.
-pub(crate) fn list(pools: &[Pool], now: SystemTime) -> Markup {
+/// How many there are, with the way to them: beside the charts, since the list is further down.
+pub(crate) fn overridden(pools: &[Pool]) -> Markup {
+    let backends = pools.iter().flat_map(|pool| &pool.backends);
+    let states_and_weights =
+        |one: &Backend| usize::from(one.is_overridden()) + usize::from(one.is_weighted());
+    let policies = pools.iter().filter(|pool| pool.policy_since.is_some()).count();
+    // A state and a weight of the same backend are two.
+    let count = policies + backends.map(states_and_weights).sum::<usize>();
+    html! {
+        p id="overridden" {
+            @if count > 0 { a href="#overrides" { (icon("person")) (words::count(count, "override")) " in force" } }
+        }
+    }
+}
+
+/// The list. It is there if nothing is set, too: one that comes must not move the page.
+pub(crate) fn list(pools: &[Pool], now: SystemTime, is_saved: bool) -> Markup {
     let all: Vec<(&Pool, &Backend)> = pools
         .iter()
         .flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)))
         .filter(|(_, backend)| backend.is_overridden() || backend.is_weighted())
         .collect();
-    let weights = all.iter().filter(|(_, one)| one.is_overridden() && one.is_weighted()).count();
     let policies = pools.iter().filter(|pool| pool.policy_since.is_some());
-    // A state and a weight of the same backend are two.
-    let count = all.len() + weights + policies.clone().count();
+    let is_empty = all.is_empty() && policies.clone().next().is_none();
     html! {
-        div id="overrides" {
-            @if count > 0 {
-                section.overrides aria-label="Overrides" {
-                    h2 { (icon("person")) (words::count(count, "override")) " in force" }
-                    ul {
-                        @for pool in policies { li { (policy(pool, now)) } }
-                        @for (pool, backend) in all.iter().take(SHOWN) {
-                            li {
-                                a.mono href=(detail::path(&pool.name, &backend.id)) { (backend.id) }
-                                @if backend.is_overridden() {
-                                    " " strong { (backend.admin.word().to_lowercase()) } " "
-                                    (intent(backend, now))
-                                    @if backend.is_weighted() { "; " }
-                                }
-                                @if backend.is_weighted() { " " (weight(backend, now)) }
+        section.overrides id="overrides" aria-label="Overrides" {
+            header { h2 { "Overrides" } p.meta { span { "what operators have set" } } }
+            @if is_empty {
+                p.empty { "Nothing is set: each backend is as it was configured." }
+            } @else {
+                // Keyboards reach what scrolls only if it takes the focus.
+                ul tabindex="0" aria-label="Overrides in force" {
+                    @for pool in policies { li { (policy(pool, now)) } }
+                    @for (pool, backend) in all.iter().take(SHOWN) {
+                        li {
+                            @if is_saved { span.mono { (backend.id) } }
+                            @else { a.mono href=(detail::path(&pool.name, &backend.id)) { (backend.id) } }
+                            @if backend.is_overridden() {
+                                " " strong { (backend.admin.word().to_lowercase()) } " "
+                                (intent(backend, now))
+                                @if backend.is_weighted() { "; " }
                             }
+                            @if backend.is_weighted() { " " (weight(backend, now)) }
                         }
-                        @if all.len() > SHOWN { li.quiet { "and " (all.len() - SHOWN) " more in the table" } }
                     }
+                    @if all.len() > SHOWN { li.quiet { "and " (all.len() - SHOWN) " more in the table, which can be sorted by them" } }
                 }
             }
         }
@@ -71,31 +86,49 @@ fn policy(pool: &Pool, now: SystemTime) -> Markup {
     }
 }
 
+/// The same where there is room for a line or two: why, which nothing else in a row tells, before
+/// the rest.
+pub(crate) fn brief(backend: &Backend, now: SystemTime) -> Option<Markup> {
+    if backend.is_overridden() {
+        return Some(of_state(backend).brief(now));
+    }
+    backend.is_weighted().then(|| {
+        html! { strong { "weight " (backend.weight) } " " (of_weight(backend).brief(now)) }
+    })
+}
+
 /// Who wanted it, since when, why, until when, and what holds again then.
 pub(crate) fn intent(backend: &Backend, now: SystemTime) -> Markup {
-    let words = Words {
+    of_state(backend).show(now)
+}
+
+fn of_state(backend: &Backend) -> Words<'_> {
+    Words {
         since: backend.admin_since.as_deref(),
         actor: backend.admin_actor.as_deref(),
         reason: backend.admin_reason.as_deref(),
         until: backend.admin_expires_at.as_deref(),
         then: backend.admin_reverts_to.as_ref().map(afterwards),
-    };
-    words.show(now)
+    }
 }
 
 /// An operator's weight: how much, who, since when, why, until when, and what holds again then.
 pub(crate) fn weight(backend: &Backend, now: SystemTime) -> Markup {
-    let words = Words {
+    let words = of_weight(backend);
+    html! {
+        strong { "weight " (backend.weight) }
+        @if let Some(usual) = backend.usual_weight() { " instead of " (usual) "," }
+        " " (words.show(now))
+    }
+}
+
+fn of_weight(backend: &Backend) -> Words<'_> {
+    Words {
         since: backend.weight_since.as_deref(),
         actor: backend.weight_actor.as_deref(),
         reason: backend.weight_reason.as_deref(),
         until: backend.weight_expires_at.as_deref(),
         then: backend.weight_reverts_to.map(|then| html! { ", then " (then) }),
-    };
-    html! {
-        strong { "weight " (backend.weight) }
-        @if let Some(usual) = backend.usual_weight() { " instead of " (usual) "," }
-        " " (words.show(now))
     }
 }
 
@@ -110,6 +143,17 @@ struct Words<'a> {
 }
 
 impl Words<'_> {
+    fn brief(&self, now: SystemTime) -> Markup {
+        html! {
+            @if let Some(reason) = self.reason { q { (reason) } " " }
+            @if let Some(until) = self.until { span.until { "until " (words::clock(until)) " UTC" } " " }
+            @if let (Some(since), Some(at)) = (since(self.since, now), self.since) {
+                time datetime=(at) { (ago(&since)) }
+            }
+            @if let Some(actor) = self.actor { " by " (actor) }
+        }
+    }
+
     fn show(&self, now: SystemTime) -> Markup {
         html! {
             @if let (Some(since), Some(at)) = (since(self.since, now), self.since) {
@@ -158,11 +202,12 @@ mod tests {
         };
         let now = humantime::parse_rfc3339("2026-01-01T00:01:00Z").unwrap();
         let since = Some("2026-01-01T00:00:00Z");
-        let text = list(&[pool(since)], now).into_string();
-        for words in ["1 override", "hash by path", "instead of round robin", "1 min ago", "a test"]
-        {
+        assert!(overridden(&[pool(since)]).into_string().contains("1 override in force"));
+        let text = list(&[pool(since)], now, false).into_string();
+        for words in ["hash by path", "instead of round robin", "1 min ago", "a test"] {
             assert!(text.contains(words), "{words}: {text}");
         }
-        assert_eq!(list(&[pool(None)], now).into_string(), "<div id=\"overrides\"></div>");
+        assert!(list(&[pool(None)], now, false).into_string().contains("Nothing is set"));
+        assert_eq!(overridden(&[pool(None)]).into_string(), "<p id=\"overridden\"></p>");
     }
 }

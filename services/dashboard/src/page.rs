@@ -19,7 +19,9 @@ use crate::{
     overrides,
     panels::{self, Charts},
     poll::View,
-    proxies, table, try_it,
+    proxies,
+    table::{self, Hands},
+    try_it,
     wish::Wish,
 };
 
@@ -93,6 +95,11 @@ fn make_frame(view: &View, url: &str, looks: &Looks) -> Frame {
     let stale = view.trouble.is_some();
     let part = |id, markup: Markup| (id, markup.into_string());
     let several = pools.len() > 1;
+    let hands = match (view.is_saved, looks.may_change) {
+        (true, _) => Hands::None,
+        (false, true) => Hands::Free,
+        (false, false) => Hands::Tied,
+    };
     Frame {
         parts: vec![
             part("headline", Headline::of(view).html(view)),
@@ -102,9 +109,10 @@ fn make_frame(view: &View, url: &str, looks: &Looks) -> Frame {
                 "freshness",
                 html! { div id="freshness" hidden data-stale=(stale) data-total=(total) {} },
             ),
-            part("overrides", overrides::list(pools, view.now())),
+            part("overrides", overrides::list(pools, view.now(), view.is_saved)),
+            part("overridden", overrides::overridden(pools)),
             part("map", map::picture(view)),
-            part("map-tiles", map::tiles(pools)),
+            part("map-tiles", map::tiles(pools, view.is_saved)),
             part("proxies", proxies::list(view)),
             part("panel-rate", charts.rate()),
             part("panel-errors", charts.errors()),
@@ -115,7 +123,7 @@ fn make_frame(view: &View, url: &str, looks: &Looks) -> Frame {
         ],
         pools: pools
             .iter()
-            .map(|pool| table::pool(pool, &history, view.now(), looks.may_change, several))
+            .map(|pool| table::pool(pool, &history, view.now(), hands, several))
             .collect(),
     }
 }
@@ -149,23 +157,12 @@ pub(crate) fn main_page(
             }
             (frame.part("notice"))
             (frame.part("freshness"))
-            (frame.part("overrides"))
             section.traffic aria-label="Traffic" { (frame.part("map")) (frame.part("map-tiles")) }
-            (panels::windows("/", looks.window))
+            div.above-panels { (frame.part("overridden")) (panels::windows("/", looks.window)) }
             (panel_row(frame))
-            div.tools id="tools" data-from=(FILTER_FROM) role="search" hidden {
-                label for="filter" { "Filter" }
-                input id="filter" type="search" placeholder="id, state or reason" autocomplete="off";
-                label.check { input id="troubled" type="checkbox"; " only those that do not serve well" }
-                (frame.part("counts"))
-            }
-            (pools)
-            p.empty id="no-match" hidden { "No backend matches the filter." }
+            (table_and_filter(frame, pools))
             (frame.part("proxies"))
-            section.events aria-label="Events" {
-                header { h2 { "Events" } p.meta { span { "times in UTC" } } }
-                (frame.part("events"))
-            }
+            (logs(frame))
             (try_it::form(visitor.may_change, url))
         }
         (dialog())
@@ -173,28 +170,31 @@ pub(crate) fn main_page(
     shell("Evenkeel", reload(), body, Some(visitor), flash)
 }
 
-/// The main page of a file: nothing on it is live or can be changed.
-pub(crate) fn saved_page(frame: &Frame, at: &str) -> Markup {
-    let body = html! {
-        main id="main" tabindex="-1" {
-            div.hero { (frame.part("headline")) (frame.part("subline")) }
-            div id="notice" {
-                div.banner.busy {
-                    (crate::icons::icon("clock"))
-                    p { "This is from a file that was saved at " time datetime=(at) { (at) } ". Nothing on it is live, and nothing can be changed. " a href="/" { "Back to what is now" } }
-                }
-            }
-            (frame.part("overrides"))
-            section.traffic aria-label="Traffic" { (frame.part("map")) (frame.part("map-tiles")) }
-            (panel_row(frame))
-            (frame.pools())
+/// The table below what it is filtered by.
+pub(crate) fn table_and_filter(frame: &Frame, pools: &Markup) -> Markup {
+    html! {
+        div.tools id="tools" data-from=(FILTER_FROM) role="search" hidden {
+            label for="filter" { "Filter" }
+            input id="filter" type="search" placeholder="id, state or reason" autocomplete="off";
+            label.check { input id="troubled" type="checkbox"; " only those that do not serve well" }
+            (frame.part("counts"))
+        }
+        (pools)
+        p.empty id="no-match" hidden { "No backend matches the filter." }
+    }
+}
+
+/// What happened beside what is set: both grow and shrink within a height that stays.
+pub(crate) fn logs(frame: &Frame) -> Markup {
+    html! {
+        div.logs {
             section.events aria-label="Events" {
                 header { h2 { "Events" } p.meta { span { "times in UTC" } } }
                 (frame.part("events"))
             }
+            (frame.part("overrides"))
         }
-    };
-    shell("A saved hour · Evenkeel", html! {}, body, None, None)
+    }
 }
 
 /// The page of one backend.
@@ -301,7 +301,7 @@ pub(crate) fn sorry(status: StatusCode, sentence: &str) -> Response {
     )
 }
 
-fn shell(
+pub(crate) fn shell(
     title: &str,
     head: Markup,
     body: Markup,

@@ -68,6 +68,8 @@ pub(crate) struct View {
     hour: Arc<Mutex<Hour>>,
     history: Arc<Mutex<History>>,
     probes: Arc<Mutex<ProbeLog>>,
+    /// Whether it is of a file: nothing on it is live.
+    pub(crate) is_saved: bool,
     /// The moving parts of pages, made when first asked for.
     pub(crate) frames: Mutex<HashMap<Looks, Arc<Frame>>>,
 }
@@ -94,6 +96,7 @@ impl View {
             hour: Arc::default(),
             history: Arc::default(),
             probes: Arc::default(),
+            is_saved: false,
             frames: Mutex::default(),
         }
     }
@@ -101,7 +104,8 @@ impl View {
     /// A view of what was saved.
     pub(crate) fn saved(answer: crate::model::Answer, events: Vec<Seen>, history: History) -> Self {
         let picture = Some(Arc::new(Picture { answer, at: Instant::now() }));
-        Self { picture, events, history: Arc::new(Mutex::new(history)), ..Self::new() }
+        let history = Arc::new(Mutex::new(history));
+        Self { picture, events, history, is_saved: true, ..Self::new() }
     }
 
     /// How old the picture is.
@@ -402,6 +406,7 @@ impl Poller {
             history: Arc::clone(&self.history),
             probes: Arc::clone(&self.probes),
             proxies,
+            is_saved: false,
             frames: Mutex::default(),
         }
     }

@@ -1,8 +1,11 @@
 //! The order of the table's rows, by any column.
+//!
+//! The script sorts what it sees in the same way (`worth` in `page.js`), so that a click needs no
+//! answer of ours; a page without it asks for the order.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 
-use crate::model::Backend;
+use crate::{model::Backend, words::Tone};
 
 /// A column and a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,15 +15,20 @@ pub(crate) struct Sort {
 }
 
 /// Columns that can be sorted by, and whether the interesting end is the highest.
-const COLUMNS: [(&str, bool); 8] = [
+const COLUMNS: [(&str, bool); 13] = [
     ("name", false),
     ("state", true),
+    ("health", true),
+    ("probe", true),
     ("rate", true),
+    ("share", true),
     ("flight", true),
     ("errors", true),
     ("p50", true),
     ("p95", true),
     ("p99", true),
+    ("weight", true),
+    ("operator", true),
 ];
 
 impl Sort {
@@ -47,8 +55,13 @@ impl Sort {
     pub(crate) fn compare(self, a: &Backend, b: &Backend) -> Ordering {
         let traffic = |value: fn(&Backend) -> f64| value(a).total_cmp(&value(b));
         let order = match self.column {
-            "state" => a.show().1.rank().cmp(&b.show().1.rank()),
-            "rate" => traffic(|one| one.traffic.requests_per_second),
+            "state" => ranked(a.show()).cmp(&ranked(b.show())),
+            "health" => ranked(a.health.show()).cmp(&ranked(b.health.show())),
+            "probe" => probe(a).cmp(&probe(b)),
+            "weight" => a.weight.cmp(&b.weight),
+            "operator" => is_set(a).cmp(&is_set(b)),
+            // The pool has one total: who has more has the greater share.
+            "rate" | "share" => traffic(|one| one.traffic.requests_per_second),
             "flight" => a.in_flight.cmp(&b.in_flight),
             "errors" => traffic(|one| one.traffic.error_share),
             "p50" => traffic(|one| one.traffic.p50_ms.unwrap_or(-1.0)),
@@ -60,9 +73,57 @@ impl Sort {
     }
 }
 
+fn is_set(backend: &Backend) -> bool {
+    backend.is_overridden() || backend.is_weighted()
+}
+
+/// What wants most attention comes first, and what is the same stands together.
+fn ranked((word, tone, _): (&'static str, Tone, &'static str)) -> (u8, &'static str) {
+    (tone.rank(), word)
+}
+
+/// A probe that failed before one that passed; of those the older one. Times of one form sort as
+/// text.
+fn probe(backend: &Backend) -> Option<(bool, Reverse<&str>)> {
+    let probe = backend.last_probe.as_ref()?;
+    Some((!probe.passed, Reverse(probe.at.as_deref().unwrap_or_default())))
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    #[test]
+    fn each_column_has_an_order() {
+        let backend = |id: &str, health: &str, effective: &str, weight: u32, probe: Value| {
+            serde_json::from_value(json!({"id": id, "health": health, "effective": effective,
+                "weight": weight, "weight_wanted": (weight > 1).then_some(weight),
+                "last_probe": probe, "traffic": {"requests_per_second": weight}}))
+            .unwrap()
+        };
+        let probe = |passed: bool, second: u32| json!({"passed": passed, "at": format!("2026-01-01T00:00:0{second}Z")});
+        let all: [Backend; 4] = [
+            backend("a", "up", "serving", 1, probe(true, 3)),
+            backend("b", "down", "down", 2, probe(false, 9)),
+            backend("c", "degraded", "degraded", 4, probe(true, 1)),
+            backend("d", "up", "serving", 3, Value::Null),
+        ];
+        for (column, _) in COLUMNS {
+            let sort = Sort::parse(Some(column)).unwrap();
+            let mut sorted: Vec<&Backend> = all.iter().collect();
+            sorted.sort_by(|a, b| sort.compare(a, b));
+            let told: String = sorted.iter().map(|one| one.id.as_str()).collect();
+            let expected = match column {
+                "state" | "health" | "probe" => "bcad",
+                "rate" | "share" | "weight" => "cdba",
+                "operator" => "bcda",
+                _ => "abcd",
+            };
+            assert_eq!(told, expected, "{column}");
+        }
+    }
 
     #[test]
     fn a_second_click_turns_the_order() {

@@ -7,56 +7,34 @@ use url::Url;
 
 use crate::{
     charts::{bar, sparkline},
+    columns::COLUMNS,
     frame::{PoolPart, Row},
     hash::hash,
     headline::error_tone,
     history::History,
     icons::icon,
     model::{Admin, Backend, Pool},
-    overrides::intent,
+    overrides, saved, share,
     sort::Sort,
+    text,
     wish::{CONFIGURED, WEIGHT_MOST},
     words::{Tone, ago, count, number, percent, since},
 };
 
-/// Heading, the class of the column's cells, and the name to sort by, if one may.
-const COLUMNS: [(&str, &str, &str); 12] = [
-    ("Backend", "name", "name"),
-    ("State", "state", "state"),
-    ("Health", "health", ""),
-    ("Last probe", "probe", ""),
-    ("Requests/s", "rate", "rate"),
-    ("Share", "share", ""),
-    ("In flight", "num", "flight"),
-    ("Errors", "num errors", "errors"),
-    ("p50 ms", "num", "p50"),
-    ("p95 ms", "num", "p95"),
-    ("p99 ms", "num p99", "p99"),
-    ("Operator", "operator", ""),
-];
-
-/// From this many rows each has one line, and what is only decoration moves less often.
+/// From this many rows each is low, and what is only decoration moves less often.
 const DENSE_FROM: usize = 21;
 /// Seconds between two drawings of a sparkline in a dense table; each row has its own turn.
 const DENSE_TURN: usize = 5;
 
-/// The heading of a table. Its links sort without JavaScript; the script sorts in place.
-pub(crate) fn columns(sort: Option<Sort>) -> Markup {
-    // The roles are implied by the elements until the style sheet turns rows into cards.
-    html! {
-        thead role="rowgroup" {
-            tr role="row" {
-                @for (name, class, column) in COLUMNS {
-                    @let chosen = sort.filter(|sort| sort.column == column);
-                    @let order = chosen.map(|sort| if sort.down { "descending" } else { "ascending" });
-                    th scope="col" role="columnheader" class=(class) aria-sort=[order] {
-                        @if column.is_empty() { (name) }
-                        @else { a href={ "/?sort=" (Sort::next(sort, column)) } data-sort=(column) { (name) } }
-                    }
-                }
-            }
-        }
-    }
+/// What whoever looks at a table can do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hands {
+    /// Change what is shown.
+    Free,
+    /// That, after signing in.
+    Tied,
+    /// Nothing: it is from a file.
+    None,
 }
 
 /// The ids of a pool's rows in another order.
@@ -67,7 +45,7 @@ pub(crate) fn order(pool: &Pool, sort: Sort) -> Vec<String> {
 }
 
 /// Hashes, because a backend's id may hold what an element's may not.
-fn row_id(pool: &Pool, backend: &Backend) -> String {
+pub(crate) fn row_id(pool: &Pool, backend: &Backend) -> String {
     format!("b{}", hash(&[&pool.name, &backend.id]))
 }
 
@@ -76,7 +54,7 @@ pub(crate) fn pool(
     pool: &Pool,
     history: &History,
     now: SystemTime,
-    may_change: bool,
+    hands: Hands,
     several: bool,
 ) -> PoolPart {
     let id = format!("p{}", hash(&[&pool.name]));
@@ -88,15 +66,12 @@ pub(crate) fn pool(
         .map(|(index, backend)| {
             let turn = if dense { history.turn(index, DENSE_TURN) } else { 0 };
             let row = row_id(pool, backend);
-            Row {
-                cells: cells(pool, backend, history, (now, turn, dense, may_change), &row),
-                id: row,
-            }
+            Row { cells: cells(pool, backend, history, (now, turn, dense, hands), &row), id: row }
         })
         .collect();
     let head_id = format!("{id}-head");
     let head = head(pool, &head_id, several).into_string();
-    PoolPart { id, head: (head_id, head), rows, dense }
+    PoolPart { id, head: (head_id, head), rows, dense, is_saved: hands == Hands::None }
 }
 
 fn head(pool: &Pool, id: &str, several: bool) -> Markup {
@@ -108,9 +83,6 @@ fn head(pool: &Pool, id: &str, several: bool) -> Markup {
                 @if !pool.source.text.is_empty() {
                     span { "from " span.mono { (short(&pool.source.text)) } }
                 }
-            }
-            @if let Some(error) = &pool.source.error {
-                p.banner.busy { (icon("warn")) span { "Discovery: " (error) } }
             }
             @if pool.backends.is_empty() {
                 p.empty {
@@ -148,16 +120,14 @@ fn cells(
     pool: &Pool,
     backend: &Backend,
     history: &History,
-    (now, turn, dense, may_change): (SystemTime, usize, bool, bool),
+    (now, turn, dense, hands): (SystemTime, usize, bool, Hands),
     row: &str,
 ) -> Vec<(String, String)> {
     let traffic = &backend.traffic;
-    let all = pool.traffic.requests_per_second;
-    let share = if all > 0.0 { traffic.requests_per_second / all } else { 0.0 };
     let recent = history.recent(&pool.name, &backend.id, turn);
     let idle = traffic.requests_per_second <= 0.0;
     let contents = [
-        name(pool, backend),
+        name(pool, backend, hands, row),
         state(backend),
         health(backend, now),
         probe(backend, now, dense),
@@ -165,7 +135,7 @@ fn cells(
             span.value { (number(traffic.requests_per_second)) }
             (sparkline("rate", &recent.values(|slot| slot.rate)))
         },
-        html! { span.value { (percent((share * 100.0).round() / 100.0)) } (bar(share)) },
+        share_cell(pool, backend, dense),
         html! { (backend.in_flight) },
         html! {
             @if idle { span.quiet { "–" } }
@@ -180,7 +150,8 @@ fn cells(
             (milliseconds(traffic.p99_ms))
             (sparkline("p99", &recent.values(|slot| slot.p99_ms)))
         },
-        operator(pool, backend, now, may_change),
+        weight(backend),
+        operator(pool, backend, now, hands),
     ];
     contents
         .into_iter()
@@ -203,17 +174,33 @@ fn cells(
 /// Ids up to an IPv4 address with its port stay on one line; longer ones may break anywhere.
 const LONG: usize = "255.255.255.255:65535".len();
 
-fn name(pool: &Pool, backend: &Backend) -> Markup {
+fn name(pool: &Pool, backend: &Backend, hands: Hands, row: &str) -> Markup {
+    let is_long = backend.id.len() > LONG;
     html! {
-        a.mono.long[backend.id.len() > LONG] href=(path(&pool.name, &backend.id, None)) title=(backend.url) { (backend.id) }
-        small title=[weights(backend)] {
-            "weight " (backend.weight)
-            @if let Some(usual) = backend.usual_weight() {
-                ", usually " (usual)
-            }
-            @if !backend.other_weights.is_empty() { ", not everywhere" }
-            @if backend.tier > 0 { ", tier " (backend.tier) }
+        @if hands == Hands::None {
+            button.link.mono.long[is_long] form=(saved::FORM) name="backend" value=(row) title=(backend.url) { (backend.id) }
+        } @else {
+            a.mono.long[is_long] href=(path(&pool.name, &backend.id, None)) title=(backend.url) { (backend.id) }
         }
+        @if let Some(others) = weights(backend) { small title=(others) { "weight not everywhere" } }
+        @if backend.tier > 0 { small { "tier " (backend.tier) } }
+    }
+}
+
+/// What part of the pool's requests it gets. A bar for each of hundreds would show nothing.
+fn share_cell(pool: &Pool, backend: &Backend, dense: bool) -> Markup {
+    html! {
+        @match share::of(pool, backend) {
+            Some(share) => { span.value { (share::text(share)) } @if !dense { (bar(share)) } }
+            None => span.quiet { "–" },
+        }
+    }
+}
+
+fn weight(backend: &Backend) -> Markup {
+    html! {
+        span.value { (backend.weight) }
+        @if let Some(usual) = backend.usual_weight() { small { "not " (usual) } }
     }
 }
 
@@ -255,7 +242,7 @@ fn health(backend: &Backend, now: SystemTime) -> Markup {
     let since = since(backend.health_since.as_deref(), now);
     html! {
         span {
-            strong.(tone.class()) { (icon(shape)) (word) }
+            strong.(tone.class()) data-rank=(tone.rank()) { (icon(shape)) (word) }
             @if let (Some(since), Some(at)) = (since, &backend.health_since) {
                 " " time.quiet datetime=(at) title=(at) { "for " (since) }
             }
@@ -330,15 +317,18 @@ pub(crate) fn weight_form(pool: &Pool, backend: &Backend, may_change: bool) -> M
     }
 }
 
-fn operator(pool: &Pool, backend: &Backend, now: SystemTime, may_change: bool) -> Markup {
+fn operator(pool: &Pool, backend: &Backend, now: SystemTime, hands: Hands) -> Markup {
+    let told = overrides::brief(backend, now);
     html! {
-        (controls(pool, backend, may_change))
-        small {
-            @if !may_change {
+        @if hands == Hands::None { span.set { (backend.admin.word()) } }
+        @else { (controls(pool, backend, hands == Hands::Free)) }
+        // There in any case, so that the row is as high before as after.
+        small title=[text::set(backend)] {
+            @if hands == Hands::Tied {
                 a href="/login" { "Sign in to change" }
-                @if backend.is_overridden() { " · " }
+                @if told.is_some() { " · " }
             }
-            @if backend.is_overridden() { (intent(backend, now)) }
+            @if let Some(told) = told { span.intent { (told) } }
         }
     }
 }

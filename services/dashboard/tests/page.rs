@@ -111,6 +111,37 @@ async fn one_none_and_five_hundred_backends_are_shown() {
 }
 
 #[tokio::test]
+async fn each_of_five_hundred_rows_tells_its_reason_its_weight_and_a_share_that_is_not_nothing() {
+    let mut many: Vec<_> =
+        (0..500).map(|n| backend(&format!("10.0.{}.{}:80", n / 250, n % 250))).collect();
+    for one in &mut many {
+        one["traffic"]["requests_per_second"] = json!(2.0);
+    }
+    let mut answer = pools(&many);
+    answer["pools"][0]["traffic"]["requests_per_second"] = json!(1_000.0);
+    let admin = FakeAdmin::start(answer);
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let page = dashboard.text("/").await;
+    assert_eq!(page.matches("<span class=\"value\">0.2%</span>").count(), 500);
+    assert_eq!(page.matches("title=\"it connects\">it connects</small>").count(), 500);
+    assert_eq!(page.matches("data-label=\"Weight\"><span class=\"value\">1</span>").count(), 500);
+    let own = dashboard.text("/backends/default/10.0.0.7:80").await;
+    assert!(own.contains("0.2% of the requests"), "{own}");
+}
+
+#[tokio::test]
+async fn a_look_up_that_fails_is_told_among_the_notices() {
+    let mut answer = pools(&[backend("a:1")]);
+    answer["pools"][0]["source"]["error"] = json!("no such name");
+    let admin = FakeAdmin::start(answer);
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let page = dashboard.text("/").await;
+    let notice =
+        page.split("id=\"notice\"").nth(1).unwrap().split("id=\"freshness\"").next().unwrap();
+    assert!(notice.contains("fails, and those known stay: no such name"), "{notice}");
+}
+
+#[tokio::test]
 async fn a_proxy_of_another_version_is_still_shown() {
     let admin = FakeAdmin::start(json!({
         "proxy": {"started_at": "some time", "news": [1, 2]},
@@ -139,7 +170,7 @@ async fn degraded_and_ejected_have_a_word_a_colour_and_a_shape_of_their_own() {
     let shapes: std::collections::BTreeSet<&str> = ["busy", "bad", "good"]
         .iter()
         .map(|tone| {
-            let health = page.split(&format!("<strong class=\"{tone}\"><svg")).nth(1).unwrap();
+            let health = page.split(&format!("<strong class=\"{tone}\" data-rank")).nth(1).unwrap();
             health.split(" d=\"").nth(1).unwrap().split('"').next().unwrap()
         })
         .collect();

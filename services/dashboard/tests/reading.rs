@@ -78,14 +78,9 @@ async fn a_weight_is_shown_with_who_set_it_and_can_be_taken_back() {
     let admin = FakeAdmin::start(all);
     let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
     let page = dashboard.text("/").await;
-    let told = page.split("id=\"overrides\"").nth(1).unwrap().split("</div>").next().unwrap();
-    for part in [
-        "2 overrides",
-        "weight 3</strong> instead of 1",
-        "by ann",
-        "<q>bigger disk</q>",
-        ", then 2",
-    ] {
+    let told = page.split("id=\"overrides\"").nth(1).unwrap().split("</section>").next().unwrap();
+    assert!(page.contains("2 overrides in force"), "{page}");
+    for part in ["weight 3</strong> instead of 1", "by ann", "<q>bigger disk</q>", ", then 2"] {
         assert!(told.contains(part), "{part}: {told}");
     }
     let page = dashboard.text("/backends/default/b:1").await;
@@ -121,9 +116,9 @@ async fn an_override_is_shown_with_reason_actor_and_end() {
     let admin = FakeAdmin::start(three());
     let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
     let page = dashboard.text("/").await;
-    let told = page.split("id=\"overrides\"").nth(1).unwrap().split("</div>").next().unwrap();
+    let told = page.split("id=\"overrides\"").nth(1).unwrap().split("</section>").next().unwrap();
+    assert!(page.contains("1 override in force"), "{page}");
     for part in [
-        "1 override",
         "c:1",
         "by ann",
         "kernel update",
@@ -144,6 +139,8 @@ async fn rows_can_be_put_in_order_without_a_script() {
         ("?sort=rate", ["b:1", "c:1", "a:1"]),
         ("?sort=rate-turned", ["a:1", "c:1", "b:1"]),
         ("?sort=state", ["c:1", "a:1", "b:1"]),
+        ("?sort=share", ["b:1", "c:1", "a:1"]),
+        ("?sort=operator", ["c:1", "a:1", "b:1"]),
         ("?sort=nonsense", ["a:1", "b:1", "c:1"]),
     ] {
         let page = dashboard.text(&format!("/{query}")).await;
@@ -217,23 +214,26 @@ async fn a_saved_hour_is_opened_again_without_a_proxy() {
     let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
     let file = dashboard.text("/api/export").await;
     admin.kill();
-    let body = |file: &str| {
-        format!(
-            "--x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.json\"\r\n\r\n{file}\r\n--x--\r\n"
-        )
+    let body = |file: &str, more: &[(&str, &str)]| {
+        let part = |(name, text): &(&str, &str)| {
+            format!("--x\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n")
+        };
+        let more: String = more.iter().map(part).collect();
+        format!("{}{more}--x--\r\n", part(&("file", file)))
     };
-    let send = async |file: &str, origin: &str| {
+    let send_more = async |file: &str, origin: &str, more: &[(&str, &str)]| {
         let answer = dashboard
             .client
             .post(dashboard.url("/open"))
             .header("origin", origin)
             .header("content-type", "multipart/form-data; boundary=x")
-            .body(body(file))
+            .body(body(file, more))
             .send()
             .await
             .unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     };
+    let send = async |file: &str, origin: &str| send_more(file, origin, &[]).await;
     let own = dashboard.url("");
     let (status, page) = send(&file, &own).await;
     assert_eq!(status, 200, "{page}");
@@ -242,6 +242,20 @@ async fn a_saved_hour_is_opened_again_without_a_proxy() {
         "{page}"
     );
     assert!(!page.contains("data-feed") && page.contains("kernel update"));
+    assert!(!page.contains("Sign in") && !page.contains("/backends/"), "nothing can be changed");
+    // The values under the pointer, and the file itself for what leads on.
+    assert!(page.contains("id=\"series\"") && page.contains("evenkeel-hour-1"));
+    let sorted = send_more(&file, &own, &[("sort", "rate")]).await.1;
+    let places = ["b:1", "c:1", "a:1"].map(|id| sorted.find(&format!(">{id}</button>")).unwrap());
+    assert!(places.is_sorted(), "{places:?}");
+    let row = page.split("name=\"backend\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let (status, own_page) = send_more(&file, &own, &[("backend", row)]).await;
+    assert_eq!(status, 200);
+    assert!(own_page.contains("41% of the requests"), "{own_page}");
+    assert!(own_page.contains("All backends of the file") && own_page.contains("panel-rate"));
+    let evil = file.replace("edge-1", "</textarea></script><script>");
+    let (status, page) = send(&evil, &own).await;
+    assert!(status == 200 && !page.contains("<script>"), "{page}");
     assert_eq!(send("{}", &own).await.0, 400);
     assert_eq!(send(&file.replace("hour-1", "hour-9"), &own).await.0, 400);
     assert_eq!(

@@ -1,0 +1,93 @@
+// An hour that was saved as a file and is opened again: everything on it, and nothing that is not.
+
+import { readFileSync } from "node:fs";
+
+import { axe, tooWide } from "./reaching.js";
+import { close, headline, open, picture } from "./browser.js";
+import { check, expect, until } from "./report.js";
+import * as stack from "./stack.js";
+
+const READ = /^\d\d:\d\d:\d\d UTC: [\d.]+ requests\/s, [\d.–]+% failed, p50 [\d.–]+ ms/;
+const path = `${process.env.OUT}/hour.json`;
+
+async function openFile(page) {
+  await page.goto(`${stack.page}/open`);
+  await page.getByLabel("File").setInputFiles(path);
+  await page.getByRole("button", { name: "Open" }).click();
+  await page.locator("#notice").getByText("from a file").waitFor();
+}
+
+/** The values under the pointer, near the newest end: the proxy may have been started a moment ago. */
+async function hover(page) {
+  await page.locator("#panel-rate svg.plot").scrollIntoViewIfNeeded();
+  const { value } = await until("values under the pointer", 10, async () => {
+    const box = await page.locator("#panel-rate svg.plot").boundingBox();
+    await page.mouse.move(box.x + box.width * (0.9715 - Math.random() * 0.008), box.y + box.height / 2);
+    const text = await page.locator("#readout").innerText();
+    return READ.test(text) && text;
+  });
+  return value;
+}
+
+/** From a page that is live and had traffic. */
+export async function savedHour(live) {
+  await check("the hour is one file, which the page opens again without a proxy", async () => {
+    const download = live.waitForEvent("download");
+    await live.getByRole("link", { name: "the hour as a file" }).click();
+    await (await download).saveAs(path);
+    expect(JSON.parse(readFileSync(path, "utf8")).format === "evenkeel-hour-1", "another format");
+  });
+  const page = await open({ bypassCSP: true });
+  await openFile(page);
+  await check("a file shows all rows, and offers nothing that it cannot do", async () => {
+    expect((await page.locator("#pools tbody tr").count()) === 3, "not its rows");
+    const text = await page.locator("main").innerText();
+    expect(!/sign in/i.test(text), "it offers to sign in");
+    const ways = await page.locator("main a").evaluateAll((links) => links.map((link) => link.getAttribute("href")));
+    expect(ways.join() === "/", `ways out of the file: ${ways}`);
+    expect((await page.locator("#pools .controls").count()) === 0, "it has controls");
+    return `"${await headline(page)}"`;
+  });
+  await check("a file's charts tell their values under the pointer", async () => `"${await hover(page)}"`);
+  await picture(page, "from-a-file");
+  await check("a file's page has no serious finding by axe", () => axe(page));
+  await check("rows of a file are sorted by a click", async () => {
+    await page.getByRole("button", { name: "Weight", exact: true }).click();
+    expect((await page.locator("th.weight").getAttribute("aria-sort")) === "descending", "not sorted");
+    expect(await page.locator("#pools tbody tr").count() === 3, "rows are gone");
+  });
+  const [, second] = stack.backends;
+  await check("a backend of a file has its own hour, with values under the pointer", async () => {
+    const all = await page.locator("#panel-rate path.line").getAttribute("d");
+    await page.getByRole("button", { name: second, exact: true }).click();
+    await page.waitForFunction((id) => document.querySelector("#headline").textContent.startsWith(id), second);
+    const own = await page.locator("#panel-rate path.line").getAttribute("d");
+    expect(own && own !== all, "it is the hour of all backends");
+    const values = await hover(page);
+    const rate = Number(/: ([\d.]+) requests/.exec(values)[1]);
+    expect(rate > 2 && rate < 35, `about a third of 60 per second was expected: ${values}`);
+    return `"${await headline(page)}", "${values}"`;
+  });
+  await picture(page, "from-a-file-one-backend");
+  await check("its page has no serious finding by axe", () => axe(page));
+  await page.setViewportSize({ width: 390, height: 844 });
+  await check("and fits a phone", async () => expect(!await tooWide(page), await tooWide(page)));
+  await picture(page, "from-a-file-one-backend-390");
+  await check("and it leads back to all of the file", async () => {
+    await page.getByRole("button", { name: "All backends of the file" }).click();
+    await page.locator("#pools tbody tr").first().waitFor();
+    expect(!await tooWide(page), await tooWide(page));
+  });
+  await picture(page, "from-a-file-390");
+  await close(page);
+  const plain = await open({ javaScriptEnabled: false });
+  await check("without JavaScript, too, a file is sorted and leads to its backends", async () => {
+    await openFile(plain);
+    await plain.getByRole("button", { name: "Requests/s" }).click();
+    await plain.locator("th.rate[aria-sort=descending]").waitFor();
+    await plain.getByRole("button", { name: second, exact: true }).click();
+    await plain.locator("#facts").waitFor();
+    expect((await headline(plain)).startsWith(second), await headline(plain));
+  });
+  await close(plain);
+}
