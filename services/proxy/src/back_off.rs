@@ -24,9 +24,36 @@ pub(crate) fn bound(base: Duration, earlier: u32, is_elsewhere: bool) -> Option<
     Some(doubled.min(base.saturating_mul(LONGEST))).filter(|bound| !bound.is_zero())
 }
 
+/// The wait of one retry within its bound, and no longer than there is time `left`.
+pub(crate) fn wait(
+    bound: Option<Duration>,
+    left: Duration,
+    random: &mut fastrand::Rng,
+) -> Option<Duration> {
+    bound.map(|bound| bound.min(left).mul_f64(random.f64()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waits_are_spread_evenly_from_nothing_to_the_bound() {
+        const DRAWS: usize = 10_000;
+        let mut random = fastrand::Rng::with_seed(7);
+        for (bound, left) in [(100, 1_000), (1_000, 100)] {
+            let (bound, left) = (Duration::from_millis(bound), Duration::from_millis(left));
+            let mut tenths = [0; 10];
+            for _ in 0..DRAWS {
+                let wait = wait(Some(bound), left, &mut random).unwrap();
+                assert!(wait < bound.min(left), "{wait:?}");
+                tenths[(wait.as_micros() / 10_000) as usize] += 1;
+            }
+            // Five standard deviations of a tenth are 150.
+            assert!(tenths.iter().all(|count| (850..=1_150).contains(count)), "{tenths:?}");
+        }
+        assert_eq!(wait(None, Duration::MAX, &mut random), None, "none is wanted");
+    }
 
     #[test]
     fn the_bound_doubles_up_to_ten_times_the_first() {

@@ -206,12 +206,12 @@ impl Tried {
             return;
         }
         let settings = &worker.settings;
-        let Some(bound) = back_off::bound(settings.retry_backoff, earlier, is_elsewhere) else {
-            return;
-        };
         let now = Instant::now();
         let left = self.deadline.map_or(settings.timeouts.response, |deadline| deadline - now);
-        tokio::time::sleep(bound.min(left).mul_f64(fastrand::f64())).await;
+        let bound = back_off::bound(settings.retry_backoff, earlier, is_elsewhere);
+        if let Some(wait) = back_off::wait(bound, left, &mut fastrand::Rng::new()) {
+            tokio::time::sleep(wait).await;
+        }
     }
 
     /// Decides whether a failed attempt is followed by another one. Safe are only two cases: nothing
