@@ -18,9 +18,8 @@ use crate::{
     http1::{self, Head, ResponseHead},
     limits::Limit,
     max_forwards::{self, Hop},
-    multiplexed,
     patience::Patience,
-    retry::{Connections, Failed, Tried},
+    retry::{Connections, Failed, Tried, Unprocessed},
     settings::BackendProtocol,
     sticky::Visit,
     tunnel,
@@ -84,7 +83,7 @@ pub(crate) async fn forward(
             }
             Err(failed) => {
                 exchange.attempt_failed(failed.reason, failed.on_kept_connection);
-                if !failed.on_kept_connection {
+                if !failed.on_kept_connection && failed.unprocessed.is_none() {
                     tell_pool(&worker, &member, failed.reason);
                 }
                 let method = is_replayable.then_some(&head.method);
@@ -190,13 +189,13 @@ async fn attempt(
 ) -> Result<Response<Arriving>, Failed> {
     let (worker, member) = (patience.worker, patience.member);
     if worker.settings.backend_protocol == BackendProtocol::Http2 {
-        return attempt_multiplexed(upstream, patience, head, body).await;
+        return attempt_multiplexed(upstream, patience, head, body, connections).await;
     }
     let upload = body.upload();
     let timeouts = &worker.settings.timeouts;
     loop {
         let kept = match connections {
-            Connections::New => None,
+            Connections::New { .. } => None,
             Connections::Any { is_replayable } => {
                 upstream.take_idle(timeouts.upstream_idle, is_replayable)
             }
@@ -248,14 +247,15 @@ async fn attempt_multiplexed(
     patience: &mut Patience<'_>,
     head: &Head,
     body: &mut RequestBody,
+    connections: Connections,
 ) -> Result<Response<Arriving>, Failed> {
     let (worker, member) = (patience.worker, patience.member);
     let upload = body.upload();
-    let timeouts = &worker.settings.timeouts;
+    let (timeout, since) = (worker.settings.timeouts.connect, connections.since());
     let head = head.in_http2_form().map_err(|reason| Failed::sent(reason, true))?;
     loop {
         let start = Instant::now();
-        let taken = upstream.multiplexed.take(member, timeouts.connect, &worker.gauges).await;
+        let taken = upstream.multiplexed.take(member, since, timeout, &worker.gauges).await;
         let stream = taken.map_err(Failed::unsent)?;
         if !stream.is_kept {
             upstream.shard.record_connect(start.elapsed());
@@ -268,6 +268,7 @@ async fn attempt_multiplexed(
         let sent = stream.sender().try_send_request(request);
         match patience.wait(upload.as_deref(), sent).await {
             Ok(Ok(response)) => {
+                stream.answered();
                 return Ok(response.map(|incoming| Arriving::Shared(incoming, stream)));
             }
             Ok(Err(mut error)) => match error.take_message() {
@@ -280,10 +281,9 @@ async fn attempt_multiplexed(
                 }
                 None => {
                     let reason = reason_of(error.error(), upload.as_deref());
-                    let is_unprocessed = multiplexed::is_unprocessed(error.error());
-                    // That a backend refuses or says goodbye is no failure of its.
-                    let is_kept = stream.is_kept || is_unprocessed;
-                    return Err(Failed { is_unprocessed, ..Failed::sent(reason, is_kept) });
+                    let unprocessed = stream.unprocessed(error.error());
+                    let is_kept = unprocessed.map_or(stream.is_kept, Unprocessed::is_unseen);
+                    return Err(Failed { unprocessed, ..Failed::sent(reason, is_kept) });
                 }
             },
             Err(reason) => {

@@ -7,23 +7,25 @@
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    rc::Rc,
+    pin::Pin,
+    rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
 };
 
 use balance::Member;
 use hyper::{
-    client::conn::http2::{Builder, SendRequest},
+    client::conn::http2::{self, Builder, SendRequest},
     rt::Executor,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{net::TcpStream, sync::Mutex, time::Instant};
 
 use crate::{
     body::RequestBody,
     connect::connect,
     error::Reason,
+    retry::Unprocessed,
     stats::{Counted, Gauges},
 };
 
@@ -42,11 +44,24 @@ const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MAX as u32;
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// The connections to one backend.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Multiplexed {
     connections: RefCell<Vec<Rc<Connection>>>,
+    /// Streams that the backend allowed on its latest connection: on the next one, until it tells.
+    /// More would be refused.
+    allowed: Cell<usize>,
     /// Held while a connection is being made, so that requests that come together share one.
     opening: Mutex<()>,
+}
+
+/// What takes requests to a connection.
+type Driver = http2::Connection<TokioIo<TcpStream>, RequestBody, OnThisThread>;
+
+impl Default for Multiplexed {
+    fn default() -> Self {
+        let allowed = Cell::new(STREAMS_MAX);
+        Self { connections: RefCell::default(), allowed, opening: Mutex::default() }
+    }
 }
 
 #[derive(Debug)]
@@ -54,21 +69,33 @@ struct Connection {
     sender: SendRequest<RequestBody>,
     /// Requests on it.
     streams: Cell<usize>,
-    /// As many as the backend allows, as far as it has told.
-    allowed: Rc<Cell<usize>>,
+    /// It knows how many the backend allows, as soon as that has told. Its task owns it.
+    driver: Weak<RefCell<Driver>>,
+    /// When we began to make it.
+    made: Instant,
     /// When the last one ended.
     used: Cell<Instant>,
-    /// A request got no answer in time: perhaps nobody is there any more. It gets no new ones.
-    is_suspect: Cell<bool>,
+    /// Whether a request was answered on it.
+    has_served: Cell<bool>,
+    /// It gets no new requests: one got no answer in time, and perhaps nobody is there any more; or
+    /// the backend has said goodbye.
+    is_retired: Cell<bool>,
 }
 
 impl Connection {
     fn is_alive(&self) -> bool {
-        !self.sender.is_closed() && !self.is_suspect.get()
+        !self.sender.is_closed() && !self.is_retired.get()
     }
 
     fn has_room(&self) -> bool {
-        self.is_alive() && self.streams.get() < self.allowed.get().min(STREAMS_MAX)
+        self.is_alive() && self.streams.get() < self.allowed().unwrap_or(0)
+    }
+
+    /// As many requests at once as the backend allows, as far as it has told; none once it has ended.
+    fn allowed(&self) -> Option<usize> {
+        let driver = self.driver.upgrade()?;
+        let allowed = driver.borrow().current_max_send_streams();
+        Some(allowed.min(STREAMS_MAX))
     }
 }
 
@@ -78,21 +105,50 @@ pub(crate) struct Stream {
     connection: Rc<Connection>,
     /// Whether the connection was there before.
     pub(crate) is_kept: bool,
+    /// How many requests were on it then, with this one.
+    place: usize,
 }
 
 impl Stream {
     fn new(connection: &Rc<Connection>, is_kept: bool) -> Self {
-        connection.streams.set(connection.streams.get() + 1);
-        Self { connection: Rc::clone(connection), is_kept }
+        let place = connection.streams.get() + 1;
+        connection.streams.set(place);
+        Self { connection: Rc::clone(connection), is_kept, place }
     }
 
     pub(crate) fn sender(&self) -> SendRequest<RequestBody> {
         self.connection.sender.clone()
     }
 
+    /// Notes that the backend has answered.
+    pub(crate) fn answered(&self) {
+        self.connection.has_served.set(true);
+    }
+
     /// Notes that the backend did not answer in time.
     pub(crate) fn suspect(&self) {
-        self.connection.is_suspect.set(true);
+        self.connection.is_retired.set(true);
+    }
+
+    /// Whether the backend has certainly not begun with the request, which may then be sent again
+    /// whatever it is: refused on its stream, or beyond the last stream that a GOAWAY says was or may
+    /// be processed (RFC 9113 §8.7, §6.8).
+    pub(crate) fn unprocessed(&self, error: &hyper::Error) -> Option<Unprocessed> {
+        let error = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
+        let connection = &self.connection;
+        // The library ends only such streams with a GOAWAY's error; others live on, or end with
+        // that of the socket.
+        let is_unseen = if error.is_remote() && error.is_go_away() {
+            connection.is_retired.set(true);
+            // A backend that takes connections and says goodbye to all of them serves nobody.
+            connection.has_served.get()
+        } else if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) {
+            // Beyond its limit on streams, which it had not told yet.
+            connection.allowed().is_some_and(|allowed| self.place > allowed)
+        } else {
+            return None;
+        };
+        Some(if is_unseen { Unprocessed::Unseen } else { Unprocessed::Refused })
     }
 }
 
@@ -105,33 +161,38 @@ impl Drop for Stream {
 }
 
 impl Multiplexed {
-    /// A place on a connection that has room, or on a new one.
+    /// A place on a connection that has room, or on a new one; with `since`, only on one that was
+    /// made since then.
     ///
     /// # Errors
     /// No connection could be made.
     pub(crate) async fn take(
         &self,
         member: &Member,
+        since: Option<Instant>,
         timeout: Duration,
         gauges: &Arc<Gauges>,
     ) -> Result<Stream, Reason> {
-        if let Some(stream) = self.existing() {
+        if let Some(stream) = self.existing(since) {
             return Ok(stream);
         }
         let _opening = self.opening.lock().await;
         // Somebody else may have made one meanwhile.
-        if let Some(stream) = self.existing() {
+        if let Some(stream) = self.existing(since) {
             return Ok(stream);
         }
-        let connection = Rc::new(open(member, timeout, gauges).await?);
+        let latest = self.connections.borrow().last().and_then(|latest| latest.allowed());
+        self.allowed.set(latest.map_or(self.allowed.get(), |allowed| allowed.max(1)));
+        let connection = Rc::new(open(member, self.allowed.get(), timeout, gauges).await?);
         let stream = Stream::new(&connection, false);
         self.connections.borrow_mut().push(connection);
         Ok(stream)
     }
 
-    fn existing(&self) -> Option<Stream> {
+    fn existing(&self, since: Option<Instant>) -> Option<Stream> {
         let connections = self.connections.borrow();
-        let free = connections.iter().find(|connection| connection.has_room())?;
+        let is_new = |connection: &Connection| since.is_none_or(|since| connection.made >= since);
+        let free = connections.iter().find(|one| is_new(one) && one.has_room())?;
         Some(Stream::new(free, true))
     }
 
@@ -147,9 +208,11 @@ impl Multiplexed {
 
 async fn open(
     member: &Member,
+    allowed: usize,
     timeout: Duration,
     gauges: &Arc<Gauges>,
 ) -> Result<Connection, Reason> {
+    let made = Instant::now();
     let connected = connect(&member.addresses(), timeout).await;
     let stream = connected.map_err(|error| error.reason())?;
     // A small request must not wait for an acknowledgement; failure costs only time.
@@ -158,32 +221,26 @@ async fn open(
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
-        .initial_max_send_streams(STREAMS_MAX)
+        .initial_max_send_streams(allowed)
         .handshake(TokioIo::new(stream))
         .await;
     let (sender, driver) = handshake.map_err(|_| Reason::ConnectFailed)?;
     let counted = Counted::new(gauges, |gauges| &gauges.backend_open);
-    let allowed = Rc::new(Cell::new(STREAMS_MAX));
-    let told = Rc::clone(&allowed);
+    let running = Rc::new(RefCell::new(driver));
+    let driver = Rc::downgrade(&running);
     tokio::task::spawn_local(async move {
-        let mut driver = std::pin::pin!(driver);
-        let ended = poll_fn(|context| {
-            let result = driver.as_mut().poll(context);
-            if result.is_pending() {
-                told.set(driver.current_max_send_streams());
-            }
-            result
-        });
         // Whoever waits for a response learns of an error there.
-        let _ = ended.await;
+        let _ = poll_fn(|context| Pin::new(&mut *running.borrow_mut()).poll(context)).await;
         drop(counted);
     });
     Ok(Connection {
         sender,
-        allowed,
+        driver,
         streams: Cell::new(0),
+        made,
         used: Cell::new(Instant::now()),
-        is_suspect: Cell::new(false),
+        has_served: Cell::new(false),
+        is_retired: Cell::new(false),
     })
 }
 
@@ -195,17 +252,4 @@ impl<F: Future + 'static> Executor<F> for OnThisThread {
     fn execute(&self, task: F) {
         tokio::task::spawn_local(task);
     }
-}
-
-/// Whether a backend has certainly not begun with a request, which may then be sent again whatever
-/// it is: refused on its stream, or beyond the last stream that a GOAWAY says was or may be
-/// processed (RFC 9113 §8.7, §6.8).
-pub(crate) fn is_unprocessed(error: &hyper::Error) -> bool {
-    let error = std::error::Error::source(error).and_then(|source| source.downcast_ref());
-    error.is_some_and(|error: &h2::Error| {
-        let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        // The library ends only such streams with a GOAWAY's error; others live on, or end with
-        // that of the socket.
-        error.is_remote() && (is_refused || error.is_go_away())
-    })
 }

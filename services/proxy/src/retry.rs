@@ -26,8 +26,13 @@ pub(crate) struct Tried {
     /// Whether the attempt that runs is there.
     is_visit: bool,
     without_connection: usize,
-    /// The last failure was of a kept connection: the next attempt must not meet another such.
-    needs_new_connection: bool,
+    /// When a kept connection failed, if that was the last failure: the next attempt must not meet
+    /// another such.
+    needs_new_connection: Option<Instant>,
+    /// It has been sent again because a backend had not seen it.
+    is_replayed: bool,
+    /// That is what is done now: nobody is in trouble, and there is nothing to wait for.
+    goes_at_once: bool,
     retries: u32,
     last: Option<Reason>,
     /// When all attempts together must have brought a response: from the first that was sent, and
@@ -191,8 +196,8 @@ impl Tried {
 
     pub(crate) fn connections(&self, is_replayable: bool) -> Connections {
         match self.needs_new_connection {
-            true => Connections::New,
-            false => Connections::Any { is_replayable },
+            Some(since) => Connections::New { since },
+            None => Connections::Any { is_replayable },
         }
     }
 
@@ -201,7 +206,7 @@ impl Tried {
     pub(crate) async fn back_off(&self, worker: &Worker, member: &Member) {
         let earlier = self.retries + self.without_connection as u32 - 1;
         let is_elsewhere = self.has_other(worker, member);
-        if !is_elsewhere && !self.may_repeat {
+        if self.goes_at_once || (!is_elsewhere && !self.may_repeat) {
             // There is nobody to wait for.
             return;
         }
@@ -216,6 +221,9 @@ impl Tried {
 
     /// Decides whether a failed attempt is followed by another one. Safe are only two cases: nothing
     /// was sent, or the request may be sent twice; then its `method` is given.
+    ///
+    /// What no backend saw costs no retry. What one refuses does, whatever it has done with it: it had
+    /// the request, and a pool that refuses everything must not get it several times.
     pub(crate) async fn retry(
         &mut self,
         worker: &Worker,
@@ -227,9 +235,16 @@ impl Tried {
         self.last = Some(reason);
         self.generations.push(member.generation());
         let is_given_up = std::mem::take(&mut self.is_given_up);
-        self.needs_new_connection = failed.on_kept_connection && !is_given_up;
-        self.may_repeat = failed.on_kept_connection || is_given_up;
-        if failed.is_unsent || (failed.is_unprocessed && method.is_some()) {
+        let needs_new_connection = failed.on_kept_connection && !is_given_up;
+        self.needs_new_connection = needs_new_connection.then(Instant::now);
+        let is_unprocessed = failed.unprocessed.is_some() && method.is_some();
+        self.may_repeat = failed.on_kept_connection || is_given_up || is_unprocessed;
+        // Like a kept connection that has closed before anything was sent. Only once: on a new
+        // connection it will hardly meet another goodbye.
+        let is_replay = is_unprocessed && failed.on_kept_connection && !self.is_replayed;
+        self.is_replayed |= is_replay;
+        self.goes_at_once = is_replay;
+        if failed.is_unsent || is_replay {
             self.without_connection += 1;
             let may = self.without_connection < CONNECT_ATTEMPTS_MAX
                 || (self.may_be_served_soon(worker) && !self.has_other(worker, member));
@@ -238,8 +253,8 @@ impl Tried {
         if is_given_up && method.is_some() {
             return Ok(());
         }
-        let is_safe =
-            reason == Reason::ResetBeforeHeaders && method.is_some_and(Method::is_idempotent);
+        let is_safe = is_unprocessed
+            || (reason == Reason::ResetBeforeHeaders && method.is_some_and(Method::is_idempotent));
         if !is_safe || self.retries == worker.settings.retries || !worker.may_retry(member).await {
             return Err(reason);
         }
@@ -251,10 +266,37 @@ impl Tried {
 /// Which connections an attempt may use.
 #[derive(Clone, Copy)]
 pub(crate) enum Connections {
-    /// One that nobody has used.
-    New,
+    /// One that nobody has used; of those that requests share, one that was made since then.
+    New { since: Instant },
     /// One that is idle, or a new one.
     Any { is_replayable: bool },
+}
+
+impl Connections {
+    /// Since when one must have been made.
+    pub(crate) fn since(self) -> Option<Instant> {
+        match self {
+            Self::New { since } => Some(since),
+            Self::Any { .. } => None,
+        }
+    }
+}
+
+/// What a backend of HTTP/2 says of a request that it has not begun with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unprocessed {
+    /// It has not even looked at it: it said goodbye to a connection that had served, as at the end
+    /// of a process, or had not told yet how many requests it takes at once.
+    Unseen,
+    /// It had it, and does not want it.
+    Refused,
+}
+
+impl Unprocessed {
+    /// Whether that says nothing of the backend.
+    pub(crate) fn is_unseen(self) -> bool {
+        self == Self::Unseen
+    }
 }
 
 /// An attempt that brought no response.
@@ -262,19 +304,20 @@ pub(crate) struct Failed {
     pub(crate) reason: Reason,
     /// Whether nothing of the request was sent.
     pub(crate) is_unsent: bool,
-    /// Whether the connection had served other requests before.
+    /// Whether it may be the connection's end rather than the backend's doing: it had served other
+    /// requests before.
     pub(crate) on_kept_connection: bool,
     /// Whether the backend says that it has done nothing with the request.
-    pub(crate) is_unprocessed: bool,
+    pub(crate) unprocessed: Option<Unprocessed>,
 }
 
 impl Failed {
     pub(crate) fn unsent(reason: Reason) -> Self {
-        Self { reason, is_unsent: true, on_kept_connection: false, is_unprocessed: false }
+        Self { reason, is_unsent: true, on_kept_connection: false, unprocessed: None }
     }
 
     pub(crate) fn sent(reason: Reason, on_kept_connection: bool) -> Self {
-        Self { reason, is_unsent: false, on_kept_connection, is_unprocessed: false }
+        Self { reason, is_unsent: false, on_kept_connection, unprocessed: None }
     }
 }
 

@@ -4,7 +4,7 @@
 mod common;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -159,8 +159,8 @@ async fn clients_of_http_1_are_served_too_whatever_the_body() {
 async fn requests_share_a_connection_until_the_backends_limit_is_reached() {
     for (streams, most) in [(100, 1), (4, 3)] {
         let backend = Backend::start(streams).await;
-        // Without a second probe, which would be one more connection.
-        let world = backend.world(&[("PROXY_PROBE_INTERVAL", "1h")]).await;
+        // Without probes, each of which would be one more connection.
+        let world = backend.world(&[("PROXY_PROBE", "off")]).await;
         // So that the backend's limit is known.
         assert_eq!(world.get("/").await.0, 200);
         let before = backend.connections.load(Ordering::Relaxed) - 1;
@@ -202,18 +202,24 @@ async fn a_client_that_leaves_resets_only_its_own_stream() {
     assert_eq!(backend.connections.load(Ordering::Relaxed), 1);
 }
 
-/// How a backend of raw frames answers the first request on each connection.
-#[derive(Clone, Copy)]
+/// What a backend of raw frames does instead of answering 204.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
-    /// It resets the stream as refused (RFC 9113 §8.7).
+    /// With the first request, it resets the stream as refused (RFC 9113 §8.7).
     Stream,
     /// It says goodbye and that it has looked at no stream (§6.8).
     Goodbye,
     /// It says goodbye and that it may have looked at this one, and closes.
     GoodbyeAfterwards,
+    /// It resets each.
+    EachStream,
+    /// It says goodbye whenever there is a request.
+    EachGoodbye,
+    /// It says goodbye when it has answered so many on a connection, and looks at no more.
+    GoodbyeAfter(usize),
 }
 
-/// A backend that refuses the first request it gets and answers the others 204.
+/// A backend that refuses requests, and how many it was sent.
 async fn refusing(refusal: Refusal) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -227,15 +233,15 @@ async fn refusing(refusal: Refusal) -> (SocketAddr, Arc<AtomicUsize>) {
                 stream.read_exact(&mut preface).await.ok()?;
                 let mut peer = RawClient(stream);
                 peer.send(frames::SETTINGS, 0, 0, &[]).await;
-                loop {
+                for served in 1.. {
                     let head = peer.until(frames::HEADERS).await?;
                     let goodbye = |last: u32| [last.to_be_bytes(), [0; 4]].concat();
                     match (count.fetch_add(1, Ordering::Relaxed), refusal) {
-                        (0, Refusal::Stream) => {
+                        (0, Refusal::Stream) | (_, Refusal::EachStream) => {
                             let refused = 7_u32.to_be_bytes();
                             peer.send(frames::RST_STREAM, 0, head.stream, &refused).await;
                         }
-                        (0, Refusal::Goodbye) => {
+                        (0, Refusal::Goodbye) | (_, Refusal::EachGoodbye) => {
                             peer.send(frames::GOAWAY, 0, 0, &goodbye(0)).await;
                         }
                         (0, Refusal::GoodbyeAfterwards) => {
@@ -246,9 +252,15 @@ async fn refusing(refusal: Refusal) -> (SocketAddr, Arc<AtomicUsize>) {
                         _ => {
                             let flags = END_HEADERS | END_STREAM;
                             peer.send(frames::HEADERS, flags, head.stream, &[0x89]).await;
+                            if refusal == Refusal::GoodbyeAfter(served) {
+                                peer.send(frames::GOAWAY, 0, 0, &goodbye(head.stream)).await;
+                                peer.rest().await;
+                                return Some(());
+                            }
                         }
                     }
                 }
+                Some(())
             });
         }
     });
@@ -275,6 +287,78 @@ async fn what_a_backend_certainly_has_not_begun_with_is_sent_again_whatever_it_i
         let total = requests.load(Ordering::Relaxed) + second.1.load(Ordering::Relaxed) - 1;
         assert_eq!((answer.status().as_u16(), total), (expected, sent));
     }
+}
+
+/// Sends requests, eight at a time, and counts the answers by their status.
+async fn spread(world: &World, count: usize) -> BTreeMap<u16, usize> {
+    let requests = (0..count).map(|_| world.client.post(world.url("/")).send());
+    let answers = futures_util::stream::iter(requests);
+    let answers = futures_util::StreamExt::buffer_unordered(answers, 8);
+    let statuses = BTreeMap::new();
+    futures_util::StreamExt::fold(answers, statuses, async |mut statuses, answer| {
+        *statuses.entry(answer.unwrap().status().as_u16()).or_default() += 1;
+        statuses
+    })
+    .await
+}
+
+#[tokio::test]
+async fn backends_that_refuse_everything_are_sent_at_most_a_fifth_more() {
+    const REQUESTS: usize = 600;
+    for refusal in [Refusal::EachStream, Refusal::EachGoodbye] {
+        let backends = [refusing(refusal).await, refusing(refusal).await];
+        let list = backends.each_ref().map(|(address, _)| format!("http://{address}")).join(",");
+        let variables =
+            [("PROXY_BACKEND_PROTOCOL", "h2c"), ("PROXY_PROBE", "off"), ("PROXY_EJECT", "false")];
+        let more = [("PROXY_RETRIES", "3")];
+        let world = World::over(&list, &[&variables[..], &more].concat(), vec![]);
+        world.until_eligible(2).await;
+        assert_eq!(spread(&world, REQUESTS).await, [(502, REQUESTS)].into());
+        let sent: usize = backends.iter().map(|(_, sent)| sent.load(Ordering::Relaxed)).sum();
+        assert!(sent > REQUESTS, "{refusal:?}: there were retries");
+        let most = REQUESTS * 6 / 5 * 101 / 100;
+        assert!(sent <= most, "{refusal:?}: {sent} of {REQUESTS} requests");
+        assert!(world.metric("evenkeel_retry_budget_exhausted_total").await > 0.0);
+    }
+}
+
+#[tokio::test]
+async fn a_goodbye_on_a_connection_that_has_served_costs_no_request_and_no_retry() {
+    const REQUESTS: usize = 400;
+    let (address, _) = refusing(Refusal::GoodbyeAfter(20)).await;
+    let variables = [("PROXY_PROBE", "off"), ("PROXY_RETRIES", "0"), ("PROXY_RETRY_BUDGET", "0%")];
+    let world = over(&address.to_string(), &variables).await;
+    assert_eq!(spread(&world, REQUESTS).await, [(204, REQUESTS)].into());
+    let retries = format!(
+        "evenkeel_retries_total{{pool=\"default\",backend=\"{address}\",reason=\"reset_before_headers\"}}"
+    );
+    assert!(world.metric(&retries).await > 0.0, "some were sent beyond it");
+}
+
+#[tokio::test]
+async fn a_backend_that_refuses_is_ejected_while_others_serve() {
+    let bad = refusing(Refusal::EachStream).await.0;
+    // It has refused before, and now answers.
+    let (good, requests) = refusing(Refusal::Stream).await;
+    requests.store(1, Ordering::Relaxed);
+    let variables = [("PROXY_BACKEND_PROTOCOL", "h2c"), ("PROXY_PROBE", "off")];
+    let world = World::over(&format!("http://{bad},http://{good}"), &variables, vec![]);
+    world.until_eligible(2).await;
+    assert_eq!(spread(&world, 30).await, [(204, 30)].into());
+    let health = async || world.backend(&bad.to_string()).await["health"].clone();
+    world.until("it to be ejected", async || health().await == "ejected").await;
+}
+
+#[tokio::test]
+async fn what_a_backend_had_not_told_that_it_cannot_take_is_sent_again() {
+    let backend = Backend::start(4).await;
+    let variables = [("PROXY_PROBE", "off"), ("PROXY_RETRIES", "0")];
+    let world = backend.world(&variables).await;
+    let asked = (0..12).map(|_| world.get("/slow"));
+    for (status, _) in futures_util::future::join_all(asked).await {
+        assert_eq!(status, 200);
+    }
+    assert_eq!(world.backend(&backend.address.to_string()).await["health"], "up");
 }
 
 #[tokio::test]
