@@ -51,12 +51,13 @@ impl Policy {
         self.names().0
     }
 
-    /// The policy of a name, those that other proxies use included.
+    /// The policy of a name, those that other proxies use included; some of them write it in capitals.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
+        let is_it = |known: &str| name.eq_ignore_ascii_case(known);
         Self::ALL.into_iter().find(|policy| {
             let (own, aliases) = policy.names();
-            name == own || aliases.contains(&name)
+            is_it(own) || aliases.iter().any(|alias| is_it(alias))
         })
     }
 
@@ -88,10 +89,24 @@ impl Policy {
             Self::LeastTime => ("least_time", &["leasttime", "peak_ewma"]),
             Self::Random => ("random", &[]),
             Self::First => ("first", &[]),
-            Self::Hash => ("hash", &["consistent", "ip_hash", "client_ip_hash", "uri_hash"]),
+            Self::Hash => ("hash", HASH_ALIASES),
         }
     }
 }
+
+/// Other proxies' names for [`Policy::Hash`]. Most say what it goes by, which is for the shell to know.
+const HASH_ALIASES: &[&str] = &[
+    "hrw",
+    "consistent",
+    "ip_hash",
+    "client_ip_hash",
+    "source",
+    "uri_hash",
+    "uri",
+    "header",
+    "cookie",
+    "query",
+];
 
 /// Up to so many backends, the least loaded is sought among all: reading as many counters costs
 /// less than a request's system calls. Beyond, among [`SAMPLE`] drawn ones.

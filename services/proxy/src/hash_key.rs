@@ -53,6 +53,37 @@ impl HashKey {
         .ok_or_else(|| "client_address, path, header:NAME, cookie:NAME or query:NAME".to_owned())
     }
 
+    /// The key that goes with a policy's `name`: what `wanted` says beside it, or else the one that the
+    /// name implies, or the `usual` one. Other proxies' names for hash say what they go by, and a key
+    /// that contradicts them is a mistake in one of the two.
+    ///
+    /// # Errors
+    /// The key that was expected.
+    pub(crate) fn beside(name: &str, wanted: Option<Self>, usual: &Self) -> Result<Self, String> {
+        let Some(part) = part_of(name) else { return Ok(wanted.unwrap_or_else(|| usual.clone())) };
+        let is_unsaid = wanted.is_none();
+        match (wanted.unwrap_or_else(|| usual.clone()), part) {
+            (key, part) if key.part() == part => Ok(key),
+            (_, "client_address") if is_unsaid => Ok(Self::ClientAddress),
+            (_, "path") if is_unsaid => Ok(Self::Path),
+            (_, "client_address" | "path") => {
+                Err(format!("{part} beside the policy {name}; hash goes by any key"))
+            }
+            _ => Err(format!("{part}:NAME beside the policy {name}; hash goes by any key")),
+        }
+    }
+
+    /// What it begins with when it is written.
+    fn part(&self) -> &'static str {
+        match self {
+            Self::ClientAddress => "client_address",
+            Self::Header(_) => "header",
+            Self::Cookie(_) => "cookie",
+            Self::Path => "path",
+            Self::Query(_) => "query",
+        }
+    }
+
     /// The key of a request, if it has that part.
     pub(crate) fn of(
         &self,
@@ -68,6 +99,18 @@ impl HashKey {
             Self::Path => Some(hash_of(uri.path().as_bytes())),
             Self::Query(name) => parameter(uri.query()?, name).map(|v| hash_of(v.as_bytes())),
         }
+    }
+}
+
+/// The part of a request that a policy's name says to hash, as other proxies' names do.
+fn part_of(name: &str) -> Option<&'static str> {
+    match name.to_ascii_lowercase().as_str() {
+        "ip_hash" | "client_ip_hash" | "source" => Some("client_address"),
+        "uri_hash" | "uri" => Some("path"),
+        "header" => Some("header"),
+        "cookie" => Some("cookie"),
+        "query" => Some("query"),
+        _ => None,
     }
 }
 

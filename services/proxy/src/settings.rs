@@ -4,6 +4,7 @@ mod degraded;
 mod discovery;
 mod ejection;
 mod limits;
+mod policy;
 mod probe;
 mod queue;
 mod statuses;
@@ -150,13 +151,9 @@ pub struct Raw {
     /// What to speak to backends: http1, or h2c (HTTP/2 with prior knowledge), as gRPC needs
     #[arg(long, value_name = "PROTOCOL", default_value = "http1")]
     proxy_backend_protocol: String,
-    /// Balancing policy: round_robin, least_request, p2c (the less loaded of two), least_time, random,
-    /// first or hash
-    #[arg(long, value_name = "NAME", default_value = "round_robin")]
-    proxy_policy: String,
-    /// What the hash policy goes by: client_address, path, header:NAME, cookie:NAME or query:NAME
-    #[arg(long, value_name = "KEY", default_value = "client_address")]
-    proxy_hash_key: String,
+    #[command(flatten)]
+    #[serde(flatten)]
+    policy: policy::PolicyRaw,
     #[command(flatten)]
     #[serde(flatten)]
     sticky: sticky::StickyRaw,
@@ -293,8 +290,7 @@ impl chassis::settings::Settings for Settings {
         let discovering = raw.discovery.parse(mistakes);
         let backend_protocol =
             mistakes.parse("proxy_backend_protocol", &raw.proxy_backend_protocol, protocol);
-        let policy = mistakes.parse("proxy_policy", &raw.proxy_policy, policy);
-        let hash_key = mistakes.parse("proxy_hash_key", &raw.proxy_hash_key, HashKey::parse);
+        let policy = raw.policy.parse(mistakes);
         let sticky = raw.sticky.parse(mistakes);
         let upstream_idle_max =
             mistakes.parse("proxy_upstream_idle_max", &raw.proxy_upstream_idle_max, |text| {
@@ -351,6 +347,7 @@ impl chassis::settings::Settings for Settings {
             mistakes,
         );
         let log = LogSettings::parse("proxy_", &raw.proxy_log, &raw.proxy_log_format, mistakes);
+        let (policy, hash_key) = policy?;
         Some(Self {
             port: port?,
             bind: bind?,
@@ -360,8 +357,8 @@ impl chassis::settings::Settings for Settings {
             workers: workers?,
             discovering: discovering?,
             backend_protocol: backend_protocol?,
-            policy: policy?,
-            hash_key: hash_key?,
+            policy,
+            hash_key,
             sticky: sticky?,
             probe: probe?,
             ejecting: ejecting?,
@@ -443,10 +440,6 @@ fn protocol(text: &str) -> Result<BackendProtocol, String> {
         "h2c" => Ok(BackendProtocol::Http2),
         _ => Err("http1 or h2c".to_owned()),
     }
-}
-
-fn policy(text: &str) -> Result<Policy, String> {
-    Policy::from_name(text).ok_or_else(Policy::all_names)
 }
 
 /// Where operators' changes are kept. A folder that does not exist would only be noticed at the

@@ -4,6 +4,7 @@
 mod common;
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -151,6 +152,32 @@ async fn after_the_answer_requests_go_by_the_new_policy_and_then_by_the_configur
         (&json!("/v1/pools/default"), &json!("first"))
     );
     assert_eq!(entry["before"]["policy"], "least_request");
+}
+
+#[tokio::test]
+async fn a_policy_by_another_proxys_name_goes_by_what_that_name_says() {
+    let world = World::start(3, &[("PROXY_POLICY", "uri_hash")]).await;
+    assert_eq!(pool(&world).await["hash_key"], "path");
+    for path in ["/", "/echo", "/bytes/1", "/bytes/2"] {
+        let mut servers = BTreeSet::new();
+        for _ in 0..4 {
+            servers.insert(world.get(path).await.1);
+        }
+        assert_eq!(servers.len(), 1, "{path}: {servers:?}");
+    }
+    let answer = patch(&world, &[], json!({"policy": "cookie"})).await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(
+        answer.detail(),
+        "hash_key: expected cookie:NAME beside the policy cookie; hash goes by any key"
+    );
+    let answer = patch(&world, &[], json!({"policy": "cookie", "hash_key": "cookie:a"})).await;
+    assert_eq!(
+        (&answer.body["policy"], &answer.body["hash_key"]),
+        (&json!("hash"), &json!("cookie:a"))
+    );
+    let answer = patch(&world, &[], json!({"policy": "ip_hash"})).await;
+    assert_eq!(answer.body["hash_key"], "client_address", "whatever was in force");
 }
 
 #[tokio::test]

@@ -33,12 +33,13 @@ use crate::{audit::Wanted, hash_key::HashKey};
 #[serde(deny_unknown_fields)]
 struct Body {
     /// round_robin, least_request, p2c, least_time, random, first or hash, also by other proxies'
-    /// names for them; null goes back to what is configured
+    /// names for them, of which ip_hash, uri_hash, header, cookie and query say what to hash; null
+    /// goes back to what is configured
     #[serde(default, deserialize_with = "incoming::given")]
     #[schema(value_type = Option<String>, example = "least_request")]
     policy: Given<String>,
-    /// With hash: client_address, path, header:NAME, cookie:NAME or query:NAME. Without it what is
-    /// in force stays
+    /// With hash: client_address, path, header:NAME, cookie:NAME or query:NAME. Without it the key
+    /// that the policy's name says, or else what is in force stays
     #[schema(example = "cookie:session")]
     hash_key: Option<String>,
     /// One line, for whoever comes next
@@ -135,6 +136,8 @@ pub(super) async fn patch(
 /// What somebody asks for.
 struct Wish {
     policy: Option<Option<Policy>>,
+    /// By which name.
+    policy_name: String,
     hash_key: Option<HashKey>,
     /// The rest of it.
     change: PolicyChange,
@@ -142,12 +145,16 @@ struct Wish {
 
 impl Wish {
     fn parse(body: Body) -> Result<Self, Problem> {
-        let policy = match body.policy {
-            Given::Nothing => None,
-            Given::Null => Some(None),
-            Given::Value(name) => Some(Some(Policy::from_name(&name).ok_or_else(|| {
-                bad(format!("policy: expected {}, not {name:?}", Policy::all_names()))
-            })?)),
+        let (policy, policy_name) = match body.policy {
+            Given::Nothing => (None, String::new()),
+            Given::Null => (Some(None), String::new()),
+            Given::Value(name) => match Policy::from_name(&name) {
+                Some(policy) => (Some(Some(policy)), name),
+                None => {
+                    let all = Policy::all_names();
+                    return Err(bad(format!("policy: expected {all}, not {name:?}")));
+                }
+            },
         };
         let hash_key = body
             .hash_key
@@ -162,7 +169,8 @@ impl Wish {
             return Err(bad("ttl: expected only with a policy that is to end"));
         }
         let reason = incoming::reason(body.reason)?;
-        Ok(Self { policy, hash_key, change: PolicyChange { reason, ttl, ..Default::default() } })
+        let change = PolicyChange { reason, ttl, ..Default::default() };
+        Ok(Self { policy, policy_name, hash_key, change })
     }
 
     /// The plan that it makes of the one in force; `None` is the configured one.
@@ -173,17 +181,15 @@ impl Wish {
             Some(None) => return Err(bad("hash_key: expected only with the policy hash")),
             None => current.policy,
         };
-        let hash_key = match &self.hash_key {
-            Some(_) if policy != Policy::Hash => {
-                let policy = policy.as_str();
-                return Err(bad(format!(
-                    "hash_key: expected only with the policy hash, not {policy}"
-                )));
-            }
-            Some(key) => key.to_string().into(),
-            None => current.hash_key.clone(),
-        };
-        Ok(Some(PolicyPlan { policy, hash_key }))
+        if self.hash_key.is_some() && policy != Policy::Hash {
+            let policy = policy.as_str();
+            return Err(bad(format!("hash_key: expected only with the policy hash, not {policy}")));
+        }
+        // What is in force was parsed before it came to be.
+        let usual = HashKey::parse(&current.hash_key).unwrap_or(HashKey::ClientAddress);
+        let key = HashKey::beside(&self.policy_name, self.hash_key.clone(), &usual)
+            .map_err(|expected| bad(format!("hash_key: expected {expected}")))?;
+        Ok(Some(PolicyPlan { policy, hash_key: key.to_string().into() }))
     }
 }
 
@@ -237,6 +243,10 @@ mod tests {
             ("{\"policy\": \"leastconn\"}", Policy::LeastRequest, "path"),
             ("{\"policy\": \"hash\"}", Policy::Hash, "path"),
             ("{\"policy\": \"hash\", \"hash_key\": \"cookie:a\"}", Policy::Hash, "cookie:a"),
+            ("{\"policy\": \"uri_hash\"}", Policy::Hash, "path"),
+            ("{\"policy\": \"cookie\", \"hash_key\": \"cookie:a\"}", Policy::Hash, "cookie:a"),
+            // The name says what to go by, and another key is in force.
+            ("{\"policy\": \"ip_hash\"}", Policy::Hash, "client_address"),
         ];
         for (text, policy, key) in cases {
             assert_eq!(plan(Policy::First, text), Ok(Some((policy, key.to_owned()))), "{text}");
@@ -262,6 +272,11 @@ mod tests {
             ("{\"hash_key\": \"path\"}", "only with the policy hash, not round_robin"),
             ("{\"policy\": null, \"hash_key\": \"path\"}", "only with the policy hash"),
             ("{\"policy\": \"hash\", \"hash_key\": \"mood\"}", "header:NAME"),
+            ("{\"policy\": \"header\"}", "hash_key: expected header:NAME beside the policy header"),
+            (
+                "{\"policy\": \"uri_hash\", \"hash_key\": \"cookie:a\"}",
+                "hash_key: expected path beside the policy uri_hash",
+            ),
             ("{\"policy\": null, \"ttl\": \"5m\"}", "ttl: expected only"),
             ("{\"policy\": \"first\", \"ttl\": \"0s\"}", "ttl: expected"),
             ("{\"policy\": \"first\", \"reason\": \"a\\nb\"}", "one line"),
