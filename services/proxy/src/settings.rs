@@ -7,6 +7,7 @@ mod limits;
 mod policy;
 mod probe;
 mod queue;
+mod state_file;
 mod statuses;
 mod sticky;
 mod timeouts;
@@ -330,7 +331,7 @@ impl chassis::settings::Settings for Settings {
         let timeouts = timeouts::timeouts(&raw, mistakes);
         let limits = raw.limits.parse(mistakes);
         let http2 = raw.limits.parse_http2(mistakes);
-        let state_file = state_file(raw.proxy_state_file.as_deref(), mistakes);
+        let state_file = state_file::parse(raw.proxy_state_file.as_deref(), mistakes);
         let admin_token_to_make = token_to_make(&raw, mistakes);
         let admin_token_file =
             raw.proxy_admin_token_file.as_deref().filter(|_| admin_token_to_make.is_none());
@@ -442,20 +443,6 @@ fn protocol(text: &str) -> Result<BackendProtocol, String> {
     }
 }
 
-/// Where operators' changes are kept. A folder that does not exist would only be noticed at the
-/// first change, when it is too late to keep it.
-#[allow(clippy::option_option)] // None only if a mistake was noted, as with all parsers here.
-fn state_file(path: Option<&str>, mistakes: &mut Mistakes) -> Option<Option<String>> {
-    let Some(path) = path else { return Some(None) };
-    mistakes.parse("proxy_state_file", path, |path| {
-        let folder = Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
-        let is_there = folder.is_none_or(Path::is_dir) && !Path::new(path).is_dir();
-        is_there
-            .then(|| Some(path.to_owned()))
-            .ok_or_else(|| "the path of a file in a folder that exists".to_owned())
-    })
-}
-
 /// The token file to make at the start. Reading settings must not write anything: `--check` and
 /// `healthcheck` read them too.
 fn token_to_make(raw: &Raw, mistakes: &mut Mistakes) -> Option<String> {
@@ -516,7 +503,7 @@ mod tests {
             ("PROXY_TRY_TIMEOUT", "30s"),
             ("PROXY_ADMIN_TOKEN", "x"),
             ("PROXY_ADMIN_TOKEN_CREATE", "true"),
-            ("PROXY_STATE_FILE", "/does/not/exist/state.json"),
+            ("PROXY_STATE_FILE", "/"),
         ]);
         let names: Vec<&str> = found.iter().filter_map(|text| text.split('=').next()).collect();
         assert_eq!(

@@ -3,7 +3,8 @@
 //! The file is written anew at each change, aside and renamed into place, so that a crash leaves
 //! the old one or the new one and never half of one. It is JSON, for people to read: what is in
 //! force, and, where that has an end, what it goes back to. A file that cannot be read or written
-//! is told on the timeline and in the log, and never keeps the proxy from serving.
+//! is told on the timeline and in the log, and never keeps the proxy from serving. Its folder is made
+//! where there is none, which may be as late as a disk that is mounted later.
 
 mod content;
 
@@ -43,7 +44,7 @@ impl StateFile {
     /// overwrite what somebody may want to look at.
     pub(crate) fn load(&self, pool: &str) -> Result<Standing, String> {
         let bytes = match fs::read(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::default()),
+            Err(error) if is_absent(&error) => return Ok(Standing::default()),
             read => read.map_err(|error| error.to_string()),
         };
         bytes.and_then(|bytes| self.parse(&bytes, pool)).map_err(|why| {
@@ -64,6 +65,7 @@ impl StateFile {
         let content = self.content(pool, standing);
         let aside = self.path.with_extension("new");
         let write = || -> io::Result<()> {
+            fs::create_dir_all(self.folder())?;
             let mut file = File::create(&aside)?;
             file.write_all(&serde_json::to_vec_pretty(&content)?)?;
             // On disk before it takes the old one's name: a crash must not leave an empty file.
@@ -82,6 +84,11 @@ impl StateFile {
     fn told(&self, what: &str, why: &str) -> String {
         format!("the state file {} {what}: {why}", self.path.display())
     }
+}
+
+/// Whether there is no file: that is what this says, also where its folder is none.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 #[cfg(test)]
@@ -266,9 +273,21 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_written_is_told() {
-        let file = StateFile::new("/does/not/exist/state.json", Clock::start());
+    fn a_folder_that_is_missing_is_made_as_soon_as_that_is_possible() {
+        let folder = tempfile::tempdir().unwrap();
+        let (below, path) = (folder.path().join("a"), folder.path().join("a/b/state.json"));
+        // Nobody, not even root, can make a folder in a file.
+        fs::write(&below, "in the way").unwrap();
+        let file = StateFile::new(path.to_str().unwrap(), Clock::start());
+        assert_eq!(
+            file.load("default"),
+            Ok(Standing::default()),
+            "there is none, and none is lost"
+        );
         let error = file.save("default", &Standing::default()).unwrap_err();
-        assert!(error.contains("/does/not/exist/state.json cannot be written"), "{error}");
+        assert!(error.contains("a/b/state.json cannot be written: "), "{error}");
+        fs::remove_file(below).unwrap();
+        file.save("default", &Standing::default()).unwrap();
+        assert!(path.is_file());
     }
 }

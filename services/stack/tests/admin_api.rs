@@ -341,6 +341,26 @@ async fn a_change_that_cannot_be_saved_holds_and_says_so_until_it_can_be() {
 }
 
 #[tokio::test]
+async fn a_state_files_folder_that_is_missing_keeps_nobody_from_serving_and_is_made_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let (obstacle, path) = (folder.path().join("a"), folder.path().join("a/b/state.json"));
+    // Nobody can make a folder in a file, not even root.
+    std::fs::write(&obstacle, "").unwrap();
+    let world = World::start(2, &[("PROXY_STATE_FILE", path.to_str().unwrap())]).await;
+    let why = world.admin_json("/v1/pools").await["proxy"]["not_saved_reason"].clone();
+    assert!(why.as_str().unwrap().contains("a/b/state.json cannot be written"), "{why}");
+    assert_eq!(world.metric("evenkeel_state_saved").await, 0.0);
+    let (status, backend) = world.patch(&world.id(0), json!({"state": "drain"})).await;
+    assert_eq!((status, &backend["saved"]), (200, &json!(false)));
+    std::fs::remove_file(obstacle).unwrap();
+    let (_, backend) = world.patch(&world.id(0), json!({"weight": 3})).await;
+    assert_eq!((&backend["saved"], &backend["not_saved_reason"]), (&json!(true), &json!(null)));
+    assert_eq!(world.metric("evenkeel_state_saved").await, 1.0);
+    let kept = std::fs::read_to_string(path).unwrap();
+    assert!(kept.contains("\"drain\"") && kept.contains("\"weight\": 3"), "{kept}");
+}
+
+#[tokio::test]
 async fn changes_outlive_a_proxy_that_ends_in_whatever_way() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
