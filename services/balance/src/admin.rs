@@ -59,7 +59,7 @@ pub struct Change {
     pub actor: Option<String>,
     /// What is changed lies on top of what stands for this long; without it, it is what stands.
     pub ttl: Option<Duration>,
-    /// Upgraded connections are ended this long after the backend was taken out.
+    /// Upgraded connections are ended this long after the backend was taken out, and visits.
     pub deadline: Option<Duration>,
     /// Do it even if too few backends are left to serve.
     pub force: bool,

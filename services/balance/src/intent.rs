@@ -35,7 +35,8 @@ pub struct Stated {
     pub reason: Option<String>,
     /// Who, as far as we know.
     pub actor: Option<String>,
-    /// When upgraded connections are to end. Of no use after a restart, which ends them all.
+    /// When upgraded connections are to end, and the visits that a drain leaves. Those go on after a
+    /// restart, so that it outlives one.
     pub deadline: Option<Time>,
 }
 

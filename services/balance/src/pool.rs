@@ -413,6 +413,9 @@ impl Pool {
         let ejection = Ejection::new(member.counts(), now);
         let backend = Entry {
             found,
+        // A deadline that had passed before it came has been told, and ends nothing any more.
+        let is_past = intent.stated().deadline.is_some_and(|deadline| deadline <= now);
+        member.set_must_end_tunnels(is_past);
             place: 0,
             member: Arc::new(member),
             intent,

@@ -84,6 +84,18 @@ fn a_backend_that_is_ready_again_keeps_its_tunnels() {
 }
 
 #[test]
+fn another_deadline_gives_tunnels_time_again() {
+    let mut pool = pool();
+    let tunnel = pool.picker().pick(None).unwrap().into_tunnel();
+    set(&mut pool, Admin::Drain, Some(DEADLINE), Time::START);
+    let end = Time::START + DEADLINE;
+    assert!(asks(&mut pool, end) && tunnel.must_end());
+    set(&mut pool, Admin::Drain, Some(DEADLINE), end);
+    assert!(!tunnel.must_end());
+    assert!(asks(&mut pool, end + DEADLINE) && tunnel.must_end());
+}
+
+#[test]
 fn a_drain_without_a_deadline_waits_for_tunnels_for_good() {
     let mut pool = pool();
     let tunnel = pool.picker().pick(None).unwrap().into_tunnel();

@@ -113,7 +113,11 @@ mod tests {
             since: clock.now(),
             reason: Some("new \"disk\"".to_owned()),
             actor: Some(actor.to_owned()),
-            deadline: None,
+            // One is to come, one has passed.
+            deadline: match state {
+                Admin::Drain => Some(clock.now() + Duration::from_secs(30)),
+                _ => Some(clock.started()),
+            },
         };
         let end = clock.now() + Duration::from_secs(60);
         let said =
@@ -193,7 +197,9 @@ mod tests {
         };
         for (loaded, saved) in both(&loaded).into_iter().zip(both(&saved)) {
             assert_near(loaded.since, saved.since);
-            assert_eq!(Stated { since: saved.since, ..loaded }, saved);
+            assert_near(loaded.deadline.unwrap(), saved.deadline.unwrap());
+            let Stated { since, deadline, .. } = saved;
+            assert_eq!(Stated { since, deadline, ..loaded }, saved);
         }
         assert_near(loaded.state.expires().unwrap(), saved.state.expires().unwrap());
         let said = |intent: &StandingIntent| {
@@ -217,6 +223,7 @@ mod tests {
         let intent = file.load("default").unwrap().intents.remove(0);
         let (current, below) = (intent.state.current(), intent.state.reverts_to().unwrap());
         assert_eq!((current.state, current.actor.as_deref()), (Admin::Drain, Some("ada")));
+        assert_eq!(current.deadline, None);
         assert_eq!((below.state, &below.reason, &below.actor), (Admin::Ready, &None, &None));
         let weights = (intent.weight.current().weight, intent.weight.reverts_to().unwrap().weight);
         assert_eq!(weights, (Some(3), None));
@@ -230,6 +237,7 @@ mod tests {
             .unwrap();
         let text = fs::read_to_string(&file.path).unwrap();
         assert!(!text.contains("reverts_to") && text.contains("new disk"), "{text}");
+        assert!(!text.contains("deadline"), "{text}");
     }
 
     #[test]

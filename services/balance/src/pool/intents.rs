@@ -112,7 +112,7 @@ impl Pool {
             backend.forget_outcomes(ejection.consecutive, now);
         }
         backend.drained_told = false;
-        if intent.stated().deadline.is_none() {
+        if intent.stated().deadline.is_none_or(|deadline| deadline > now) {
             backend.member.set_must_end_tunnels(false);
         }
         backend.intent = intent;

@@ -25,9 +25,9 @@ pub(super) struct Content {
     policies: BTreeMap<String, KeptPolicy>,
 }
 
-/// The fields `…reverts_to` and `…said` came later. They are left out where there is nothing to
-/// say. Without the former, what has an end goes back to the usual; without the latter, it was said
-/// when it began to hold.
+/// The fields `…reverts_to`, `…said` and `deadline` came later. They are left out where there is
+/// nothing to say. Without the first, what has an end goes back to the usual; without the second, it
+/// was said when it began to hold.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Kept {
@@ -36,6 +36,8 @@ struct Kept {
     reason: Option<String>,
     actor: Option<String>,
     expires: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deadline: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reverts_to: Option<KeptState>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,6 +77,8 @@ struct KeptState {
     since: String,
     reason: Option<String>,
     actor: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deadline: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -113,17 +117,18 @@ impl StateFile {
     fn kept(&self, intent: &StandingIntent) -> Kept {
         let text = |time| self.clock.text(time);
         let StandingIntent { id: _, state, weight, max_in_flight } = intent;
-        let KeptState { state: current, since, reason, actor } = self.kept_state(state.current());
+        let current = self.kept_state(state.current());
         let is_usual = |stated: &&Stated| stated.state == Admin::Ready && stated.actor.is_none();
         let below = state.reverts_to().filter(|stated| !is_usual(stated));
         let now = self.kept_weight(weight.current());
         let below_weight = weight.reverts_to().filter(|weighed| weighed.weight.is_some());
         Kept {
-            state: current,
-            since,
-            reason,
-            actor,
+            state: current.state,
+            since: current.since,
+            reason: current.reason,
+            actor: current.actor,
             expires: state.expires().map(text),
+            deadline: current.deadline,
             reverts_to: below.map(|stated| self.kept_state(stated)),
             said: kept_said(state.said),
             weight: now.weight,
@@ -156,6 +161,7 @@ impl StateFile {
             since: self.clock.text(stated.since),
             reason: stated.reason.clone(),
             actor: stated.actor.clone(),
+            deadline: stated.deadline.map(|time| self.clock.text(time)),
         }
     }
 
@@ -251,8 +257,8 @@ impl StateFile {
         let said_weight =
             said(kept.weight_said, kept.weight_expires.is_some(), kept.weight_since.as_ref())?;
         let said_limit = said(kept.max_in_flight_said, false, None)?;
-        let Kept { state, since, reason, actor, .. } = kept;
-        let current = self.stated(id, KeptState { state, since, reason, actor })?;
+        let Kept { state, since, reason, actor, deadline, .. } = kept;
+        let current = self.stated(id, KeptState { state, since, reason, actor, deadline })?;
         let below = match kept.reverts_to {
             Some(kept) => self.stated(id, kept)?,
             None => Stated { since: current.since, ..Stated::default() },
@@ -289,7 +295,7 @@ impl StateFile {
             since: self.time(id, &kept.since)?,
             reason: kept.reason,
             actor: kept.actor,
-            deadline: None,
+            deadline: self.time_if(id, kept.deadline.as_deref())?,
         })
     }
 }
