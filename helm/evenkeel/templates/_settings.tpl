@@ -42,6 +42,7 @@ dots would be tried in each search domain first (ndots:5), once a second.
   {{- with .values.sticky.cookie -}}
     {{- $_ := set $own "PROXY_STICKY_COOKIE" . -}}
     {{- $_ := set $own "PROXY_STICKY_TTL" $.values.sticky.ttl -}}
+    {{- $_ := set $own "PROXY_STICKY_IDLE" $.values.sticky.idle -}}
     {{- $_ := set $own "PROXY_STICKY_SECRET_FILE" "/etc/evenkeel/sticky/key" -}}
   {{- end -}}
 {{- else if eq .component "dashboard" -}}

@@ -163,6 +163,12 @@ impl Member {
         self.visits.of_late(now)
     }
 
+    /// When a request asked for it last, to the millisecond.
+    #[must_use]
+    pub fn last_visit(&self) -> Option<Time> {
+        self.visits.last()
+    }
+
     /// The backend's name.
     #[must_use]
     pub fn id(&self) -> &BackendId {

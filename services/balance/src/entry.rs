@@ -1,7 +1,7 @@
 //! A backend as the pool keeps it: what discovery found, what an operator wants, what we observe,
 //! and what comes of the three.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     admin::Admin,
@@ -23,6 +23,7 @@ pub(crate) struct Entry {
     /// Its place in the list that discovery gave.
     pub(crate) place: usize,
     pub(crate) member: Arc<Member>,
+    pub(crate) arrived: Time,
     pub(crate) intent: Intent,
     /// What probes say.
     pub(crate) health: HealthState,
@@ -97,13 +98,39 @@ impl Entry {
     /// Whether it keeps the visitors that it has while it gets no new ones: it can serve, and is being
     /// drained, until the deadline of that, or it asks to be spared.
     pub(crate) fn keeps_visitors(&self, serving: Serving, now: Time) -> bool {
-        let is_kept = match self.intent.admin() {
+        let is_spared = self.found.tier <= serving.tier && !self.is_member(serving);
+        let is_kept = self.is_left_to_visitors(now) || (self.is_wanted() && is_spared);
+        is_kept && self.is_usable_by_health()
+    }
+
+    /// Whether operators have taken it out and leave it the visitors that it has.
+    pub(crate) fn is_left_to_visitors(&self, now: Time) -> bool {
+        match self.intent.admin() {
             Admin::Maint => false,
             Admin::Drain => self.intent.stated().deadline.is_none_or(|deadline| deadline > now),
-            Admin::Ready if self.weight() == 0 => true,
-            Admin::Ready => self.found.tier <= serving.tier && !self.is_member(serving),
+            Admin::Ready => self.weight() == 0,
+        }
+    }
+
+    /// Until when its drain waits for visitors, if none comes any more: until none has come for as
+    /// long as `idle`, or until the deadline. None if it does not wait.
+    pub(crate) fn visitors_until(&self, idle: Duration, now: Time) -> Option<Time> {
+        // Before its first probe nobody knows whether they can come.
+        let may_come = self.is_usable_by_health() || self.observed() == Health::Checking;
+        let until = self.quiet_since() + idle;
+        let until = self.intent.stated().deadline.map_or(until, |deadline| until.min(deadline));
+        (may_come && self.is_left_to_visitors(now) && until > now).then_some(until)
+    }
+
+    /// Since when no visitor has come, as far as one can know. Whoever came to it for the first time
+    /// before it was taken out, or before we knew it, may not have come back yet.
+    fn quiet_since(&self) -> Time {
+        let taken_out = match self.intent.admin() {
+            Admin::Ready => self.intent.weight.current().set.as_ref().map(|set| set.since),
+            Admin::Drain | Admin::Maint => Some(self.intent.stated().since),
         };
-        is_kept && self.is_usable_by_health()
+        let latest = taken_out.max(self.member.last_visit());
+        latest.map_or(self.arrived, |latest| latest.max(self.arrived))
     }
 
     /// Whether it could serve without being the last resort, if operators let it.
@@ -135,19 +162,18 @@ impl Entry {
         serving.includes(self.rung(), self.found.tier)
     }
 
-    /// What comes of it while those serve.
-    pub(crate) fn effective(&self, serving: Serving) -> Effective {
+    /// What comes of it while those serve, where `is_awaited` if its drain waits for visitors.
+    pub(crate) fn effective(&self, serving: Serving, is_awaited: bool) -> Effective {
+        let is_done = self.member.in_flight() == 0 && !is_awaited;
         match (self.intent.admin(), self.observed()) {
             (Admin::Maint, _) => Effective::Maint,
-            (Admin::Drain, _) if self.member.in_flight() > 0 => Effective::Draining,
-            (Admin::Drain, _) => Effective::Drained,
+            (Admin::Drain, _) if is_done => Effective::Drained,
+            (Admin::Drain, _) => Effective::Draining,
             (Admin::Ready, _) if self.is_member(serving) => Effective::Serving,
             (Admin::Ready, Health::Checking) => Effective::Checking,
             (Admin::Ready, Health::Down) => Effective::Down,
             (Admin::Ready, Health::Ejected) => Effective::Ejected,
-            (Admin::Ready, _) if self.weight() == 0 && self.member.in_flight() == 0 => {
-                Effective::Drained
-            }
+            (Admin::Ready, _) if self.weight() == 0 && is_done => Effective::Drained,
             (Admin::Ready, _) if self.weight() == 0 => Effective::Draining,
             (Admin::Ready, _) if self.found.is_terminating => Effective::Terminating,
             (Admin::Ready, Health::Degraded) => Effective::Degraded,
@@ -155,7 +181,7 @@ impl Entry {
         }
     }
 
-    fn reasons(&self, serving: Serving) -> Vec<String> {
+    fn reasons(&self, effective: Effective) -> Vec<String> {
         let mut reasons = Vec::new();
         let stated = self.intent.stated();
         if stated.state != Admin::Ready {
@@ -175,7 +201,7 @@ impl Entry {
         if self.weight() == 0 {
             reasons.push("its weight is 0".to_owned());
         }
-        if self.effective(serving) == Effective::Standby {
+        if effective == Effective::Standby {
             reasons.push(format!("stands by in tier {}: those above have enough", self.found.tier));
         }
         reasons
@@ -236,8 +262,15 @@ impl Entry {
         self
     }
 
-    /// The backend as people see it while those serve, where `max_in_flight` is the usual limit.
-    pub(crate) fn view(&self, serving: Serving, max_in_flight: Option<u32>) -> BackendView {
+    /// The backend as people see it while those serve, where `max_in_flight` is the usual limit and
+    /// its drain waits for visitors until `visitors_until`.
+    pub(crate) fn view(
+        &self,
+        serving: Serving,
+        max_in_flight: Option<u32>,
+        visitors_until: Option<Time>,
+    ) -> BackendView {
+        let effective = self.effective(serving, visitors_until.is_some());
         let Self { found, member, intent, health, .. } = self;
         let stated = intent.stated();
         let observed = self.observed();
@@ -268,6 +301,7 @@ impl Entry {
             admin_reverts_to: intent.state.reverts_to().cloned(),
             admin_said: intent.state.said,
             deadline: stated.deadline,
+            visitors_until,
             configured_weight: found.weight,
             weight_wanted: intent.weight.current().weight,
             weight_set: intent.weight.current().set.clone(),
@@ -283,9 +317,9 @@ impl Entry {
             health_reason: self.health_reason(),
             is_terminating: found.is_terminating,
             instance: found.instance.clone(),
-            effective: self.effective(serving),
+            effective,
             eligible: self.is_member(serving),
-            reasons: self.reasons(serving),
+            reasons: self.reasons(effective),
             last_probe: health.last.as_ref().map(|(at, result)| LastProbe {
                 at: *at,
                 result: result.clone(),

@@ -17,7 +17,6 @@ mod visitors;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    admin::Admin,
     backend::{BackendId, Found, Member},
     ejection::{EjectReason, Ejection, EjectionPlan, Withheld},
     entry::Entry,
@@ -39,6 +38,9 @@ pub(crate) use slow_start::STEPS;
 
 /// How often a draining backend is looked at for its last request's end.
 const DRAIN_LOOK: Duration = Duration::from_millis(100);
+
+/// How often one that is drained is looked at for visitors who come back all the same.
+const VISIT_LOOK: Duration = Duration::from_secs(1);
 
 /// How long intent for a backend that left is kept: one that is restarted during its maintenance
 /// must not come back into traffic by itself.
@@ -88,6 +90,10 @@ pub struct Pool {
     max_in_flight: Option<u32>,
     /// Where requests may ask for a backend.
     tagger: Option<Tagger>,
+    /// After how long without a visit a drain waits for visitors no longer.
+    visitor_idle: Duration,
+    /// When the latest event was.
+    now: Time,
 }
 
 impl Pool {
@@ -125,6 +131,8 @@ impl Pool {
             published,
             max_in_flight: None,
             tagger: None,
+            visitor_idle: Duration::ZERO,
+            now: Time::START,
         }
     }
 
@@ -256,6 +264,7 @@ impl Pool {
     /// Does what is due: starts probes, gives up on lost ones, judges outcomes, lets intent expire.
     /// To be called when [`Self::deadline`] is reached; calling it more often does no harm.
     pub fn advance(&mut self, now: Time) {
+        self.now = now;
         self.expire_intents(now);
         self.expire_policy(now);
         let lost: Vec<(BackendId, u64)> = self
@@ -284,8 +293,7 @@ impl Pool {
     pub fn deadline(&self, now: Time) -> Option<Time> {
         let of_backends = self.backends.values().flat_map(|backend| {
             let probe = backend.health.deadline(&self.plan).filter(|_| backend.is_probed());
-            let is_draining = backend.intent.admin() == Admin::Drain || backend.weight() == 0;
-            let drained = (is_draining && !backend.drained_told).then(|| now + DRAIN_LOOK);
+            let drained = self.drain_look(backend, now);
             let degraded = backend.degraded.as_ref().map(|degraded| degraded.until);
             let tunnels =
                 backend.intent.stated().deadline.filter(|_| !backend.member.must_end_tunnels());
@@ -349,7 +357,7 @@ impl Pool {
             backends: self
                 .backends
                 .values()
-                .map(|entry| entry.view(serving, self.max_in_flight))
+                .map(|entry| entry.view(serving, self.max_in_flight, self.visitors_until(entry)))
                 .collect(),
             leaving: self
                 .leaving
@@ -405,6 +413,9 @@ impl Pool {
             Member::new(id.clone(), generation, slot, addresses, streak_limit, queue).with_tag(tag);
         let kept = self.departed.remove(&id).map(|(intent, _)| intent);
         let intent = kept.unwrap_or_else(|| Intent::none(now));
+        // A deadline that had passed before it came has been told, and ends nothing any more.
+        let is_past = intent.stated().deadline.is_some_and(|deadline| deadline <= now);
+        member.set_must_end_tunnels(is_past);
         match &found.addresses {
             Ok(_) => self.tell(now, EventKind::Discovery, Some(&id), "joined the pool"),
             Err(error) => self.tell(now, EventKind::Discovery, Some(&id), error),
@@ -413,11 +424,9 @@ impl Pool {
         let ejection = Ejection::new(member.counts(), now);
         let backend = Entry {
             found,
-        // A deadline that had passed before it came has been told, and ends nothing any more.
-        let is_past = intent.stated().deadline.is_some_and(|deadline| deadline <= now);
-        member.set_must_end_tunnels(is_past);
             place: 0,
             member: Arc::new(member),
+            arrived: now,
             intent,
             health,
             ejection,

@@ -101,8 +101,10 @@ pub struct BackendView {
     pub admin_reverts_to: Option<Stated>,
     /// When it was said.
     pub admin_said: Said,
-    /// When its upgraded connections are to end.
+    /// When its upgraded connections are to end, and the visits that a drain leaves.
     pub deadline: Option<Time>,
+    /// Until when its drain waits for visitors, if none comes any more; none if it does not.
+    pub visitors_until: Option<Time>,
     /// The usual weight.
     pub configured_weight: u32,
     /// Who set another one.
@@ -166,9 +168,9 @@ pub enum Effective {
     Terminating,
     /// Is out for a while because requests fail.
     Ejected,
-    /// Gets no new requests but of its visitors, has some in flight.
+    /// Gets no new requests but of its visitors; has some in flight, or visitors may come.
     Draining,
-    /// Gets no new requests but of its visitors, has none in flight.
+    /// Gets no new requests; has none in flight, and no visitors as far as one can know.
     Drained,
     /// Out of service.
     Maint,

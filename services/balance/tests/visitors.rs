@@ -6,8 +6,8 @@ mod common;
 use std::time::Duration;
 
 use balance::{
-    Admin, BackendId, Change, EjectionPlan, Found, NoBackend, NoVisit, Picker, Policy, Pool,
-    ProbePlan, Time, hash_of,
+    Admin, BackendId, Change, Effective, EjectionPlan, Found, NoBackend, NoVisit, Picker, Policy,
+    Pool, ProbePlan, Time, hash_of,
 };
 use common::{SECOND, World, counts, found};
 use evenkeel_balance as balance;
@@ -182,6 +182,113 @@ fn visits_hold_the_drain_up_and_are_counted_for_a_minute() {
     assert!(!world.pool.is_draining(&id));
     assert_eq!(member.visits(world.now), 1);
     assert_eq!(member.visits(world.now + SECOND * 70), 0);
+}
+
+/// A world in which drains wait for half a minute without a visit.
+fn patient(names: &[&str]) -> World {
+    let mut world = world(names);
+    let pool = Pool::new("default", Policy::RoundRobin, ProbePlan::default(), 42);
+    let pool = pool.with_ejection(EjectionPlan::off()).with_tags(tag_of);
+    world.pool = pool.with_visitor_idle(SECOND * 30);
+    world.discover(names);
+    world.run(SECOND, names);
+    world
+}
+
+#[test]
+fn a_drain_waits_until_no_visitor_has_come_for_a_while() {
+    let mut world = patient(&["a", "b"]);
+    let (id, mut picker) = (BackendId::new("b"), world.pool.picker());
+    drain(&mut world, "b", None);
+    // Nobody has come back yet who was there before, and may.
+    for _ in 0..3 {
+        world.run(SECOND * 29, &["a", "b"]);
+        assert_eq!(world.effective("b"), Effective::Draining);
+        assert!(world.pool.is_draining(&id));
+        picker.pick_visited(tag("b"), world.now).unwrap();
+    }
+    world.run(SECOND * 29, &["a", "b"]);
+    assert_eq!(world.effective("b"), Effective::Draining);
+    world.run(SECOND, &["a", "b"]);
+    assert_eq!(world.effective("b"), Effective::Drained);
+    assert!(!world.pool.is_draining(&id));
+    let told = "drained: no request is in flight, and no visitor has come for 30 s";
+    let count = |world: &World| world.events.iter().filter(|event| *event == told).count();
+    assert_eq!(count(&world), 1, "{:?}", world.events);
+    // Whoever comes all the same is served, and waited for again.
+    picker.pick_visited(tag("b"), world.now).unwrap();
+    world.run(SECOND, &["a", "b"]);
+    assert_eq!(world.effective("b"), Effective::Draining);
+    world.run(SECOND * 30, &["a", "b"]);
+    assert_eq!((world.effective("b"), count(&world)), (Effective::Drained, 2));
+}
+
+#[test]
+fn a_drain_waits_for_visitors_no_longer_than_until_its_deadline_or_maintenance() {
+    let mut world = patient(&["a", "b"]);
+    drain(&mut world, "b", Some(SECOND * 10));
+    let view = world.pool.view();
+    assert_eq!(view.backends[1].visitors_until, Some(world.now + SECOND * 10));
+    world.run(SECOND * 9, &["a", "b"]);
+    assert_eq!(world.effective("b"), Effective::Draining);
+    world.run(SECOND, &["a", "b"]);
+    assert_eq!(world.effective("b"), Effective::Drained);
+    assert!(world.events.iter().any(|event| event == "drained: no request is in flight"));
+    world.set("b", Admin::Ready).unwrap();
+    drain(&mut world, "b", None);
+    assert_eq!(world.effective("b"), Effective::Draining);
+    world.set("b", Admin::Maint).unwrap();
+    assert!(!world.pool.is_draining(&BackendId::new("b")));
+}
+
+#[test]
+fn a_drain_does_not_wait_for_visitors_who_cannot_come() {
+    let mut world = patient(&["a", "b"]);
+    world.run(SECOND * 10, &["a"]);
+    drain(&mut world, "b", None);
+    assert_eq!(world.effective("b"), Effective::Drained, "it is down");
+    world.run(SECOND * 10, &["a", "b"]);
+    assert_eq!(world.effective("b"), Effective::Draining, "it is up, and they may come");
+}
+
+#[test]
+fn weight_zero_waits_for_visitors_too() {
+    let mut world = patient(&["a", "b"]);
+    let change = Change { weight: Some(0), ..Change::default() };
+    world.pool.change(&BackendId::new("b"), &change, world.now).unwrap();
+    world.run(SECOND * 29, &["a", "b"]);
+    assert_eq!(world.effective("b"), Effective::Draining);
+    world.run(SECOND, &["a", "b"]);
+    assert_eq!(world.effective("b"), Effective::Drained);
+}
+
+#[test]
+fn a_deadline_and_the_wait_for_visitors_outlive_a_restart() {
+    let mut world = patient(&["a", "b"]);
+    drain(&mut world, "b", Some(SECOND * 60));
+    world.run(SECOND * 40, &["a", "b"]);
+    assert_eq!(world.effective("b"), Effective::Drained, "nobody has come");
+    let (intents, now) = (world.intents.clone(), world.now);
+    let restarted = |now: Time| {
+        let mut world = patient(&[]);
+        world.now = now;
+        world.pool.restore(intents.clone(), now);
+        world.discover(&["a", "b"]);
+        world.run(SECOND, &["a", "b"]);
+        world
+    };
+    let mut next = restarted(now);
+    assert_eq!(next.effective("b"), Effective::Draining, "who came before is forgotten");
+    let mut picker = next.pool.picker();
+    assert_eq!(visit(&mut picker, "b").as_deref(), Ok("b"));
+    next.run(SECOND * 18, &["a", "b"]);
+    assert_eq!(visit(&mut picker, "b").as_deref(), Ok("b"), "a second is left");
+    next.run(SECOND, &["a", "b"]);
+    assert_eq!(visit(&mut picker, "b"), Err(NoVisit::Unknown));
+    assert_eq!(next.effective("b"), Effective::Drained);
+    let mut late = restarted(now + SECOND * 3_600);
+    assert_eq!(visit(&mut late.pool.picker(), "b"), Err(NoVisit::Unknown), "it had passed");
+    assert!(!late.events.iter().any(|event| event.contains("deadline")), "{:?}", late.events);
 }
 
 #[test]

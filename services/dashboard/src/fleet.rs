@@ -116,7 +116,7 @@ fn merge_backends<'a>(
     });
     let opinions: Vec<Opinion> =
         said.iter().map(|(name, backend)| opinion(name, backend)).chain(absent).collect();
-    // Draining and drained differ by a request in flight, which is no disagreement.
+    // Draining and drained differ by a request in flight or a visitor, which is no disagreement.
     let view = |one: &Opinion| (one.known, one.effective.settled(), one.health, one.admin);
     if opinions.windows(2).any(|pair| view(&pair[0]) != view(&pair[1])) {
         merged.opinions = opinions;

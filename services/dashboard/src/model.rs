@@ -295,7 +295,7 @@ impl Opinion {
 }
 
 impl Effective {
-    /// Draining and drained differ only by what is in flight.
+    /// Draining and drained differ only by what is in flight, or who may still come.
     #[must_use]
     pub(crate) fn settled(self) -> Self {
         if self == Self::Draining { Self::Drained } else { self }

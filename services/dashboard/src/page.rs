@@ -263,7 +263,9 @@ pub(crate) fn reason_field() -> Markup {
 pub(crate) fn explain(wish: Wish) -> &'static str {
     match wish {
         Wish::State(Admin::Ready) => "It takes new requests as soon as its probes pass.",
-        Wish::State(Admin::Drain) => "It gets no new requests; those in flight end normally.",
+        Wish::State(Admin::Drain) => {
+            "It gets no new requests, unless a sticky cookie keeps visitors on it; those in flight end normally."
+        }
         Wish::State(_) => "It is taken out of service, and stays out until it is set ready again.",
         Wish::Weight(_) => {
             "A backend of weight 2 gets twice the requests of one of weight 1; one of weight 0 gets none."

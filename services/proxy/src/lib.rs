@@ -127,7 +127,7 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
         .with_last_resort(settings.queue.last_resort)
         .with_max_in_flight(settings.max_in_flight);
     if let Some(sticky) = &settings.sticky {
-        pool = pool.with_tags(sticky::tagger(sticky, POOL)?);
+        pool = pool.with_tags(sticky::tagger(sticky, POOL)?).with_visitor_idle(sticky.idle);
     }
     let pickers: Vec<Picker> = (0..settings.workers).map(|_| pool.picker()).collect();
     let state_file = settings.state_file.as_deref().map(|path| StateFile::new(path, clock));

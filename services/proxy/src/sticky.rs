@@ -225,7 +225,11 @@ mod tests {
     use super::*;
 
     fn sticky(ttl: Duration) -> Sticky {
-        Sticky::new(&settings::Sticky { cookie: "sid".to_owned(), secret: None, ttl })
+        Sticky::new(&settings(ttl))
+    }
+
+    fn settings(ttl: Duration) -> settings::Sticky {
+        settings::Sticky { cookie: "sid".to_owned(), secret: None, ttl, idle: Duration::ZERO }
     }
 
     fn found(id: &str, instance: Option<&str>) -> Found {
@@ -310,8 +314,7 @@ mod tests {
 
     #[test]
     fn without_a_secret_each_start_has_a_key_of_its_own() {
-        let settings =
-            settings::Sticky { cookie: "sid".to_owned(), secret: None, ttl: Duration::ZERO };
+        let settings = settings(Duration::ZERO);
         let of = || tagger(&settings, "default").unwrap()(&found("a:80", None));
         assert_ne!(of(), of());
     }

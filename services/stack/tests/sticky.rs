@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant, SystemTime},
 };
 
 use common::{World, even, served_by};
@@ -147,9 +147,12 @@ async fn a_drained_backend_keeps_its_visitors_and_gets_no_new_ones_until_it_is_i
         assert_ne!(Visitor::of(&world).visit().await.0, "s1");
     }
     let backend = world.backend(&world.id(1)).await;
-    assert_eq!((&backend["sticky"], &backend["effective"]), (&json!(6), &json!("drained")));
+    assert_eq!((&backend["sticky"], &backend["effective"]), (&json!(6), &json!("draining")));
+    let (last, until) = (time(&backend["sticky_last_at"]), time(&backend["sticky_awaited_until"]));
+    assert_eq!(until.duration_since(last).unwrap(), Duration::from_secs(60), "a minute after it");
     let reasons = backend["reasons"].to_string();
     assert!(reasons.contains("within the last minute: 6"), "{reasons}");
+    assert!(reasons.contains("waits for visitors: drained at"), "{reasons}");
     let decisions = format!("/v1/decisions?backend={}", world.id(1));
     let why = async || {
         let latest = world.admin_json(&decisions).await["decisions"][0].clone();
@@ -162,6 +165,85 @@ async fn a_drained_backend_keeps_its_visitors_and_gets_no_new_ones_until_it_is_i
     let (server, is_new) = visitor.visit().await;
     assert!(server != "s1" && is_new, "{server}");
     assert_eq!(visitor.visit().await, (server, false));
+}
+
+fn time(text: &serde_json::Value) -> SystemTime {
+    humantime::parse_rfc3339(text.as_str().unwrap()).unwrap()
+}
+
+/// What is told of a backend when it is drained, or after `wait`.
+async fn wait(world: &World, id: &str, wait: &str) -> serde_json::Value {
+    world.admin_json(&format!("/v1/pools/default/backends/{id}?wait={wait}")).await
+}
+
+#[tokio::test]
+async fn waiting_for_a_drain_waits_until_no_visitor_has_come_for_a_while() {
+    let world = World::start(2, &[STICKY, &[("PROXY_STICKY_IDLE", "300ms")]].concat()).await;
+    let id = world.id(1);
+    let mut visitor = Visitor::of_server(&world, "s1").await;
+    assert_eq!(world.patch(&id, json!({"state": "drain"})).await.0, 200);
+    // One who goes on to come, and at some time comes no more.
+    let (drained, last) = tokio::join!(wait(&world, &id, "20s"), async {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(900) {
+            assert_eq!(visitor.visit().await.0, "s1");
+        }
+        SystemTime::now()
+    });
+    let now = SystemTime::now();
+    assert_eq!(drained["effective"], "drained");
+    assert!(time(&drained["sticky_last_at"]) <= last);
+    let waited = now.duration_since(time(&drained["sticky_last_at"])).unwrap();
+    assert!(waited >= Duration::from_millis(295), "drained {waited:?} after the last visit");
+    assert_eq!(drained["sticky_awaited_until"], json!(null));
+    let events = world.admin_json("/v1/events").await.to_string();
+    assert!(events.contains("no visitor has come for 0.3 s"), "{events}");
+    // Whoever comes all the same is served there, and waited for.
+    world
+        .until("it to be draining again", async || {
+            assert_eq!(visitor.visit().await, ("s1".to_owned(), false));
+            world.backend(&id).await["effective"] == "draining"
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn waiting_for_a_drain_waits_for_visitors_no_longer_than_until_the_deadline() {
+    let world = World::start(2, &[STICKY, &[("PROXY_STICKY_IDLE", "1h")]].concat()).await;
+    let id = world.id(1);
+    assert_eq!(world.patch(&id, json!({"state": "drain"})).await.0, 200);
+    let still = wait(&world, &id, "50ms").await;
+    assert_eq!((&still["effective"], &still["in_flight"]), (&json!("draining"), &json!(0)));
+    let change = json!({"state": "drain", "deadline": "300ms"});
+    assert_eq!(world.patch(&id, change).await.0, 200);
+    assert_eq!(wait(&world, &id, "20s").await["effective"], "drained");
+}
+
+#[tokio::test]
+async fn the_deadline_of_a_drain_outlives_the_proxy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let file = [("PROXY_STATE_FILE", path.to_str().unwrap())];
+    let mut world = World::start(2, &[STICKY, &file].concat()).await;
+    let mut visitor = Visitor::of_server(&world, "s1").await;
+    let id = world.id(1);
+    let change = json!({"state": "drain", "deadline": "2s"});
+    let (status, drained) = world.patch(&id, change).await;
+    assert_eq!(status, 200);
+    let backends = [0, 1].map(|index| format!("http://{}", world.id(index))).join(",");
+    let servers = std::mem::take(&mut world.servers).into_iter().flatten().collect();
+    drop(world);
+    let next = World::over(&backends, &[STICKY, &file].concat(), servers);
+    next.until_eligible(1).await;
+    let told = next.backend(&id).await;
+    let apart = |one: SystemTime, other: SystemTime| {
+        one.duration_since(other).or_else(|_| other.duration_since(one)).unwrap()
+    };
+    let deadlines = (time(&told["deadline_at"]), time(&drained["deadline_at"]));
+    assert!(apart(deadlines.0, deadlines.1) < Duration::from_millis(50), "{deadlines:?}");
+    visitor.url = next.url("/");
+    next.until("the visitor to move", async || visitor.visit().await.0 == "s0").await;
+    assert!(SystemTime::now() >= deadlines.0);
 }
 
 #[tokio::test]

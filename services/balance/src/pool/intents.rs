@@ -81,12 +81,13 @@ impl Pool {
         self.settle(now);
     }
 
-    /// Whether a backend was taken out and still has requests in flight.
+    /// Whether a backend was taken out and still has requests in flight, or visitors may come.
     #[must_use]
     pub fn is_draining(&self, id: &BackendId) -> bool {
-        self.backends
-            .get(id)
-            .is_some_and(|backend| !backend.is_wanted() && backend.member.in_flight() > 0)
+        self.backends.get(id).is_some_and(|backend| {
+            let is_busy = backend.member.in_flight() > 0 || self.visitors_until(backend).is_some();
+            !backend.is_wanted() && is_busy
+        })
     }
 
     pub(super) fn expire_intents(&mut self, now: Time) {
@@ -136,17 +137,35 @@ impl Pool {
 
     pub(super) fn tell_drained(&mut self, now: Time) {
         let serving = self.published.current().serving;
-        let drained: Vec<BackendId> = self
-            .backends
-            .values_mut()
-            .filter(|b| b.effective(serving) == Effective::Drained && !b.drained_told)
-            .map(|backend| {
-                backend.drained_told = true;
-                backend.found.id.clone()
-            })
-            .collect();
-        for id in drained {
-            self.tell(now, EventKind::Admin, Some(&id), "drained: no request is in flight");
+        let news = self.backends.values().filter_map(|backend| {
+            let is_awaited = self.visitors_until(backend).is_some();
+            let is_drained = backend.effective(serving, is_awaited) == Effective::Drained;
+            // A visitor may come to one that is drained all the same: then it is told again.
+            let is_over = backend.drained_told && is_awaited;
+            let is_news = if is_drained { !backend.drained_told } else { is_over };
+            is_news.then(|| (backend.found.id.clone(), is_drained))
+        });
+        let news: Vec<(BackendId, bool)> = news.collect();
+        for (id, is_drained) in news {
+            if let Some(backend) = self.backends.get_mut(&id) {
+                backend.drained_told = is_drained;
+            }
+            if is_drained {
+                self.tell(now, EventKind::Admin, Some(&id), &self.describe_drained(&id, now));
+            }
+        }
+    }
+
+    fn describe_drained(&self, id: &BackendId, now: Time) -> String {
+        let waited = self.tagger.is_some()
+            && !self.visitor_idle.is_zero()
+            && self.backends.get(id).is_some_and(|backend| backend.is_left_to_visitors(now));
+        match waited {
+            true => {
+                let idle = self.visitor_idle.as_secs_f64();
+                format!("drained: no request is in flight, and no visitor has come for {idle} s")
+            }
+            false => "drained: no request is in flight".to_owned(),
         }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Leaving {
 impl Leaving {
     /// As people see it.
     pub(crate) fn view(&self, serving: Serving, max_in_flight: Option<u32>) -> BackendView {
-        let mut view = self.entry.view(serving, max_in_flight);
+        let mut view = self.entry.view(serving, max_in_flight, None);
         view.effective = Effective::Terminating;
         view.reasons = vec!["left its name; serves until a new one is up".to_owned()];
         view

@@ -19,6 +19,7 @@ use crate::{
 impl Pool {
     /// Publishes who serves and who could if that or their weights changed, and sweeps the invariants.
     pub(super) fn settle(&mut self, now: Time) {
+        self.now = now;
         self.end_excess_ejections(now);
         self.end_leaving(now);
         self.note_climbs(now);

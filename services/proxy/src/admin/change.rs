@@ -51,7 +51,8 @@ struct Body {
     /// change stands, and replaces what was there for a while too
     #[schema(example = "30m")]
     ttl: Option<String>,
-    /// With drain or maint: after this long upgraded connections are ended
+    /// With drain or maint: after this long upgraded connections are ended, and visits by the sticky
+    /// cookie
     #[schema(example = "5m")]
     deadline: Option<String>,
     /// When it was said, if that was earlier: for whoever tells a proxy what it has missed. What was

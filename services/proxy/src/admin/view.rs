@@ -155,10 +155,13 @@ pub(crate) struct Backend {
     in_flight: u32,
     /// Upgraded connections among them.
     tunnels: u32,
-    /// Requests that came by its cookie within the last minute. At 0, a backend that is draining has
-    /// no more visitors as far as one can know.
+    /// Requests that came by its cookie within the last minute.
     sticky: u32,
-    /// When these are to end.
+    /// When the last such request came.
+    sticky_last_at: Option<String>,
+    /// While a drain waits for visitors: when it no longer does, if none comes any more.
+    sticky_awaited_until: Option<String>,
+    /// When upgraded connections are to end, and the visits that a drain leaves.
     deadline_at: Option<String>,
     /// None is no limit.
     max_in_flight: Option<u32>,
@@ -363,7 +366,7 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
         terminating: view.is_terminating,
         effective: view.effective.as_str(),
         eligible: view.eligible,
-        reasons: reasons(view, visits),
+        reasons: reasons(admin, view, visits),
         last_probe: view.last_probe.as_ref().map(|last| LastProbe {
             at: clock.text(last.at),
             passed: last.result.passed,
@@ -376,6 +379,8 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
         in_flight: view.member.in_flight(),
         tunnels: view.member.tunnels(),
         sticky: visits,
+        sticky_last_at: view.member.last_visit().map(|time| clock.text(time)),
+        sticky_awaited_until: view.visitors_until.map(|time| clock.text(time)),
         deadline_at: view.deadline.map(|time| clock.text(time)),
         max_in_flight: view.max_in_flight,
         max_in_flight_expires_at: view.max_in_flight_expires.map(|time| clock.text(time)),
@@ -386,9 +391,13 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
     }
 }
 
-/// Why it gets no requests, and that it does from its visitors.
-fn reasons(view: &BackendView, visits: u32) -> Vec<String> {
+/// Why it gets no requests, that it does from its visitors, and what its drain waits for.
+fn reasons(admin: &Admin, view: &BackendView, visits: u32) -> Vec<String> {
     let visits = (visits > 0 && !view.eligible)
         .then(|| format!("requests of its visitors within the last minute: {visits}"));
-    view.reasons.iter().cloned().chain(visits).collect()
+    let clock = admin.control.clock;
+    let awaited = view.visitors_until.map(|until| {
+        format!("waits for visitors: drained at {} if no more come", clock.text(until))
+    });
+    view.reasons.iter().cloned().chain(visits).chain(awaited).collect()
 }

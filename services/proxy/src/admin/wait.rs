@@ -1,4 +1,5 @@
-//! `GET /v1/pools/{pool}/backends/{id}?wait=30s`: answers as soon as the backend is drained.
+//! `GET /v1/pools/{pool}/backends/{id}?wait=30s`: answers as soon as the backend is drained: nothing
+//! is in flight any more, and where it keeps visitors, none comes.
 
 use std::time::Duration;
 

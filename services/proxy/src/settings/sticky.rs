@@ -18,6 +18,8 @@ pub struct Sticky {
     pub secret: Option<Secret>,
     /// How long a cookie holds; zero is as long as the client's session.
     pub ttl: Duration,
+    /// After how long without a visit a drain waits for visitors no longer.
+    pub idle: Duration,
 }
 
 /// The raw text.
@@ -37,6 +39,10 @@ pub(super) struct StickyRaw {
     /// How long a cookie holds from when it was given; 0s is until the client ends its session
     #[arg(long, value_name = "DURATION", default_value = "0s")]
     proxy_sticky_ttl: String,
+    /// A backend that is being drained is drained when no visitor has come to it for this long, or at
+    /// the drain's deadline; 0s does not wait for visitors
+    #[arg(long, value_name = "DURATION", default_value = "1m")]
+    proxy_sticky_idle: String,
 }
 
 impl StickyRaw {
@@ -59,8 +65,9 @@ impl StickyRaw {
             mistakes.note(name, file.unwrap_or("(hidden)"), expected);
         }
         let ttl = mistakes.parse("proxy_sticky_ttl", &self.proxy_sticky_ttl, units::duration);
-        let (cookie, ttl) = (cookie?, ttl?);
-        Some((!cookie.is_empty()).then_some(Sticky { cookie, secret, ttl }))
+        let idle = mistakes.parse("proxy_sticky_idle", &self.proxy_sticky_idle, units::duration);
+        let (cookie, ttl, idle) = (cookie?, ttl?, idle?);
+        Some((!cookie.is_empty()).then_some(Sticky { cookie, secret, ttl, idle }))
     }
 }
 
@@ -85,6 +92,7 @@ mod tests {
         ];
         let sticky = of(&variables).unwrap();
         assert_eq!((sticky.cookie.as_str(), sticky.ttl), ("sid", Duration::from_secs(8 * 3600)));
+        assert_eq!(sticky.idle, Duration::from_secs(60));
         assert!(sticky.secret.unwrap().matches(KEY));
     }
 
@@ -96,6 +104,7 @@ mod tests {
             ("PROXY_STICKY_SECRET", "shorter-than-16"),
             ("PROXY_STICKY_SECRET_FILE", "/does/not/exist"),
             ("PROXY_STICKY_TTL", "8"),
+            ("PROXY_STICKY_IDLE", "8"),
         ] {
             let found = mistakes(&[(name, value)]);
             assert_eq!(found.len(), 1, "{found:?}");

@@ -218,7 +218,7 @@ impl World {
             self.check_intent(backend);
             self.check_health(backend);
             self.check_deadline(backend);
-            self.check_intent(backend);
+            self.check_drain(backend);
         }
         if let Some((_, Some(end))) = self.wanted {
             assert!(self.pool.deadline(self.now).unwrap() <= end, "a policy ends late");

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 /// What every run of some length must come to.
-const EXPECTED: [&str; 57] = [
+const EXPECTED: [&str; 59] = [
     "a key again",
     "address used again",
     "arrival or move",
@@ -15,6 +15,8 @@ const EXPECTED: [&str; 57] = [
     "degraded",
     "discovery failed",
     "down",
+    "drain that waits for visitors",
+    "drained",
     "ejected: consecutive_failures",
     "ejected: failed_probation",
     "ejected: failure_ratio",

@@ -62,6 +62,8 @@ pub(crate) struct World {
     dice: Dice,
     /// What visitors draw from, where backends have tags.
     visitors: Option<Dice>,
+    /// When the last one came to a generation, or when that arrived.
+    visited: BTreeMap<u64, Time>,
     plan: ProbePlan,
     ejection: EjectionPlan,
     slow_start: Duration,
@@ -141,12 +143,13 @@ impl World {
             .with_last_resort(last_resort);
         let visitors = seed.is_multiple_of(3).then_some(Dice(!seed));
         if visitors.is_some() {
-            pool = pool.with_tags(visitors::tag);
+            pool = pool.with_tags(visitors::tag).with_visitor_idle(visitors::IDLE);
         }
         let picker = pool.picker();
         let mut world = Self {
             dice,
             visitors,
+            visited: BTreeMap::new(),
             plan,
             ejection,
             slow_start,

@@ -40,6 +40,7 @@ impl World {
             if !is_same {
                 self.probes.retain(|probe| probe.order.id.as_str() != name);
                 self.probed.insert(name.clone(), self.now);
+                self.visited.insert(generation, self.now);
                 self.shadow.insert((name.clone(), generation), Shadow::default());
             }
         }

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use super::{World, balance::*};
 
+/// How long a drain waits for the next visitor.
+pub(crate) const IDLE: Duration = Duration::from_secs(20);
+
 /// The tag that a pool with visitors gives a backend.
 pub(crate) fn tag(found: &Found) -> u128 {
     tag_of(found.id.as_str(), found.instance.as_deref())
@@ -45,6 +48,7 @@ impl World {
                     self.coverage.see("visit to one that gets nothing else");
                 }
                 self.coverage.see("visit");
+                self.visited.insert(picked, self.now);
                 self.serve(ticket, None);
             }
             Err(none) => {
@@ -63,6 +67,46 @@ impl World {
         let (name, generation) = (ticket.member().id(), ticket.member().generation());
         let may = members.contains(&generation) || visited.contains(&generation);
         assert!(may, "{name} was visited, beside {members:?} and {visited:?}");
+    }
+
+    /// Whoever was taken out is drained once nothing is in flight and, where it keeps visitors, once
+    /// none has come for a while; and no later than that.
+    pub(crate) fn check_drain(&mut self, backend: &BackendView) {
+        let name = backend.id.as_str();
+        let is_busy = backend.member.in_flight() > 0;
+        let is_awaited = self.is_awaited(backend);
+        match backend.effective {
+            Effective::Drained => {
+                assert!(!is_busy && !is_awaited, "{name} is not drained yet");
+                self.coverage.see("drained");
+            }
+            Effective::Draining => {
+                assert!(is_busy || is_awaited, "{name} is drained long since");
+                self.coverage.see_many("drain that waits for visitors", u64::from(!is_busy));
+            }
+            _ => {}
+        }
+    }
+
+    fn is_awaited(&self, backend: &BackendView) -> bool {
+        let name = backend.id.as_str();
+        let (told, intent) =
+            (&self.told[name], self.intents.get(name).cloned().unwrap_or_default());
+        let weight = intent.weight.now().map_or((told.weight, Time::START), |weight| weight);
+        let taken_out = match intent.admin.now() {
+            Admin::Drain if intent.deadline.now().is_none_or(|end| end > self.now) => {
+                backend.admin_since
+            }
+            Admin::Ready if weight.0 == 0 => weight.1,
+            _ => return false,
+        };
+        let may_come = match backend.health {
+            Health::Checking => true,
+            Health::Up | Health::Degraded => !told.is_terminating,
+            Health::Down | Health::Ejected => false,
+        };
+        let latest = taken_out.max(self.visited[&backend.member.generation()]);
+        self.visitors.is_some() && may_come && self.now.since(latest) < IDLE
     }
 
     /// Whether it gets nothing but visits, where some tier is the lowest that serves.
