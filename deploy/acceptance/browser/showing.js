@@ -153,8 +153,46 @@ export async function oneBackend() {
   await change(page, second, "Ready");
   await sees(page, 5, ALL_WELL);
   await weighing(page);
+  await limiting(page);
   await stack.loadStop(load);
   await close(page);
+}
+
+/** Its limit of requests in flight, with the keyboard alone. */
+async function limiting(page) {
+  await page.goto(`${stack.page}/backends/default/${second}`);
+  await check("a limit is set with the keyboard, with what it would do and a reason, and is told", async () => {
+    const number = page.getByRole("spinbutton", { name: "In flight at most" });
+    await number.focus();
+    await page.keyboard.press("Control+A");
+    await page.keyboard.type("7");
+    await page.keyboard.press("Enter");
+    const dialog = page.getByRole("dialog", { name: `Set ${second} to at most 7 in flight?` });
+    const { value } = await until("what it would do", 5, async () => {
+      const text = await dialog.locator("#confirm-effect").innerText();
+      return /It has \d+ requests? in flight now, /.test(text) && text;
+    });
+    expect(await dialog.getByText("Each proxy sends it no more").isVisible(), "what a limit is");
+    await dialog.getByLabel("Reason").fill("acceptance: it swaps");
+    await page.keyboard.press("Enter");
+    await dialog.waitFor({ state: "hidden" });
+    await until("who set it and why", 5, async () =>
+      /at most 7 in flight instead of no limit, .*acceptance: it swaps/s.test(await page.locator("#controls").innerText()));
+    return `"${value}"`;
+  });
+  await picture(page, "limit-light-1400");
+  await page.setViewportSize({ width: 390, height: 844 });
+  await check("the limit fits a phone", async () => expect(!await tooWide(page), await tooWide(page)));
+  await picture(page, "limit-light-390");
+  await page.setViewportSize({ width: 1400, height: 1000 });
+  await check("with the limit, axe finds nothing serious", () => axe(page));
+  await check("an operator's limit is taken back", async () => {
+    await page.getByRole("button", { name: "Back to the configured limit, none" }).click();
+    const dialog = page.getByRole("dialog", { name: `Set ${second} to its configured limit of requests in flight?` });
+    await dialog.getByRole("button", { name: "Set to its configured limit of requests in flight" }).click();
+    await dialog.waitFor({ state: "hidden" });
+    await until("no override", 5, async () => !/at most 7/.test(await page.locator("#controls").innerText()));
+  });
 }
 
 /** The weight of a backend, from its page, where the load goes on. */

@@ -286,11 +286,14 @@ impl Entry {
             weight: self.weight(),
             tier: found.tier,
             max_in_flight: member.limit(),
+            configured_max_in_flight: max_in_flight,
+            max_in_flight_set: intent.max_in_flight.current().set.clone(),
+            max_in_flight_wanted: intent.max_in_flight.current().number,
             max_in_flight_expires: intent.max_in_flight.expires(),
             max_in_flight_reverts_to: intent
                 .max_in_flight
                 .reverts_to()
-                .and_then(|standing| intent::limit(*standing, max_in_flight)),
+                .and_then(|standing| intent::limit(standing.number, max_in_flight)),
             max_in_flight_said: intent.max_in_flight.said,
             climbed_percent: 100 * self.climbed / STEPS,
             admin: stated.state,
@@ -303,13 +306,13 @@ impl Entry {
             deadline: stated.deadline,
             visitors_until,
             configured_weight: found.weight,
-            weight_wanted: intent.weight.current().weight,
+            weight_wanted: intent.weight.current().number,
             weight_set: intent.weight.current().set.clone(),
             weight_expires: intent.weight.expires(),
             weight_reverts_to: intent
                 .weight
                 .reverts_to()
-                .map(|standing| standing.weight.unwrap_or(found.weight)),
+                .map(|standing| standing.number.unwrap_or(found.weight)),
             weight_said: intent.weight.said,
             health: observed,
             health_since: span.map_or(health.since, |(since, _)| since),

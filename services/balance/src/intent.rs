@@ -40,17 +40,17 @@ pub struct Stated {
     pub deadline: Option<Time>,
 }
 
-/// A weight, and the words of whoever wanted it.
+/// A weight or a limit, and the words of whoever wanted it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Weighed {
-    /// A weight instead of the configured one.
-    pub weight: Option<u32>,
+pub struct Numbered {
+    /// A number instead of the configured one.
+    pub number: Option<u32>,
     /// Who set it, be it back to the configured one; none if nobody did, or if an earlier version
     /// wrote it down.
     pub set: Option<SetBy>,
 }
 
-/// Who set a weight, why, and since when. Who shows several proxies needs it to tell the newest word.
+/// Who set a number, why, and since when. Who shows several proxies needs it to tell the newest word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SetBy {
     /// Since when.
@@ -69,17 +69,17 @@ pub struct StandingIntent {
     /// The state.
     pub state: Overridable<Stated>,
     /// The weight.
-    pub weight: Overridable<Weighed>,
-    /// Another limit of requests in flight than the configured one; 0 is none.
-    pub max_in_flight: Overridable<Option<u32>>,
+    pub weight: Overridable<Numbered>,
+    /// The limit of requests in flight; 0 is none.
+    pub max_in_flight: Overridable<Numbered>,
 }
 
 /// The same, as the pool keeps it with the backend.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Intent {
     pub(crate) state: Overridable<Stated>,
-    pub(crate) weight: Overridable<Weighed>,
-    pub(crate) max_in_flight: Overridable<Option<u32>>,
+    pub(crate) weight: Overridable<Numbered>,
+    pub(crate) max_in_flight: Overridable<Numbered>,
 }
 
 impl<T> Overridable<T> {
@@ -142,7 +142,7 @@ impl Intent {
 
     /// The weight in force where `configured` is the usual one.
     pub(crate) fn weight(&self, configured: u32) -> u32 {
-        self.weight.current().weight.unwrap_or(configured)
+        self.weight.current().number.unwrap_or(configured)
     }
 
     /// Whether it lets the backend get requests, where `configured` is the usual weight.
@@ -152,7 +152,7 @@ impl Intent {
 
     /// The limit of requests in flight in force where `configured` is the usual one.
     pub(crate) fn limit(&self, configured: Option<u32>) -> Option<u32> {
-        limit(*self.max_in_flight.current(), configured)
+        limit(self.max_in_flight.current().number, configured)
     }
 
     /// The intent after a change.
@@ -171,13 +171,15 @@ impl Intent {
             };
             intent.state.set(stated, until, change.said_at);
         }
-        if let Some(weight) = change.weighs() {
+        let numbered = |number| {
             let Change { reason, actor, .. } = change.clone();
-            let set = Some(SetBy { since: now, reason, actor });
-            intent.weight.set(Weighed { weight, set }, until, change.said_at);
+            Numbered { number, set: Some(SetBy { since: now, reason, actor }) }
+        };
+        if let Some(weight) = change.weighs() {
+            intent.weight.set(numbered(weight), until, change.said_at);
         }
         if let Some(limit) = change.limits() {
-            intent.max_in_flight.set(limit, until, change.said_at);
+            intent.max_in_flight.set(numbered(limit), until, change.said_at);
         }
         intent
     }
@@ -216,30 +218,31 @@ impl Intent {
         said.iter().any(|said| said.latest.is_some())
             || self.next_end().is_some()
             || state.standing.state != Admin::Ready
-            || weight.standing.weight.is_some()
-            || max_in_flight.standing.is_some()
+            || weight.standing.number.is_some()
+            || max_in_flight.standing.number.is_some()
     }
 
     /// All that is in force, in words.
     pub(crate) fn describe(&self) -> String {
         let mut parts =
-            vec![self.admin().as_str().to_owned(), describe_weight(self.weight.current().weight)];
-        parts.extend(self.max_in_flight.current().map(|limit| describe_limit(Some(limit))));
+            vec![self.admin().as_str().to_owned(), describe_weight(self.weight.current().number)];
+        let limit = self.max_in_flight.current().number;
+        parts.extend(limit.map(|limit| describe_limit(Some(limit))));
         parts.join(", ")
     }
 
     /// What a change made of the intent `before` it, in words.
     pub(crate) fn describe_change(&self, before: &Self, change: &Change) -> String {
         let (state, was) = (self.admin().as_str(), before.admin().as_str());
-        let (weight, limit) = (self.weight.current().weight, *self.max_in_flight.current());
+        let (weight, limit) = (self.weight.current().number, self.max_in_flight.current().number);
         let mut parts = Vec::new();
         if state != was {
             parts.push(format!("{state} (was {was})"));
         }
-        if weight != before.weight.current().weight {
+        if weight != before.weight.current().number {
             parts.push(describe_weight(weight));
         }
-        if limit != *before.max_in_flight.current() {
+        if limit != before.max_in_flight.current().number {
             parts.push(describe_limit(limit));
         }
         if parts.is_empty() {
@@ -249,8 +252,8 @@ impl Intent {
         if let Some(ttl) = change.ttl {
             let mut then = Vec::new();
             then.extend(change.state.map(|_| self.state.standing.state.as_str().to_owned()));
-            then.extend(change.weighs().map(|_| describe_weight(self.weight.standing.weight)));
-            let standing = self.max_in_flight.standing;
+            then.extend(change.weighs().map(|_| describe_weight(self.weight.standing.number)));
+            let standing = self.max_in_flight.standing.number;
             then.extend(change.limits().map(|_| describe_limit(standing)));
             text.push_str(&format!(" for {} s, then {}", ttl.as_secs_f64(), then.join(", ")));
         }

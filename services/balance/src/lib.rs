@@ -41,7 +41,7 @@ pub use budget::RetryBudget;
 pub use ejection::{EjectReason, EjectionPlan, Withheld};
 pub use events::{Effect, Event, EventKind, ProbeOrder};
 pub use health::{AttemptFailure, Health, ProbeAnswer, ProbePlan, ProbeResult};
-pub use intent::{Overridable, SetBy, StandingIntent, Stated, Weighed};
+pub use intent::{Numbered, Overridable, SetBy, StandingIntent, Stated};
 pub use outcome::Outcome;
 pub use pick::{NoBackend, NoVisit, Picker, Ticket};
 pub use plan::{PolicyChange, PolicyPlan, StandingPolicy};

@@ -79,6 +79,12 @@ pub struct BackendView {
     pub tier: u16,
     /// The most requests in flight at a time, if there is a limit.
     pub max_in_flight: Option<u32>,
+    /// The usual limit.
+    pub configured_max_in_flight: Option<u32>,
+    /// Who set another one.
+    pub max_in_flight_set: Option<SetBy>,
+    /// The operator's limit, of which 0 is none; none if the configured one is in force.
+    pub max_in_flight_wanted: Option<u32>,
     /// When an operator's limit reverts by itself.
     pub max_in_flight_expires: Option<Time>,
     /// To which; none is no limit.

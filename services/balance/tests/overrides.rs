@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use balance::{Admin, BackendId, Change, Effect, Effective, Refused, Reset, SaidAt};
+use balance::{Admin, BackendId, Change, Effect, Effective, Refused, Reset, SaidAt, SetBy};
 use common::{SECOND, World};
 use evenkeel_balance as balance;
 
@@ -87,21 +87,33 @@ fn a_weight_and_a_limit_for_a_while_lie_on_top_of_those_that_stand() {
     let mut world = World::with(&["a", "b"]);
     world.run(SECOND, &["a", "b"]);
     let id = BackendId::new("a");
-    let both = |weight, limit, ttl| Change {
+    let both = |weight, limit, actor: &str, ttl| Change {
         weight: Some(weight),
         max_in_flight: Some(limit),
+        reason: Some(format!("{actor}'s reason")),
+        actor: Some(actor.to_owned()),
         ttl,
         ..Change::default()
     };
-    world.pool.change(&id, &both(5, 50, None), world.now).unwrap();
-    world.pool.change(&id, &both(0, 9, Some(SECOND)), world.now).unwrap();
+    let since = world.now;
+    let by = |set: Option<SetBy>| {
+        let SetBy { since, reason, actor } = set.unwrap();
+        (since, reason.unwrap(), actor.unwrap())
+    };
+    world.pool.change(&id, &both(5, 50, "ada", None), world.now).unwrap();
+    world.run(SECOND, &["a", "b"]);
+    world.pool.change(&id, &both(0, 9, "bob", Some(SECOND)), world.now).unwrap();
     let view = world.pool.view().backends.remove(0);
     assert_eq!((view.weight, view.weight_reverts_to), (0, Some(5)));
     assert_eq!((view.max_in_flight, view.max_in_flight_reverts_to), (Some(9), Some(50)));
+    let bobs = (world.now, "bob's reason".to_owned(), "bob".to_owned());
+    assert_eq!([by(view.weight_set), by(view.max_in_flight_set)], [bobs.clone(), bobs]);
     world.run(SECOND * 2, &["a", "b"]);
     let view = world.pool.view().backends.remove(0);
     assert_eq!((view.weight, view.weight_reverts_to), (5, None));
     assert_eq!((view.max_in_flight, view.max_in_flight_expires), (Some(50), None));
+    let adas = (since, "ada's reason".to_owned(), "ada".to_owned());
+    assert_eq!([by(view.weight_set), by(view.max_in_flight_set)], [adas.clone(), adas]);
 }
 
 #[test]
@@ -128,7 +140,9 @@ fn a_weight_and_a_limit_go_back_to_what_is_configured_for_good_or_for_a_while() 
     world.pool.change(&id, &reset(None), world.now).unwrap();
     let view = world.pool.view().backends.remove(0);
     assert_eq!((view.weight, view.weight_wanted, view.max_in_flight), (1, None, None));
-    assert_eq!(view.weight_set.unwrap().actor.as_deref(), Some("ann"), "it is somebody's word");
+    for set in [view.weight_set, view.max_in_flight_set] {
+        assert_eq!(set.unwrap().actor.as_deref(), Some("ann"), "it is somebody's word");
+    }
     assert!(world.pool.standing_intents().is_empty(), "nothing is left to keep");
 }
 

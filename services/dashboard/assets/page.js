@@ -386,13 +386,13 @@ function ask(form, button) {
   const fields = dialog.querySelector("form");
   fields.reset();
   fields.action = form.dataset.action;
-  const [field, value] = button.name ? [button.name, button.value] : ["weight", form.elements.weight.value];
-  fields.elements.state.value = field === "state" ? value : "";
-  fields.elements.weight.value = field === "weight" ? value : "";
-  const word = field === "state" ? button.textContent.toLowerCase() : button.dataset.words ?? `weight ${value}`;
+  const { name: field, value } = button.name ? button : form.querySelector("input");
+  for (const name of ["state", "weight", "max_in_flight"]) fields.elements[name].value = name === field ? value : "";
+  const number = field === "weight" ? `weight ${value}` : Number(value) ? `at most ${value} in flight` : "no limit of requests in flight";
+  const word = field === "state" ? button.textContent.toLowerCase() : button.dataset.words ?? number;
   $("confirm-title").textContent = `Set ${form.dataset.id} to ${word}?`;
   $("confirm-do").textContent = `Set to ${word}`;
-  for (const text of dialog.querySelectorAll("[data-explains]")) text.hidden = text.dataset.explains !== (field === "weight" ? field : value);
+  for (const text of dialog.querySelectorAll("[data-explains]")) text.hidden = text.dataset.explains !== (field === "state" ? value : field);
   objection("", false);
   const own = question += 1;
   const effect = (text) => { if (own === question) $("confirm-effect").textContent = text; };

@@ -140,6 +140,9 @@ pub(crate) struct Change {
     /// Null is the configured one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) weight: Option<Option<u32>>,
+    /// The same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_in_flight: Option<Option<u32>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

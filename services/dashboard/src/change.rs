@@ -20,7 +20,8 @@ use crate::{
     page::{Flash, explain, reason_field, small_page, sorry},
     permit::Right,
     predict, table, tell,
-    wish::{WEIGHT_MOST, Wish},
+    wish::{LIMIT_MOST, WEIGHT_MOST, Wish},
+    word::What,
 };
 
 /// Changes that are predicted at the same time, of all visitors together: each asks every proxy.
@@ -35,8 +36,10 @@ pub(crate) struct ChangeForm {
     #[serde(default)]
     state: String,
     #[serde(default)]
-    /// Nothing, empty where a number is still to be typed, or what is wanted.
+    /// Nothing, empty where a number is still to be typed, or what is wanted; so is the next.
     weight: Option<String>,
+    #[serde(default)]
+    max_in_flight: Option<String>,
     #[serde(default)]
     reason: String,
     #[serde(default)]
@@ -47,7 +50,17 @@ pub(crate) struct ChangeForm {
 
 impl ChangeForm {
     fn wish(&self) -> Result<Wish, Problem> {
-        Wish::parse(&self.state, self.weight.as_deref().unwrap_or_default())
+        let number = |field: &Option<String>| field.clone().unwrap_or_default();
+        Wish::parse(&self.state, &number(&self.weight), &number(&self.max_in_flight))
+    }
+
+    /// Whether a number is still to be typed, and of what.
+    fn asks_for(&self) -> Option<What> {
+        match (&*self.state, self.weight.as_deref(), self.max_in_flight.as_deref()) {
+            ("", Some(""), None) => Some(What::Weight),
+            ("", None, Some("")) => Some(What::Limit),
+            _ => None,
+        }
     }
 }
 
@@ -60,8 +73,8 @@ pub(crate) async fn ask(
     Query(form): Query<ChangeForm>,
 ) -> Response {
     let may_ask = app.gate.standing(peer.ip(), &headers).and_then(|_| known(&app, &pool, &id));
-    if may_ask.is_ok() && form.state.is_empty() && form.weight.as_deref() == Some("") {
-        return number_page(&pool, &id);
+    if let (Ok(()), Some(what)) = (&may_ask, form.asks_for()) {
+        return number_page(&pool, &id, what);
     }
     match may_ask.and_then(|()| form.wish()) {
         Ok(wish) => {
@@ -270,14 +283,18 @@ fn question_page(
     small_page(status, &title, body)
 }
 
-/// Where a weight is typed in peace: a page that reloads by itself forgets what is half typed.
-fn number_page(pool: &str, id: &str) -> Response {
-    let title = format!("Which weight for {id}?");
+/// Where a number is typed in peace: a page that reloads by itself forgets what is half typed.
+fn number_page(pool: &str, id: &str, what: What) -> Response {
+    let (name, label, most) = match what {
+        What::Limit => ("max_in_flight", "limit of requests in flight", LIMIT_MOST),
+        What::State | What::Weight => ("weight", "weight", WEIGHT_MOST),
+    };
+    let title = format!("Which {label} for {id}?");
     let body = html! {
-        p { (explain(Wish::Weight(None))) }
+        p { (explain(what.usual())) }
         form method="get" action=(table::path(pool, id, Some("change"))) {
-            label for="weight" { "Weight" }
-            input id="weight" type="number" name="weight" min="0" max=(WEIGHT_MOST) step="1" required inputmode="numeric";
+            label for=(name) { (capital(label)) }
+            input id=(name) type="number" name=(name) min="0" max=(most) step="1" required inputmode="numeric";
             div.actions {
                 a.button href=(table::path(pool, id, None)) { "Cancel" }
                 button.primary type="submit" { "What would it do?" }

@@ -17,10 +17,10 @@ use crate::{
     closeup::CloseUp,
     decision, events,
     frame::Frame,
-    headline,
+    headline::{self, capital},
     icons::icon,
     model::{Admin, Backend, Pool},
-    overrides,
+    numbers, overrides,
     page::{self, Looks, Subject},
     panels::{self, Charts},
     poll::View,
@@ -103,7 +103,7 @@ pub(crate) fn frame(
             notice,
             part("freshness", freshness),
             part("controls", controls(pool, backend, predictions, (view.now(), looks.may_change))),
-            part("weight-box", weight(pool, backend, looks.may_change)),
+            part("numbers", numbers(pool, backend, looks.may_change)),
             part("panel-rate", charts.rate()),
             part("panel-errors", charts.errors()),
             part("panel-latency", charts.latency()),
@@ -143,15 +143,13 @@ pub(crate) fn subline(pool: &Pool, backend: &Backend) -> Markup {
     }
 }
 
-/// The weight, to be set, apart from what moves each second: a number that is being typed must not
+/// What is set as a number, apart from what moves each second: a number that is being typed must not
 /// be taken away.
-fn weight(pool: &Pool, backend: &Backend, may_change: bool) -> Markup {
+fn numbers(pool: &Pool, backend: &Backend, may_change: bool) -> Markup {
     html! {
-        div id="weight-box" {
-            (table::weight_form(pool, backend, may_change))
-            @if may_change {
-                noscript { p { a href={ (table::path(&pool.name, &backend.id, Some("change"))) "?weight=" } { "Set the weight on a page that does not reload" } } }
-            }
+        div id="numbers" {
+            (numbers::weight(pool, backend, may_change))
+            (numbers::limit(pool, backend, may_change))
         }
     }
 }
@@ -174,6 +172,8 @@ fn controls(
             }
             @if backend.is_weighted() { p.quiet { (overrides::weight(backend, now)) } }
             @if let Some(others) = table::weights(backend) { p.quiet { "Not the same everywhere: " (others) "." } }
+            @if backend.is_limited() { p.quiet { (overrides::limit(backend, now)) } }
+            @if let Some(others) = numbers::other_limits(backend) { p.quiet { "Not the same everywhere: " (others) "." } }
             @if backend.is_overridden() { p.quiet { (overrides::intent(backend, now)) } }
             @if !may_change { p { a href="/login" { "Sign in to change" } } }
         }
@@ -184,7 +184,8 @@ pub(crate) fn facts(view: &View, pool: &Pool, backend: &Backend) -> Markup {
     let now = view.now();
     let (health, tone, shape) = backend.health.show();
     let traffic = &backend.traffic;
-    let rows: [(&str, Markup); 8] = [
+    let limit = backend.max_in_flight;
+    let rows: [(&str, Markup); 9] = [
         (
             "Health",
             html! {
@@ -205,6 +206,10 @@ pub(crate) fn facts(view: &View, pool: &Pool, backend: &Backend) -> Markup {
         (
             "Weight",
             html! { (backend.weight) @if let Some(usual) = backend.usual_weight() { " instead of " (usual) } @if backend.tier > 0 { ", in tier " (backend.tier) } },
+        ),
+        (
+            "Limit",
+            html! { (capital(&numbers::limit_words(limit))) @if limit != backend.configured_max_in_flight { " instead of " (numbers::limit_words(backend.configured_max_in_flight)) } },
         ),
         (
             "Requests",
@@ -283,7 +288,7 @@ pub(crate) fn body(frame: &Frame, looks: &Looks, base: &str) -> Markup {
             section.controls-box aria-label="Controls" {
                 h2 { "Operator" }
                 (frame.part("controls"))
-                (frame.part("weight-box"))
+                (frame.part("numbers"))
             }
             section.card aria-label="Facts" { h2 { "Facts" } (frame.part("facts")) }
         }

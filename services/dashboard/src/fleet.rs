@@ -142,6 +142,19 @@ fn merge_backends<'a>(
         merged.weight_expires_at.clone_from(&told.weight_expires_at);
         merged.weight_reverts_to = told.weight_reverts_to;
     }
+    if let Some((_, told)) = said.iter().find(|(_, backend)| backend.is_limited()) {
+        merged.max_in_flight = told.max_in_flight;
+        merged.configured_max_in_flight = told.configured_max_in_flight;
+        merged.max_in_flight_wanted = told.max_in_flight_wanted;
+        merged.max_in_flight_since.clone_from(&told.max_in_flight_since);
+        merged.max_in_flight_reason.clone_from(&told.max_in_flight_reason);
+        merged.max_in_flight_actor.clone_from(&told.max_in_flight_actor);
+        merged.max_in_flight_expires_at.clone_from(&told.max_in_flight_expires_at);
+        merged.max_in_flight_reverts_to = told.max_in_flight_reverts_to;
+    }
+    let others = said.iter().filter(|(_, backend)| backend.max_in_flight != merged.max_in_flight);
+    merged.other_limits =
+        others.map(|(name, one)| ((*name).to_owned(), one.max_in_flight)).collect();
     let others = said.iter().filter(|(_, backend)| backend.weight != merged.weight);
     merged.other_weights = others.map(|(name, one)| ((*name).to_owned(), one.weight)).collect();
     merged.in_flight = said.iter().map(|(_, backend)| backend.in_flight).sum();
@@ -271,6 +284,23 @@ mod tests {
         assert_eq!((x.weight, x.weight_wanted), (3, Some(3)));
         assert_eq!((x.configured_weight, x.weight_actor.as_deref()), (Some(1), Some("ann")));
         assert_eq!(x.other_weights, [("a".to_owned(), 1)]);
+        assert!(x.opinions.is_empty(), "it serves on both");
+    }
+
+    #[test]
+    fn an_operators_limit_is_told_and_who_has_another() {
+        let mut one = backend("x", "serving", 1.0, 1.0);
+        let mut two = one.clone();
+        one["max_in_flight_wanted"] = json!(null);
+        (two["max_in_flight"], two["max_in_flight_wanted"]) = (json!(3), json!(3));
+        (two["max_in_flight_actor"], two["max_in_flight_reason"]) = (json!("ann"), json!("small"));
+        // The one without comes last, which is the one that the row is made of.
+        let merged = merge(&[("b", &answer(&[two])), ("a", &answer(&[one]))]).unwrap();
+        let x = merged.backend("p", "x").unwrap();
+        assert_eq!((x.max_in_flight, x.max_in_flight_wanted), (Some(3), Some(Some(3))));
+        assert_eq!(x.max_in_flight_actor.as_deref(), Some("ann"));
+        assert_eq!(x.max_in_flight_reason.as_deref(), Some("small"));
+        assert_eq!(x.other_limits, [("a".to_owned(), None)]);
         assert!(x.opinions.is_empty(), "it serves on both");
     }
 

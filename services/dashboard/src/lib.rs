@@ -51,6 +51,7 @@ mod live;
 mod map;
 mod metrics;
 mod model;
+mod numbers;
 mod open;
 mod overrides;
 mod page;

@@ -5,12 +5,16 @@
 //! `proxy` and `pools`, must be there.
 
 mod event;
+mod states;
 
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
-pub(crate) use self::event::{Event, EventsAnswer};
+pub(crate) use self::{
+    event::{Event, EventsAnswer},
+    states::{Admin, Effective, Health},
+};
 use crate::{fleet, latency::Latency};
 
 /// The answer of `GET /v1/pools`.
@@ -244,6 +248,36 @@ pub(crate) struct Backend {
     /// Requests that are being answered.
     #[serde(default)]
     pub(crate) in_flight: u64,
+    /// At most so many; none is no limit. Of several proxies, each of them.
+    #[serde(default)]
+    pub(crate) max_in_flight: Option<u32>,
+    /// The usual limit.
+    #[serde(default)]
+    pub(crate) configured_max_in_flight: Option<u32>,
+    /// An operator's limit, of which 0 is none; none if it is as configured, and nothing of an older
+    /// proxy, which does not tell whose it is.
+    #[serde(default, deserialize_with = "told", skip_serializing_if = "Option::is_none")]
+    pub(crate) max_in_flight_wanted: Option<Option<u32>>,
+    /// Since when it is so by an operator's word, why, and by whom.
+    #[serde(default)]
+    pub(crate) max_in_flight_since: Option<String>,
+    #[serde(default)]
+    pub(crate) max_in_flight_reason: Option<String>,
+    #[serde(default)]
+    pub(crate) max_in_flight_actor: Option<String>,
+    /// When it ends by itself, and the limit that holds again then.
+    #[serde(default)]
+    pub(crate) max_in_flight_expires_at: Option<String>,
+    #[serde(default)]
+    pub(crate) max_in_flight_reverts_to: Option<u32>,
+    /// When the newest word on it was said, and the one that stands.
+    #[serde(default)]
+    pub(crate) max_in_flight_said_at: Option<String>,
+    #[serde(default)]
+    pub(crate) max_in_flight_standing_said_at: Option<String>,
+    /// Proxies where it has another limit, and which.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) other_limits: Vec<(String, Option<u32>)>,
     /// Its traffic.
     #[serde(default)]
     pub(crate) traffic: Traffic,
@@ -294,14 +328,6 @@ impl Opinion {
     }
 }
 
-impl Effective {
-    /// Draining and drained differ only by what is in flight, or who may still come.
-    #[must_use]
-    pub(crate) fn settled(self) -> Self {
-        if self == Self::Draining { Self::Drained } else { self }
-    }
-}
-
 impl Proxy {
     /// The time by its own clock when it answered.
     #[must_use]
@@ -343,72 +369,6 @@ pub(crate) struct Probe {
     pub(crate) streak: u64,
 }
 
-/// The operator's intent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Admin {
-    /// Takes traffic if healthy.
-    Ready,
-    /// No new requests; those in flight end.
-    Drain,
-    /// Out of service; "not ready" on the page.
-    Maint,
-    /// A word of a newer proxy.
-    #[default]
-    #[serde(other)]
-    Unknown,
-}
-
-/// What the proxy observed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Health {
-    /// Not probed often enough yet.
-    Checking,
-    /// Passes its probes.
-    Up,
-    /// Passes, but fails some.
-    Degraded,
-    /// Fails its probes.
-    Down,
-    /// Taken out for bad answers.
-    Ejected,
-    /// A word of a newer proxy.
-    #[default]
-    #[serde(other)]
-    Unknown,
-}
-
-/// Whether a backend takes traffic, from admin state and health together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Effective {
-    /// Takes traffic.
-    Serving,
-    /// Would take traffic for want of a better one, and gets none while there is one.
-    Degraded,
-    /// Waits for its first probes.
-    Checking,
-    /// Failed.
-    Down,
-    /// Finishes what is in flight.
-    Draining,
-    /// Drained and idle.
-    Drained,
-    /// Out of service by an operator.
-    Maint,
-    /// Taken out for bad answers.
-    Ejected,
-    /// A backup, for when those above have too little.
-    Standby,
-    /// On its way out by its source's word; takes traffic only for want of any other.
-    Terminating,
-    /// A word of a newer proxy.
-    #[default]
-    #[serde(other)]
-    Unknown,
-}
-
 fn yes() -> bool {
     true
 }
@@ -421,7 +381,9 @@ fn known<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(from: D) -> R
 }
 
 /// A field that is there, be it null.
-fn told<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<String>>, D::Error> {
+fn told<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(from).map(Some)
 }
 
@@ -446,6 +408,12 @@ impl Backend {
     #[must_use]
     pub(crate) fn is_weighted(&self) -> bool {
         self.weight_wanted.is_some() || self.weight_expires_at.is_some()
+    }
+
+    /// The same of the limit of requests in flight.
+    #[must_use]
+    pub(crate) fn is_limited(&self) -> bool {
+        self.max_in_flight_wanted.flatten().is_some() || self.max_in_flight_expires_at.is_some()
     }
 
     /// The usual weight, where another one is in force.

@@ -8,6 +8,7 @@ use crate::{
     detail,
     icons::icon,
     model::{Admin, Backend, Pool, Stated},
+    numbers,
     words::{self, ago, since, span},
 };
 
@@ -17,11 +18,13 @@ const SHOWN: usize = 60;
 /// How many there are, with the way to them: beside the charts, since the list is further down.
 pub(crate) fn overridden(pools: &[Pool]) -> Markup {
     let backends = pools.iter().flat_map(|pool| &pool.backends);
-    let states_and_weights =
-        |one: &Backend| usize::from(one.is_overridden()) + usize::from(one.is_weighted());
+    let set = |one: &Backend| {
+        let all = [one.is_overridden(), one.is_weighted(), one.is_limited()];
+        all.into_iter().filter(|is_set| *is_set).count()
+    };
     let policies = pools.iter().filter(|pool| pool.policy_since.is_some()).count();
-    // A state and a weight of the same backend are two.
-    let count = policies + backends.map(states_and_weights).sum::<usize>();
+    // A state, a weight and a limit of the same backend are three.
+    let count = policies + backends.map(set).sum::<usize>();
     html! {
         p id="overridden" {
             @if count > 0 { a href="#overrides" { (icon("person")) (words::count(count, "override")) " in force" } }
@@ -31,10 +34,11 @@ pub(crate) fn overridden(pools: &[Pool]) -> Markup {
 
 /// The list. It is there if nothing is set, too: one that comes must not move the page.
 pub(crate) fn list(pools: &[Pool], now: SystemTime, is_saved: bool) -> Markup {
-    let all: Vec<(&Pool, &Backend)> = pools
+    let all: Vec<(&Pool, &Backend, Vec<Markup>)> = pools
         .iter()
         .flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)))
-        .filter(|(_, backend)| backend.is_overridden() || backend.is_weighted())
+        .map(|(pool, backend)| (pool, backend, of(backend, now)))
+        .filter(|(.., set)| !set.is_empty())
         .collect();
     let policies = pools.iter().filter(|pool| pool.policy_since.is_some());
     let is_empty = all.is_empty() && policies.clone().next().is_none();
@@ -47,16 +51,14 @@ pub(crate) fn list(pools: &[Pool], now: SystemTime, is_saved: bool) -> Markup {
                 // Keyboards reach what scrolls only if it takes the focus.
                 ul tabindex="0" aria-label="Overrides in force" {
                     @for pool in policies { li { (policy(pool, now)) } }
-                    @for (pool, backend) in all.iter().take(SHOWN) {
+                    @for (pool, backend, set) in all.iter().take(SHOWN) {
                         li {
                             @if is_saved { span.mono { (backend.id) } }
                             @else { a.mono href=(detail::path(&pool.name, &backend.id)) { (backend.id) } }
-                            @if backend.is_overridden() {
-                                " " strong { (backend.admin.word().to_lowercase()) } " "
-                                (intent(backend, now))
-                                @if backend.is_weighted() { "; " }
+                            @for (index, one) in set.iter().enumerate() {
+                                @if index > 0 { ";" }
+                                " " (one)
                             }
-                            @if backend.is_weighted() { " " (weight(backend, now)) }
                         }
                     }
                     @if all.len() > SHOWN { li.quiet { "and " (all.len() - SHOWN) " more in the table, which can be sorted by them" } }
@@ -64,6 +66,18 @@ pub(crate) fn list(pools: &[Pool], now: SystemTime, is_saved: bool) -> Markup {
             }
         }
     }
+}
+
+/// Each thing that is set of a backend.
+fn of(backend: &Backend, now: SystemTime) -> Vec<Markup> {
+    let mut set = Vec::new();
+    if backend.is_overridden() {
+        let state = backend.admin.word().to_lowercase();
+        set.push(html! { strong { (state) } " " (intent(backend, now)) });
+    }
+    set.extend(backend.is_weighted().then(|| weight(backend, now)));
+    set.extend(backend.is_limited().then(|| limit(backend, now)));
+    set
 }
 
 /// Another policy than the configured one.
@@ -129,6 +143,25 @@ fn of_weight(backend: &Backend) -> Words<'_> {
         reason: backend.weight_reason.as_deref(),
         until: backend.weight_expires_at.as_deref(),
         then: backend.weight_reverts_to.map(|then| html! { ", then " (then) }),
+    }
+}
+
+/// An operator's limit of requests in flight, in the same way.
+pub(crate) fn limit(backend: &Backend, now: SystemTime) -> Markup {
+    let until = backend.max_in_flight_expires_at.as_deref();
+    let words = Words {
+        since: backend.max_in_flight_since.as_deref(),
+        actor: backend.max_in_flight_actor.as_deref(),
+        reason: backend.max_in_flight_reason.as_deref(),
+        until,
+        then: until
+            .map(|_| html! { ", then " (numbers::limit_words(backend.max_in_flight_reverts_to)) }),
+    };
+    let (limit, usual) = (backend.max_in_flight, backend.configured_max_in_flight);
+    html! {
+        strong { (numbers::limit_words(limit)) }
+        @if limit != usual { " instead of " (numbers::limit_words(usual)) "," }
+        " " (words.show(now))
     }
 }
 

@@ -230,8 +230,10 @@ fn dialog() -> Markup {
                     p.explain data-explains=(state.key()) hidden { (explain(Wish::State(state))) }
                 }
                 p.explain data-explains="weight" hidden { (explain(Wish::Weight(None))) }
+                p.explain data-explains="max_in_flight" hidden { (explain(Wish::Limit(None))) }
                 input type="hidden" name="state";
                 input type="hidden" name="weight";
+                input type="hidden" name="max_in_flight";
                 p.explain id="confirm-effect" aria-live="polite" {}
                 (reason_field())
                 p.banner.bad id="confirm-error" role="alert" hidden {}
@@ -269,6 +271,9 @@ pub(crate) fn explain(wish: Wish) -> &'static str {
         Wish::State(_) => "It is taken out of service, and stays out until it is set ready again.",
         Wish::Weight(_) => {
             "A backend of weight 2 gets twice the requests of one of weight 1; one of weight 0 gets none."
+        }
+        Wish::Limit(_) => {
+            "Each proxy sends it no more requests at a time than that, 0 being any number. Those that find it full go to others or wait in line."
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     settings::TokenSource,
     share,
     wish::Wish,
-    words::number,
+    words::{count, number},
 };
 
 /// How far apart the rates of backends may be that get "about" the same.
@@ -50,6 +50,7 @@ struct Part {
     share_after: f64,
     requests_per_second_before: f64,
     requests_per_second_after: f64,
+    in_flight_before: u32,
 }
 
 /// What all proxies say.
@@ -104,9 +105,12 @@ fn sentences(told: &Told<'_>, backend: &Backend, wish: Wish) -> String {
         let sum = add(told.runs.iter().map(|(_, run)| &run.prediction), worst);
         // The refusal says it already.
         if refusing.is_empty() || sum.eligible_after > 0 {
-            all.push(effect(&sum, backend, wish));
+            all.push(effect(&sum, told, backend, wish));
         }
-        let others = told.runs.iter().filter(|(_, run)| key(&&run.prediction) != key(&worst));
+        // A limit moves nobody in or out.
+        let moves = !matches!(wish, Wish::Limit(_));
+        let differs = |run: &DryRun| moves && key(&&run.prediction) != key(&worst);
+        let others = told.runs.iter().filter(|(_, run)| differs(run));
         all.extend(others.map(|(name, run)| {
             let Prediction { eligible_after, total, .. } = run.prediction;
             format!("{name} differs: there {eligible_after} of {total} would serve.")
@@ -170,10 +174,31 @@ fn add<'a>(all: impl Iterator<Item = &'a Prediction> + Clone, worst: &Prediction
     Prediction { requests_per_second, backends: parts.into_values().collect(), ..worst.clone() }
 }
 
-fn effect(all: &Prediction, backend: &Backend, wish: Wish) -> String {
+fn effect(all: &Prediction, told: &Told<'_>, backend: &Backend, wish: Wish) -> String {
     match wish {
         Wish::State(Admin::Ready) | Wish::Weight(None | Some(1..)) => comes(all, backend, wish),
         Wish::State(_) | Wish::Weight(Some(0)) => goes(all, backend),
+        Wish::Limit(limit) => limited(told, backend, limit),
+    }
+}
+
+/// It has at most so many requests in flight, on each proxy.
+fn limited(told: &Told<'_>, backend: &Backend, limit: Option<u32>) -> String {
+    let in_flight = |run: &DryRun| run.prediction.part(&backend.id).in_flight_before;
+    let most = told.runs.iter().map(|(name, run)| (in_flight(run), *name)).max();
+    let (now, name) = most.unwrap_or_default();
+    let place = match told.runs.len() {
+        0 | 1 => String::new(),
+        _ => format!(" on {name}, where it has most"),
+    };
+    let has = format!("It has {} in flight now{place}", count(now as usize, "request"));
+    match limit.or(backend.configured_max_in_flight).filter(|limit| *limit > 0) {
+        None => format!("{has}; nothing would limit them."),
+        Some(limit) if now <= limit => format!("{has}, which is not above the limit."),
+        Some(limit) => format!(
+            "{has}, {} above the limit: these end as ever, and new ones go to others or wait in line.",
+            now - limit
+        ),
     }
 }
 
@@ -345,6 +370,29 @@ mod tests {
         let expected = "Then 3 of 3 serve; it gets 60% instead of 33% of the requests, about 36/s; \
                         the others about 12/s each, 40% less than now.";
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_limit_tells_what_is_above_it_where_most_is_in_flight() {
+        let run = |in_flight: u32| {
+            let mut run = run((2, 2), &[("a", 20.0, 20.0), ("b", 20.0, 20.0)], None);
+            run.prediction.backends[0].in_flight_before = in_flight;
+            run
+        };
+        let limit = |runs: &[(&'static str, DryRun)], limit| told(runs, Wish::Limit(limit));
+        let one = [("edge-1", run(12))];
+        let expected = "It has 12 requests in flight now, 9 above the limit: these end as ever, and \
+                        new ones go to others or wait in line.";
+        assert_eq!(limit(&one, Some(3)), expected);
+        let enough = "It has 12 requests in flight now, which is not above the limit.";
+        assert_eq!(limit(&one, Some(12)), enough);
+        let nothing = "It has 12 requests in flight now; nothing would limit them.";
+        assert_eq!([limit(&one, Some(0)), limit(&one, None)], [nothing, nothing]);
+        let several = limit(&[("edge-1", run(1)), ("edge-2", run(5))], Some(9));
+        assert!(
+            several.contains("5 requests in flight now on edge-2, where it has most,"),
+            "{several}"
+        );
     }
 
     #[test]

@@ -17,7 +17,6 @@ use crate::{
     overrides, saved, share,
     sort::Sort,
     text,
-    wish::{CONFIGURED, WEIGHT_MOST},
     words::{Tone, ago, count, number, percent, since},
 };
 
@@ -289,29 +288,6 @@ pub(crate) fn controls(pool: &Pool, backend: &Backend, may_change: bool) -> Mark
             @for state in [Admin::Ready, Admin::Drain, Admin::Maint] {
                 button name="state" value=(state.key()) disabled[!may_change]
                     aria-pressed=(if backend.admin == state { "true" } else { "false" }) { (state.word()) }
-            }
-        }
-    }
-}
-
-/// The weight, to be set: the same small form that leads to the question, and one that takes an
-/// operator's weight back.
-pub(crate) fn weight_form(pool: &Pool, backend: &Backend, may_change: bool) -> Markup {
-    let action = path(&pool.name, &backend.id, Some("change"));
-    let own = path(&pool.name, &backend.id, None);
-    html! {
-        form.weight method="get" action=(action) data-change data-id=(backend.id) data-action=(own) {
-            label for="weight" { "Weight" }
-            input id="weight" type="number" name="weight" min="0" max=(WEIGHT_MOST) step="1" required
-                inputmode="numeric" value=(backend.weight) disabled[!may_change];
-            button disabled[!may_change] { "Set weight" }
-        }
-        @if backend.is_weighted() {
-            form.weight method="get" action=(action) data-change data-id=(backend.id) data-action=(own) {
-                button name="weight" value=(CONFIGURED) data-words="its configured weight" disabled[!may_change] {
-                    "Back to the configured weight"
-                    @if let Some(usual) = backend.configured_weight { ", " (usual) }
-                }
             }
         }
     }

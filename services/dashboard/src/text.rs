@@ -13,6 +13,7 @@ use chassis::shutdown::Shutdown;
 use crate::{
     headline::Headline,
     model::{Backend, Pool, Traffic},
+    numbers,
     poll::{View, Views},
     share,
     words::{self, Tone, number, percent, since},
@@ -270,6 +271,11 @@ fn why(row: &Row<'_>) -> String {
     let backend = row.backend;
     if let Some(set) = set(backend) {
         return set;
+    }
+    if backend.is_limited() {
+        let said = said(&backend.max_in_flight_actor, &backend.max_in_flight_reason);
+        let until = until(&backend.max_in_flight_expires_at, "");
+        return format!("{}{said}{until}", numbers::limit_words(backend.max_in_flight));
     }
     let dissent: Vec<String> = backend
         .opinions

@@ -1,4 +1,5 @@
-//! What somebody wants of a backend: another state or another weight.
+//! What somebody wants of a backend: another state, another weight, or another limit of requests in
+//! flight.
 
 use chassis::problem::Problem;
 use http::StatusCode;
@@ -7,7 +8,9 @@ use crate::{admin::Change, model::Admin, word::What};
 
 /// The largest weight that proxies take.
 pub(crate) const WEIGHT_MOST: u32 = 256;
-/// How a form says that the weight is to be the configured one.
+/// The largest limit of requests in flight that they take.
+pub(crate) const LIMIT_MOST: u32 = 1_000_000;
+/// How a form says that a number is to be the configured one.
 pub(crate) const CONFIGURED: &str = "configured";
 
 /// What somebody wants of a backend. Of two that were said at the same time, which is left to
@@ -18,22 +21,26 @@ pub(crate) enum Wish {
     State(Admin),
     /// A weight; none is the configured one.
     Weight(Option<u32>),
+    /// A limit of requests in flight, of which 0 is none; none is the configured one.
+    Limit(Option<u32>),
 }
 
 impl Wish {
     /// What a form says, whose fields are empty where they are not meant.
-    pub(crate) fn parse(state: &str, weight: &str) -> Result<Self, Problem> {
-        let bad = |detail: String| Err(Problem::new(StatusCode::BAD_REQUEST, detail));
-        match (state, weight.trim()) {
-            (state, "") => Admin::parse(state)
+    pub(crate) fn parse(state: &str, weight: &str, limit: &str) -> Result<Self, Problem> {
+        let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
+        let number = |text: &str, what: &str, most: u32| match text.parse() {
+            _ if text == CONFIGURED => Ok(None),
+            Ok(number) if number <= most => Ok(Some(number)),
+            _ => Err(bad(format!("{what} must be a whole number from 0 to {most}"))),
+        };
+        match (state, weight.trim(), limit.trim()) {
+            (state, "", "") => Admin::parse(state)
                 .map(Self::State)
-                .map_or_else(|| bad("state must be one of ready, drain, maint".to_owned()), Ok),
-            ("", CONFIGURED) => Ok(Self::Weight(None)),
-            ("", weight) => match weight.parse() {
-                Ok(weight @ 0..=WEIGHT_MOST) => Ok(Self::Weight(Some(weight))),
-                _ => bad(format!("weight must be a whole number from 0 to {WEIGHT_MOST}")),
-            },
-            _ => bad("change either the state or the weight".to_owned()),
+                .ok_or_else(|| bad("state must be one of ready, drain, maint".to_owned())),
+            ("", weight, "") => number(weight, "weight", WEIGHT_MOST).map(Self::Weight),
+            ("", "", limit) => number(limit, "max_in_flight", LIMIT_MOST).map(Self::Limit),
+            _ => Err(bad("change one thing: state, weight or max_in_flight".to_owned())),
         }
     }
 
@@ -42,6 +49,7 @@ impl Wish {
         match self {
             Self::State(_) => What::State,
             Self::Weight(_) => What::Weight,
+            Self::Limit(_) => What::Limit,
         }
     }
 
@@ -51,15 +59,20 @@ impl Wish {
             Self::State(state) => state.word().to_lowercase(),
             Self::Weight(Some(weight)) => format!("weight {weight}"),
             Self::Weight(None) => "its configured weight".to_owned(),
+            Self::Limit(Some(0)) => "no limit of requests in flight".to_owned(),
+            Self::Limit(Some(limit)) => format!("at most {limit} in flight"),
+            Self::Limit(None) => "its configured limit of requests in flight".to_owned(),
         }
     }
 
     /// The field of a form and its value.
     pub(crate) fn field(self) -> (&'static str, String) {
+        let number =
+            |number: Option<u32>| number.map_or(CONFIGURED.to_owned(), |it| it.to_string());
         match self {
             Self::State(state) => ("state", state.key().to_owned()),
-            Self::Weight(Some(weight)) => ("weight", weight.to_string()),
-            Self::Weight(None) => ("weight", CONFIGURED.to_owned()),
+            Self::Weight(weight) => ("weight", number(weight)),
+            Self::Limit(limit) => ("max_in_flight", number(limit)),
         }
     }
 
@@ -68,6 +81,7 @@ impl Wish {
         match self {
             Self::State(state) => Change { state: Some(state.key()), ..Change::default() },
             Self::Weight(weight) => Change { weight: Some(weight), ..Change::default() },
+            Self::Limit(limit) => Change { max_in_flight: Some(limit), ..Change::default() },
         }
     }
 }
@@ -77,29 +91,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_wants_either_a_state_or_a_weight() {
-        let parsed = |state, weight| Wish::parse(state, weight);
-        assert_eq!(parsed("drain", "").unwrap(), Wish::State(Admin::Drain));
-        assert_eq!(parsed("", " 256 ").unwrap(), Wish::Weight(Some(256)));
-        assert_eq!(parsed("", "configured").unwrap(), Wish::Weight(None));
-        for (state, weight, words) in [
-            ("", "", "one of ready"),
-            ("gone", "", "one of ready"),
-            ("", "257", "from 0 to 256"),
-            ("", "-1", "from 0 to 256"),
-            ("", "1.5", "from 0 to 256"),
-            ("ready", "1", "either"),
+    fn a_form_wants_a_state_or_a_weight_or_a_limit() {
+        let parsed = Wish::parse;
+        assert_eq!(parsed("drain", "", "").unwrap(), Wish::State(Admin::Drain));
+        assert_eq!(parsed("", " 256 ", "").unwrap(), Wish::Weight(Some(256)));
+        assert_eq!(parsed("", "configured", "").unwrap(), Wish::Weight(None));
+        assert_eq!(parsed("", "", "1000000").unwrap(), Wish::Limit(Some(1_000_000)));
+        assert_eq!(parsed("", "", "configured").unwrap(), Wish::Limit(None));
+        for (state, weight, limit, words) in [
+            ("", "", "", "one of ready"),
+            ("gone", "", "", "one of ready"),
+            ("", "257", "", "from 0 to 256"),
+            ("", "-1", "", "from 0 to 256"),
+            ("", "1.5", "", "from 0 to 256"),
+            ("", "", "1000001", "from 0 to 1000000"),
+            ("ready", "1", "", "one thing"),
+            ("ready", "", "1", "one thing"),
+            ("", "1", "1", "one thing"),
         ] {
-            let problem = parsed(state, weight).unwrap_err();
+            let problem = parsed(state, weight, limit).unwrap_err();
             assert!(problem.status() == 400 && problem.detail().contains(words), "{problem:?}");
         }
     }
 
     #[test]
-    fn the_admin_api_is_told_null_for_the_configured_weight_and_nothing_of_what_stays() {
+    fn the_admin_api_is_told_null_for_what_is_configured_and_nothing_of_what_stays() {
         let body = |wish: Wish| serde_json::to_string(&wish.change()).unwrap();
         assert_eq!(body(Wish::State(Admin::Maint)), "{\"state\":\"maint\"}");
         assert_eq!(body(Wish::Weight(Some(3))), "{\"weight\":3}");
         assert_eq!(body(Wish::Weight(None)), "{\"weight\":null}");
+        assert_eq!(body(Wish::Limit(Some(0))), "{\"max_in_flight\":0}");
+        assert_eq!(body(Wish::Limit(None)), "{\"max_in_flight\":null}");
     }
 }

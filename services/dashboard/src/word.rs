@@ -1,5 +1,5 @@
-//! What somebody wants of a backend, and how a proxy that has not heard it is told. The state and
-//! the weight are two things, each with words of its own.
+//! What somebody wants of a backend, and how a proxy that has not heard it is told. The state, the
+//! weight and the limit of requests in flight are three things, each with words of its own.
 
 use std::time::Duration;
 
@@ -13,11 +13,15 @@ use crate::{
 /// The end of an actor's name that says that the change was carried over.
 pub(crate) const CARRIED: &str = ", carried over by the dashboard";
 
+/// How a limit of requests in flight is asked for that is none.
+const NO_LIMIT: Option<u32> = Some(0);
+
 /// What a word is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum What {
     State,
     Weight,
+    Limit,
 }
 
 /// A pool, a backend, and what of it is meant.
@@ -35,7 +39,7 @@ pub(crate) struct Word {
 pub(crate) struct Heard<'a> {
     /// What stands.
     pub(crate) standing: Word,
-    /// What it may as well be: what a weight goes back to is told as a number, be it somebody's wish
+    /// What it may as well be: what a number goes back to is told as a number, be it somebody's wish
     /// or what is configured.
     pub(crate) or_standing: Option<Wish>,
     /// When that was said; none if nobody has said anything.
@@ -71,58 +75,85 @@ pub(crate) struct Telling {
     pub(crate) said_at: Option<u64>,
 }
 
+/// What a proxy tells of a thing.
+struct Told<'a> {
+    wish: Wish,
+    reason: &'a Option<String>,
+    actor: &'a Option<String>,
+    since: &'a Option<String>,
+    expires: &'a Option<String>,
+    said: Option<&'a String>,
+    standing_said: &'a Option<String>,
+}
+
 impl What {
-    pub(crate) const ALL: [Self; 2] = [Self::State, Self::Weight];
+    pub(crate) const ALL: [Self; 3] = [Self::State, Self::Weight, Self::Limit];
 
     /// What a proxy has heard of it; nothing if it tells too little.
     pub(crate) fn heard(self, backend: &Backend) -> Option<Heard<'_>> {
-        let wish = match self {
-            Self::State if backend.admin == Admin::Unknown => return None,
-            Self::State => Wish::State(backend.admin),
-            Self::Weight => {
-                backend.configured_weight?;
-                Wish::Weight(backend.weight_wanted)
-            }
+        let told = self.told(backend)?;
+        let now = Word {
+            wish: told.wish,
+            reason: told.reason.clone(),
+            actor: told.actor.clone(),
         };
-        let (reason, actor, expires) = match self {
-            Self::State => (&backend.admin_reason, &backend.admin_actor, &backend.admin_expires_at),
-            Self::Weight => {
-                (&backend.weight_reason, &backend.weight_actor, &backend.weight_expires_at)
-            }
-        };
-        let now = Word { wish, reason: reason.clone(), actor: actor.clone() };
-        let (standing_said, latest) = self.said(backend, &now);
-        let (standing, on_top) = match expires {
+        let is_exact = backend.tells_said();
+        let (standing_said, latest) = self.said(&told, is_exact);
+        let (standing, on_top) = match told.expires {
             Some(expires) => (self.after(backend), Some((now, expires.as_str()))),
             None => (now, None),
         };
-        let is_exact = backend.tells_said();
-        let or_standing = (on_top.is_some() && standing.wish == Wish::Weight(None))
-            .then_some(Wish::Weight(backend.configured_weight));
+        let or_standing = (on_top.is_some() && standing.wish == self.usual())
+            .then(|| self.usual_as_number(backend))
+            .flatten();
         Some(Heard { standing, or_standing, standing_said, on_top, latest, is_exact })
     }
 
+    fn told(self, backend: &Backend) -> Option<Told<'_>> {
+        Some(match self {
+            Self::State if backend.admin == Admin::Unknown => return None,
+            Self::State => Told {
+                wish: Wish::State(backend.admin),
+                reason: &backend.admin_reason,
+                actor: &backend.admin_actor,
+                since: &backend.admin_since,
+                expires: &backend.admin_expires_at,
+                said: backend.admin_said_at.as_ref().and_then(Option::as_ref),
+                standing_said: &backend.admin_standing_said_at,
+            },
+            Self::Weight if backend.configured_weight.is_none() => return None,
+            Self::Weight => Told {
+                wish: Wish::Weight(backend.weight_wanted),
+                reason: &backend.weight_reason,
+                actor: &backend.weight_actor,
+                since: &backend.weight_since,
+                expires: &backend.weight_expires_at,
+                said: backend.weight_said_at.as_ref(),
+                standing_said: &backend.weight_standing_said_at,
+            },
+            Self::Limit => Told {
+                wish: Wish::Limit(backend.max_in_flight_wanted?),
+                reason: &backend.max_in_flight_reason,
+                actor: &backend.max_in_flight_actor,
+                since: &backend.max_in_flight_since,
+                expires: &backend.max_in_flight_expires_at,
+                said: backend.max_in_flight_said_at.as_ref(),
+                standing_said: &backend.max_in_flight_standing_said_at,
+            },
+        })
+    }
+
     /// When what stands was said, and the newest word.
-    fn said(self, backend: &Backend, now: &Word) -> (Option<u64>, Option<u64>) {
-        let parse = |text: &Option<String>| text.as_deref().and_then(wall::parse);
-        match (self, &backend.admin_said_at) {
-            (Self::State, Some(said_at)) => {
-                return (parse(&backend.admin_standing_said_at), parse(said_at));
-            }
-            (Self::Weight, Some(_)) => {
-                return (parse(&backend.weight_standing_said_at), parse(&backend.weight_said_at));
-            }
-            (_, None) => {}
+    fn said(self, told: &Told<'_>, is_exact: bool) -> (Option<u64>, Option<u64>) {
+        let parse = |text: Option<&String>| text.and_then(|text| wall::parse(text));
+        if is_exact {
+            return (parse(told.standing_said.as_ref()), parse(told.said));
         }
         // A proxy of before these times tells since when it holds. What was carried over is no new
         // word there: it would outrank what an operator said while it was on its way.
-        let is_somebodys = now.actor.is_some() || now.wish != self.usual();
-        let is_own = is_somebodys && !now.actor.as_ref().is_some_and(|by| by.contains(CARRIED));
-        let since = match self {
-            Self::State => parse(&backend.admin_since),
-            Self::Weight => parse(&backend.weight_since),
-        };
-        let since = since.filter(|_| is_own);
+        let is_somebodys = told.actor.is_some() || told.wish != self.usual();
+        let is_own = is_somebodys && !told.actor.as_ref().is_some_and(|by| by.contains(CARRIED));
+        let since = parse(told.since.as_ref()).filter(|_| is_own);
         // What lies below such a word was there when it was said.
         (since, since)
     }
@@ -137,22 +168,32 @@ impl What {
         match self {
             Self::State => Wish::State(Admin::Ready),
             Self::Weight => Wish::Weight(None),
+            Self::Limit => Wish::Limit(None),
+        }
+    }
+
+    /// The number that this is, as somebody may have set it.
+    fn usual_as_number(self, backend: &Backend) -> Option<Wish> {
+        match self {
+            Self::State => None,
+            Self::Weight => Some(Wish::Weight(backend.configured_weight)),
+            Self::Limit => Some(Wish::Limit(backend.configured_max_in_flight.or(NO_LIMIT))),
         }
     }
 
     /// What holds of a backend when its override has ended.
     fn after(self, backend: &Backend) -> Word {
-        match (self, backend.admin_reverts_to.clone()) {
-            (Self::State, Some(Stated { state, reason, actor, .. })) => {
-                Word { wish: Wish::State(state), reason, actor }
-            }
-            (Self::State, None) => self.nobodys(),
-            (Self::Weight, _) => {
-                let then = backend.weight_reverts_to;
-                let then = then.filter(|then| Some(*then) != backend.configured_weight);
-                Word { wish: Wish::Weight(then), ..self.nobodys() }
-            }
+        if let (Self::State, Some(then)) = (self, backend.admin_reverts_to.clone()) {
+            let Stated { state, reason, actor, .. } = then;
+            return Word { wish: Wish::State(state), reason, actor };
         }
+        let then = match self {
+            Self::State => return self.nobodys(),
+            Self::Weight => Wish::Weight(backend.weight_reverts_to),
+            Self::Limit => Wish::Limit(backend.max_in_flight_reverts_to.or(NO_LIMIT)),
+        };
+        let is_usual = Some(then) == self.usual_as_number(backend);
+        Word { wish: if is_usual { self.usual() } else { then }, ..self.nobodys() }
     }
 }
 

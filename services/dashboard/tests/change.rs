@@ -134,6 +134,32 @@ async fn a_weight_is_set_and_taken_back_with_and_without_javascript() {
 }
 
 #[tokio::test]
+async fn a_limit_is_set_and_taken_back_with_and_without_javascript() {
+    let (admin, dashboard) = started(&[]).await;
+    let last = || admin.with(|world| world.changes.last().cloned()).unwrap().body;
+    let number = dashboard.text(&format!("{PATH}/change?max_in_flight=")).await;
+    assert!(number.contains("Which limit of requests in flight for a:1?"), "{number}");
+    assert!(number.contains("name=\"max_in_flight\"") && number.contains("max=\"1000000\""));
+    let question = dashboard.text(&format!("{PATH}/change?max_in_flight=3")).await;
+    assert!(question.contains("Set a:1 to at most 3 in flight?"), "{question}");
+    assert!(question.contains("It has 1 request in flight now, which is not above the limit."));
+    assert!(question.contains("name=\"max_in_flight\" value=\"3\""), "{question}");
+    let form = [("max_in_flight", "3"), ("reason", "it swaps"), ("ttl", "1h")];
+    let done = dashboard.post(PATH, &form, &[]).await;
+    let back = done.headers()["location"].to_str().unwrap().to_owned();
+    assert!(dashboard.text(&back).await.contains("a:1 is set to at most 3 in flight."));
+    let expected = serde_json::json!({"max_in_flight": 3, "reason": "it swaps", "ttl": "1h"});
+    assert_eq!(last(), expected);
+
+    // The script's dialog has all fields, of which the others are empty.
+    let form = [("state", ""), ("weight", ""), ("max_in_flight", "configured"), ("reason", "")];
+    let answer = dashboard.post(PATH, &form, &[JSON]).await;
+    let told = answer.text().await.unwrap();
+    assert!(told.contains("a:1 is set to its configured limit of requests in flight."), "{told}");
+    assert_eq!(last(), serde_json::json!({"max_in_flight": null}));
+}
+
+#[tokio::test]
 async fn the_last_usable_backend_is_taken_out_only_by_saying_so() {
     let (admin, dashboard) = started(&[]).await;
     let sentence = "only 1 of 2 backends would be left: <none>";
@@ -159,12 +185,14 @@ async fn what_makes_no_sense_is_refused_and_never_reaches_the_proxy() {
     let (admin, dashboard) = started(&[]).await;
     let long = "x".repeat(201);
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], u16);
-    let cases: [Case<'_>; 9] = [
+    let cases: [Case<'_>; 11] = [
         (PATH, &[("state", "off")], 400),
         (PATH, &[], 400),
         (PATH, &[("weight", "257")], 400),
         (PATH, &[("weight", "some")], 400),
         (PATH, &[("weight", "1"), ("state", "drain")], 400),
+        (PATH, &[("max_in_flight", "1000001")], 400),
+        (PATH, &[("max_in_flight", "1"), ("weight", "1")], 400),
         (PATH, &[("state", "drain"), ("force", "perhaps")], 422),
         (PATH, &[("state", "drain"), ("reason", &long)], 400),
         ("/backends/default/unknown", &[("state", "drain")], 404),

@@ -170,6 +170,44 @@ async fn a_proxy_that_was_away_gets_the_weight_when_it_returns() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_was_away_gets_the_limit_when_it_returns_and_the_page_tells_who_has_another() {
+    let mut plain = backend("x:1");
+    (plain["admin_said_at"], plain["max_in_flight_wanted"]) = (json!(null), json!(null));
+    let (one, mut two) = (proxy("edge-1", &[plain.clone()]), proxy("edge-2", &[plain]));
+    let dashboard = dashboard(&[&one, &two]);
+    dashboard.text_with("/", |text| text.contains("2 of 2 proxies answer")).await;
+    two.kill();
+    dashboard.text_with("/", |text| text.contains("1 of 2 proxies does not answer")).await;
+    let form = [("max_in_flight", "5"), ("reason", "it swaps"), ("ttl", "1h")];
+    let answer = dashboard.post("/backends/default/x:1", &form, &[("accept", "application/json")]);
+    let text = answer.await.text().await.unwrap();
+    let expected = "x:1 is set to at most 5 in flight on edge-1. edge-2 does not answer";
+    assert!(text.contains(expected), "{text}");
+    let said_at = one.with(|world| world.changes[0].body["said_at"].clone());
+    assert!(said_at.is_string(), "they take such times");
+    one.with(|world| {
+        let backend = &mut world.pools["pools"][0]["backends"][0];
+        (backend["max_in_flight"], backend["max_in_flight_wanted"]) = (json!(5), json!(5));
+        backend["max_in_flight_actor"] = json!("ann");
+        backend["max_in_flight_reason"] = json!("it swaps");
+        // The proxy has been up for 12.3 s, since 15:00.
+        backend["max_in_flight_expires_at"] = json!("2026-11-23T16:00:12.300Z");
+        backend["max_in_flight_said_at"] = said_at.clone();
+    });
+
+    two.come_back();
+    let told = first_told(&two).await;
+    let ttl = told.body["ttl"].as_str().unwrap().trim_end_matches("ms").parse::<u64>().unwrap();
+    assert!((3_500_000..=3_600_000).contains(&ttl), "what is left of it: {ttl}");
+    let (limit, reason) = (&told.body["max_in_flight"], &told.body["reason"]);
+    assert_eq!((limit, reason), (&json!(5), &json!("it swaps")));
+    assert_eq!(told.body["said_at"], said_at, "it keeps its time");
+    assert_eq!(told.actor.as_deref(), Some("ann, carried over by the dashboard"));
+    let page = dashboard.text("/backends/default/x:1").await;
+    assert!(page.contains("Not the same everywhere: no limit on edge-2."), "{page}");
+}
+
+#[tokio::test]
 async fn of_several_predictions_the_worst_is_told_with_who_differs_and_who_is_silent() {
     let ids = ["a:1", "b:1", "c:1"].map(backend);
     let (one, two) = (proxy("edge-1", &ids), proxy("edge-2", &ids));

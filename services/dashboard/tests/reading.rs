@@ -92,6 +92,44 @@ async fn a_weight_is_shown_with_who_set_it_and_can_be_taken_back() {
 }
 
 #[tokio::test]
+async fn a_limit_is_shown_with_who_set_it_and_can_be_taken_back() {
+    let mut all = three();
+    let limited = &mut all["pools"][0]["backends"][1];
+    (limited["max_in_flight"], limited["max_in_flight_wanted"]) = (json!(3), json!(3));
+    limited["configured_max_in_flight"] = json!(40);
+    limited["max_in_flight_actor"] = json!("ann");
+    limited["max_in_flight_reason"] = json!("it swaps");
+    limited["max_in_flight_since"] = json!("2026-11-23T15:00:10.000Z");
+    limited["max_in_flight_expires_at"] = json!("2026-11-23T16:00:12.000Z");
+    let admin = FakeAdmin::start(all);
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let page = dashboard.text("/").await;
+    let told = page.split("id=\"overrides\"").nth(1).unwrap().split("</div>").next().unwrap();
+    for part in [
+        "2 overrides",
+        "at most 3 in flight</strong> instead of at most 40 in flight",
+        "by ann",
+        "<q>it swaps</q>",
+        ", then no limit",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let page = dashboard.text("/backends/default/b:1").await;
+    for part in [
+        "Set limit",
+        "Back to the configured limit, 40",
+        "it swaps",
+        "16:00:12 UTC",
+        "At most 3 in flight instead of at most 40 in flight",
+        "change?max_in_flight=",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let other = dashboard.text("/backends/default/a:1").await;
+    assert!(other.contains("Set limit") && !other.contains("Back to the configured limit"));
+}
+
+#[tokio::test]
 async fn a_backends_page_shows_what_its_last_probe_got() {
     let mut backends = [backend("a:1"), backend("b:1")];
     backends[0]["last_probe"]["first_bytes"] = json!("<b>ready</b>\\n");

@@ -90,6 +90,11 @@ pub(crate) struct Intent {
     /// The weight that is in force then
     #[serde(default)]
     pub(crate) weight_reverts_to: Option<u32>,
+    #[serde(default)]
+    pub(crate) max_in_flight_expires_at: Option<String>,
+    /// The limit that is in force then; none is no limit
+    #[serde(default)]
+    pub(crate) max_in_flight_reverts_to: Option<u32>,
 }
 
 /// The log.

@@ -96,7 +96,7 @@ mod tests {
     use std::time::Duration;
 
     use balance::{
-        Admin, BackendId, Policy, PolicyPlan, Said, SaidAt, SetBy, Stated, Time, Weighed,
+        Admin, BackendId, Numbered, Policy, PolicyPlan, Said, SaidAt, SetBy, Stated, Time,
     };
 
     use tempfile::TempDir;
@@ -119,6 +119,10 @@ mod tests {
                 _ => Some(clock.started()),
             },
         };
+        let set = |actor: &str| {
+            let actor = Some(actor.to_owned());
+            Some(SetBy { since: clock.now(), reason: Some("new \"disk\"".to_owned()), actor })
+        };
         let end = clock.now() + Duration::from_secs(60);
         let said =
             Said { standing: Some(SaidAt(1_700_000_000_001)), latest: Some(clock.said_now()) };
@@ -131,19 +135,17 @@ mod tests {
                 said,
             ),
             weight: layers(
-                Weighed {
-                    weight: Some(3),
-                    set: Some(SetBy {
-                        since: clock.now(),
-                        reason: None,
-                        actor: Some("bob".to_owned()),
-                    }),
-                },
+                Numbered { number: Some(3), set: set("bob") },
                 Some(end),
-                Weighed { weight: Some(2), set: None },
+                Numbered { number: Some(2), set: None },
                 Said { standing: None, ..said },
             ),
-            max_in_flight: layers(Some(9), Some(end), Some(5), said),
+            max_in_flight: layers(
+                Numbered { number: Some(9), set: set("ann") },
+                Some(end),
+                Numbered { number: Some(5), set: set("ada") },
+                said,
+            ),
         }
     }
 
@@ -189,7 +191,7 @@ mod tests {
         assert_eq!((below.plan, below.actor), (saved_below.plan, saved_below.actor));
         let loaded = loaded.intents.remove(0);
         let (weight, below) = (loaded.weight.current(), loaded.weight.reverts_to().unwrap());
-        assert_eq!((&loaded.id, weight.weight, below.weight), (&saved.id, Some(3), Some(2)));
+        assert_eq!((&loaded.id, weight.number, below.number), (&saved.id, Some(3), Some(2)));
         assert_eq!(weight.set.as_ref().unwrap().actor.as_deref(), Some("bob"));
         let both = |intent: &StandingIntent| {
             let state = &intent.state;
@@ -206,8 +208,16 @@ mod tests {
             [intent.state.said, intent.weight.said, intent.max_in_flight.said]
         };
         assert_eq!(said(&loaded), said(&saved));
-        let limit = &loaded.max_in_flight;
-        assert_eq!((limit.current(), limit.reverts_to()), (&Some(9), Some(&Some(5))));
+        let limits = |intent: &StandingIntent| {
+            let limit = &intent.max_in_flight;
+            [limit.current().clone(), limit.reverts_to().unwrap().clone()]
+        };
+        for (loaded, saved) in limits(&loaded).into_iter().zip(limits(&saved)) {
+            let (set, saved_set) = (loaded.set.unwrap(), saved.set.unwrap());
+            assert_near(set.since, saved_set.since);
+            assert_eq!(SetBy { since: saved_set.since, ..set }, saved_set);
+            assert_eq!(loaded.number, saved.number);
+        }
     }
 
     #[test]
@@ -225,9 +235,10 @@ mod tests {
         assert_eq!((current.state, current.actor.as_deref()), (Admin::Drain, Some("ada")));
         assert_eq!(current.deadline, None);
         assert_eq!((below.state, &below.reason, &below.actor), (Admin::Ready, &None, &None));
-        let weights = (intent.weight.current().weight, intent.weight.reverts_to().unwrap().weight);
+        let weights = (intent.weight.current().number, intent.weight.reverts_to().unwrap().number);
         assert_eq!(weights, (Some(3), None));
-        assert_eq!(intent.max_in_flight, layers(Some(7), None, None, Said::default()));
+        let seven = Numbered { number: Some(7), set: None };
+        assert_eq!(intent.max_in_flight, layers(seven, None, Numbered::default(), Said::default()));
         // Who changed something then said so at the latest when it began to hold.
         let said_at = Some(SaidAt(1_767_225_600_000));
         assert_eq!(intent.state.said, Said { standing: None, latest: said_at });

@@ -149,6 +149,13 @@ async fn a_weight_and_a_limit_go_back_to_what_is_configured() {
     assert_eq!(patch(&world, &id, &[], wanted).await.status, 200);
     let backend = world.backend(&id).await;
     assert_eq!((&backend["weight_wanted"], &backend["weight_reason"]), (&json!(3), &json!("big")));
+    let limit = |of: &str| &backend[format!("max_in_flight{of}")];
+    assert_eq!(
+        (limit(""), limit("_wanted"), limit("_reason")),
+        (&json!(9), &json!(9), &json!("big"))
+    );
+    assert_eq!((limit("_since"), limit("_actor")), (&backend["weight_since"], &json!("127.0.0.1")));
+    assert_eq!(backend["configured_max_in_flight"], json!(null), "there is none");
     assert!(std::fs::read_to_string(&path).unwrap().contains("\"weight\": 3"));
 
     let back = json!({"weight": null, "max_in_flight": null, "reason": "as it was"});
@@ -165,6 +172,8 @@ async fn a_weight_and_a_limit_go_back_to_what_is_configured() {
     assert_eq!(first.body["max_in_flight"], json!(null));
     // Whose word it is is told: who was away has to hear the newest.
     assert_eq!(first.body["weight_reason"], json!("as it was"));
+    assert_eq!(first.body["max_in_flight_reason"], json!("as it was"));
+    assert_eq!(first.body["max_in_flight_wanted"], json!(null));
     let audit = world.admin_json("/v1/audit").await["entries"][0].clone();
     let weights = (&audit["before"]["weight"], &audit["after"]["weight"]);
     assert_eq!(weights, (&json!(3), &json!(1)), "{audit}");
@@ -176,6 +185,34 @@ async fn a_weight_and_a_limit_go_back_to_what_is_configured() {
     assert_eq!(kept["weight"], json!(null), "only that somebody said so: {kept}");
     assert_eq!(kept["weight_said"]["standing"], first.body["weight_said_at"]);
     let _ = std::fs::remove_file(path);
+}
+
+#[tokio::test]
+async fn a_limit_for_a_while_is_predicted_told_in_the_audit_log_and_takes_nobody_out() {
+    let world = World::start(1, &[("PROXY_MAX_IN_FLIGHT", "50")]).await;
+    let id = world.id(0);
+    let url = format!("{}?dry_run=true", world.backend_url(&id));
+    let limit = json!({"max_in_flight": 1, "reason": "it swaps", "ttl": "1h"});
+    let dry = world.ask(world.client.patch(&url).json(&limit)).await;
+    let own = &dry.body["prediction"]["backends"][0];
+    assert_eq!((dry.status, &dry.body["refused"]), (200, &json!(false)), "the last one goes on");
+    assert!(own["in_flight_after"].as_f64().unwrap() <= 1.0, "{own}");
+
+    let headers = [("x-evenkeel-actor", "ada")];
+    let made = patch(&world, &id, &headers, limit).await;
+    assert_eq!((made.status, &made.body["max_in_flight"]), (200, &json!(1)));
+    assert_eq!(made.body["max_in_flight_actor"], json!("ada (from 127.0.0.1)"));
+    assert_eq!(made.body["max_in_flight_reverts_to"], json!(50));
+    assert_eq!(made.body["configured_max_in_flight"], json!(50));
+    let audit = world.admin_json("/v1/audit").await["entries"][0].clone();
+    let (before, after) = (&audit["before"], &audit["after"]);
+    assert_eq!((&before["max_in_flight"], &after["max_in_flight"]), (&json!(50), &json!(1)));
+    assert_eq!(after["max_in_flight_expires_at"], made.body["max_in_flight_expires_at"]);
+    assert_eq!(after["max_in_flight_reverts_to"], json!(50));
+    // Who read it before may not replace it unseen.
+    let stale = [("if-match", "\"0000000000000000\"")];
+    let refused = patch(&world, &id, &stale, json!({"max_in_flight": null})).await;
+    assert!(refused.status == 412 && refused.detail().contains("at most 1 in flight"));
 }
 
 /// The messages of a stream until one contains `words`.

@@ -25,11 +25,16 @@ const ROUNDS: u32 = 12;
 const SEEDS: u64 = 2;
 
 /// Ports on which nobody listens: a backend that is down anyway may be taken out without force.
-const BACKENDS: [&str; 2] = ["127.0.0.1:1", "127.0.0.1:2"];
+const BACKENDS: [&str; 3] = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"];
 
-/// The first is told states. The other is told weights, each another one: of what stands there in
-/// the end it is known which change it was.
+/// The first is told states. The second is told weights, each another one, and the third limits of
+/// requests in flight, with a reason, and with or without an end: of what is in force there at last
+/// it is known which change it was.
 const STATES: usize = 0;
+const WEIGHTS: usize = 1;
+
+/// What is in force of a limit before anybody has said anything.
+const NO_LIMIT: &str = "null";
 
 /// Set where this program is to be a service rather than a test.
 const ROLE: &str = "EVENKEEL_TEST_ROLE";
@@ -169,7 +174,17 @@ impl Fleet {
         let told = self.json(proxy, &path).await?;
         match backend {
             STATES => Some(told["admin"].as_str()?.to_owned()),
-            _ => Some(told.get("weight_wanted")?.to_string()),
+            WEIGHTS => Some(told.get("weight_wanted")?.to_string()),
+            _ if told.get("max_in_flight_wanted")?.is_null() => Some(NO_LIMIT.to_owned()),
+            _ => {
+                // Whoever said it is told still by a proxy to which it was carried.
+                let actor = told["max_in_flight_actor"].as_str()?;
+                assert!(actor.starts_with("dashboard, on this machine"), "{actor}");
+                let end = told["max_in_flight_expires_at"].as_str().map(|_| "&ttl=1h");
+                let limit = &told["max_in_flight_wanted"];
+                let reason = told["max_in_flight_reason"].as_str()?;
+                Some(format!("{limit}&reason={reason}{}", end.unwrap_or_default()))
+            }
         }
     }
 
@@ -186,7 +201,7 @@ impl Fleet {
     /// Whether the dashboard says that it was done.
     async fn change(&self, backend: usize, wanted: &str) -> bool {
         let address = &self.processes[DASHBOARD].address;
-        let what = if backend == STATES { "state" } else { "weight" };
+        let what = ["state", "weight", "max_in_flight"][backend];
         let request = self
             .client
             .post(format!("http://{address}/backends/default/{}", BACKENDS[backend]))
@@ -211,8 +226,8 @@ async fn live_and_die(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut fleet = Fleet::start();
     // What may stand: the last change that was answered as done, or one since without an answer.
-    let mut may_stand = [BTreeSet::from(["ready".to_owned()]), BTreeSet::from(["null".to_owned()])];
-    let mut weight = 1;
+    let mut may_stand = ["ready", "null", NO_LIMIT].map(|usual| BTreeSet::from([usual.to_owned()]));
+    let mut number = 1;
     let mut done = 0;
     for _ in 0..ROUNDS {
         fleet.until_seen().await;
@@ -222,11 +237,14 @@ async fn live_and_die(seed: u64) {
         // Some more while a proxy is away.
         for change in 0..=fatal + random.u32(0..2) {
             let at = random.usize(0..BACKENDS.len());
-            let wanted = if at == STATES {
-                ["drain", "maint", "ready"][random.usize(0..3)].to_owned()
-            } else {
-                weight += 1;
-                weight.to_string()
+            number += 1;
+            let wanted = match at {
+                STATES => ["drain", "maint", "ready"][random.usize(0..3)].to_owned(),
+                WEIGHTS => number.to_string(),
+                _ => {
+                    let end = ["", "&ttl=1h"][random.usize(0..2)];
+                    format!("{number}&reason=why-{number}{end}")
+                }
             };
             may_stand[at].insert(wanted.clone());
             let killer = (change == fatal).then(|| {

@@ -3,6 +3,8 @@ use crate::word::CARRIED;
 use chassis::wall;
 use serde_json::{Value, json};
 
+mod numbers;
+
 /// What a proxy says of backend `b`, `seconds` after a start, by a clock that is `skew` off.
 fn says(
     seconds: u64,
@@ -32,7 +34,7 @@ fn run(book: &mut Book, now: f64, said: &[(&str, Answer)]) -> Vec<(String, Admin
         .flat_map(|order| {
             order.changes.into_iter().map(move |c| match c.wish {
                 Wish::State(state) => (order.replica.clone(), state),
-                Wish::Weight(_) => panic!("nobody spoke of weights"),
+                Wish::Weight(_) | Wish::Limit(_) => panic!("nobody spoke of numbers"),
             })
         })
         .collect()
@@ -197,73 +199,6 @@ fn what_is_carried_over_late_does_not_outrank_an_operator() {
     assert_eq!(orders, [("b".to_owned(), Admin::Ready)]);
 }
 
-/// What a proxy says of the weight of a backend that is ready.
-fn weighs(at: u64, weight: Option<u32>, since: Option<u64>, over: Option<(u64, u32)>) -> Answer {
-    let mut answer = says(at, 0, "ready", 1, None, None);
-    let time = |seconds: u64| {
-        let at = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds);
-        humantime::format_rfc3339_millis(at).to_string()
-    };
-    let backend = &mut answer.pools[0].backends[0];
-    (backend.configured_weight, backend.weight_wanted) = (Some(1), weight);
-    backend.weight_since = since.map(time);
-    backend.weight_actor = since.map(|_| "ann".to_owned());
-    backend.weight_expires_at = over.map(|(until, _)| time(until));
-    backend.weight_reverts_to = over.map(|(_, then)| then);
-    answer
-}
-
-fn told(book: &mut Book, now: f64, said: &[(&str, Answer)]) -> Vec<(String, Wish, bool)> {
-    let said: Vec<(&str, &Answer)> = said.iter().map(|(name, answer)| (*name, answer)).collect();
-    let orders = book.note(now, &said).into_iter();
-    let changes = |order: Order| {
-        let replica = order.replica;
-        order.changes.into_iter().map(move |c| (replica.clone(), c.wish, c.ttl.is_some()))
-    };
-    orders.flat_map(changes).collect()
-}
-
-#[test]
-fn a_weight_is_carried_over_and_so_is_its_end_and_what_it_lies_on() {
-    let mut book = Book::default();
-    let both =
-        |at| [("a", weighs(at, Some(3), Some(10), None)), ("b", weighs(at, None, None, None))];
-    assert!(told(&mut book, 20.0, &both(20)).is_empty(), "it settles");
-    let expected = ("b".to_owned(), Wish::Weight(Some(3)), false);
-    assert_eq!(told(&mut book, 23.0, &both(23)), std::slice::from_ref(&expected));
-    // For a while, on top of that.
-    let over = Some((100, 3));
-    let both =
-        |at| [("a", weighs(at, Some(0), Some(30), over)), ("b", weighs(at, None, None, None))];
-    assert!(told(&mut book, 31.0, &both(31)).is_empty(), "it was told just now");
-    let orders = told(&mut book, 34.0, &both(34));
-    assert_eq!(orders, [expected, ("b".to_owned(), Wish::Weight(Some(0)), true)]);
-}
-
-#[test]
-fn a_weight_that_was_taken_back_is_taken_back_where_it_still_holds() {
-    let mut book = Book::default();
-    let said =
-        |at| [("a", weighs(at, None, Some(15), None)), ("b", weighs(at, Some(3), Some(10), None))];
-    told(&mut book, 20.0, &said(20));
-    let expected = [("b".to_owned(), Wish::Weight(None), false)];
-    assert_eq!(told(&mut book, 23.0, &said(23)), expected);
-    // One that forgot who took it back is right all the same.
-    let fresh = |at| [("b", weighs(at, None, None, None))];
-    assert!(told(&mut book, 40.0, &fresh(40)).is_empty());
-    assert!(told(&mut book, 50.0, &fresh(50)).is_empty());
-}
-
-#[test]
-fn a_proxy_that_does_not_tell_weights_is_told_none() {
-    let mut book = Book::default();
-    let old = |at| says(at, 0, "ready", 1, None, None);
-    for at in [20, 23, 40] {
-        let said = [("a", weighs(at, Some(3), Some(10), None)), ("b", old(at))];
-        assert!(told(&mut book, at as f64, &said).is_empty());
-    }
-}
-
 #[test]
 fn nobody_is_told_what_nobody_said() {
     let mut book = Book::default();
@@ -394,25 +329,6 @@ fn who_has_heard_the_same_at_another_time_is_not_told_again() {
     let said =
         |at| vec![("a", for_a_while(at, 10, 310)), ("b", knows(at, ("ready", 11, None), None, 11))];
     assert_eq!(told_of(said), [order("a", Admin::Ready, 11, false)]);
-}
-
-/// A proxy tells what a weight goes back to, not whether somebody said it.
-#[test]
-fn a_weight_that_is_said_as_it_is_configured_is_told_once() {
-    let time = |seconds: u64| Some(wall::text((1_000_000 + seconds) * 1_000));
-    let exact = |at, weight, over: Option<(u64, u32)>, latest| {
-        let mut answer = weighs(at, Some(weight), Some(10), over);
-        let backend = &mut answer.pools[0].backends[0];
-        backend.admin_said_at = Some(None);
-        (backend.weight_standing_said_at, backend.weight_said_at) = (time(10), time(latest));
-        answer
-    };
-    let mut book = Book::default();
-    assert!(told(&mut book, 12.0, &[("a", exact(12, 1, None, 10))]).is_empty());
-    for at in [30, 33, 43] {
-        let said = [("a", exact(at, 5, Some((900, 1)), 20))];
-        assert!(told(&mut book, at as f64, &said).is_empty(), "{at}");
-    }
 }
 
 #[test]

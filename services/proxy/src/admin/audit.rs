@@ -128,6 +128,8 @@ impl Admin {
                 .map(|stated| stated.state.as_str().to_owned()),
             weight_reverts_to: backend.weight_reverts_to,
             weight_expires_at: backend.weight_expires.map(|time| clock.text(time)),
+            max_in_flight_expires_at: backend.max_in_flight_expires.map(|time| clock.text(time)),
+            max_in_flight_reverts_to: backend.max_in_flight_reverts_to,
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     clock::said_text,
 };
 
-/// A change: a state, a weight, or both.
+/// A change: a state, a weight, a limit of requests in flight, or several of them.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = Change)]
 #[serde(deny_unknown_fields)]
@@ -262,9 +262,18 @@ fn consider(
         change.said_at.or_else(|| Some(said_now(change, backend, admin.control.clock.said_now())));
     change.floor = admin.settings.floor.of(view.backends.len());
     let after = pool.would_serve(&BackendId::new(id), change, now);
-    let prediction = Prediction::of(&view, &latest, &after, change.floor);
+    let prediction = Prediction::of(&view, &latest, &after, change.floor)
+        .limited(id, limit_after(change, backend));
     let verdict = pool.check_change(&BackendId::new(id), change, now);
     Ok(Considered { intent: admin.intent(backend), prediction, verdict })
+}
+
+/// The limit of requests in flight that a change sets.
+fn limit_after(change: &Change, backend: &BackendView) -> Option<u32> {
+    match change.limits()? {
+        Some(0) => None,
+        wanted => wanted.or(backend.configured_max_in_flight),
+    }
 }
 
 /// When a change is said that says nothing of it: now, and after all that it replaces, whatever

@@ -40,6 +40,7 @@ struct BackendPrediction {
     requests_per_second_before: f64,
     requests_per_second_after: f64,
     in_flight_before: u32,
+    /// Not above a limit that the change sets: what would be waits, or goes elsewhere
     in_flight_after: f64,
 }
 
@@ -91,6 +92,16 @@ impl Prediction {
             floor,
             backends: backends.collect(),
         }
+    }
+
+    /// The same with a limit of the requests in flight at one backend. It takes nobody out and is no
+    /// reason to refuse a change: who finds a backend full waits, or goes elsewhere.
+    pub(super) fn limited(mut self, id: &str, limit: Option<u32>) -> Self {
+        let own = self.backends.iter_mut().find(|backend| backend.id == id);
+        if let (Some(own), Some(limit)) = (own, limit) {
+            own.in_flight_after = own.in_flight_after.min(f64::from(limit));
+        }
+        self
     }
 }
 
@@ -148,6 +159,30 @@ mod tests {
     fn where_load_decides_the_rest_is_spread_as_it_is_now() {
         let parts = [part(60.0, 1.0, 1.0), part(20.0, 1.0, 1.0), part(20.0, 1.0, 0.0)];
         assert_eq!(after(&parts, Policy::LeastRequest), [0.75, 0.25, 0.0]);
+    }
+
+    #[test]
+    fn nobody_has_more_in_flight_than_a_limit_lets_it() {
+        let backends = ["a", "b"].map(|id| BackendPrediction {
+            id: id.to_owned(),
+            share_before: 0.5,
+            share_after: 0.5,
+            requests_per_second_before: 10.0,
+            requests_per_second_after: 10.0,
+            in_flight_before: 8,
+            in_flight_after: 8.0,
+        });
+        let all = Prediction {
+            requests_per_second: 20.0,
+            total: 2,
+            eligible_before: 2,
+            eligible_after: 2,
+            floor: 1,
+            backends: backends.into(),
+        };
+        let limited = |limit| all.clone().limited("a", limit).backends[0].in_flight_after;
+        assert_eq!([limited(Some(3)), limited(Some(9)), limited(None)], [3.0, 8.0, 8.0]);
+        assert_eq!(all.limited("a", Some(3)).backends[1].in_flight_after, 8.0);
     }
 
     #[test]

@@ -22,7 +22,13 @@ pub(super) fn of(view: &BackendView) -> String {
             view.weight_expires,
             view.weight_reverts_to,
         ),
-        (view.max_in_flight, view.max_in_flight_expires, view.max_in_flight_reverts_to),
+        (
+            view.configured_max_in_flight,
+            view.max_in_flight_wanted,
+            &view.max_in_flight_set,
+            view.max_in_flight_expires,
+            view.max_in_flight_reverts_to,
+        ),
     );
     format!("\"{:016x}\"", hash_of(format!("{intent:?}").as_bytes()))
 }

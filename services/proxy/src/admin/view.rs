@@ -165,6 +165,15 @@ pub(crate) struct Backend {
     deadline_at: Option<String>,
     /// None is no limit.
     max_in_flight: Option<u32>,
+    /// What it goes back to; none is no limit.
+    configured_max_in_flight: Option<u32>,
+    /// An operator's limit, of which 0 is none; none if it is as configured.
+    max_in_flight_wanted: Option<u32>,
+    /// Since when it is so by an operator's word, be it that it is as configured again; none if
+    /// nobody said anything.
+    max_in_flight_since: Option<String>,
+    max_in_flight_reason: Option<String>,
+    max_in_flight_actor: Option<String>,
     max_in_flight_expires_at: Option<String>,
     /// The limit that is in force then; none is no limit.
     max_in_flight_reverts_to: Option<u32>,
@@ -221,6 +230,9 @@ impl Backend {
     /// What operators want of it, for a sentence.
     pub(super) fn intent_in_words(&self) -> String {
         let mut words = format!("{} with weight {}", self.admin, self.weight);
+        if let Some(limit) = self.max_in_flight {
+            words.push_str(&format!(" and at most {limit} in flight"));
+        }
         if let Some(actor) = &self.admin_actor {
             words.push_str(&format!(", set by {actor} at {}", self.admin_since));
         }
@@ -325,7 +337,7 @@ fn millis(duration: Duration) -> u64 {
 
 pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Backend {
     let clock = admin.control.clock;
-    let weight_set = view.weight_set.as_ref();
+    let (weight_set, limit_set) = (view.weight_set.as_ref(), view.max_in_flight_set.as_ref());
     let visits = view.member.visits(clock.now());
     Backend {
         id: view.id.to_string(),
@@ -383,6 +395,11 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
         sticky_awaited_until: view.visitors_until.map(|time| clock.text(time)),
         deadline_at: view.deadline.map(|time| clock.text(time)),
         max_in_flight: view.max_in_flight,
+        configured_max_in_flight: view.configured_max_in_flight,
+        max_in_flight_wanted: view.max_in_flight_wanted,
+        max_in_flight_since: limit_set.map(|set| clock.text(set.since)),
+        max_in_flight_reason: limit_set.and_then(|set| set.reason.clone()),
+        max_in_flight_actor: limit_set.and_then(|set| set.actor.clone()),
         max_in_flight_expires_at: view.max_in_flight_expires.map(|time| clock.text(time)),
         max_in_flight_reverts_to: view.max_in_flight_reverts_to,
         max_in_flight_said_at: view.max_in_flight_said.latest.map(said_text),

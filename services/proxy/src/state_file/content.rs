@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use balance::{
-    Admin, BackendId, MAX_IN_FLIGHT_MAX, Overridable, Policy, PolicyPlan, Said, SaidAt, SetBy,
-    StandingIntent, StandingPolicy, Stated, Time, WEIGHT_MAX, Weighed,
+    Admin, BackendId, MAX_IN_FLIGHT_MAX, Numbered, Overridable, Policy, PolicyPlan, Said, SaidAt,
+    SetBy, StandingIntent, StandingPolicy, Stated, Time, WEIGHT_MAX,
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,9 +25,9 @@ pub(super) struct Content {
     policies: BTreeMap<String, KeptPolicy>,
 }
 
-/// The fields `…reverts_to`, `…said` and `deadline` came later. They are left out where there is
-/// nothing to say. Without the first, what has an end goes back to the usual; without the second, it
-/// was said when it began to hold.
+/// The fields `…reverts_to`, `…said`, `…set` and `deadline` came later. They are left out where there
+/// is nothing to say. Without the first, what has an end goes back to the usual; without the second,
+/// it was said when it began to hold; without the third, nobody knows who set it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Kept {
@@ -52,9 +52,13 @@ struct Kept {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     weight_said: Option<KeptSaid>,
     max_in_flight: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_in_flight_set: Option<KeptSet>,
     max_in_flight_expires: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max_in_flight_reverts_to: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_in_flight_reverts_to_set: Option<KeptSet>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max_in_flight_said: Option<KeptSaid>,
 }
@@ -90,6 +94,15 @@ struct KeptWeight {
     actor: Option<String>,
 }
 
+/// Who set a limit.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptSet {
+    since: String,
+    reason: Option<String>,
+    actor: Option<String>,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeptPolicy {
@@ -121,7 +134,9 @@ impl StateFile {
         let is_usual = |stated: &&Stated| stated.state == Admin::Ready && stated.actor.is_none();
         let below = state.reverts_to().filter(|stated| !is_usual(stated));
         let now = self.kept_weight(weight.current());
-        let below_weight = weight.reverts_to().filter(|weighed| weighed.weight.is_some());
+        let below_weight = weight.reverts_to().filter(|weighed| weighed.number.is_some());
+        let limit = max_in_flight.current();
+        let below_limit = max_in_flight.reverts_to();
         Kept {
             state: current.state,
             since: current.since,
@@ -138,21 +153,28 @@ impl StateFile {
             weight_expires: weight.expires().map(text),
             weight_reverts_to: below_weight.map(|weighed| self.kept_weight(weighed)),
             weight_said: kept_said(weight.said),
-            max_in_flight: *max_in_flight.current(),
+            max_in_flight: limit.number,
+            max_in_flight_set: self.kept_set(limit),
             max_in_flight_expires: max_in_flight.expires().map(text),
-            max_in_flight_reverts_to: max_in_flight.reverts_to().copied().flatten(),
+            max_in_flight_reverts_to: below_limit.and_then(|limit| limit.number),
+            max_in_flight_reverts_to_set: below_limit.and_then(|limit| self.kept_set(limit)),
             max_in_flight_said: kept_said(max_in_flight.said),
         }
     }
 
-    fn kept_weight(&self, weighed: &Weighed) -> KeptWeight {
+    fn kept_weight(&self, weighed: &Numbered) -> KeptWeight {
         let set = weighed.set.as_ref();
         KeptWeight {
-            weight: weighed.weight,
+            weight: weighed.number,
             since: set.map(|set| self.clock.text(set.since)),
             reason: set.and_then(|set| set.reason.clone()),
             actor: set.and_then(|set| set.actor.clone()),
         }
+    }
+
+    fn kept_set(&self, numbered: &Numbered) -> Option<KeptSet> {
+        let SetBy { since, reason, actor } = numbered.set.clone()?;
+        Some(KeptSet { since: self.clock.text(since), reason, actor })
     }
 
     fn kept_state(&self, stated: &Stated) -> KeptState {
@@ -231,13 +253,19 @@ impl StateFile {
             Some(number) if number > most => Err(format!("{id}: {what} above {most}")),
             number => Ok(number),
         };
-        let weight = |kept: KeptWeight| -> Result<Weighed, String> {
-            let weight = bounded(kept.weight, WEIGHT_MAX, "a weight")?;
+        let weight = |kept: KeptWeight| -> Result<Numbered, String> {
+            let number = bounded(kept.weight, WEIGHT_MAX, "a weight")?;
             let since = self.time_if(id, kept.since.as_deref())?;
             let KeptWeight { reason, actor, .. } = kept;
-            Ok(Weighed { weight, set: since.map(|since| SetBy { since, reason, actor }) })
+            Ok(Numbered { number, set: since.map(|since| SetBy { since, reason, actor }) })
         };
-        let limit = |number| bounded(number, MAX_IN_FLIGHT_MAX, "a limit");
+        let limit = |number, set: Option<KeptSet>| -> Result<Numbered, String> {
+            let number = bounded(number, MAX_IN_FLIGHT_MAX, "a limit")?;
+            let set = set.map(|KeptSet { since, reason, actor }| {
+                self.time(id, &since).map(|since| SetBy { since, reason, actor })
+            });
+            Ok(Numbered { number, set: set.transpose()? })
+        };
         // Of files without it: whoever said something did when it began to hold.
         let said = |kept: Option<KeptSaid>, has_end: bool, since: Option<&String>| {
             let KeptSaid { standing, latest } = match (kept, since) {
@@ -280,9 +308,9 @@ impl StateFile {
                 said_weight,
             ),
             max_in_flight: layers(
-                limit(kept.max_in_flight)?,
+                limit(kept.max_in_flight, kept.max_in_flight_set)?,
                 end(kept.max_in_flight_expires)?,
-                limit(kept.max_in_flight_reverts_to)?,
+                limit(kept.max_in_flight_reverts_to, kept.max_in_flight_reverts_to_set)?,
                 said_limit,
             ),
         })

@@ -19,7 +19,14 @@ fn intent(backend: &Value) -> Value {
         "admin_actor",
         "admin_expires_at",
         "weight",
+        "weight_since",
+        "weight_reason",
+        "weight_actor",
         "max_in_flight",
+        "max_in_flight_since",
+        "max_in_flight_reason",
+        "max_in_flight_actor",
+        "max_in_flight_said_at",
     ];
     fields.iter().map(|field| ((*field).to_owned(), backend[*field].clone())).collect()
 }
@@ -33,7 +40,7 @@ async fn what_was_set_stands_after_a_restart_with_another_configuration() {
     let backends: Vec<String> = (0..3).map(|index| world.id(index)).collect();
     let changes = [
         json!({"state": "drain", "reason": "new disk"}),
-        json!({"weight": 3, "max_in_flight": 7}),
+        json!({"weight": 3, "max_in_flight": 7, "reason": "a big machine"}),
         json!({"state": "maint", "ttl": "1h", "reason": "an hour of rest"}),
     ];
     for (id, change) in backends.iter().zip(&changes) {

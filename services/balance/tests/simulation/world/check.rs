@@ -251,11 +251,16 @@ impl World {
         assert_eq!(since, intent.weight.now().map(|(_, since)| since), "since when {name} has it");
         let then = intent.weight.then().map(|(said, end)| (weight(said), end));
         assert_eq!(backend.weight_reverts_to.zip(backend.weight_expires), then, "{name}'s weight");
+        let limit = |said: Option<(u32, Time)>| said.map(|(limit, _)| limit);
+        assert_eq!(backend.max_in_flight_wanted, limit(intent.limit.now()), "{name}'s limit");
         if backend.climbed_percent == 100 {
-            assert_eq!(backend.max_in_flight, intent.limit.now(), "{name}'s limit");
+            assert_eq!(backend.max_in_flight, limit(intent.limit.now()), "{name}'s limit");
         }
+        let since = backend.max_in_flight_set.as_ref().map(|set| set.since);
+        assert_eq!(since, intent.limit.now().map(|(_, since)| since), "since when {name} has it");
         let then = backend.max_in_flight_expires.map(|end| (backend.max_in_flight_reverts_to, end));
-        assert_eq!(then, intent.limit.then(), "{name}'s limit afterwards");
+        let expected = intent.limit.then().map(|(said, end)| (limit(said), end));
+        assert_eq!(then, expected, "{name}'s limit afterwards");
     }
 
     fn check_health(&self, backend: &BackendView) {

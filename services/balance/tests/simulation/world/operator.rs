@@ -155,7 +155,7 @@ impl World {
                     intent.weight.say(weight.map(|weight| (weight, self.now)), expires, said_at);
                 }
                 if limit.is_some() {
-                    intent.limit.say(limit, expires, said_at);
+                    intent.limit.say(limit.map(|limit| (limit, self.now)), expires, said_at);
                 }
                 let is_beneath =
                     !has_end && change.state.is_some() && intent.admin.then().is_some();

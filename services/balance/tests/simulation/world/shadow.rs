@@ -32,9 +32,9 @@ pub(crate) struct Intent {
     pub(crate) admin: Layers<Admin>,
     /// Of the state.
     pub(crate) deadline: Layers<Option<Time>>,
-    /// With the time since when.
+    /// With the time since when, and so has the limit.
     pub(crate) weight: Layers<Option<(u32, Time)>>,
-    pub(crate) limit: Layers<Option<u32>>,
+    pub(crate) limit: Layers<Option<(u32, Time)>>,
 }
 
 /// All that was ever said of a thing, in the order in which it was heard.

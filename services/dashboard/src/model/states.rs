@@ -1,0 +1,77 @@
+//! The states of a backend, by the words of the admin API.
+
+use serde::{Deserialize, Serialize};
+
+/// The operator's intent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Admin {
+    /// Takes traffic if healthy.
+    Ready,
+    /// No new requests; those in flight end.
+    Drain,
+    /// Out of service; "not ready" on the page.
+    Maint,
+    /// A word of a newer proxy.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// What the proxy observed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Health {
+    /// Not probed often enough yet.
+    Checking,
+    /// Passes its probes.
+    Up,
+    /// Passes, but fails some.
+    Degraded,
+    /// Fails its probes.
+    Down,
+    /// Taken out for bad answers.
+    Ejected,
+    /// A word of a newer proxy.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// Whether a backend takes traffic, from admin state and health together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Effective {
+    /// Takes traffic.
+    Serving,
+    /// Would take traffic for want of a better one, and gets none while there is one.
+    Degraded,
+    /// Waits for its first probes.
+    Checking,
+    /// Failed.
+    Down,
+    /// Finishes what is in flight.
+    Draining,
+    /// Drained and idle.
+    Drained,
+    /// Out of service by an operator.
+    Maint,
+    /// Taken out for bad answers.
+    Ejected,
+    /// A backup, for when those above have too little.
+    Standby,
+    /// On its way out by its source's word; takes traffic only for want of any other.
+    Terminating,
+    /// A word of a newer proxy.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+impl Effective {
+    /// Draining and drained differ only by what is in flight, or who may still come.
+    #[must_use]
+    pub(crate) fn settled(self) -> Self {
+        if self == Self::Draining { Self::Drained } else { self }
+    }
+}
