@@ -113,6 +113,10 @@ imagePullSecrets:
 {{- default (printf "%s-admin" (include "evenkeel.fullname" .)) .Values.adminToken.existingSecret -}}
 {{- end -}}
 
+{{- define "evenkeel.readSecretName" -}}
+{{- default (printf "%s-read" (include "evenkeel.fullname" .)) .Values.readToken.existingSecret -}}
+{{- end -}}
+
 {{- define "evenkeel.stickySecretName" -}}
 {{- default (printf "%s-sticky" (include "evenkeel.fullname" .)) .Values.proxy.sticky.existingSecret -}}
 {{- end -}}

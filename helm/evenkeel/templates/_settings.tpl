@@ -39,6 +39,9 @@ dots would be tried in each search domain first (ndots:5), once a second.
   {{- $_ := set $own "PROXY_PROBE" (.values.probe | default "off") -}}
   {{- $_ := set $own "PROXY_PROBE_PATH" .values.probePath -}}
   {{- $_ := set $own "PROXY_ADMIN_TOKEN_FILE" "/etc/evenkeel/admin/token" -}}
+  {{- if .root.Values.readToken.enabled -}}
+    {{- $_ := set $own "PROXY_ADMIN_READ_TOKEN_FILE" "/etc/evenkeel/read/token" -}}
+  {{- end -}}
   {{- with .values.sticky.cookie -}}
     {{- $_ := set $own "PROXY_STICKY_COOKIE" . -}}
     {{- $_ := set $own "PROXY_STICKY_TTL" $.values.sticky.ttl -}}
@@ -49,6 +52,9 @@ dots would be tried in each search domain first (ndots:5), once a second.
   {{- $_ := set $own "LOAD_BALANCER_URL" (printf "http://%s-proxy:%d" $full (int .root.Values.proxy.service.port)) -}}
   {{- $_ := set $own "LOAD_BALANCER_ADMIN_URL" (printf "http://%s-proxy-admin:9901" $full) -}}
   {{- $_ := set $own "LOAD_BALANCER_ADMIN_TOKEN_FILE" "/etc/evenkeel/admin/token" -}}
+  {{- if .root.Values.readToken.enabled -}}
+    {{- $_ := set $own "DASHBOARD_READ_TOKEN_FILE" "/etc/evenkeel/read/token" -}}
+  {{- end -}}
 {{- end -}}
 {{- range $name, $value := merge (dict) .values.settings $own }}
 {{ $name }}: {{ $value | toString | quote }}

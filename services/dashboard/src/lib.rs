@@ -131,7 +131,11 @@ pub async fn run(
         open_permit: Arc::new(Semaphore::new(1)),
         export_permit: Arc::new(Semaphore::new(1)),
         effect_permits: Arc::new(Semaphore::new(change::EFFECTS_MOST)),
-        gate: Arc::new(permit::Gate::new(settings.token.clone(), trusted(&settings))),
+        gate: Arc::new(permit::Gate::new(
+            settings.token.clone(),
+            settings.read_token.clone(),
+            trusted(&settings),
+        )),
         views,
         clock: Arc::default(),
         closeups: Arc::new(closeup::CloseUps::new(settings.token.clone())),
@@ -214,16 +218,18 @@ fn router(app: App) -> Router {
         .route("/api/state", get(state))
         .route("/api/export", get(export::file))
         .route(
-            "/open",
+            open::PATH,
             get(open::show).post(open::open).layer(DefaultBodyLimit::max(open::FILE_MOST)),
         )
-        .route("/login", get(sign_in::show).post(sign_in::sign_in))
-        .route("/logout", post(sign_in::sign_out))
         .route("/backends/{pool}/{id}", get(detail::show).post(change::change))
         .route("/backends/{pool}/{id}/effect", get(change::predict))
         .route("/try", post(try_it::send))
         .route("/api/series", get(export::series))
         .route("/backends/{pool}/{id}/change", get(change::ask))
+        // All before this tell what is going on; what comes now is needed to sign in.
+        .route_layer(middleware::from_fn_with_state(app.clone(), sign_in::guard))
+        .route("/login", get(sign_in::show).post(sign_in::sign_in))
+        .route("/logout", post(sign_in::sign_out))
         .route("/assets/{name}", get(assets::serve))
         .fallback(|| async { page::sorry(StatusCode::NOT_FOUND, "There is no such page.") })
         .method_not_allowed_fallback(|| async {

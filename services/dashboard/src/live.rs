@@ -3,7 +3,12 @@
 //! Nothing is queued for a client: each time it can take more, it gets the difference between
 //! what it has and the newest view. A slow client sees fewer steps, not old ones.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     extract::{ConnectInfo, Query, State},
@@ -28,6 +33,7 @@ use crate::{
     closeup::CloseUps,
     frame::Frame,
     page::{self, Looks, Subject},
+    permit::Gate,
     poll::View,
 };
 
@@ -78,6 +84,8 @@ pub(crate) async fn feed(
             may_change: app.gate.standing(peer.ip(), &headers).is_ok(),
         },
         url: app.url.to_string(),
+        gate: Arc::clone(&app.gate),
+        reader: (peer.ip(), headers),
         views: app.views.subscribe(),
         closeups: Arc::clone(&app.closeups),
         shutdown: app.shutdown.clone(),
@@ -98,6 +106,9 @@ pub(crate) async fn feed(
 struct Client {
     looks: Looks,
     url: String,
+    gate: Arc<Gate>,
+    /// Who reads, and by what.
+    reader: (IpAddr, HeaderMap),
     views: watch::Receiver<Arc<View>>,
     closeups: Arc<CloseUps>,
     shutdown: Shutdown,
@@ -109,7 +120,7 @@ struct Client {
 }
 
 impl Client {
-    /// The next difference; the end of the feed at a stop.
+    /// The next difference; the end of the feed at a stop, and when whoever reads may no longer.
     async fn next(&mut self) -> Option<Event> {
         loop {
             if self.has.as_ref().is_some_and(|frame| frame.rows() >= ROWS_MANY) {
@@ -118,6 +129,8 @@ impl Client {
                     _ = self.shutdown.requested() => return None,
                 }
             }
+            // A session ends, and a token is replaced: a page that is open for days ends with it.
+            self.gate.check_reading(self.reader.0, &self.reader.1).ok()?;
             let view = Arc::clone(&self.views.borrow_and_update());
             let closeup = match &self.looks.subject {
                 Subject::Backend(pool, id) => self.closeups.of(&view, pool, id),

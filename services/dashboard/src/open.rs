@@ -27,6 +27,9 @@ use crate::{
 /// Twice the hour of 500 backends.
 pub(crate) const FILE_MOST: usize = 32 * 1024 * 1024;
 
+/// Where files are opened.
+pub(crate) const PATH: &str = "/open";
+
 #[derive(Deserialize)]
 struct File {
     format: String,

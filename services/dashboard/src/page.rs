@@ -354,7 +354,10 @@ pub(crate) fn shell(
 fn account(visitor: Visitor) -> Markup {
     html! {
         @if visitor.signed_in {
-            form.account method="post" action="/logout" { button type="submit" { "Sign out" } }
+            form.account method="post" action="/logout" {
+                @if !visitor.may_change { span.quiet { "View only " } }
+                button type="submit" { "Sign out" }
+            }
         } @else if !visitor.may_change {
             span.account { span.quiet { "View only" } a.button href="/login" { "Sign in" } }
         }

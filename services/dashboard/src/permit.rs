@@ -1,10 +1,13 @@
-//! Who may change something through this page.
+//! Who may change something through this page, and who may read it.
 //!
 //! Somebody on this machine (or from a trusted network) who opened the page by address or as
 //! `localhost`; a script that shows the admin token; somebody who signed in with it. Never a page
 //! of another site: `chassis::access` tells the dangers. Because this server acts with its own
 //! token on behalf of whoever asks, it also wants proof that a browser made the request from this
 //! very page: without `Origin` or `Sec-Fetch-Site`, only a bearer token counts.
+//!
+//! Everybody may read who reaches the page, unless a token for reading is set: then whoever signed in
+//! with it or shows it, and whoever may change something.
 
 use std::{
     fmt,
@@ -13,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use chassis::{access, problem::Problem, secret::Secret};
+use chassis::{access, problem::Problem, secret::Secret, token::Token};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use ipnet::IpNet;
 use tokio::time::Instant;
@@ -54,9 +57,20 @@ impl fmt::Display for Right {
     }
 }
 
-/// Decides who may change something.
+/// What a token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Everything.
+    Admin,
+    /// To read.
+    Read,
+}
+
+/// Decides who may change something, and who may read.
 pub(crate) struct Gate {
     token: TokenSource,
+    /// None lets everybody read.
+    read: Option<Token>,
     trusted: Vec<IpNet>,
     // Plain mutexes: held for a look-up, never across an await.
     sessions: Mutex<Sessions>,
@@ -65,8 +79,13 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// A gate with its own sessions.
-    pub(crate) fn new(token: TokenSource, trusted: Vec<IpNet>) -> Self {
-        Self { token, trusted, sessions: Mutex::default(), failures: Mutex::default() }
+    pub(crate) fn new(token: TokenSource, read: Option<Token>, trusted: Vec<IpNet>) -> Self {
+        Self { token, read, trusted, sessions: Mutex::default(), failures: Mutex::default() }
+    }
+
+    /// Whether reading needs a token.
+    pub(crate) fn guards_reading(&self) -> bool {
+        self.read.is_some()
     }
 
     /// The admin token as it is now; a file is a few bytes, read where it is needed.
@@ -101,17 +120,39 @@ impl Gate {
     }
 
     fn signed_in_or(&self, headers: &HeaderMap, detail: String) -> Result<Right, Problem> {
-        if self.is_signed_in(headers) {
+        if self.has_session(headers, &[Role::Admin]) {
             return Ok(Right::Session);
         }
         Err(Problem::new(StatusCode::FORBIDDEN, detail))
+    }
+
+    /// Whether this request may read. Whoever may change something may: it would be no secret to them.
+    pub(crate) fn check_reading(&self, peer: IpAddr, headers: &HeaderMap) -> Result<(), Problem> {
+        if !self.guards_reading() {
+            return Ok(());
+        }
+        if let Some(candidate) = access::bearer(headers) {
+            return self.check_token(peer, candidate).map(drop);
+        }
+        if self.is_signed_in(headers) || self.standing(peer, headers).is_ok() {
+            return Ok(());
+        }
+        let detail = "reading needs a token here: sign in with the one for reading or the admin \
+                      token, or send it as 'Authorization: Bearer TOKEN'";
+        Err(unauthorised(detail))
     }
 
     /// Whether this request may change something.
     pub(crate) fn check(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Right, Problem> {
         Self::check_site(headers)?;
         if let Some(candidate) = access::bearer(headers) {
-            return self.check_token(peer, candidate).map(|_| Right::Token);
+            return match self.check_token(peer, candidate)? {
+                (Role::Admin, _) => Ok(Right::Token),
+                (Role::Read, _) => {
+                    let detail = "this token is for reading: send the admin token";
+                    Err(Problem::new(StatusCode::FORBIDDEN, detail))
+                }
+            };
         }
         Self::check_browser(headers)?;
         self.standing(peer, headers)
@@ -123,7 +164,7 @@ impl Gate {
         Self::check_browser(headers)
     }
 
-    /// Opens a session for whoever shows the token on our own form.
+    /// Opens a session for whoever shows one of the tokens on our own form.
     pub(crate) fn sign_in(
         &self,
         peer: IpAddr,
@@ -132,7 +173,7 @@ impl Gate {
     ) -> Result<String, Problem> {
         Self::check_site(headers)?;
         Self::check_browser(headers)?;
-        let token = self.check_token(peer, candidate)?;
+        let (_, token) = self.check_token(peer, candidate)?;
         lock(&self.sessions).open(token, Instant::now()).map_err(|error| {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("no session: {error}"))
         })
@@ -145,16 +186,29 @@ impl Gate {
         Ok(())
     }
 
-    /// Whether this browser has a session.
+    /// Whether this browser has a session, be it only to read.
     pub(crate) fn is_signed_in(&self, headers: &HeaderMap) -> bool {
-        let mut ids = session_ids(headers).peekable();
-        // Most visitors have no cookie: no need to read the token for them.
-        if ids.peek().is_none() {
+        self.has_session(headers, &[Role::Admin, Role::Read])
+    }
+
+    fn has_session(&self, headers: &HeaderMap, roles: &[Role]) -> bool {
+        let ids: Vec<&str> = session_ids(headers).collect();
+        // Most visitors have no cookie: no need to read the tokens for them.
+        if ids.is_empty() {
             return false;
         }
-        let Ok(Some(token)) = self.token() else { return false };
         let now = Instant::now();
-        ids.any(|id| lock(&self.sessions).is_open(id, &token, now))
+        let tokens = roles.iter().filter_map(|role| self.token_of(*role).ok().flatten());
+        let is_open =
+            |token: Secret| ids.iter().any(|id| lock(&self.sessions).is_open(id, &token, now));
+        tokens.into_iter().any(is_open)
+    }
+
+    fn token_of(&self, role: Role) -> Result<Option<Secret>, String> {
+        match role {
+            Role::Admin => self.token(),
+            Role::Read => Ok(self.read.as_ref().map(Token::current)),
+        }
     }
 
     fn check_site(headers: &HeaderMap) -> Result<(), Problem> {
@@ -179,27 +233,42 @@ impl Gate {
         ))
     }
 
-    fn check_token(&self, peer: IpAddr, candidate: &str) -> Result<Secret, Problem> {
+    /// Which of the tokens this is.
+    fn check_token(&self, peer: IpAddr, candidate: &str) -> Result<(Role, Secret), Problem> {
         let now = Instant::now();
         if let Some(wait) = lock(&self.failures).wait(peer, now) {
             return Err(too_many(wait));
         }
-        let token = self.token().map_err(|why| Problem::new(StatusCode::FORBIDDEN, why))?;
-        let Some(token) = token else {
-            return Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "the dashboard has no admin token to compare with: set LOAD_BALANCER_ADMIN_TOKEN \
-                 or LOAD_BALANCER_ADMIN_TOKEN_FILE, or open the page on the machine it runs on",
-            ));
-        };
-        if token.matches(candidate.trim()) {
-            return Ok(token);
+        let mut found = None;
+        // Both are compared, so that the time tells nothing about which of them it was.
+        for role in [Role::Read, Role::Admin] {
+            let token = self.token_of(role).ok().flatten();
+            let token = token.filter(|token| token.matches(candidate.trim()));
+            found = token.map(|token| (role, token)).or(found);
+        }
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        if !self.guards_reading() {
+            let token = self.token().map_err(|why| Problem::new(StatusCode::FORBIDDEN, why))?;
+            token.ok_or_else(|| {
+                Problem::new(
+                    StatusCode::FORBIDDEN,
+                    "the dashboard has no admin token to compare with: set \
+                     LOAD_BALANCER_ADMIN_TOKEN or LOAD_BALANCER_ADMIN_TOKEN_FILE, or open the \
+                     page on the machine it runs on",
+                )
+            })?;
         }
         lock(&self.failures).note(peer, now);
-        tracing::warn!(%peer, "a wrong admin token was shown");
-        Err(Problem::new(StatusCode::UNAUTHORIZED, "this token is not the right one")
-            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
+        tracing::warn!(%peer, "a wrong token was shown");
+        Err(unauthorised("this token is not the right one"))
     }
+}
+
+fn unauthorised(detail: &str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, detail)
+        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
 }
 
 fn too_many(wait: Duration) -> Problem {
@@ -235,7 +304,7 @@ mod tests {
 
     fn gate() -> Gate {
         let token = TokenSource::Given(Secret::new("correct-horse").unwrap());
-        Gate::new(token, vec!["172.18.0.1/32".parse().unwrap()])
+        Gate::new(token, None, vec!["172.18.0.1/32".parse().unwrap()])
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -322,8 +391,25 @@ mod tests {
     }
 
     #[test]
+    fn guessing_the_token_for_reading_is_slowed_down_also_where_the_admin_token_is_not_there() {
+        let read = Token::Fixed(Secret::new("battery-staple").unwrap());
+        let gate = Gate::new(TokenSource::None, Some(read), Vec::new());
+        let peer = IpAddr::from([10, 0, 0, 1]);
+        let status = |token: &str| {
+            let bearer = format!("Bearer {token}");
+            let shown = headers(&[("host", "10.0.0.9:8090"), ("authorization", &bearer)]);
+            gate.check_reading(peer, &shown).err().map(|problem| problem.status().as_u16())
+        };
+        assert_eq!(status("battery-staple"), None);
+        for _ in 0..5 {
+            assert_eq!(status("wrong-token"), Some(401));
+        }
+        assert_eq!(status("battery-staple"), Some(429));
+    }
+
+    #[test]
     fn without_a_token_only_this_machine_may_change_and_nobody_can_sign_in() {
-        let gate = Gate::new(TokenSource::None, Vec::new());
+        let gate = Gate::new(TokenSource::None, None, Vec::new());
         let page = headers(&[("host", "localhost:8090"), ("origin", "http://localhost:8090")]);
         assert_eq!(gate.check(HERE, &page).unwrap(), Right::Local);
         let problem = gate.sign_in(HERE, &page, "anything-at-all").unwrap_err();

@@ -12,6 +12,7 @@ use chassis::{
     settings::{Mistakes, Settings as ServiceSettings},
     shutdown::StopPlan,
     telemetry::LogSettings,
+    token::Token,
     units,
 };
 use ipnet::IpNet;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub admin_url_is_set: bool,
     /// Where the admin token comes from.
     pub token: TokenSource,
+    /// Needed to read the page, if it is set; the admin token does as well.
+    pub read_token: Option<Token>,
     /// How often the proxy is asked, and the shortest time between two live updates.
     pub interval: Duration,
     /// Networks whose clients may change things without signing in.
@@ -104,6 +107,14 @@ pub struct Raw {
     /// File with the admin token; read at each use, so it may be made or replaced later
     #[arg(long, value_name = "FILE")]
     load_balancer_admin_token_file: Option<String>,
+    /// Token that reading the page, its feed and its JSON needs, in a sign-in or as bearer; the admin
+    /// token does as well, and whoever may change things without one. Without it everybody may read
+    /// who reaches the page, whatever the proxy asks of its own readers
+    #[arg(long, value_name = "TOKEN")]
+    dashboard_read_token: Option<String>,
+    /// File with the token for reading; a new one takes effect at once
+    #[arg(long, value_name = "FILE")]
+    dashboard_read_token_file: Option<String>,
     /// How often the proxy is asked
     #[arg(long, value_name = "DURATION", default_value = "500ms")]
     dashboard_interval: String,
@@ -146,6 +157,12 @@ impl ServiceSettings for Settings {
             None => url.clone().map(|url| vec![at_admin_port(url)]),
         };
         let token = token(&raw, mistakes);
+        let read_token = Token::parse(
+            "dashboard_read_token",
+            raw.dashboard_read_token.as_deref(),
+            raw.dashboard_read_token_file.as_deref(),
+            mistakes,
+        );
         let interval = mistakes.parse("dashboard_interval", &raw.dashboard_interval, |text| {
             // Faster than the eye is only load; slower than the history's slots leaves holes.
             units::duration(text)
@@ -180,6 +197,7 @@ impl ServiceSettings for Settings {
             admin_urls: admin_urls?,
             admin_url_is_set: raw.load_balancer_admin_url.is_some(),
             token: token?,
+            read_token,
             interval: interval?,
             trusted_clients,
             trust_gateway,
@@ -276,10 +294,16 @@ mod tests {
             ("DASHBOARD_TRUSTED_CLIENTS", "everybody"),
             ("LOAD_BALANCER_ADMIN_URL", "proxy:9901"),
             ("LOAD_BALANCER_ADMIN_TOKEN", "short"),
+            ("DASHBOARD_READ_TOKEN", "brief"),
         ])
         .unwrap_err();
-        assert_eq!(told.lines().count(), 5, "{told}");
-        assert!(!told.contains("short"), "a secret is not shown: {told}");
+        assert_eq!(told.lines().count(), 6, "{told}");
+        for secret in ["short", "brief"] {
+            assert!(!told.contains(secret), "a secret is not shown: {told}");
+        }
+        // Unlike the admin token, which the proxy may make later: without it the page would be open.
+        let missing = read(&[("DASHBOARD_READ_TOKEN_FILE", "/does/not/exist")]).unwrap_err();
+        assert!(missing.contains("DASHBOARD_READ_TOKEN_FILE=\"/does/not/exist\""), "{missing}");
         assert!(told.contains("the word gateway"));
     }
 

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Answer, World};
+use common::{Answer, World, page::Page};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -45,6 +45,40 @@ async fn the_token_for_reading_reads_and_changes_nothing_and_sees_no_audit_log()
     let state = read(&world, "/v1/pools/default/backends/127.0.0.1:1", "correct-horse").await;
     assert_eq!(state.body["admin"], "ready");
     assert_eq!(read(&world, "/v1/audit", "correct-horse").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_the_proxy_keeps_to_its_readers_the_dashboard_keeps_too() {
+    let variables =
+        [("PROXY_ADMIN_TOKEN", "correct-horse"), ("PROXY_ADMIN_READ_TOKEN", "battery-staple")];
+    let world = World::over("http://127.0.0.1:1", &variables, vec![]);
+    let settings = [
+        ("LOAD_BALANCER_ADMIN_TOKEN", "correct-horse"),
+        ("DASHBOARD_READ_TOKEN", "battery-staple"),
+    ];
+    let page = Page::with(&[&world], &settings).await;
+    page.until("/api/state", |state| state.contains("127.0.0.1:1")).await;
+    let status = async |path: &str, token: Option<&str>| {
+        // Whoever comes through a reverse proxy is a stranger, although the connection is local.
+        let request = world.client.get(page.url(path)).header("x-forwarded-for", "203.0.113.7");
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        request.send().await.unwrap().status().as_u16()
+    };
+    for path in ["/", "/live", "/backends/default/127.0.0.1:1", "/api/state", "/api/export"] {
+        assert_eq!(status(path, None).await, 401, "{path}");
+        for token in ["battery-staple", "correct-horse"] {
+            assert_eq!(status(path, Some(token)).await, 200, "{path} with {token}");
+        }
+    }
+    for path in ["/healthz", "/readyz", "/metrics", "/login"] {
+        assert_eq!(status(path, None).await, 200, "{path}");
+    }
+    let open = Page::with(&[&world], &settings[..1]).await;
+    let request = world.client.get(open.url("/api/state")).header("via", "1.1 front");
+    assert_eq!(request.send().await.unwrap().status(), 200, "who wants it open leaves it so");
 }
 
 #[tokio::test]

@@ -17,12 +17,18 @@ pub struct Page {
 impl Page {
     /// Starts one, and waits until it has seen all of them.
     pub async fn over(worlds: &[&World]) -> Self {
+        Self::with(worlds, &[]).await
+    }
+
+    /// The same with more settings.
+    pub async fn with(worlds: &[&World], more: &[(&'static str, &str)]) -> Self {
         let admin: Vec<String> = worlds.iter().map(|world| world.admin_url("")).collect();
-        let variables = BTreeMap::from([
+        let mut variables = BTreeMap::from([
             ("LOAD_BALANCER_URL", worlds[0].url("")),
             ("LOAD_BALANCER_ADMIN_URL", admin.join(",")),
             ("DASHBOARD_INTERVAL", "50ms".to_owned()),
         ]);
+        variables.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value));
         let settings = load(["evenkeel-dashboard".into()], variables).unwrap().settings;
         let service = start_dashboard(any_port(), settings).unwrap();
@@ -37,7 +43,7 @@ impl Page {
         page
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.service.address)
     }
 
