@@ -18,7 +18,8 @@ RUN --mount=type=bind,target=/src \
     --mount=type=cache,id=evenkeel-target,target=/target,sharing=locked \
     cargo build --release --locked -p evenkeel-proxy -p evenkeel-server -p evenkeel-dashboard \
     && install -D -t /out \
-       /target/release/evenkeel-proxy /target/release/evenkeel-server /target/release/evenkeel-dashboard
+       /target/release/evenkeel-proxy /target/release/evenkeel-server /target/release/evenkeel-dashboard \
+    && install -d /empty
 
 # The load generator of the acceptance suites; not shipped, and built in the same cache.
 FROM source AS build-load
@@ -70,6 +71,8 @@ ENTRYPOINT ["/evenkeel-dashboard"]
 # Last, so that a plain `docker build .` makes the proxy.
 FROM runtime AS proxy
 COPY --from=build /out/evenkeel-proxy /evenkeel-proxy
+# For the audit log: a new volume that is mounted there takes the owner of the folder.
+COPY --from=build --chown=65532:65532 /empty /var/lib/evenkeel
 LABEL org.opencontainers.image.title="evenkeel-proxy" \
       org.opencontainers.image.description="Lightweight HTTP load balancer for Docker and Kubernetes"
 USER 65532:65532

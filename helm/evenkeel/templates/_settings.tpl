@@ -42,6 +42,10 @@ dots would be tried in each search domain first (ndots:5), once a second.
   {{- if .root.Values.readToken.enabled -}}
     {{- $_ := set $own "PROXY_ADMIN_READ_TOKEN_FILE" "/etc/evenkeel/read/token" -}}
   {{- end -}}
+  {{- if .values.data.enabled -}}
+    {{- $_ := set $own "PROXY_STATE_FILE" "/var/lib/evenkeel/state.json" -}}
+    {{- $_ := set $own "PROXY_AUDIT_LOG" "/var/lib/evenkeel/audit.log" -}}
+  {{- end -}}
   {{- with .values.sticky.cookie -}}
     {{- $_ := set $own "PROXY_STICKY_COOKIE" . -}}
     {{- $_ := set $own "PROXY_STICKY_TTL" $.values.sticky.ttl -}}
