@@ -4,7 +4,7 @@
 //! name would show a different one each time, so each address is asked by itself. `localhost` is
 //! the exception: its two addresses are one machine.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, time::Duration};
 
 use chassis::shutdown::Shutdown;
 use tokio::sync::watch;
@@ -28,13 +28,24 @@ pub(crate) struct Endpoint {
 
 /// Looks the URLs up again and again until a stop. The first value is an empty set.
 pub(crate) fn start(urls: Vec<Url>, shutdown: Shutdown) -> watch::Receiver<Vec<Endpoint>> {
+    follow(urls, shutdown, |name, port| async move {
+        tokio::net::lookup_host((name, port)).await.map(Iterator::collect)
+    })
+}
+
+/// The same with anything that looks up the addresses of a name.
+fn follow<L, F>(urls: Vec<Url>, shutdown: Shutdown, look_up: L) -> watch::Receiver<Vec<Endpoint>>
+where
+    L: Fn(String, u16) -> F + Send + Sync + 'static,
+    F: Future<Output = io::Result<Vec<SocketAddr>>> + Send,
+{
     let (sender, receiver) = watch::channel(Vec::new());
     tokio::spawn(async move {
         // By URL, so that one name that cannot be looked up keeps its last addresses.
         let mut known: BTreeMap<Url, Vec<SocketAddr>> = BTreeMap::new();
         loop {
             for url in &urls {
-                match look_up(url).await {
+                match addresses(url, &look_up).await {
                     Ok(addresses) => drop(known.insert(url.clone(), addresses)),
                     Err(why) => tracing::debug!(%url, %why, "the look-up failed"),
                 }
@@ -56,12 +67,16 @@ pub(crate) fn start(urls: Vec<Url>, shutdown: Shutdown) -> watch::Receiver<Vec<E
     receiver
 }
 
-async fn look_up(url: &Url) -> Result<Vec<SocketAddr>, String> {
+async fn addresses<L, F>(url: &Url, look_up: &L) -> Result<Vec<SocketAddr>, String>
+where
+    L: Fn(String, u16) -> F,
+    F: Future<Output = io::Result<Vec<SocketAddr>>>,
+{
     let Some(name) = looked_up(url) else { return Ok(Vec::new()) };
     let port = url.port_or_known_default().unwrap_or_default();
-    let addresses = tokio::time::timeout(TIMEOUT, tokio::net::lookup_host((name, port))).await;
+    let addresses = tokio::time::timeout(TIMEOUT, look_up(name.to_owned(), port)).await;
     let addresses = addresses.map_err(|_| "no answer".to_owned())?;
-    let mut addresses: Vec<SocketAddr> = addresses.map_err(|error| error.to_string())?.collect();
+    let mut addresses = addresses.map_err(|error| error.to_string())?;
     if addresses.is_empty() {
         return Err("no address".to_owned());
     }
@@ -126,6 +141,63 @@ mod tests {
         assert_eq!(shown, expected, "and none twice");
         assert_eq!(found[0].host.as_deref(), Some("proxy:9901"));
         assert_eq!(looked_up(&list[1]).or(looked_up(&list[2])), None);
+    }
+
+    /// What a resolver says, one after the other; the last is said again and again.
+    fn says(all: Vec<Option<&'static [&'static str]>>) -> watch::Receiver<Vec<Endpoint>> {
+        let said = std::sync::atomic::AtomicUsize::new(0);
+        let (_trigger, shutdown) = chassis::shutdown::channel();
+        follow(urls(&["http://proxy:9901"]), shutdown, move |name, port| {
+            assert_eq!((&*name, port), ("proxy", 9901));
+            let turn = said.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let now = all[turn.min(all.len() - 1)];
+            async move {
+                let now = now.ok_or(io::ErrorKind::NotFound)?;
+                Ok(now.iter().map(|text| format!("{text}:9901").parse().unwrap()).collect())
+            }
+        })
+    }
+
+    async fn next(endpoints: &mut watch::Receiver<Vec<Endpoint>>) -> Vec<String> {
+        endpoints.changed().await.unwrap();
+        let found = endpoints.borrow_and_update().clone();
+        found.iter().map(|one| one.url.host_str().unwrap().to_owned()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replicas_that_come_and_go_are_found_by_their_name_within_seconds() {
+        let one: &[&str] = &["127.0.0.1"];
+        let two: &[&str] = &["127.0.0.2", "127.0.0.1"];
+        let last: &[&str] = &["127.0.0.2"];
+        let nobody: &[&str] = &[];
+        let start = tokio::time::Instant::now();
+        let mut endpoints =
+            says(vec![Some(one), Some(two), None, Some(nobody), Some(last), Some(last)]);
+        assert_eq!(next(&mut endpoints).await, ["127.0.0.1"]);
+        assert_eq!(next(&mut endpoints).await, ["127.0.0.1", "127.0.0.2"]);
+        assert_eq!(start.elapsed(), EVERY);
+        // Neither a failure nor an empty answer takes away whom we know.
+        assert_eq!(next(&mut endpoints).await, ["127.0.0.2"]);
+        assert_eq!(start.elapsed(), EVERY * 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_resolver_that_says_nothing_takes_nobody_away() {
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = std::sync::Arc::clone(&asked);
+        let (_trigger, shutdown) = chassis::shutdown::channel();
+        let mut endpoints = follow(urls(&["http://proxy:9901"]), shutdown, move |_, port| {
+            let turn = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            async move {
+                if turn > 0 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))])
+            }
+        });
+        assert_eq!(next(&mut endpoints).await, ["127.0.0.1"]);
+        let quiet = tokio::time::timeout(TIMEOUT * 5, endpoints.changed()).await;
+        assert!(quiet.is_err() && asked.load(std::sync::atomic::Ordering::Relaxed) > 2);
     }
 
     #[test]

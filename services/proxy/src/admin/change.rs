@@ -154,7 +154,10 @@ impl From<State_> for balance::Admin {
         ("X-Evenkeel-Actor" = Option<String>, Header, description = "Who asks, for the log"),
         Options,
     ),
-    request_body = Body,
+    request_body(
+        content = Body,
+        example = json!({"state": "drain", "reason": "new disk", "ttl": "30m", "deadline": "5m"}),
+    ),
     responses(
         (status = 200, body = Changed, headers(
             ("etag" = String, description = "The tag after the change")

@@ -68,8 +68,7 @@ pub(super) async fn events(
     let after = last_seen.map(number).transpose()?.or(asked).unwrap_or(0);
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     if accept.is_some_and(|accept| accept.contains("text/event-stream")) {
-        let live = Sse::new(live(admin, after));
-        return Ok(live.keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response());
+        return Ok(beating(live(admin, after)));
     }
     let events = admin.control.events.after(after);
     let last_id = *admin.control.events.subscribe().borrow();
@@ -82,6 +81,11 @@ fn number(text: &str) -> Result<u64, Problem> {
     text.parse::<u64>().ok().filter(|id| *id <= i64::MAX as u64).ok_or_else(|| {
         Problem::new(StatusCode::BAD_REQUEST, "after: expected the number of an event")
     })
+}
+
+/// A stream that is never silent for long.
+fn beating(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
+    Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response()
 }
 
 fn live(admin: Admin, after: u64) -> impl Stream<Item = Result<Event, Infallible>> {
@@ -114,4 +118,25 @@ fn live(admin: Admin, after: u64) -> impl Stream<Item = Result<Event, Infallible
         .chain(events)
         // An endless answer must not hold up a stop.
         .take_until(async move { shutdown.requested().await })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_on_which_nothing_happens_has_a_comment_every_fifteen_seconds() {
+        let quiet = stream::iter([Ok(Event::default().data("first"))]).chain(stream::pending());
+        let mut body = beating(quiet).into_body().into_data_stream();
+        let start = Instant::now();
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let text = String::from_utf8(body.next().await.unwrap().unwrap().to_vec()).unwrap();
+            seen.push((text, start.elapsed().as_secs()));
+        }
+        let expected = [("data: first\n\n", 0), (":\n\n", 15), (":\n\n", 30)];
+        assert_eq!(seen, expected.map(|(text, at)| (text.to_owned(), at)));
+    }
 }

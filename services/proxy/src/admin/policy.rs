@@ -93,7 +93,10 @@ enum Changed {
         ("X-Evenkeel-Actor" = Option<String>, Header, description = "Who asks, for the log"),
         Options,
     ),
-    request_body = Body,
+    request_body(
+        content = Body,
+        example = json!({"policy": "hash", "hash_key": "path", "reason": "caches", "ttl": "30m"}),
+    ),
     responses(
         (status = 200, body = Changed, headers(
             ("etag" = String, description = "The tag after the change")
