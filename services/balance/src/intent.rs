@@ -50,7 +50,7 @@ pub struct Numbered {
     pub set: Option<SetBy>,
 }
 
-/// Who set a number, why, and since when. Who shows several proxies needs it to tell the newest word.
+/// Who set something, why, and since when. Who shows several proxies needs it to tell the newest word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SetBy {
     /// Since when.

@@ -44,7 +44,7 @@ pub use health::{AttemptFailure, Health, ProbeAnswer, ProbePlan, ProbeResult};
 pub use intent::{Numbered, Overridable, SetBy, StandingIntent, Stated};
 pub use outcome::Outcome;
 pub use pick::{NoBackend, NoVisit, Picker, Ticket};
-pub use plan::{PolicyChange, PolicyPlan, StandingPolicy};
+pub use plan::{PolicyChange, PolicyPlan, WantedPlan};
 pub use policy::Policy;
 pub use pool::{EXPIRED, Pool};
 pub use queue::{Place, Queue};

@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{policy::Policy, time::Time};
+use crate::{intent::SetBy, policy::Policy, said::SaidAt};
 
 /// How backends are chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,17 +41,15 @@ pub struct PolicyChange {
     pub actor: Option<String>,
     /// What stands without it comes back by itself after this long.
     pub ttl: Option<Duration>,
+    /// When it was said; `None` is now, after all that was said before.
+    pub said_at: Option<SaidAt>,
 }
 
-/// The plan that an operator wants instead of the configured one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StandingPolicy {
-    /// The plan.
-    pub plan: PolicyPlan,
-    /// Since when.
-    pub since: Time,
-    /// Why, in the operator's words.
-    pub reason: Option<String>,
-    /// Who, as far as we know.
-    pub actor: Option<String>,
+/// A plan, and the words of whoever wanted it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WantedPlan {
+    /// A plan instead of the configured one.
+    pub plan: Option<PolicyPlan>,
+    /// Who wanted it, be it the configured one again; none if nobody did.
+    pub set: Option<SetBy>,
 }

@@ -24,7 +24,7 @@ use crate::{
     health::{AttemptFailure, Health, HealthState, ProbePlan, ProbeResult},
     intent::{Intent, Overridable},
     pick::{Picker, Published, Tagger},
-    plan::{PolicyPlan, StandingPolicy},
+    plan::{PolicyPlan, WantedPlan},
     policy::Policy,
     random::Random,
     rung::RungPicks,
@@ -55,7 +55,7 @@ pub struct Pool {
     name: String,
     /// How backends are chosen where no operator wants it otherwise.
     configured: PolicyPlan,
-    wanted: Overridable<Option<StandingPolicy>>,
+    wanted: Overridable<WantedPlan>,
     plan: ProbePlan,
     ejection: EjectionPlan,
     random: Random,

@@ -8,7 +8,7 @@ use crate::{
     ejection::{EjectReason, Withheld},
     health::{Health, ProbeResult},
     intent::{Overridable, SetBy, Stated},
-    plan::{PolicyPlan, StandingPolicy},
+    plan::{PolicyPlan, WantedPlan},
     rung::Rung,
     said::Said,
     time::Time,
@@ -24,7 +24,7 @@ pub struct PoolView {
     /// How they are where no operator wants it otherwise.
     pub configured_plan: PolicyPlan,
     /// What operators want instead.
-    pub wanted_plan: Overridable<Option<StandingPolicy>>,
+    pub wanted_plan: Overridable<WantedPlan>,
     /// When the last look-up succeeded.
     pub discovered: Option<Time>,
     /// Why the latest look-up failed, if it did; the backends are then those of the last good one.

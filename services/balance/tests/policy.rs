@@ -4,7 +4,7 @@
 
 mod common;
 
-use balance::{Overridable, Policy, PolicyChange, PolicyPlan, Time};
+use balance::{Overridable, Policy, PolicyChange, PolicyPlan, Refused, Said, SaidAt, Time};
 use common::{SECOND, World, counts};
 use evenkeel_balance as balance;
 
@@ -23,8 +23,8 @@ fn plan(policy: Policy) -> PolicyPlan {
 fn change(world: &mut World, policy: Policy, ttl: Option<u32>) {
     let ttl = ttl.map(|seconds| SECOND * seconds);
     let reason = Some("one is slow".to_owned());
-    let change = PolicyChange { plan: Some(plan(policy)), reason, ttl, actor: None };
-    world.pool.change_policy(change, world.now);
+    let change = PolicyChange { plan: Some(plan(policy)), reason, ttl, ..Default::default() };
+    world.pool.change_policy(change, world.now).unwrap();
 }
 
 #[test]
@@ -95,11 +95,12 @@ fn an_operator_can_go_back_to_the_configured_policy() {
     change(&mut world, Policy::Hash, Some(60));
     change(&mut world, Policy::Hash, None);
     assert_eq!(world.pool.standing_policy().expires(), None);
-    world.pool.change_policy(PolicyChange::default(), world.now);
-    assert_eq!(
-        (world.pool.standing_policy().current().as_ref(), world.pool.view().plan.policy),
-        (None, Policy::RoundRobin)
-    );
+    let back = PolicyChange { actor: Some("ann".to_owned()), ..Default::default() };
+    world.pool.change_policy(back, world.now).unwrap();
+    let wanted = world.pool.standing_policy().current();
+    assert_eq!((&wanted.plan, world.pool.view().plan.policy), (&None, Policy::RoundRobin));
+    let by = wanted.set.as_ref().unwrap().actor.as_deref();
+    assert_eq!(by, Some("ann"), "that is somebody's word too");
     world.run(SECOND, &ALL);
     let told: Vec<_> = world.events.iter().filter(|text| text.contains("policy")).collect();
     assert_eq!(
@@ -124,8 +125,8 @@ fn what_stands_comes_back_when_what_was_put_on_top_of_it_is_over() {
     world.run(SECOND * 31, &ALL);
     assert_eq!(policy(&world), Policy::Hash);
     let wanted = world.pool.standing_policy();
-    let standing = wanted.current().as_ref().unwrap();
-    assert_eq!((standing.reason.as_deref(), wanted.expires()), (Some("one is slow"), None));
+    let set = wanted.current().set.as_ref().unwrap();
+    assert_eq!((set.reason.as_deref(), wanted.expires()), (Some("one is slow"), None));
     let told = world.events.iter().filter(|text| text.contains("again")).collect::<Vec<_>>();
     assert_eq!(told, ["policy hash by path again: the time set for a change is over"]);
     change(&mut world, Policy::First, Some(60));
@@ -144,4 +145,31 @@ fn what_was_wanted_before_a_restart_is_taken_up_with_its_end() {
     assert_eq!(after.pool.standing_policy(), &standing);
     after.run(SECOND * 61, &ALL);
     assert_eq!(after.pool.view().plan.policy, Policy::RoundRobin);
+}
+
+#[test]
+fn an_older_word_does_not_replace_a_newer_one_and_goes_beneath_a_newer_override() {
+    let mut world = world();
+    let say = |world: &mut World, policy: Option<Policy>, ttl: Option<u32>, said_at: u64| {
+        let (plan, ttl) = (policy.map(plan), ttl.map(|seconds| SECOND * seconds));
+        let change =
+            PolicyChange { plan, ttl, said_at: Some(SaidAt(said_at)), ..Default::default() };
+        world.pool.change_policy(change, world.now)
+    };
+    let policy = |world: &World| world.pool.view().plan.policy;
+    say(&mut world, Some(Policy::Hash), None, 20).unwrap();
+    let before = format!("{:?}", world.pool.view());
+    let refused = Err(Refused::Superseded { by: SaidAt(20) });
+    assert_eq!(say(&mut world, Some(Policy::First), None, 19), refused);
+    assert_eq!(say(&mut world, None, Some(60), 10), refused);
+    assert_eq!(format!("{:?}", world.pool.view()), before, "a refused change changes nothing");
+    // The configured one for a while, and what is said of what lies beneath it.
+    say(&mut world, None, Some(60), 30).unwrap();
+    assert_eq!(policy(&world), Policy::RoundRobin);
+    say(&mut world, Some(Policy::LeastTime), None, 25).unwrap();
+    assert_eq!(policy(&world), Policy::RoundRobin, "the override is newer");
+    let said = Said { standing: Some(SaidAt(25)), latest: Some(SaidAt(30)) };
+    assert_eq!(world.pool.standing_policy().said, said);
+    world.run(SECOND * 61, &ALL);
+    assert_eq!(policy(&world), Policy::LeastTime);
 }

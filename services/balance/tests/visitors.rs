@@ -47,7 +47,7 @@ fn a_visitor_gets_its_backend_whatever_the_policy_and_turns_stay_exact() {
         let mut world = world(&["a", "b", "c"]);
         let plan = Some(balance::PolicyPlan { policy, hash_key: "".into() });
         let change = balance::PolicyChange { plan, ..balance::PolicyChange::default() };
-        world.pool.change_policy(change, world.now);
+        world.pool.change_policy(change, world.now).unwrap();
         let mut picker = world.pool.picker();
         for turn in 0..9 {
             assert_eq!(visit(&mut picker, "b").as_deref(), Ok("b"), "{policy:?}");

@@ -132,7 +132,7 @@ impl From<reqwest::Error> for Fault {
     }
 }
 
-/// A change of one backend, as the admin API takes it.
+/// A change of one backend or, of the policy, of a pool, as the admin API takes it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Change {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,6 +143,11 @@ pub(crate) struct Change {
     /// The same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_in_flight: Option<Option<u32>>,
+    /// The same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<Option<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hash_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -218,7 +223,7 @@ impl AdminApi {
         self.read(url, token).await
     }
 
-    /// Changes a backend on behalf of `actor`.
+    /// Changes a backend, or without an id the pool itself, on behalf of `actor`.
     pub(crate) async fn change(
         &self,
         (pool, id): (&str, &str),
@@ -226,7 +231,10 @@ impl AdminApi {
         token: Option<&Secret>,
         actor: &str,
     ) -> Result<Verdict, Fault> {
-        let url = self.at(&["v1", "pools", pool, "backends", id]);
+        let url = match id {
+            "" => self.at(&["v1", "pools", pool]),
+            id => self.at(&["v1", "pools", pool, "backends", id]),
+        };
         self.told(self.client.patch(url).header("x-evenkeel-actor", actor).json(change), token)
             .await
     }

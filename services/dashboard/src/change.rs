@@ -78,8 +78,8 @@ pub(crate) async fn ask(
     }
     match may_ask.and_then(|()| form.wish()) {
         Ok(wish) => {
-            let effect = effect(&app, &pool, &id, wish).await;
-            question_page(StatusCode::OK, (&pool, &id), (wish, &effect), &form, None)
+            let effect = effect(&app, &pool, &id, &wish).await;
+            question_page(StatusCode::OK, (&pool, &id), (&wish, &effect), &form, None)
         }
         Err(problem) => sorry(problem.status(), &capital(problem.detail())),
     }
@@ -92,13 +92,15 @@ pub(crate) async fn predict(
     Query(form): Query<ChangeForm>,
 ) -> Response {
     match known(&app, &pool, &id).and_then(|()| form.wish()) {
-        Ok(wish) => Json(json!({ "effect": effect(&app, &pool, &id, wish).await })).into_response(),
+        Ok(wish) => {
+            Json(json!({ "effect": effect(&app, &pool, &id, &wish).await })).into_response()
+        }
         Err(problem) => problem.into_response(),
     }
 }
 
 /// What the proxies say that it would do; nothing of a backend that is gone.
-async fn effect(app: &App, pool: &str, id: &str, wish: Wish) -> String {
+async fn effect(app: &App, pool: &str, id: &str, wish: &Wish) -> String {
     let view = app.views.newest();
     let found = view.picture.as_ref().and_then(|picture| picture.answer.backend(pool, id));
     let (Some(backend), Ok(_permit)) = (found, app.effect_permits.acquire().await) else {
@@ -164,7 +166,7 @@ async fn carry_out(
     let shown = token.as_ref().ok().and_then(Option::as_ref);
     let actor = actor(right, peer);
     let view = app.views.newest();
-    let said = (wish, &change, &*app.clock);
+    let said = (&wish, &change, &*app.clock);
     let outcome = tell::newest(&view, (pool, id), said, shown, &actor).await;
     if !outcome.done.is_empty() {
         tracing::info!(pool, backend = id, to = wish.words(), %actor, "changed");
@@ -239,7 +241,7 @@ async fn without_script(
     match (form.wish(), problem.status(), label) {
         (Ok(wish), status @ StatusCode::CONFLICT, _) => {
             // The refusal tells the proxies' word already.
-            question_page(status, (pool, id), (wish, ""), &form, Some(problem.detail()))
+            question_page(status, (pool, id), (&wish, ""), &form, Some(problem.detail()))
         }
         (_, status, "forbidden" | "malformed") => sorry(status, &capital(problem.detail())),
         _ => {
@@ -252,7 +254,7 @@ async fn without_script(
 fn question_page(
     status: StatusCode,
     (pool, id): (&str, &str),
-    (wish, effect): (Wish, &str),
+    (wish, effect): (&Wish, &str),
     form: &ChangeForm,
     objection: Option<&str>,
 ) -> Response {
@@ -287,11 +289,11 @@ fn question_page(
 fn number_page(pool: &str, id: &str, what: What) -> Response {
     let (name, label, most) = match what {
         What::Limit => ("max_in_flight", "limit of requests in flight", LIMIT_MOST),
-        What::State | What::Weight => ("weight", "weight", WEIGHT_MOST),
+        What::State | What::Weight | What::Policy => ("weight", "weight", WEIGHT_MOST),
     };
     let title = format!("Which {label} for {id}?");
     let body = html! {
-        p { (explain(what.usual())) }
+        p { (explain(&what.usual())) }
         form method="get" action=(table::path(pool, id, Some("change"))) {
             label for=(name) { (capital(label)) }
             input id=(name) type="number" name=(name) min="0" max=(most) step="1" required inputmode="numeric";

@@ -172,7 +172,7 @@ async fn predictions(
     let Some(backend) = backend else { return Vec::new() };
     // The present one too: it may be another one when this is shown.
     let states = [Admin::Ready, Admin::Drain, Admin::Maint].map(async |state| {
-        (state, predict::ask(view, token, pool, backend, Wish::State(state)).await)
+        (state, predict::ask(view, token, pool, backend, &Wish::State(state)).await)
     });
     join_all(states).await
 }

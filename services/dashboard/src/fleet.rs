@@ -58,7 +58,7 @@ fn merge_pools(said: &[(&str, &Pool)]) -> Option<Pool> {
     });
     let (_, first) = said.first()?;
     // The words of an operator, rather than of a proxy that has not heard them.
-    let has_override = |(_, pool): &&(&str, &Pool)| pool.policy_since.is_some();
+    let has_override = |(_, pool): &&(&str, &Pool)| pool.has_policy();
     let (_, with_override) = said.iter().find(has_override).or(said.first())?;
     let error = said
         .iter()
@@ -70,11 +70,16 @@ fn merge_pools(said: &[(&str, &Pool)]) -> Option<Pool> {
         policy: policies(said),
         hash_key: with_override.hash_key.clone(),
         policy_configured: first.policy_configured.clone(),
+        hash_key_configured: first.hash_key_configured.clone(),
+        policy_wanted: with_override.policy_wanted.clone(),
         policy_since: with_override.policy_since.clone(),
         policy_reason: with_override.policy_reason.clone(),
         policy_actor: with_override.policy_actor.clone(),
         policy_expires_at: with_override.policy_expires_at.clone(),
         policy_reverts_to: with_override.policy_reverts_to.clone(),
+        hash_key_reverts_to: with_override.hash_key_reverts_to.clone(),
+        policy_said_at: with_override.policy_said_at.clone(),
+        policy_standing_said_at: with_override.policy_standing_said_at.clone(),
         source,
         rung: rung(said),
         probe: first.probe.clone(),

@@ -1,5 +1,6 @@
 //! What operators want of each backend, over all proxies, and which proxy has yet to hear of it.
-//! The state and the weight are two things, each with words of its own.
+//! The state, the weight and the limit are three things, each with words of its own, and so is the
+//! policy of a pool.
 //!
 //! Each proxy keeps the operators' intent by itself. One that was away while something was changed
 //! comes back with an old intent or, without its state file, with none; nothing else would ever
@@ -17,9 +18,9 @@
 use std::{collections::HashMap, time::Duration};
 
 use crate::{
-    model::{Admin, Answer, Backend},
+    model::{Admin, Answer, Pool},
     wish::Wish,
-    word::{Heard, Key, Order, Telling, What, Word},
+    word::{self, Heard, Key, Order, Telling, What, Word},
 };
 
 /// A change reaches all proxies within this time, or not at all.
@@ -44,16 +45,13 @@ impl Newest {
     /// else the greater wish.
     fn hear(&mut self, heard: Heard<'_>, left: Option<f64>, now: f64) {
         if let Some(said) = heard.standing_said {
-            let known = self.standing.as_ref().map(|(said, word)| (*said, word.wish));
-            if known < Some((said, heard.standing.wish)) {
+            let known = self.standing.as_ref().map(|(said, word)| (*said, &word.wish));
+            if known < Some((said, &heard.standing.wish)) {
                 self.standing = Some((said, heard.standing));
             }
         }
         if let Some(said) = heard.latest {
             let on_top = heard.on_top.zip(left).map(|((word, _), left)| (word, now + left));
-            let rank = |said: u64, on_top: &Option<(Word, f64)>| {
-                (said, on_top.is_none(), on_top.as_ref().map(|(word, _)| word.wish))
-            };
             let known = self.latest.as_ref().map(|(said, on_top)| rank(*said, on_top));
             if known < Some(rank(said, &on_top)) {
                 self.latest = Some((said, on_top));
@@ -89,23 +87,24 @@ impl Newest {
         }
         let mut tellings = Vec::new();
         if let Some((said, word, left)) = self.on_top(now) {
-            let known = there.on_top.as_ref().map(|(word, _)| word.wish);
+            let known = there.on_top.as_ref().map(|(word, _)| &word.wish);
             // At the same time without anything on top, it has ended there.
-            let is_other = there.latest == Some(said) && known.is_some_and(|it| it < word.wish);
+            let is_other = there.latest == Some(said) && known.is_some_and(|it| *it < word.wish);
             let ends_then =
                 left_there.is_some_and(|there| (there - left.as_secs_f64()).abs() < SAME_END);
-            let is_same = known == Some(word.wish) && ends_then;
+            let is_same = known == Some(&word.wish) && ends_then;
             if (there.latest < Some(said) || is_other) && !is_same {
                 tellings.push(word.telling(Some(left), Some(said)));
             }
         }
         // The proxy puts it beneath what was said after it.
         if let Some((said, word)) = &self.standing {
-            let is_wish = [Some(there.standing.wish), there.or_standing].contains(&Some(word.wish));
+            let either = [Some(&there.standing.wish), there.or_standing.as_ref()];
+            let is_wish = either.contains(&Some(&word.wish));
             // Else it has an override that this word has replaced.
             let is_same = is_wish && (there.on_top.is_none() || there.latest >= Some(*said));
-            let known = there.standing_said.map(|said| (said, there.standing.wish));
-            if known < Some((*said, word.wish)) && !is_same {
+            let known = there.standing_said.map(|said| (said, &there.standing.wish));
+            if known < Some((*said, &word.wish)) && !is_same {
                 tellings.push(word.telling(None, Some(*said)));
             }
         }
@@ -143,6 +142,11 @@ impl Newest {
     }
 }
 
+/// What makes one newest word more than another of the same time.
+fn rank(said: u64, on_top: &Option<(Word, f64)>) -> (u64, bool, Option<&Wish>) {
+    (said, on_top.is_none(), on_top.as_ref().map(|(word, _)| &word.wish))
+}
+
 /// The newest words of all things, and who has missed some since when.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
@@ -155,11 +159,7 @@ impl Book {
     /// Notes what the proxies that answer say at `now`, in seconds, and gives what to tell whom.
     pub(crate) fn note(&mut self, now: f64, said: &[(&str, &Answer)]) -> Vec<Order> {
         for (_, answer) in said {
-            for (key, backend) in backends(answer) {
-                let Some(heard) = key.2.heard(backend) else { continue };
-                if heard.latest.is_none() {
-                    continue;
-                }
+            for (key, heard) in heard(answer).filter(|(_, heard)| heard.latest.is_some()) {
                 let left = left(answer, &heard);
                 self.newest.entry(key).or_default().hear(heard, left, now);
             }
@@ -174,9 +174,8 @@ impl Book {
         let mut before = std::mem::take(&mut self.differing);
         let mut orders = Vec::new();
         for (replica, answer) in said {
-            for (key, backend) in backends(answer) {
+            for (key, there) in heard(answer) {
                 let Some(newest) = self.newest.get(&key) else { continue };
-                let Some(there) = key.2.heard(backend) else { continue };
                 let changes = newest.missed(&there, left(answer, &there), key.2, now);
                 if changes.is_empty() {
                     continue;
@@ -201,13 +200,21 @@ fn left(answer: &Answer, heard: &Heard<'_>) -> Option<f64> {
     answer.proxy.age(Some(expires)).map(|age| -age)
 }
 
-/// Each backend, once for each thing that can be wanted of it.
-fn backends(answer: &Answer) -> impl Iterator<Item = (Key, &Backend)> {
-    answer.pools.iter().flat_map(|pool| {
+/// What a proxy has heard of each pool, and of each backend once for each thing that can be wanted of
+/// it.
+fn heard(answer: &Answer) -> impl Iterator<Item = (Key, Heard<'_>)> {
+    let of_pool = |pool: &Pool| (pool.name.clone(), String::new(), What::Policy);
+    let pools = answer.pools.iter();
+    let pools = pools.filter_map(move |pool| Some((of_pool(pool), word::of_policy(pool)?)));
+    let backends = answer.pools.iter().flat_map(|pool| {
         pool.backends.iter().flat_map(move |backend| {
-            What::ALL.map(|what| ((pool.name.clone(), backend.id.clone(), what), backend))
+            let key = |what| (pool.name.clone(), backend.id.clone(), what);
+            What::OF_BACKENDS
+                .into_iter()
+                .filter_map(move |what| Some((key(what), what.heard(backend)?)))
         })
-    })
+    });
+    pools.chain(backends)
 }
 
 #[cfg(test)]

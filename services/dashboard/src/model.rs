@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 pub(crate) use self::{
     event::{Event, EventsAnswer},
-    states::{Admin, Effective, Health},
+    states::{Admin, Effective, Health, Opinion},
 };
 use crate::{fleet, latency::Latency};
 
@@ -71,7 +71,13 @@ pub(crate) struct Pool {
     /// What the policy is where no operator wants it otherwise.
     #[serde(default)]
     pub(crate) policy_configured: String,
-    /// Since when an operator wants it so.
+    /// And the key of that policy.
+    #[serde(default)]
+    pub(crate) hash_key_configured: String,
+    /// An operator's policy; none if it is as configured.
+    #[serde(default)]
+    pub(crate) policy_wanted: Option<String>,
+    /// Since when it is so by an operator's word.
     #[serde(default)]
     pub(crate) policy_since: Option<String>,
     /// Why.
@@ -86,6 +92,14 @@ pub(crate) struct Pool {
     /// And what holds again then.
     #[serde(default)]
     pub(crate) policy_reverts_to: Option<String>,
+    #[serde(default)]
+    pub(crate) hash_key_reverts_to: Option<String>,
+    /// When the newest word on it was said; nothing of an older proxy, which tells no such times.
+    #[serde(default, deserialize_with = "told", skip_serializing_if = "Option::is_none")]
+    pub(crate) policy_said_at: Option<Option<String>>,
+    /// And the one that stands.
+    #[serde(default)]
+    pub(crate) policy_standing_said_at: Option<String>,
     /// Where its backends come from.
     #[serde(default)]
     pub(crate) source: Source,
@@ -303,31 +317,6 @@ pub(crate) struct Stated {
     pub(crate) actor: Option<String>,
 }
 
-/// What one proxy says of a backend.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Opinion {
-    /// The proxy.
-    pub(crate) replica: String,
-    /// Whether the backend is in its pool.
-    pub(crate) known: bool,
-    /// Serving, or what keeps it from that.
-    pub(crate) effective: Effective,
-    /// What it observed.
-    pub(crate) health: Health,
-    /// The operator's intent as it knows it.
-    pub(crate) admin: Admin,
-    /// Why.
-    pub(crate) reason: String,
-}
-
-impl Opinion {
-    /// Whether this proxy sends requests to it.
-    #[must_use]
-    pub(crate) fn serves(&self) -> bool {
-        self.known && self.effective == Effective::Serving
-    }
-}
-
 impl Proxy {
     /// The time by its own clock when it answered.
     #[must_use]
@@ -449,6 +438,14 @@ impl Pool {
     #[must_use]
     pub(crate) fn in_flight(&self) -> u64 {
         self.backends.iter().map(|backend| backend.in_flight).sum()
+    }
+
+    /// Whether an operator wants another policy of it, or the configured one for a while. An older
+    /// proxy tells since when only then.
+    #[must_use]
+    pub(crate) fn has_policy(&self) -> bool {
+        let by_an_older = self.policy_said_at.is_none() && self.policy_since.is_some();
+        self.policy_wanted.is_some() || self.policy_expires_at.is_some() || by_an_older
     }
 
     /// How many backends are to take traffic: not those that stand by for them.

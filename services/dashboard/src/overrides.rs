@@ -22,7 +22,7 @@ pub(crate) fn overridden(pools: &[Pool]) -> Markup {
         let all = [one.is_overridden(), one.is_weighted(), one.is_limited()];
         all.into_iter().filter(|is_set| *is_set).count()
     };
-    let policies = pools.iter().filter(|pool| pool.policy_since.is_some()).count();
+    let policies = pools.iter().filter(|pool| pool.has_policy()).count();
     // A state, a weight and a limit of the same backend are three.
     let count = policies + backends.map(set).sum::<usize>();
     html! {
@@ -40,7 +40,7 @@ pub(crate) fn list(pools: &[Pool], now: SystemTime, is_saved: bool) -> Markup {
         .map(|(pool, backend)| (pool, backend, of(backend, now)))
         .filter(|(.., set)| !set.is_empty())
         .collect();
-    let policies = pools.iter().filter(|pool| pool.policy_since.is_some());
+    let policies = pools.iter().filter(|pool| pool.has_policy());
     let is_empty = all.is_empty() && policies.clone().next().is_none();
     html! {
         section.overrides id="overrides" aria-label="Overrides" {

@@ -227,10 +227,10 @@ fn dialog() -> Markup {
             form method="post" {
                 h2 id="confirm-title" {}
                 @for state in [Admin::Ready, Admin::Drain, Admin::Maint] {
-                    p.explain data-explains=(state.key()) hidden { (explain(Wish::State(state))) }
+                    p.explain data-explains=(state.key()) hidden { (explain(&Wish::State(state))) }
                 }
-                p.explain data-explains="weight" hidden { (explain(Wish::Weight(None))) }
-                p.explain data-explains="max_in_flight" hidden { (explain(Wish::Limit(None))) }
+                p.explain data-explains="weight" hidden { (explain(&Wish::Weight(None))) }
+                p.explain data-explains="max_in_flight" hidden { (explain(&Wish::Limit(None))) }
                 input type="hidden" name="state";
                 input type="hidden" name="weight";
                 input type="hidden" name="max_in_flight";
@@ -262,7 +262,7 @@ pub(crate) fn reason_field() -> Markup {
 }
 
 /// What a change will do.
-pub(crate) fn explain(wish: Wish) -> &'static str {
+pub(crate) fn explain(wish: &Wish) -> &'static str {
     match wish {
         Wish::State(Admin::Ready) => "It takes new requests as soon as its probes pass.",
         Wish::State(Admin::Drain) => {
@@ -275,6 +275,7 @@ pub(crate) fn explain(wish: Wish) -> &'static str {
         Wish::Limit(_) => {
             "Each proxy sends it no more requests at a time than that, 0 being any number. Those that find it full go to others or wait in line."
         }
+        Wish::Policy(_) => "Whoever can serve goes on to serve, chosen in another way.",
     }
 }
 

@@ -68,7 +68,7 @@ pub(crate) async fn ask(
     token: &TokenSource,
     pool: &str,
     backend: &Backend,
-    wish: Wish,
+    wish: &Wish,
 ) -> String {
     let change = wish.change();
     let asked = view.answering().map(async |proxy| {
@@ -88,7 +88,7 @@ pub(crate) async fn ask(
 }
 
 /// The worst answer first.
-fn sentences(told: &Told<'_>, backend: &Backend, wish: Wish) -> String {
+fn sentences(told: &Told<'_>, backend: &Backend, wish: &Wish) -> String {
     let several = told.runs.len() + told.objections.len() + told.silent.len() > 1;
     let mut all = Vec::new();
     let refusing: Vec<_> = told.runs.iter().filter(|(_, run)| run.refused).collect();
@@ -174,11 +174,13 @@ fn add<'a>(all: impl Iterator<Item = &'a Prediction> + Clone, worst: &Prediction
     Prediction { requests_per_second, backends: parts.into_values().collect(), ..worst.clone() }
 }
 
-fn effect(all: &Prediction, told: &Told<'_>, backend: &Backend, wish: Wish) -> String {
+fn effect(all: &Prediction, told: &Told<'_>, backend: &Backend, wish: &Wish) -> String {
     match wish {
         Wish::State(Admin::Ready) | Wish::Weight(None | Some(1..)) => comes(all, backend, wish),
         Wish::State(_) | Wish::Weight(Some(0)) => goes(all, backend),
-        Wish::Limit(limit) => limited(told, backend, limit),
+        Wish::Limit(limit) => limited(told, backend, *limit),
+        // It is of a pool, and told by no form.
+        Wish::Policy(_) => String::new(),
     }
 }
 
@@ -220,7 +222,7 @@ fn goes(all: &Prediction, backend: &Backend) -> String {
 }
 
 /// It gets requests, or more or fewer of them.
-fn comes(all: &Prediction, backend: &Backend, wish: Wish) -> String {
+fn comes(all: &Prediction, backend: &Backend, wish: &Wish) -> String {
     let Prediction { total, eligible_before: before, eligible_after: after, .. } = all;
     let own = all.part(&backend.id);
     let is_weight = matches!(wish, Wish::Weight(_));
@@ -315,7 +317,7 @@ mod tests {
     fn told(runs: &[(&'static str, DryRun)], wish: Wish) -> String {
         let backend = serde_json::from_value(json!({"id": "a"})).unwrap();
         let told = Told { runs: runs.to_vec(), ..Told::default() };
-        sentences(&told, &backend, wish)
+        sentences(&told, &backend, &wish)
     }
 
     const DRAIN: Wish = Wish::State(Admin::Drain);
@@ -416,9 +418,9 @@ mod tests {
         let expected = "Then 1 of 3 serve; its 100/s go to them: about 200/s each, 100% more than \
                         now. edge-1 differs: there 2 of 3 would serve. edge-3 says: there is no \
                         such backend. edge-4, edge-5 do not answer and are not counted.";
-        assert_eq!(sentences(&all, &backend, DRAIN), expected);
+        assert_eq!(sentences(&all, &backend, &DRAIN), expected);
         (all.runs, all.objections) = (Vec::new(), Vec::new());
         let unknown = "What it would do is not known: no proxy answers.";
-        assert_eq!(sentences(&all, &backend, DRAIN), unknown);
+        assert_eq!(sentences(&all, &backend, &DRAIN), unknown);
     }
 }

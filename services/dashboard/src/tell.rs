@@ -40,7 +40,7 @@ const TRIES: usize = 3;
 pub(crate) async fn newest(
     view: &View,
     key: (&str, &str),
-    (wish, change, clock): (Wish, &Change, &Clock),
+    (wish, change, clock): (&Wish, &Change, &Clock),
     token: Option<&Secret>,
     actor: &str,
 ) -> Outcome {

@@ -13,9 +13,9 @@ pub(crate) const LIMIT_MOST: u32 = 1_000_000;
 /// How a form says that a number is to be the configured one.
 pub(crate) const CONFIGURED: &str = "configured";
 
-/// What somebody wants of a backend. Of two that were said at the same time, which is left to
-/// those who say it twice, the greater one holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What somebody wants of a backend, or of a pool. Of two that were said at the same time, which is
+/// left to those who say it twice, the greater one holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wish {
     /// A state.
     State(Admin),
@@ -23,6 +23,15 @@ pub(crate) enum Wish {
     Weight(Option<u32>),
     /// A limit of requests in flight, of which 0 is none; none is the configured one.
     Limit(Option<u32>),
+    /// How a pool is to choose its backends; none is as configured. The page has no form for it.
+    Policy(Option<Plan>),
+}
+
+/// How a pool chooses its backends.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Plan {
+    pub(crate) policy: String,
+    pub(crate) hash_key: String,
 }
 
 impl Wish {
@@ -45,16 +54,17 @@ impl Wish {
     }
 
     /// What it is about.
-    pub(crate) fn what(self) -> What {
+    pub(crate) fn what(&self) -> What {
         match self {
             Self::State(_) => What::State,
             Self::Weight(_) => What::Weight,
             Self::Limit(_) => What::Limit,
+            Self::Policy(_) => What::Policy,
         }
     }
 
     /// As the end of "it is set to …".
-    pub(crate) fn words(self) -> String {
+    pub(crate) fn words(&self) -> String {
         match self {
             Self::State(state) => state.word().to_lowercase(),
             Self::Weight(Some(weight)) => format!("weight {weight}"),
@@ -62,26 +72,39 @@ impl Wish {
             Self::Limit(Some(0)) => "no limit of requests in flight".to_owned(),
             Self::Limit(Some(limit)) => format!("at most {limit} in flight"),
             Self::Limit(None) => "its configured limit of requests in flight".to_owned(),
+            Self::Policy(Some(plan)) => format!("policy {}", plan.policy),
+            Self::Policy(None) => "its configured policy".to_owned(),
         }
     }
 
     /// The field of a form and its value.
-    pub(crate) fn field(self) -> (&'static str, String) {
+    pub(crate) fn field(&self) -> (&'static str, String) {
         let number =
             |number: Option<u32>| number.map_or(CONFIGURED.to_owned(), |it| it.to_string());
         match self {
             Self::State(state) => ("state", state.key().to_owned()),
-            Self::Weight(weight) => ("weight", number(weight)),
-            Self::Limit(limit) => ("max_in_flight", number(limit)),
+            Self::Weight(weight) => ("weight", number(*weight)),
+            Self::Limit(limit) => ("max_in_flight", number(*limit)),
+            Self::Policy(_) => ("policy", self.words()),
         }
     }
 
     /// As the admin API takes it.
-    pub(crate) fn change(self) -> Change {
+    pub(crate) fn change(&self) -> Change {
+        let nothing = Change::default();
         match self {
-            Self::State(state) => Change { state: Some(state.key()), ..Change::default() },
-            Self::Weight(weight) => Change { weight: Some(weight), ..Change::default() },
-            Self::Limit(limit) => Change { max_in_flight: Some(limit), ..Change::default() },
+            Self::State(state) => Change { state: Some(state.key()), ..nothing },
+            Self::Weight(weight) => Change { weight: Some(*weight), ..nothing },
+            Self::Limit(limit) => Change { max_in_flight: Some(*limit), ..nothing },
+            Self::Policy(plan) => {
+                // Only hash takes a key; the others keep the one that there is.
+                let key = plan.as_ref().filter(|plan| plan.policy == "hash");
+                Change {
+                    policy: Some(plan.as_ref().map(|plan| plan.policy.clone())),
+                    hash_key: key.map(|plan| plan.hash_key.clone()),
+                    ..nothing
+                }
+            }
         }
     }
 }
@@ -122,5 +145,10 @@ mod tests {
         assert_eq!(body(Wish::Weight(None)), "{\"weight\":null}");
         assert_eq!(body(Wish::Limit(Some(0))), "{\"max_in_flight\":0}");
         assert_eq!(body(Wish::Limit(None)), "{\"max_in_flight\":null}");
+        let plan = |policy: &str| Plan { policy: policy.to_owned(), hash_key: "path".to_owned() };
+        let hash = "{\"policy\":\"hash\",\"hash_key\":\"path\"}";
+        assert_eq!(body(Wish::Policy(Some(plan("hash")))), hash);
+        assert_eq!(body(Wish::Policy(Some(plan("first")))), "{\"policy\":\"first\"}");
+        assert_eq!(body(Wish::Policy(None)), "{\"policy\":null}");
     }
 }

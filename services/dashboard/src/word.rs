@@ -1,13 +1,14 @@
 //! What somebody wants of a backend, and how a proxy that has not heard it is told. The state, the
-//! weight and the limit of requests in flight are three things, each with words of its own.
+//! weight and the limit of requests in flight are three things, each with words of its own; so is the
+//! policy of a pool.
 
 use std::time::Duration;
 
 use chassis::wall;
 
 use crate::{
-    model::{Admin, Backend, Stated},
-    wish::Wish,
+    model::{Admin, Backend, Pool, Stated},
+    wish::{Plan, Wish},
 };
 
 /// The end of an actor's name that says that the change was carried over.
@@ -22,9 +23,11 @@ pub(crate) enum What {
     State,
     Weight,
     Limit,
+    /// Of a pool.
+    Policy,
 }
 
-/// A pool, a backend, and what of it is meant.
+/// A pool, a backend, which is empty where the pool itself is meant, and what of it.
 pub(crate) type Key = (String, String, What);
 
 /// What somebody wants.
@@ -87,26 +90,30 @@ struct Told<'a> {
 }
 
 impl What {
-    pub(crate) const ALL: [Self; 3] = [Self::State, Self::Weight, Self::Limit];
+    pub(crate) const OF_BACKENDS: [Self; 3] = [Self::State, Self::Weight, Self::Limit];
 
     /// What a proxy has heard of it; nothing if it tells too little.
     pub(crate) fn heard(self, backend: &Backend) -> Option<Heard<'_>> {
-        let told = self.told(backend)?;
-        let now = Word {
-            wish: told.wish,
-            reason: told.reason.clone(),
-            actor: told.actor.clone(),
-        };
-        let is_exact = backend.tells_said();
+        let (told, after) = (self.told(backend)?, self.after(backend));
+        Some(self.heard_as(told, after, self.usual_as_number(backend), backend.tells_said()))
+    }
+
+    fn heard_as<'a>(
+        self,
+        told: Told<'a>,
+        after: Word,
+        usual: Option<Wish>,
+        is_exact: bool,
+    ) -> Heard<'a> {
         let (standing_said, latest) = self.said(&told, is_exact);
+        let now = Word { wish: told.wish, reason: told.reason.clone(), actor: told.actor.clone() };
         let (standing, on_top) = match told.expires {
-            Some(expires) => (self.after(backend), Some((now, expires.as_str()))),
+            Some(expires) => (after, Some((now, expires.as_str()))),
             None => (now, None),
         };
-        let or_standing = (on_top.is_some() && standing.wish == self.usual())
-            .then(|| self.usual_as_number(backend))
-            .flatten();
-        Some(Heard { standing, or_standing, standing_said, on_top, latest, is_exact })
+        let is_usual = on_top.is_some() && standing.wish == self.usual();
+        let or_standing = usual.filter(|_| is_usual);
+        Heard { standing, or_standing, standing_said, on_top, latest, is_exact }
     }
 
     fn told(self, backend: &Backend) -> Option<Told<'_>> {
@@ -140,6 +147,7 @@ impl What {
                 said: backend.max_in_flight_said_at.as_ref(),
                 standing_said: &backend.max_in_flight_standing_said_at,
             },
+            Self::Policy => return None,
         })
     }
 
@@ -169,13 +177,14 @@ impl What {
             Self::State => Wish::State(Admin::Ready),
             Self::Weight => Wish::Weight(None),
             Self::Limit => Wish::Limit(None),
+            Self::Policy => Wish::Policy(None),
         }
     }
 
     /// The number that this is, as somebody may have set it.
     fn usual_as_number(self, backend: &Backend) -> Option<Wish> {
         match self {
-            Self::State => None,
+            Self::State | Self::Policy => None,
             Self::Weight => Some(Wish::Weight(backend.configured_weight)),
             Self::Limit => Some(Wish::Limit(backend.configured_max_in_flight.or(NO_LIMIT))),
         }
@@ -188,13 +197,38 @@ impl What {
             return Word { wish: Wish::State(state), reason, actor };
         }
         let then = match self {
-            Self::State => return self.nobodys(),
+            Self::State | Self::Policy => return self.nobodys(),
             Self::Weight => Wish::Weight(backend.weight_reverts_to),
             Self::Limit => Wish::Limit(backend.max_in_flight_reverts_to.or(NO_LIMIT)),
         };
-        let is_usual = Some(then) == self.usual_as_number(backend);
+        let is_usual = Some(&then) == self.usual_as_number(backend).as_ref();
         Word { wish: if is_usual { self.usual() } else { then }, ..self.nobodys() }
     }
+}
+
+/// What a proxy has heard of a pool's policy; nothing if it tells no times of it, as those that have
+/// no way to be told the time of a word.
+pub(crate) fn of_policy(pool: &Pool) -> Option<Heard<'_>> {
+    let said = pool.policy_said_at.as_ref()?.as_ref();
+    let plan = |policy: &str, hash_key: &str| Plan {
+        policy: policy.to_owned(),
+        hash_key: hash_key.to_owned(),
+    };
+    let told = Told {
+        wish: Wish::Policy(pool.policy_wanted.as_deref().map(|it| plan(it, &pool.hash_key))),
+        reason: &pool.policy_reason,
+        actor: &pool.policy_actor,
+        since: &pool.policy_since,
+        expires: &pool.policy_expires_at,
+        said,
+        standing_said: &pool.policy_standing_said_at,
+    };
+    let usual = plan(&pool.policy_configured, &pool.hash_key_configured);
+    let then = pool.policy_reverts_to.as_deref();
+    let then = then.map(|it| plan(it, pool.hash_key_reverts_to.as_deref().unwrap_or_default()));
+    let then = then.filter(|then| *then != usual);
+    let after = Word { wish: Wish::Policy(then), ..What::Policy.nobodys() };
+    Some(What::Policy.heard_as(told, after, Some(Wish::Policy(Some(usual))), true))
 }
 
 impl Word {
@@ -202,7 +236,7 @@ impl Word {
         let actor = self.actor.as_deref().unwrap_or("expired");
         let actor = actor.split(CARRIED).next().unwrap_or_default();
         Telling {
-            wish: self.wish,
+            wish: self.wish.clone(),
             reason: self.reason.clone(),
             actor: format!("{actor}{CARRIED}"),
             ttl,

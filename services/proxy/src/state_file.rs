@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use balance::{Overridable, StandingIntent, StandingPolicy};
+use balance::{Overridable, StandingIntent, WantedPlan};
 
 use crate::clock::Clock;
 
@@ -29,7 +29,7 @@ pub(crate) struct StateFile {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Standing {
     pub(crate) intents: Vec<StandingIntent>,
-    pub(crate) policy: Overridable<Option<StandingPolicy>>,
+    pub(crate) policy: Overridable<WantedPlan>,
 }
 
 impl StateFile {
@@ -149,20 +149,19 @@ mod tests {
         }
     }
 
-    fn policy(clock: Clock) -> Overridable<Option<StandingPolicy>> {
-        let policy = |policy, hash_key: &str, reason: Option<&str>, actor: Option<&str>| {
-            Some(StandingPolicy {
-                plan: PolicyPlan { policy, hash_key: hash_key.into() },
-                since: clock.now(),
-                reason: reason.map(str::to_owned),
-                actor: actor.map(str::to_owned),
-            })
+    fn policy(clock: Clock) -> Overridable<WantedPlan> {
+        let wanted = |policy, hash_key: &str, reason: Option<&str>, actor: Option<&str>| {
+            let (reason, actor) = (reason.map(str::to_owned), actor.map(str::to_owned));
+            WantedPlan {
+                plan: Some(PolicyPlan { policy, hash_key: hash_key.into() }),
+                set: Some(SetBy { since: clock.now(), reason, actor }),
+            }
         };
-        let on_top = policy(Policy::Hash, "cookie:a", Some("sessions"), None);
+        let on_top = wanted(Policy::Hash, "cookie:a", Some("sessions"), None);
         Overridable {
-            standing: policy(Policy::First, "path", None, Some("bob")),
+            standing: wanted(Policy::First, "path", None, Some("bob")),
             on_top: Some((on_top, clock.now() + Duration::from_secs(60))),
-            said: Said::default(),
+            said: Said { standing: Some(SaidAt(5)), latest: Some(SaidAt(7)) },
         }
     }
 
@@ -181,14 +180,17 @@ mod tests {
         let standing = Standing { intents: vec![saved.clone()], policy: policy.clone() };
         file.save("default", &standing).unwrap();
         let mut loaded = file_in(&folder).load("default").unwrap();
-        let current =
-            |wanted: &Overridable<Option<StandingPolicy>>| wanted.current().clone().unwrap();
-        let (loaded_policy, saved_policy) = (current(&loaded.policy), current(&policy));
-        assert_eq!(loaded_policy.plan, saved_policy.plan);
-        assert_eq!(loaded_policy.reason, saved_policy.reason);
         assert_near(loaded.policy.expires().unwrap(), policy.expires().unwrap());
-        let (below, saved_below) = (loaded.policy.standing.unwrap(), policy.standing.unwrap());
-        assert_eq!((below.plan, below.actor), (saved_below.plan, saved_below.actor));
+        let plans = |wanted: &Overridable<WantedPlan>| {
+            [wanted.current().clone(), wanted.reverts_to().unwrap().clone()]
+        };
+        for (loaded, saved) in plans(&loaded.policy).into_iter().zip(plans(&policy)) {
+            let (set, saved_set) = (loaded.set.unwrap(), saved.set.unwrap());
+            assert_near(set.since, saved_set.since);
+            assert_eq!(SetBy { since: saved_set.since, ..set }, saved_set);
+            assert_eq!(loaded.plan, saved.plan);
+        }
+        assert_eq!(loaded.policy.said, policy.said);
         let loaded = loaded.intents.remove(0);
         let (weight, below) = (loaded.weight.current(), loaded.weight.reverts_to().unwrap());
         assert_eq!((&loaded.id, weight.number, below.number), (&saved.id, Some(3), Some(2)));
@@ -249,6 +251,27 @@ mod tests {
         let text = fs::read_to_string(&file.path).unwrap();
         assert!(!text.contains("reverts_to") && text.contains("new disk"), "{text}");
         assert!(!text.contains("deadline"), "{text}");
+    }
+
+    #[test]
+    fn that_the_configured_policy_is_wanted_is_kept_against_older_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file_in(&folder);
+        let set = Some(SetBy { since: file.clock.now(), reason: None, actor: Some("ann".into()) });
+        let said = Said::of(Some(SaidAt(9)));
+        let policy = layers(WantedPlan { plan: None, set }, None, WantedPlan::default(), said);
+        file.save("default", &Standing { intents: Vec::new(), policy }).unwrap();
+        let loaded = file.load("default").unwrap().policy;
+        assert_eq!((&loaded.standing.plan, loaded.said), (&None, said));
+        assert_eq!(loaded.standing.set.unwrap().actor.as_deref(), Some("ann"));
+        // Of earlier versions, which knew no such times: it was said when it began to hold.
+        let old = r#"{"version": 1, "pools": {}, "policies": {"default": {"policy": "first",
+            "hash_key": "path", "since": "2026-01-01T00:00:00Z", "reason": null, "actor": "bob",
+            "expires": null}}}"#;
+        fs::write(&file.path, old).unwrap();
+        let loaded = file.load("default").unwrap().policy;
+        assert_eq!(loaded.said, Said::of(Some(SaidAt(1_767_225_600_000))));
+        assert_eq!(loaded.current().plan.as_ref().unwrap().policy, Policy::First);
     }
 
     #[test]

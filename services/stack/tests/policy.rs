@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Answer, World, even};
+use common::{Answer, World, even, page::Page};
 use serde_json::{Value, json};
 
 async fn patch(world: &World, headers: &[(&str, &str)], change: Value) -> Answer {
@@ -134,8 +134,10 @@ async fn after_the_answer_requests_go_by_the_new_policy_and_then_by_the_configur
     assert_eq!(answer.body["policy_reverts_to"], "least_request", "what stands without it");
     let counts = world.spread(6).await;
     assert_eq!(counts.len(), 1, "{counts:?}");
-    let answer = patch(&world, &[], json!({"policy": null})).await;
-    assert_eq!((answer.status, &answer.body["policy_since"]), (200, &Value::Null));
+    let back = json!({"policy": null, "reason": "it was a test"});
+    let answer = patch(&world, &[], back).await;
+    assert_eq!((answer.status, &answer.body["policy_wanted"]), (200, &Value::Null));
+    assert_eq!(answer.body["policy_reason"], "it was a test", "whose word it is is told");
     assert_eq!(world.spread(9).await, even(&["s0", "s1", "s2"], 3));
     let events = world.admin_json("/v1/events").await.to_string();
     for told in [
@@ -241,4 +243,50 @@ async fn a_policy_outlives_a_restart_of_the_proxy_until_its_time_is_over() {
         (&json!("expired"), &json!("/v1/pools/default"))
     );
     assert!(!std::fs::read_to_string(&file).unwrap().contains("first"));
+}
+
+#[tokio::test]
+async fn a_policy_that_was_said_before_another_does_not_replace_it_nor_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("state.json");
+    let variables = [("PROXY_STATE_FILE", file.to_str().unwrap())];
+    let world = World::start(1, &variables).await;
+    let newer = patch(&world, &[], json!({"policy": "p2c"})).await;
+    let said_at = newer.body["policy_said_at"].clone();
+    assert_eq!(newer.body["policy_standing_said_at"], said_at);
+    let older = json!({"policy": "first", "said_at": "2026-01-31T12:00:00.000Z"});
+    let refused = patch(&world, &[], older.clone()).await;
+    assert_eq!((refused.status, &refused.body["said_at"]), (409, &said_at));
+    assert!(refused.detail().contains("was said after it"), "{}", refused.detail());
+    // What is said now is newer, also that it is as configured, for a while or for good.
+    let brief = patch(&world, &[], json!({"policy": null, "ttl": "1h"})).await;
+    assert_eq!((brief.status, &brief.body["policy"]), (200, &json!("round_robin")));
+    assert_eq!(brief.body["policy_reverts_to"], "p2c");
+    assert_eq!(patch(&world, &[], json!({"policy": null})).await.status, 200);
+    drop(world);
+    let world = World::start(1, &variables).await;
+    assert_eq!(patch(&world, &[], older).await.status, 409);
+    let pool = pool(&world).await;
+    assert_eq!((&pool["policy"], &pool["policy_wanted"]), (&json!("round_robin"), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_proxy_that_did_not_hear_of_a_policy_is_told_by_the_dashboard_and_so_is_its_end() {
+    let one = World::start(2, &[]).await;
+    let urls = format!("http://{},http://{}", one.id(0), one.id(1));
+    let two = World::over(&urls, &[], vec![]);
+    let _page = Page::over(&[&one, &two]).await;
+    let change = json!({"policy": "hash", "hash_key": "cookie:session", "reason": "sessions"});
+    let told = patch(&one, &[("x-evenkeel-actor", "ada")], change).await;
+    assert_eq!(told.status, 200);
+    two.until("the policy", async || pool(&two).await["policy"] == "hash").await;
+    let carried = pool(&two).await;
+    for field in ["hash_key", "policy_reason", "policy_said_at", "policy_standing_said_at"] {
+        assert_eq!(carried[field], told.body[field], "{field}");
+    }
+    let actor = carried["policy_actor"].as_str().unwrap();
+    assert!(actor.starts_with("ada (from 127.0.0.1), carried over by the dashboard"), "{actor}");
+    assert_eq!(patch(&two, &[], json!({"policy": null})).await.status, 200);
+    one.until("the configured one", async || pool(&one).await["policy_wanted"].is_null()).await;
+    assert_eq!(pool(&one).await["policy"], "round_robin");
 }

@@ -3,9 +3,10 @@
 
 use super::{EXPIRED, Pool};
 use crate::{
+    admin::Refused,
     events::{Effect, Event, EventKind},
-    intent::Overridable,
-    plan::{PolicyChange, PolicyPlan, StandingPolicy},
+    intent::{Overridable, SetBy},
+    plan::{PolicyChange, PolicyPlan, WantedPlan},
     time::Time,
 };
 
@@ -18,22 +19,26 @@ impl Pool {
         self
     }
 
-    /// An operator wants backends to be chosen in another way, or as configured again. It cannot be
-    /// refused: whatever the policy, whoever can serve serves.
-    pub fn change_policy(&mut self, change: PolicyChange, now: Time) {
-        let PolicyChange { plan, reason, actor, ttl } = change;
+    /// An operator wants backends to be chosen in another way, or as configured again. Whatever the
+    /// policy, whoever can serve serves: it needs no guard.
+    ///
+    /// # Errors
+    /// What it would replace was said after it; nothing has changed then.
+    pub fn change_policy(&mut self, change: PolicyChange, now: Time) -> Result<(), Refused> {
+        let PolicyChange { plan, reason, actor, ttl, said_at } = change;
+        let newer = said_at.and_then(|said_at| self.wanted.said.newer(said_at, ttl.is_some()));
+        if let Some(by) = newer {
+            return Err(Refused::Superseded { by });
+        }
         let before = self.plan().clone();
-        let since = |standing: &StandingPolicy| {
-            if plan.as_ref() == Some(&standing.plan) { standing.since } else { now }
-        };
-        let since = self.wanted.current().as_ref().map_or(now, since);
+        let is_same = self.wanted.current().plan == plan;
+        let since = self.wanted.current().set.as_ref().filter(|_| is_same);
+        let since = since.map_or(now, |set| set.since);
         let why = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let by = actor.clone();
         let is_configured = plan.is_none();
-        // The configured plan is where all others end, and has no end itself.
-        let until = ttl.filter(|_| !is_configured).map(|ttl| now + ttl);
-        let wanted = plan.map(|plan| StandingPolicy { plan, since, reason, actor });
-        self.wanted.set(wanted, until, None);
+        let wanted = WantedPlan { plan, set: Some(SetBy { since, reason, actor }) };
+        self.wanted.set(wanted, ttl.map(|ttl| now + ttl), said_at);
         let which = if is_configured { "the configured policy" } else { "policy" };
         let after = self.plan().describe();
         let text = match self.plan() == &before {
@@ -43,31 +48,32 @@ impl Pool {
         self.tell_policy(now, text, by);
         self.effects.push(Effect::KeepIntents);
         self.settle(now);
+        Ok(())
     }
 
     /// The plan that operators want instead of the configured one, if they do.
     #[must_use]
-    pub fn standing_policy(&self) -> &Overridable<Option<StandingPolicy>> {
+    pub fn standing_policy(&self) -> &Overridable<WantedPlan> {
         &self.wanted
     }
 
     /// Takes up what operators wanted before the process was restarted.
-    pub fn restore_policy(&mut self, standing: Overridable<Option<StandingPolicy>>, now: Time) {
+    pub fn restore_policy(&mut self, standing: Overridable<WantedPlan>, now: Time) {
         self.wanted = standing;
         self.settle(now);
     }
 
     /// The plan in force.
     pub(super) fn plan(&self) -> &PolicyPlan {
-        self.wanted.current().as_ref().map_or(&self.configured, |wanted| &wanted.plan)
+        self.wanted.current().plan.as_ref().unwrap_or(&self.configured)
     }
 
     pub(super) fn expire_policy(&mut self, now: Time) {
         let had_end = self.wanted.expires().is_some();
         self.wanted.end(now);
         if had_end && self.wanted.expires().is_none() {
-            let which =
-                if self.wanted.current().is_some() { "policy" } else { "the configured policy" };
+            let is_configured = self.wanted.current().plan.is_none();
+            let which = if is_configured { "the configured policy" } else { "policy" };
             let text = format!("{which} {} again: {EXPIRED}", self.plan().describe());
             self.tell_policy(now, text, None);
             self.effects.push(Effect::KeepIntents);

@@ -4,6 +4,7 @@ use chassis::wall;
 use serde_json::{Value, json};
 
 mod numbers;
+mod policy;
 
 /// What a proxy says of backend `b`, `seconds` after a start, by a clock that is `skew` off.
 fn says(
@@ -34,10 +35,21 @@ fn run(book: &mut Book, now: f64, said: &[(&str, Answer)]) -> Vec<(String, Admin
         .flat_map(|order| {
             order.changes.into_iter().map(move |c| match c.wish {
                 Wish::State(state) => (order.replica.clone(), state),
-                Wish::Weight(_) | Wish::Limit(_) => panic!("nobody spoke of numbers"),
+                other => panic!("nobody spoke of {other:?}"),
             })
         })
         .collect()
+}
+
+/// To whom what is told, and whether it has an end.
+fn told(book: &mut Book, now: f64, said: &[(&str, Answer)]) -> Vec<(String, Wish, bool)> {
+    let said: Vec<(&str, &Answer)> = said.iter().map(|(name, answer)| (*name, answer)).collect();
+    let orders = book.note(now, &said).into_iter();
+    let changes = |order: Order| {
+        let replica = order.replica;
+        order.changes.into_iter().map(move |c| (replica.clone(), c.wish, c.ttl.is_some()))
+    };
+    orders.flat_map(changes).collect()
 }
 
 #[test]
@@ -104,9 +116,9 @@ fn a_proxy_that_missed_both_is_told_what_an_override_lies_on_and_then_the_overri
         run(&mut book, 60.0, &[("a", over(60)), ("b", fresh(60))]);
         let orders = book.note(63.0, &[("a", &over(63)), ("b", &fresh(63))]);
         let [below, on_top] = &orders[0].changes[..] else { panic!("{orders:?}") };
-        assert_eq!((below.wish, below.ttl), (Wish::State(Admin::Maint), None));
+        assert_eq!((&below.wish, below.ttl), (&Wish::State(Admin::Maint), None));
         assert_eq!(below.actor, "bob, carried over by the dashboard");
-        assert_eq!((on_top.wish, on_top.ttl.is_some()), (Wish::State(state), true));
+        assert_eq!((&on_top.wish, on_top.ttl.is_some()), (&Wish::State(state), true));
         assert!(run(&mut book, 80.0, &[("a", over(80)), ("b", over(80))]).is_empty());
     }
 }
@@ -255,7 +267,7 @@ fn told_of(
         let said = |change: &Telling| change.said_at.map(|at| at / 1_000);
         let name = order.replica;
         let changes = order.changes.into_iter();
-        changes.map(move |change| (name.clone(), change.wish, said(&change), change.ttl.is_some()))
+        changes.map(move |it| (name.clone(), it.wish.clone(), said(&it), it.ttl.is_some()))
     });
     changes.collect()
 }

@@ -1,4 +1,4 @@
-//! The states of a backend, by the words of the admin API.
+//! The states of a backend, by the words of the admin API, and what each proxy says of them.
 
 use serde::{Deserialize, Serialize};
 
@@ -73,5 +73,30 @@ impl Effective {
     #[must_use]
     pub(crate) fn settled(self) -> Self {
         if self == Self::Draining { Self::Drained } else { self }
+    }
+}
+
+/// What one proxy says of a backend.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Opinion {
+    /// The proxy.
+    pub(crate) replica: String,
+    /// Whether the backend is in its pool.
+    pub(crate) known: bool,
+    /// Serving, or what keeps it from that.
+    pub(crate) effective: Effective,
+    /// What it observed.
+    pub(crate) health: Health,
+    /// The operator's intent as it knows it.
+    pub(crate) admin: Admin,
+    /// Why.
+    pub(crate) reason: String,
+}
+
+impl Opinion {
+    /// Whether this proxy sends requests to it.
+    #[must_use]
+    pub(crate) fn serves(&self) -> bool {
+        self.known && self.effective == Effective::Serving
     }
 }

@@ -103,12 +103,12 @@ impl Admin {
 
     /// What operators want of the pool itself, for the log.
     pub(super) fn wanted_policy(&self, pool: &PoolView) -> PolicyIntent {
-        let wanted = pool.wanted_plan.current().as_ref();
+        let wanted = pool.wanted_plan.current();
         PolicyIntent {
             policy: pool.plan.policy.as_str().to_owned(),
             hash_key: pool.plan.hash_key.to_string(),
-            configured: wanted.is_none(),
-            reason: wanted.and_then(|wanted| wanted.reason.clone()),
+            configured: wanted.plan.is_none(),
+            reason: wanted.set.as_ref().and_then(|set| set.reason.clone()),
             expires_at: pool.wanted_plan.expires().map(|end| self.control.clock.text(end)),
         }
     }

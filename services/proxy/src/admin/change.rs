@@ -224,7 +224,7 @@ fn dry_run(
 }
 
 /// Why a change is refused, and what to do about it.
-fn in_words(refused: &Refused) -> String {
+pub(super) fn in_words(refused: &Refused) -> String {
     match refused {
         Refused::Superseded { by } => {
             let by = said_text(*by);

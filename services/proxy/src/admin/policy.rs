@@ -1,7 +1,7 @@
 //! Changing how a pool chooses its backends: `PATCH /v1/pools/{pool}`.
 //!
 //! It has the conventions of changing a backend: a reason, an end, `If-Match`, `Idempotency-Key`,
-//! a dry run, an entry in the audit log. What it has not is a guard: whatever the policy, whoever
+//! a dry run, an entry in the audit log, the time at which it was said. What it has not is a guard: whatever the policy, whoever
 //! can serve serves.
 
 use axum::{
@@ -10,22 +10,22 @@ use axum::{
     extract::{Path, Query, State},
     response::{IntoResponse, Response},
 };
-use balance::{Policy, PolicyChange, PolicyPlan, Pool, PoolView};
+use balance::{Policy, PolicyChange, PolicyPlan, Pool, PoolView, Refused, SaidAt};
 use chassis::problem::Problem;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     Admin, Caller, audit,
-    change::Options,
+    change::{Options, in_words},
     incoming::{self, Given, bad},
     make::{Asked, Saved, changed_meanwhile, make},
     openapi::Changing,
     pools::find_pool,
     tag, view,
 };
-use crate::{audit::Wanted, hash_key::HashKey};
+use crate::{audit::Wanted, clock::said_text, hash_key::HashKey};
 
 /// A change: a policy, what hash goes by, or both.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -48,6 +48,9 @@ struct Body {
     /// After this long what stands without it comes back by itself
     #[schema(example = "30m")]
     ttl: Option<String>,
+    /// When it was said, if that was earlier, as of a backend: what was said after it stays
+    #[schema(format = DateTime, example = "2026-01-31T12:00:00.000Z")]
+    said_at: Option<String>,
 }
 
 /// A pool after its change, and whether the change is on disk.
@@ -113,7 +116,7 @@ pub(super) async fn patch(
     body: Bytes,
 ) -> Result<Response, Problem> {
     find_pool(&admin, &pool)?;
-    let wish = Wish::parse(incoming::json(&headers, &body)?)?;
+    let wish = Wish::parse(incoming::json(&headers, &body)?, admin.control.clock.said_now())?;
     if options.dry_run {
         let view = admin.control.read(|pool| pool.view());
         return dry_run(&admin, &view, &headers, &wish).map(|told| Json(told).into_response());
@@ -126,7 +129,10 @@ pub(super) async fn patch(
         let view = pool.view();
         let before = admin.wanted_policy(&view);
         let plan = consider(&admin, &view, &headers, &wish)?;
-        pool.change_policy(PolicyChange { plan, actor: by, ..wish.change.clone() }, now);
+        let said_now = said_now(&view, admin.control.clock.said_now());
+        let said_at = wish.change.said_at.or(Some(said_now));
+        let change = PolicyChange { plan, actor: by, said_at, ..wish.change.clone() };
+        pool.change_policy(change, now).map_err(|refused| superseded(&view.name, &refused))?;
         Ok((Wanted::Pool(before), Wanted::Pool(admin.wanted_policy(&pool.view()))))
     };
     make(&admin, asked, apply, |saving| {
@@ -147,7 +153,7 @@ struct Wish {
 }
 
 impl Wish {
-    fn parse(body: Body) -> Result<Self, Problem> {
+    fn parse(body: Body, now: SaidAt) -> Result<Self, Problem> {
         let (policy, policy_name) = match body.policy {
             Given::Nothing => (None, String::new()),
             Given::Null => (Some(None), String::new()),
@@ -168,11 +174,9 @@ impl Wish {
             return Err(bad("the change names neither a policy nor a hash_key"));
         }
         let ttl = incoming::ttl(body.ttl.as_deref())?;
-        if ttl.is_some() && policy == Some(None) {
-            return Err(bad("ttl: expected only with a policy that is to end"));
-        }
         let reason = incoming::reason(body.reason)?;
-        let change = PolicyChange { reason, ttl, ..Default::default() };
+        let said_at = incoming::said_at(body.said_at.as_deref(), now)?;
+        let change = PolicyChange { reason, ttl, said_at, ..Default::default() };
         Ok(Self { policy, policy_name, hash_key, change })
     }
 
@@ -212,6 +216,23 @@ fn consider(
     wish.plan(&view.plan)
 }
 
+/// When a change is said that says nothing of it: now, and after all that was said before, whatever
+/// clock that was said by.
+fn said_now(view: &PoolView, now: SaidAt) -> SaidAt {
+    let latest = view.wanted_plan.said.latest;
+    latest.map_or(now, |latest| now.max(SaidAt(latest.0.saturating_add(1))))
+}
+
+/// The answer to a word that is too old.
+fn superseded(name: &str, refused: &Refused) -> Problem {
+    let detail = format!("{name} stays as it is: {}", in_words(refused));
+    let problem = Problem::new(StatusCode::CONFLICT, detail);
+    match refused {
+        Refused::Superseded { by } => problem.with_member("said_at", said_text(*by)),
+        _ => problem,
+    }
+}
+
 fn dry_run(
     admin: &Admin,
     view: &PoolView,
@@ -235,7 +256,7 @@ mod tests {
     fn plan(current: Policy, text: &str) -> Result<Option<(Policy, String)>, String> {
         let current = PolicyPlan { policy: current, hash_key: "path".into() };
         let body = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        let plan = Wish::parse(body).and_then(|wish| wish.plan(&current));
+        let plan = Wish::parse(body, SaidAt(0)).and_then(|wish| wish.plan(&current));
         plan.map(|plan| plan.map(|plan| (plan.policy, plan.hash_key.to_string())))
             .map_err(|problem| problem.detail().to_owned())
     }
@@ -280,7 +301,7 @@ mod tests {
                 "{\"policy\": \"uri_hash\", \"hash_key\": \"cookie:a\"}",
                 "hash_key: expected path beside the policy uri_hash",
             ),
-            ("{\"policy\": null, \"ttl\": \"5m\"}", "ttl: expected only"),
+            ("{\"policy\": null, \"said_at\": \"noon\"}", "said_at: expected a time"),
             ("{\"policy\": \"first\", \"ttl\": \"0s\"}", "ttl: expected"),
             ("{\"policy\": \"first\", \"reason\": \"a\\nb\"}", "one line"),
             ("{\"policy\": \"first\", \"weight\": 1}", "unknown field"),

@@ -47,14 +47,21 @@ pub(crate) struct Pool {
     /// What both are where no operator wants it otherwise.
     policy_configured: &'static str,
     hash_key_configured: String,
-    /// Since when an operator wants it so; none if it is as configured.
+    /// An operator's policy; none if it is as configured.
+    policy_wanted: Option<&'static str>,
+    /// Since when it is so by an operator's word, be it that it is as configured again; none if
+    /// nobody said anything.
     policy_since: Option<String>,
     policy_reason: Option<String>,
     policy_actor: Option<String>,
     /// When what stands without it comes back by itself.
     policy_expires_at: Option<String>,
-    /// The policy that comes back then; none if this one has no end.
+    /// The policy that comes back then, and its key; none if this one has no end.
     policy_reverts_to: Option<&'static str>,
+    hash_key_reverts_to: Option<String>,
+    /// When the newest word on it was said, and the one that stands; see those of a backend.
+    policy_said_at: Option<String>,
+    policy_standing_said_at: Option<String>,
     source: SourceView,
     probe: ProbeView,
     /// The rung of the last-resort ladder that requests are served from, or on which they wait
@@ -279,7 +286,10 @@ pub(super) fn pool_of(admin: &Admin, view: &PoolView) -> Pool {
         waiting: view.waiting,
     };
     let backends = view.everybody().map(|view| backend(admin, view, &latest)).collect();
-    let (clock, wanted) = (admin.control.clock, view.wanted_plan.current().as_ref());
+    let (clock, wanted) = (admin.control.clock, view.wanted_plan.current());
+    let set = wanted.set.as_ref();
+    let then = view.wanted_plan.reverts_to();
+    let then = then.map(|below| below.plan.as_ref().unwrap_or(&view.configured_plan));
     Pool {
         name: view.name.clone(),
         etag: tag::of_pool(view),
@@ -287,14 +297,15 @@ pub(super) fn pool_of(admin: &Admin, view: &PoolView) -> Pool {
         hash_key: view.plan.hash_key.to_string(),
         policy_configured: view.configured_plan.policy.as_str(),
         hash_key_configured: view.configured_plan.hash_key.to_string(),
-        policy_since: wanted.map(|wanted| clock.text(wanted.since)),
-        policy_reason: wanted.and_then(|wanted| wanted.reason.clone()),
-        policy_actor: wanted.and_then(|wanted| wanted.actor.clone()),
+        policy_wanted: wanted.plan.as_ref().map(|plan| plan.policy.as_str()),
+        policy_since: set.map(|set| clock.text(set.since)),
+        policy_reason: set.and_then(|set| set.reason.clone()),
+        policy_actor: set.and_then(|set| set.actor.clone()),
         policy_expires_at: view.wanted_plan.expires().map(|end| clock.text(end)),
-        policy_reverts_to: view.wanted_plan.reverts_to().map(|below| {
-            let below = below.as_ref().map_or(&view.configured_plan, |below| &below.plan);
-            below.policy.as_str()
-        }),
+        policy_reverts_to: then.map(|plan| plan.policy.as_str()),
+        hash_key_reverts_to: then.map(|plan| plan.hash_key.to_string()),
+        policy_said_at: view.wanted_plan.said.latest.map(said_text),
+        policy_standing_said_at: view.wanted_plan.said.standing.map(said_text),
         source: source(admin, view),
         probe: probe(admin),
         rung: view.rung.as_str(),

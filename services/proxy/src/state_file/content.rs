@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use balance::{
     Admin, BackendId, MAX_IN_FLIGHT_MAX, Numbered, Overridable, Policy, PolicyPlan, Said, SaidAt,
-    SetBy, StandingIntent, StandingPolicy, Stated, Time, WEIGHT_MAX,
+    SetBy, StandingIntent, Stated, Time, WEIGHT_MAX, WantedPlan,
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ pub(super) struct Content {
     version: u32,
     /// By pool and backend.
     pools: BTreeMap<String, BTreeMap<String, Kept>>,
-    /// By pool; only where operators want another policy than the configured one.
+    /// By pool; only where operators have said something of it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     policies: BTreeMap<String, KeptPolicy>,
 }
@@ -106,15 +106,19 @@ struct KeptSet {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeptPolicy {
-    policy: String,
-    hash_key: String,
-    since: String,
+    /// None, and no key either, is the configured one.
+    policy: Option<String>,
+    hash_key: Option<String>,
+    since: Option<String>,
     reason: Option<String>,
     actor: Option<String>,
     expires: Option<String>,
-    /// What stands below one that has an end. Files of earlier versions have none.
+    /// What stands below one that has an end. Files of earlier versions have none, and no times at
+    /// which something was said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     below: Option<Box<KeptPolicy>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    said: Option<KeptSaid>,
 }
 
 impl StateFile {
@@ -187,21 +191,29 @@ impl StateFile {
         }
     }
 
-    fn kept_policy(&self, wanted: &Overridable<Option<StandingPolicy>>) -> Option<KeptPolicy> {
-        let kept = |standing: &StandingPolicy| KeptPolicy {
-            policy: standing.plan.policy.as_str().to_owned(),
-            hash_key: standing.plan.hash_key.to_string(),
-            since: self.clock.text(standing.since),
-            reason: standing.reason.clone(),
-            actor: standing.actor.clone(),
-            expires: None,
-            below: None,
+    fn kept_policy(&self, wanted: &Overridable<WantedPlan>) -> Option<KeptPolicy> {
+        let kept = |wanted: &WantedPlan| {
+            let (plan, set) = (wanted.plan.as_ref(), wanted.set.as_ref());
+            KeptPolicy {
+                policy: plan.map(|plan| plan.policy.as_str().to_owned()),
+                hash_key: plan.map(|plan| plan.hash_key.to_string()),
+                since: set.map(|set| self.clock.text(set.since)),
+                reason: set.and_then(|set| set.reason.clone()),
+                actor: set.and_then(|set| set.actor.clone()),
+                expires: None,
+                below: None,
+                said: None,
+            }
         };
-        let below = wanted.reverts_to().and_then(Option::as_ref);
-        wanted.current().as_ref().map(|current| KeptPolicy {
+        let is_special = wanted.said.latest.is_some()
+            || wanted.on_top.is_some()
+            || wanted.standing.plan.is_some();
+        let below = wanted.reverts_to().filter(|below| below.set.is_some());
+        is_special.then(|| KeptPolicy {
             expires: wanted.expires().map(|time| self.clock.text(time)),
             below: below.map(|below| Box::new(kept(below))),
-            ..kept(current)
+            said: kept_said(wanted.said),
+            ..kept(wanted.current())
         })
     }
 
@@ -222,21 +234,26 @@ impl StateFile {
         &self,
         pool: &str,
         mut kept: KeptPolicy,
-    ) -> Result<Overridable<Option<StandingPolicy>>, String> {
+    ) -> Result<Overridable<WantedPlan>, String> {
         let until = self.time_if(pool, kept.expires.as_deref())?;
+        let said = said(pool, kept.said.take(), until.is_some(), kept.since.as_ref())?;
         let below = kept.below.take().map(|below| self.policy(pool, *below)).transpose()?;
-        let current = Some(self.policy(pool, kept)?);
-        Ok(layers(current, until, below, Said::default()))
+        Ok(layers(self.policy(pool, kept)?, until, below.unwrap_or_default(), said))
     }
 
-    fn policy(&self, pool: &str, kept: KeptPolicy) -> Result<StandingPolicy, String> {
+    fn policy(&self, pool: &str, kept: KeptPolicy) -> Result<WantedPlan, String> {
         let KeptPolicy { policy, hash_key, since, reason, actor, .. } = kept;
-        let policy =
-            Policy::from_name(&policy).ok_or_else(|| format!("{pool}: {policy:?} is no policy"))?;
-        HashKey::parse(&hash_key).map_err(|_| format!("{pool}: {hash_key:?} is no hash key"))?;
-        let since = self.time(pool, &since)?;
-        let plan = PolicyPlan { policy, hash_key: hash_key.into() };
-        Ok(StandingPolicy { plan, since, reason, actor })
+        let plan = |policy: String| {
+            let policy = Policy::from_name(&policy)
+                .ok_or_else(|| format!("{pool}: {policy:?} is no policy"))?;
+            let hash_key = hash_key.unwrap_or_default();
+            HashKey::parse(&hash_key)
+                .map_err(|_| format!("{pool}: {hash_key:?} is no hash key"))?;
+            Ok::<_, String>(PolicyPlan { policy, hash_key: hash_key.into() })
+        };
+        let since = self.time_if(pool, since.as_deref())?;
+        let set = since.map(|since| SetBy { since, reason, actor });
+        Ok(WantedPlan { plan: policy.map(plan).transpose()?, set })
     }
 
     fn time(&self, of: &str, text: &str) -> Result<Time, String> {
@@ -266,25 +283,12 @@ impl StateFile {
             });
             Ok(Numbered { number, set: set.transpose()? })
         };
-        // Of files without it: whoever said something did when it began to hold.
-        let said = |kept: Option<KeptSaid>, has_end: bool, since: Option<&String>| {
-            let KeptSaid { standing, latest } = match (kept, since) {
-                (Some(kept), _) => kept,
-                (None, None) => return Ok(Said::default()),
-                (None, Some(since)) => {
-                    let standing = (!has_end).then(|| since.clone());
-                    KeptSaid { standing, latest: since.clone() }
-                }
-            };
-            let standing = standing.map(|text| said_at(id, &text)).transpose()?;
-            Ok::<_, String>(Said { standing, latest: Some(said_at(id, &latest)?) })
-        };
         let is_said = kept.actor.is_some() || kept.state != Admin::Ready.as_str();
         let since = Some(&kept.since).filter(|_| is_said);
-        let said_state = said(kept.said, kept.expires.is_some(), since)?;
+        let said_state = said(id, kept.said, kept.expires.is_some(), since)?;
         let said_weight =
-            said(kept.weight_said, kept.weight_expires.is_some(), kept.weight_since.as_ref())?;
-        let said_limit = said(kept.max_in_flight_said, false, None)?;
+            said(id, kept.weight_said, kept.weight_expires.is_some(), kept.weight_since.as_ref())?;
+        let said_limit = said(id, kept.max_in_flight_said, false, None)?;
         let Kept { state, since, reason, actor, deadline, .. } = kept;
         let current = self.stated(id, KeptState { state, since, reason, actor, deadline })?;
         let below = match kept.reverts_to {
@@ -339,6 +343,25 @@ pub(super) fn layers<T>(current: T, end: Option<Time>, below: T, said: Said) -> 
 fn kept_said(said: Said) -> Option<KeptSaid> {
     let latest = clock::said_text(said.latest?);
     Some(KeptSaid { standing: said.standing.map(clock::said_text), latest })
+}
+
+/// When something was said. Of files without it: whoever said something did when it began to hold.
+fn said(
+    of: &str,
+    kept: Option<KeptSaid>,
+    has_end: bool,
+    since: Option<&String>,
+) -> Result<Said, String> {
+    let KeptSaid { standing, latest } = match (kept, since) {
+        (Some(kept), _) => kept,
+        (None, None) => return Ok(Said::default()),
+        (None, Some(since)) => {
+            let standing = (!has_end).then(|| since.clone());
+            KeptSaid { standing, latest: since.clone() }
+        }
+    };
+    let standing = standing.map(|text| said_at(of, &text)).transpose()?;
+    Ok(Said { standing, latest: Some(said_at(of, &latest)?) })
 }
 
 fn said_at(of: &str, text: &str) -> Result<SaidAt, String> {

@@ -220,7 +220,8 @@ impl World {
             self.check_deadline(backend);
             self.check_drain(backend);
         }
-        if let Some((_, Some(end))) = self.wanted {
+        assert_eq!(view.wanted_plan.said, self.wanted.said(), "when it was said of the policy");
+        if let Some((_, end)) = self.wanted.then() {
             assert!(self.pool.deadline(self.now).unwrap() <= end, "a policy ends late");
         }
         self.check_tickets(&view);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 /// What every run of some length must come to.
-const EXPECTED: [&str; 59] = [
+const EXPECTED: [&str; 60] = [
     "a key again",
     "address used again",
     "arrival or move",
@@ -28,6 +28,7 @@ const EXPECTED: [&str; 59] = [
     "first up",
     "last resort of a request",
     "late word",
+    "late word of a policy",
     "leaving",
     "lost probe",
     "lost report",

@@ -27,7 +27,7 @@ use self::{
     choice::Preferences,
     dice::Dice,
     probes::Pending,
-    shadow::{Intent, Shadow},
+    shadow::{Intent, Layers, Shadow},
     traffic::Attempt,
     truth::Truth,
 };
@@ -75,10 +75,8 @@ pub(crate) struct World {
     left_up: Option<Time>,
     /// How backends are chosen where no operator wants it otherwise.
     configured: Policy,
-    /// And what operators want, until when.
-    wanted: Option<(Policy, Option<Time>)>,
-    /// And what stands below it, if it has an end.
-    wanted_below: Option<Policy>,
+    /// And what operators want.
+    wanted: Layers<Option<Policy>>,
     pool: Pool,
     picker: Picker,
     budget: RetryBudget,
@@ -157,8 +155,7 @@ impl World {
             last_resort,
             left_up: None,
             configured: policy,
-            wanted: None,
-            wanted_below: None,
+            wanted: Layers::default(),
             pool,
             picker,
             budget: RetryBudget::new(0.2),
@@ -323,7 +320,7 @@ impl World {
 
     /// The policy in force.
     fn policy(&self) -> Policy {
-        self.wanted.map_or(self.configured, |(policy, _)| policy)
+        self.wanted.now().unwrap_or(self.configured)
     }
 
     fn generation(&self, name: &str) -> Option<u64> {

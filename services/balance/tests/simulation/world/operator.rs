@@ -104,14 +104,8 @@ impl World {
         // So high that nobody has to wait: what is modelled is which one holds.
         let limit = self.dice.percent(10).then(|| 100_000 + self.dice.below(3) as u32);
         let is_both = self.dice.percent(50);
-        // Somebody tells it of a word that it has missed, often of the last before a newer one.
-        let now = self.now.since_start().as_millis() as u64;
         let known = self.intents.get(name).and_then(|intent| intent.admin.said().latest);
-        let said_at = SaidAt(match (self.dice.below(4), known) {
-            (0, _) => now.saturating_sub(self.dice.below(90_000)),
-            (1, Some(known)) => known.0.saturating_sub(1),
-            _ => now,
-        });
+        let said_at = self.said_at(known);
         let change = Change {
             state: state.filter(|_| weight.or(limit).is_none() || is_both),
             weight,
@@ -191,16 +185,35 @@ impl World {
         let policy = self.dice.percent(70).then(|| self.dice.one_of(&Policy::ALL));
         let plan = policy.map(|policy| PolicyPlan { policy, hash_key: "path".into() });
         let ttl = self.dice.percent(50).then(|| Duration::from_secs(1 + self.dice.below(120)));
-        let change = PolicyChange { plan, ttl, ..PolicyChange::default() };
-        let lasting = match self.wanted {
-            Some((policy, None)) => Some(policy),
-            Some((_, Some(_))) => self.wanted_below,
-            None => None,
-        };
-        self.wanted_below = lasting.filter(|_| policy.is_some() && ttl.is_some());
-        self.wanted = policy.map(|policy| (policy, ttl.map(|ttl| self.now + ttl)));
-        self.tell(|pool, now| pool.change_policy(change, now));
-        self.coverage.see("policy changed");
+        let said_at = self.said_at(self.wanted.said().latest);
+        let change = PolicyChange { plan, ttl, said_at: Some(said_at), ..PolicyChange::default() };
+        let is_late = self.wanted.is_late(ttl.is_some(), said_at);
+        let before = format!("{:?}", self.pool.view());
+        match self.tell(|pool, now| pool.change_policy(change, now)) {
+            Ok(()) => {
+                assert!(!is_late, "an older word of the policy has replaced a newer one");
+                self.wanted.say(policy, ttl.map(|ttl| self.now + ttl), said_at);
+                self.coverage.see("policy changed");
+            }
+            Err(Refused::Superseded { .. }) => {
+                assert!(is_late, "a newer word of the policy is taken for an older one");
+                let after = format!("{:?}", self.pool.view());
+                assert_eq!(after, before, "an older word of the policy has changed something");
+                self.coverage.see("late word of a policy");
+            }
+            Err(refused) => panic!("nothing guards a policy: {refused}"),
+        }
+    }
+
+    /// When something is said of which the newest word is `known`. Sometimes somebody tells of a word
+    /// that the pool has missed, often of the last before a newer one.
+    fn said_at(&mut self, known: Option<SaidAt>) -> SaidAt {
+        let now = self.now.since_start().as_millis() as u64;
+        SaidAt(match (self.dice.below(4), known) {
+            (0, _) => now.saturating_sub(self.dice.below(90_000)),
+            (1, Some(known)) => known.0.saturating_sub(1),
+            _ => now,
+        })
     }
 
     /// A report of an instance that had the name before changes nothing.

@@ -79,7 +79,7 @@ impl<T: Copy + Default> Layers<T> {
     }
 
     /// Whether something has ended.
-    fn end(&mut self, now: Time) -> bool {
+    pub(crate) fn end(&mut self, now: Time) -> bool {
         let ends = self.on_top().is_some_and(|(_, until)| until <= now);
         if let Some(latest) = self.words.iter_mut().max_by_key(|word| word.said_at) {
             latest.is_over |= ends;
@@ -196,9 +196,8 @@ impl World {
         gone.retain(|_, since| self.now.since(*since) < INTENT_KEPT);
         let (told, gone) = (&self.told, &self.gone);
         self.intents.retain(|name, _| told.contains_key(name) || gone.contains_key(name));
-        if self.wanted.is_some_and(|(_, end)| end.is_some_and(|end| end <= self.now)) {
-            self.wanted = self.wanted_below.take().map(|policy| (policy, None));
-            self.coverage.see(match self.wanted {
+        if self.wanted.end(self.now) {
+            self.coverage.see(match self.wanted.now() {
                 Some(_) => "expiry of a policy on top of another",
                 None => "expiry of a policy",
             });

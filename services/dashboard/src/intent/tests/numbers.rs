@@ -18,16 +18,6 @@ fn weighs(at: u64, weight: Option<u32>, since: Option<u64>, over: Option<(u64, u
     answer
 }
 
-fn told(book: &mut Book, now: f64, said: &[(&str, Answer)]) -> Vec<(String, Wish, bool)> {
-    let said: Vec<(&str, &Answer)> = said.iter().map(|(name, answer)| (*name, answer)).collect();
-    let orders = book.note(now, &said).into_iter();
-    let changes = |order: Order| {
-        let replica = order.replica;
-        order.changes.into_iter().map(move |c| (replica.clone(), c.wish, c.ttl.is_some()))
-    };
-    orders.flat_map(changes).collect()
-}
-
 #[test]
 fn a_weight_is_carried_over_and_so_is_its_end_and_what_it_lies_on() {
     let mut book = Book::default();
@@ -120,7 +110,7 @@ fn a_limit_is_carried_over_with_its_words_its_time_and_its_end() {
     let (a, b_now) = (limits(23, Some(9), Some(10), None, Some(10)), b(23));
     let orders = book.note(23.0, &[("a", &a), ("b", &b_now)]);
     let [change] = &orders[0].changes[..] else { panic!("{orders:?}") };
-    assert_eq!((orders[0].replica.as_str(), change.wish), ("b", Wish::Limit(Some(9))));
+    assert_eq!((orders[0].replica.as_str(), &change.wish), ("b", &Wish::Limit(Some(9))));
     assert_eq!(change.said_at, Some(1_000_010_000));
     assert_eq!(change.reason.as_deref(), Some("it swaps"));
     assert_eq!(change.actor, "ann, carried over by the dashboard");
