@@ -104,9 +104,9 @@ async fn a_limit_is_shown_with_who_set_it_and_can_be_taken_back() {
     let admin = FakeAdmin::start(all);
     let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
     let page = dashboard.text("/").await;
-    let told = page.split("id=\"overrides\"").nth(1).unwrap().split("</div>").next().unwrap();
+    assert!(page.contains("2 overrides"), "{page}");
+    let told = page.split("id=\"overrides\"").nth(1).unwrap().split("</section>").next().unwrap();
     for part in [
-        "2 overrides",
         "at most 3 in flight</strong> instead of at most 40 in flight",
         "by ann",
         "<q>it swaps</q>",
