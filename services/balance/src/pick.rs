@@ -66,17 +66,16 @@ pub(crate) struct Published {
     snapshot: Mutex<Arc<Snapshot>>,
     /// First attempts that took a turn. One counter for all workers is what makes turns exact.
     turns: Alone,
-    /// First attempts that took none, by worker, so that none waits for what another counts.
+    /// First attempts that took none, those that asked for a member by its tag included, by worker, so
+    /// that none waits for what another counts.
     chosen: [Alone; COUNTERS],
     /// How many pickers there have been.
     pickers: AtomicUsize,
     /// Attempts after the first walk the schedule with a counter of their own: they must not make
     /// the turns of first attempts uneven.
     retries: AtomicU64,
-    /// First attempts that asked for a member by its tag: they take no turn either.
-    visits: AtomicU64,
-    /// The same of those that are not members.
-    visits_beside: AtomicU64,
+    /// First attempts that asked by its tag for one that is no member.
+    visits_beside: Alone,
     /// Who waits for a backend with room, or for any.
     queue: Arc<Queue>,
 }
@@ -105,12 +104,12 @@ impl Published {
     pub(crate) fn picks(&self) -> u64 {
         let chosen = self.chosen.iter().map(|count| count.0.load(Ordering::Relaxed));
         let in_turn = self.turns.0.load(Ordering::Relaxed);
-        in_turn + chosen.sum::<u64>() + self.visits.load(Ordering::Relaxed)
+        in_turn + chosen.sum::<u64>()
     }
 
     /// All first attempts.
     pub(crate) fn requests(&self) -> u64 {
-        self.picks() + self.visits_beside.load(Ordering::Relaxed)
+        self.picks() + self.visits_beside.0.load(Ordering::Relaxed)
     }
 
     pub(crate) fn current(&self) -> Arc<Snapshot> {

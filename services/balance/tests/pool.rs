@@ -407,3 +407,17 @@ fn probes_of_backends_that_came_together_drift_apart() {
     }
     assert!(moments.len() > 5, "{moments:?}");
 }
+
+#[test]
+fn picks_that_take_no_turn_count_whoever_of_the_workers_made_them() {
+    for policy in Policy::ALL {
+        let plan = ProbePlan { enabled: false, ..ProbePlan::default() };
+        let mut pool = Pool::new("default", policy, plan, 7);
+        pool.discovered(["a", "b", "c"].map(found).into(), Time::START);
+        let mut pickers: Vec<_> = (0..40).map(|_| pool.picker()).collect();
+        for key in [None, Some(1), Some(2)] {
+            pickers.iter_mut().for_each(|picker| drop(picker.pick(key).unwrap()));
+        }
+        assert_eq!((pool.picks(), pickers[7].picks()), (120, 120), "{policy:?}");
+    }
+}

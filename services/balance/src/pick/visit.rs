@@ -66,8 +66,11 @@ impl Picker {
     /// [`NoVisit`].
     pub fn pick_visited(&mut self, tag: u128, now: Time) -> Result<Ticket, NoVisit> {
         let (ticket, is_member) = self.visit(tag, now, false)?;
-        let visits = if is_member { &self.published.visits } else { &self.published.visits_beside };
-        visits.fetch_add(1, Ordering::Relaxed);
+        let visits = match is_member {
+            true => &self.published.chosen[self.counter],
+            false => &self.published.visits_beside,
+        };
+        visits.0.fetch_add(1, Ordering::Relaxed);
         Ok(ticket)
     }
 
