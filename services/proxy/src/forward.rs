@@ -18,8 +18,9 @@ use crate::{
     http1::{self, Head, ResponseHead},
     limits::Limit,
     max_forwards::{self, Hop},
+    multiplexed,
     patience::Patience,
-    retry::{Connections, Failed, Tried, Unprocessed},
+    retry::{Connections, Failed, Tried},
     settings::BackendProtocol,
     sticky::Visit,
     tunnel,
@@ -282,7 +283,11 @@ async fn attempt_multiplexed(
                 None => {
                     let reason = reason_of(error.error(), upload.as_deref());
                     let unprocessed = stream.unprocessed(error.error());
-                    let is_kept = unprocessed.map_or(stream.is_kept, Unprocessed::is_unseen);
+                    let is_kept = match unprocessed {
+                        Some(unprocessed) => unprocessed.is_unseen(),
+                        // A stream that is ended is the backend's doing, its connection's end need not.
+                        None => stream.is_kept && !multiplexed::is_reset(error.error()),
+                    };
                     return Err(Failed { unprocessed, ..Failed::sent(reason, is_kept) });
                 }
             },

@@ -143,13 +143,20 @@ impl Stream {
             // A backend that takes connections and says goodbye to all of them serves nobody.
             connection.has_served.get()
         } else if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) {
-            // Beyond its limit on streams, which it had not told yet.
-            connection.allowed().is_some_and(|allowed| self.place > allowed)
+            // Beyond its limit on streams, which it had not told yet. One that takes none refuses all.
+            connection.allowed().is_some_and(|allowed| allowed > 0 && self.place > allowed)
         } else {
             return None;
         };
         Some(if is_unseen { Unprocessed::Unseen } else { Unprocessed::Refused })
     }
+}
+
+/// Whether the backend has ended the stream, and not its connection.
+pub(crate) fn is_reset(error: &hyper::Error) -> bool {
+    let source =
+        std::error::Error::source(error).and_then(|error| error.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| error.is_remote() && error.is_reset())
 }
 
 impl Drop for Stream {
@@ -176,7 +183,10 @@ impl Multiplexed {
         if let Some(stream) = self.existing(since) {
             return Ok(stream);
         }
-        let _opening = self.opening.lock().await;
+        // Whoever is before us may wait that long for a backend that says nothing; if it was in vain
+        // for them, it is for us.
+        let turn = tokio::time::timeout(timeout, self.opening.lock()).await;
+        let _opening = turn.map_err(|_| Reason::ConnectTimeout)?;
         // Somebody else may have made one meanwhile.
         if let Some(stream) = self.existing(since) {
             return Ok(stream);

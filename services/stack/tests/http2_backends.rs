@@ -18,7 +18,7 @@ use common::{
     World,
     frames::{self, END_HEADERS, END_STREAM, RawClient},
 };
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     body::{Frame, Incoming},
@@ -202,6 +202,10 @@ async fn a_client_that_leaves_resets_only_its_own_stream() {
     assert_eq!(backend.connections.load(Ordering::Relaxed), 1);
 }
 
+// Errors of RFC 9113 §7.
+const INTERNAL_ERROR: u32 = 2;
+const REFUSED_STREAM: u32 = 7;
+
 /// What a backend of raw frames does instead of answering 204.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
@@ -211,8 +215,8 @@ enum Refusal {
     Goodbye,
     /// It says goodbye and that it may have looked at this one, and closes.
     GoodbyeAfterwards,
-    /// It resets each.
-    EachStream,
+    /// It resets each, with this error (§7).
+    EachStream(u32),
     /// It says goodbye whenever there is a request.
     EachGoodbye,
     /// It says goodbye when it has answered so many on a connection, and looks at no more.
@@ -237,9 +241,13 @@ async fn refusing(refusal: Refusal) -> (SocketAddr, Arc<AtomicUsize>) {
                     let head = peer.until(frames::HEADERS).await?;
                     let goodbye = |last: u32| [last.to_be_bytes(), [0; 4]].concat();
                     match (count.fetch_add(1, Ordering::Relaxed), refusal) {
-                        (0, Refusal::Stream) | (_, Refusal::EachStream) => {
-                            let refused = 7_u32.to_be_bytes();
+                        (0, Refusal::Stream) => {
+                            let refused = REFUSED_STREAM.to_be_bytes();
                             peer.send(frames::RST_STREAM, 0, head.stream, &refused).await;
+                        }
+                        (_, Refusal::EachStream(error)) => {
+                            let error = error.to_be_bytes();
+                            peer.send(frames::RST_STREAM, 0, head.stream, &error).await;
                         }
                         (0, Refusal::Goodbye) | (_, Refusal::EachGoodbye) => {
                             peer.send(frames::GOAWAY, 0, 0, &goodbye(0)).await;
@@ -305,7 +313,8 @@ async fn spread(world: &World, count: usize) -> BTreeMap<u16, usize> {
 #[tokio::test]
 async fn backends_that_refuse_everything_are_sent_at_most_a_fifth_more() {
     const REQUESTS: usize = 600;
-    for refusal in [Refusal::EachStream, Refusal::EachGoodbye] {
+    let refused = Refusal::EachStream(REFUSED_STREAM);
+    for refusal in [refused, Refusal::EachGoodbye] {
         let backends = [refusing(refusal).await, refusing(refusal).await];
         let list = backends.each_ref().map(|(address, _)| format!("http://{address}")).join(",");
         let variables =
@@ -336,17 +345,25 @@ async fn a_goodbye_on_a_connection_that_has_served_costs_no_request_and_no_retry
 }
 
 #[tokio::test]
-async fn a_backend_that_refuses_is_ejected_while_others_serve() {
-    let bad = refusing(Refusal::EachStream).await.0;
-    // It has refused before, and now answers.
-    let (good, requests) = refusing(Refusal::Stream).await;
-    requests.store(1, Ordering::Relaxed);
-    let variables = [("PROXY_BACKEND_PROTOCOL", "h2c"), ("PROXY_PROBE", "off")];
-    let world = World::over(&format!("http://{bad},http://{good}"), &variables, vec![]);
-    world.until_eligible(2).await;
-    assert_eq!(spread(&world, 30).await, [(204, 30)].into());
-    let health = async || world.backend(&bad.to_string()).await["health"].clone();
-    world.until("it to be ejected", async || health().await == "ejected").await;
+async fn a_backend_that_ends_or_refuses_streams_is_ejected_while_others_serve() {
+    for (refusal, method) in [
+        (Refusal::EachStream(REFUSED_STREAM), Method::POST),
+        (Refusal::EachStream(INTERNAL_ERROR), Method::GET),
+    ] {
+        let bad = refusing(refusal).await.0;
+        // It has refused before, and now answers.
+        let (good, requests) = refusing(Refusal::Stream).await;
+        requests.store(1, Ordering::Relaxed);
+        let variables = [("PROXY_BACKEND_PROTOCOL", "h2c"), ("PROXY_PROBE", "off")];
+        let world = World::over(&format!("http://{bad},http://{good}"), &variables, vec![]);
+        world.until_eligible(2).await;
+        for _ in 0..30 {
+            let answer = world.client.request(method.clone(), world.url("/")).send().await.unwrap();
+            assert_eq!(answer.status(), 204, "{refusal:?}");
+        }
+        let health = async || world.backend(&bad.to_string()).await["health"].clone();
+        world.until("it to be ejected", async || health().await == "ejected").await;
+    }
 }
 
 #[tokio::test]
