@@ -4,14 +4,17 @@
 //! the old one or the new one and never half of one. It is JSON, for people to read: what is in
 //! force, and, where that has an end, what it goes back to. A file that cannot be read or written
 //! is told on the timeline and in the log, and never keeps the proxy from serving. Its folder is made
-//! where there is none, which may be as late as a disk that is mounted later.
+//! where there is none, which may be as late as a disk that is mounted later. What such a disk brings
+//! is not overwritten: a file that is not the one that was read or written last is set aside.
 
 mod content;
 
 use std::{
     fs::{self, File},
     io::{self, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use balance::{Overridable, StandingIntent, WantedPlan};
@@ -23,7 +26,12 @@ use crate::clock::Clock;
 pub(crate) struct StateFile {
     path: PathBuf,
     clock: Clock,
+    /// The file that was read or written last. A std mutex: only one thread writes.
+    known: Mutex<Option<Identity>>,
 }
+
+/// Device and inode.
+type Identity = (u64, u64);
 
 /// What operators want of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +42,7 @@ pub(crate) struct Standing {
 
 impl StateFile {
     pub(crate) fn new(path: &str, clock: Clock) -> Self {
-        Self { path: path.into(), clock }
+        Self { path: path.into(), clock, known: Mutex::default() }
     }
 
     /// What operators want of a pool; nothing if there is no file yet.
@@ -47,7 +55,12 @@ impl StateFile {
             Err(error) if is_absent(&error) => return Ok(Standing::default()),
             read => read.map_err(|error| error.to_string()),
         };
-        bytes.and_then(|bytes| self.parse(&bytes, pool)).map_err(|why| {
+        let found = self.present();
+        let loaded = bytes.and_then(|bytes| self.parse(&bytes, pool));
+        if loaded.is_ok() {
+            self.know(found);
+        }
+        loaded.map_err(|why| {
             let aside = self.path.with_extension("unreadable");
             let kept = match fs::rename(&self.path, &aside) {
                 Ok(()) => format!("{why}; it is kept as {}", aside.display()),
@@ -60,8 +73,10 @@ impl StateFile {
     /// Writes what operators want of a pool.
     ///
     /// # Errors
-    /// Why the file could not be written; the old one is still there.
+    /// Why the file could not be written; the old one is still there, or set aside where it was not
+    /// this process's.
     pub(crate) fn save(&self, pool: &str, standing: &Standing) -> Result<(), String> {
+        self.spare_foreign()?;
         let content = self.content(pool, standing);
         let aside = self.path.with_extension("new");
         let write = || -> io::Result<()> {
@@ -71,10 +86,34 @@ impl StateFile {
             // On disk before it takes the old one's name: a crash must not leave an empty file.
             file.sync_all()?;
             fs::rename(&aside, &self.path)?;
+            self.know(self.present());
             // The new name is on disk only once the folder is.
             File::open(self.folder())?.sync_all()
         };
         write().map_err(|error| self.told("cannot be written", &error.to_string()))
+    }
+
+    /// Sets a file aside that came while this process ran, as with a disk that was mounted late: what it
+    /// says may be all that is left of what operators wanted. The next try to write finds room.
+    fn spare_foreign(&self) -> Result<(), String> {
+        let known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.present().is_none_or(|present| Some(present) == known) {
+            return Ok(());
+        }
+        let aside = self.path.with_extension("found");
+        let why = match fs::rename(&self.path, &aside) {
+            Ok(()) => format!("it is kept as {}, and does not hold", aside.display()),
+            Err(error) => format!("it could not be set aside: {error}"),
+        };
+        Err(self.told("is another one than this process has read or written", &why))
+    }
+
+    fn present(&self) -> Option<Identity> {
+        fs::metadata(&self.path).ok().map(|found| (found.dev(), found.ino()))
+    }
+
+    fn know(&self, file: Option<Identity>) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = file;
     }
 
     fn folder(&self) -> &Path {
@@ -331,5 +370,25 @@ mod tests {
         fs::remove_file(below).unwrap();
         file.save("default", &Standing::default()).unwrap();
         assert!(path.is_file());
+    }
+
+    #[test]
+    fn a_file_that_came_while_the_process_ran_is_set_aside_and_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let file = StateFile::new(path.to_str().unwrap(), Clock::start());
+        file.load("default").unwrap();
+        file.save("default", &Standing::default()).unwrap();
+        fs::remove_file(&path).unwrap();
+        file.save("default", &Standing::default()).unwrap();
+        // Aside first, so that it gets another inode.
+        fs::write(folder.path().join("other"), "all drained").unwrap();
+        fs::rename(folder.path().join("other"), &path).unwrap();
+        let error = file.save("default", &Standing::default()).unwrap_err();
+        assert!(error.contains("another one") && error.contains("state.found"), "{error}");
+        file.save("default", &Standing::default()).unwrap();
+        let found = fs::read_to_string(folder.path().join("state.found")).unwrap();
+        assert_eq!(found, "all drained");
+        assert!(fs::read_to_string(&path).unwrap().contains("version"));
     }
 }
