@@ -115,11 +115,16 @@ impl Entry {
     /// Until when its drain waits for visitors, if none comes any more: until none has come for as
     /// long as `idle`, or until the deadline. None if it does not wait.
     pub(crate) fn visitors_until(&self, idle: Duration, now: Time) -> Option<Time> {
-        // Before its first probe nobody knows whether they can come.
-        let may_come = self.is_usable_by_health() || self.observed() == Health::Checking;
         let until = self.quiet_since() + idle;
         let until = self.intent.stated().deadline.map_or(until, |deadline| until.min(deadline));
-        (may_come && self.is_left_to_visitors(now) && until > now).then_some(until)
+        (self.may_be_visited(now) && until > now).then_some(until)
+    }
+
+    /// Whether it is left to visitors, and they can come, for all that is known of it: before its first
+    /// probe that is nothing.
+    pub(crate) fn may_be_visited(&self, now: Time) -> bool {
+        let is_able = self.is_usable_by_health() || self.observed() == Health::Checking;
+        is_able && self.is_left_to_visitors(now)
     }
 
     /// Since when no visitor has come, as far as one can know. Whoever came to it for the first time

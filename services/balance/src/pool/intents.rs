@@ -159,7 +159,7 @@ impl Pool {
     fn describe_drained(&self, id: &BackendId, now: Time) -> String {
         let waited = self.tagger.is_some()
             && !self.visitor_idle.is_zero()
-            && self.backends.get(id).is_some_and(|backend| backend.is_left_to_visitors(now));
+            && self.backends.get(id).is_some_and(|backend| backend.may_be_visited(now));
         match waited {
             true => {
                 let idle = self.visitor_idle.as_secs_f64();

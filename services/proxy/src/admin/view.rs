@@ -241,7 +241,7 @@ impl Backend {
             words.push_str(&format!(" and at most {limit} in flight"));
         }
         if let Some(actor) = &self.admin_actor {
-            words.push_str(&format!(", set by {actor} at {}", self.admin_since));
+            words.push_str(&format!("; {} was set by {actor} at {}", self.admin, self.admin_since));
         }
         if let Some(reason) = &self.admin_reason {
             words.push_str(&format!(" ({reason})"));
