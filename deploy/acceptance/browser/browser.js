@@ -93,9 +93,10 @@ export async function cpuOf() {
 export const watchShifts = (page) => page.evaluate(() => {
   window.shiftsOfTheSuite?.observer.disconnect();
   const seen = { sum: 0, moved: new Set() };
-  // A list whose newest line is its first moves its other lines within its own box, and a number at
-  // its cell's right edge begins further left with each digit.
-  const isLine = ({ node }) => (node?.nodeType === Node.TEXT_NODE ? node.parentElement : node)?.closest("#events li, td.num");
+  // A list whose newest line is its first moves its other lines within its own box, a number at its
+  // cell's right edge begins further left with each digit, and the notice grows over the page's lower
+  // edge when what it tells becomes longer.
+  const isLine = ({ node }) => (node?.nodeType === Node.TEXT_NODE ? node.parentElement : node)?.closest("#events li, td.num, #notice");
   const note = (entries) => {
     for (const { value, sources, hadRecentInput } of entries) {
       if (hadRecentInput || sources.length && sources.every(isLine)) continue;
