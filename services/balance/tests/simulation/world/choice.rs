@@ -146,6 +146,7 @@ impl World {
                 // A visit in between takes no turn.
                 *self.picks.entry(expected.rung).or_default() += 1;
                 assert!(self.picker.pick_visited(tag, self.now).unwrap().is_visit());
+                self.visited.insert(ticket.member().generation(), self.now);
             }
         }
         if rounds == 1 {
