@@ -25,6 +25,12 @@ impl Said {
         Self { standing: said_at, latest: said_at }
     }
 
+    /// When a word is said that comes `now` and after all of these, whatever clock they were said by.
+    #[must_use]
+    pub fn next(self, now: SaidAt) -> SaidAt {
+        self.latest.map_or(now, |latest| now.max(SaidAt(latest.0.saturating_add(1))))
+    }
+
     /// What is newer than a word that would take its place.
     pub(crate) fn newer(self, than: SaidAt, has_end: bool) -> Option<SaidAt> {
         let replaced = if has_end { self.latest } else { self.standing };

@@ -185,10 +185,9 @@ pub(super) async fn patch(
     let apply = |pool: &mut Pool, now| {
         let considered = consider(&admin, pool, &id, &headers, &mut change, now)?;
         considered.verdict.map_err(|refused| {
-            let detail = format!("{id} stays as it is: {}", in_words(&refused));
-            let problem = Problem::new(StatusCode::CONFLICT, detail);
+            let problem = refusal(&id, &refused);
             match refused {
-                Refused::Superseded { by } => problem.with_member("said_at", said_text(by)),
+                Refused::Superseded { .. } => problem,
                 _ => problem.with_member("prediction", considered.prediction),
             }
         })?;
@@ -223,8 +222,18 @@ fn dry_run(
     })
 }
 
+/// The answer to a change that is refused.
+pub(super) fn refusal(name: &str, refused: &Refused) -> Problem {
+    let detail = format!("{name} stays as it is: {}", in_words(refused));
+    let problem = Problem::new(StatusCode::CONFLICT, detail);
+    match refused {
+        Refused::Superseded { by } => problem.with_member("said_at", said_text(*by)),
+        _ => problem,
+    }
+}
+
 /// Why a change is refused, and what to do about it.
-pub(super) fn in_words(refused: &Refused) -> String {
+fn in_words(refused: &Refused) -> String {
     match refused {
         Refused::Superseded { by } => {
             let by = said_text(*by);
@@ -266,17 +275,9 @@ fn consider(
     change.floor = admin.settings.floor.of(view.backends.len());
     let after = pool.would_serve(&BackendId::new(id), change, now);
     let prediction = Prediction::of(&view, &latest, &after, change.floor)
-        .limited(id, limit_after(change, backend));
+        .limited(id, change.limit_after(backend.configured_max_in_flight));
     let verdict = pool.check_change(&BackendId::new(id), change, now);
     Ok(Considered { intent: admin.intent(backend), prediction, verdict })
-}
-
-/// The limit of requests in flight that a change sets.
-fn limit_after(change: &Change, backend: &BackendView) -> Option<u32> {
-    match change.limits()? {
-        Some(0) => None,
-        wanted => wanted.or(backend.configured_max_in_flight),
-    }
 }
 
 /// When a change is said that says nothing of it: now, and after all that it replaces, whatever
@@ -287,8 +288,7 @@ fn said_now(change: &Change, backend: &BackendView, now: SaidAt) -> SaidAt {
         change.weighs().map(|_| backend.weight_said),
         change.limits().map(|_| backend.max_in_flight_said),
     ];
-    let newest = replaced.into_iter().flatten().filter_map(|said| said.latest).max();
-    newest.map_or(now, |newest| now.max(SaidAt(newest.0.saturating_add(1))))
+    replaced.into_iter().flatten().map(|said| said.next(now)).max().unwrap_or(now)
 }
 
 fn parse(headers: &HeaderMap, body: &[u8], now: SaidAt) -> Result<Change, Problem> {

@@ -1,8 +1,8 @@
 //! Changing how a pool chooses its backends: `PATCH /v1/pools/{pool}`.
 //!
 //! It has the conventions of changing a backend: a reason, an end, `If-Match`, `Idempotency-Key`,
-//! a dry run, an entry in the audit log, the time at which it was said. What it has not is a guard: whatever the policy, whoever
-//! can serve serves.
+//! a dry run, an entry in the audit log, the time at which it was said. What it has not is a guard:
+//! whatever the policy, whoever can serve serves.
 
 use axum::{
     Extension, Json,
@@ -10,22 +10,22 @@ use axum::{
     extract::{Path, Query, State},
     response::{IntoResponse, Response},
 };
-use balance::{Policy, PolicyChange, PolicyPlan, Pool, PoolView, Refused, SaidAt};
+use balance::{Policy, PolicyChange, PolicyPlan, Pool, PoolView, SaidAt};
 use chassis::problem::Problem;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, Uri};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     Admin, Caller, audit,
-    change::{Options, in_words},
+    change::{Options, refusal},
     incoming::{self, Given, bad},
     make::{Asked, Saved, changed_meanwhile, make},
     openapi::Changing,
     pools::find_pool,
     tag, view,
 };
-use crate::{audit::Wanted, clock::said_text, hash_key::HashKey};
+use crate::{audit::Wanted, hash_key::HashKey};
 
 /// A change: a policy, what hash goes by, or both.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -129,10 +129,10 @@ pub(super) async fn patch(
         let view = pool.view();
         let before = admin.wanted_policy(&view);
         let plan = consider(&admin, &view, &headers, &wish)?;
-        let said_now = said_now(&view, admin.control.clock.said_now());
+        let said_now = view.wanted_plan.said.next(admin.control.clock.said_now());
         let said_at = wish.change.said_at.or(Some(said_now));
         let change = PolicyChange { plan, actor: by, said_at, ..wish.change.clone() };
-        pool.change_policy(change, now).map_err(|refused| superseded(&view.name, &refused))?;
+        pool.change_policy(change, now).map_err(|refused| refusal(&view.name, &refused))?;
         Ok((Wanted::Pool(before), Wanted::Pool(admin.wanted_policy(&pool.view()))))
     };
     make(&admin, asked, apply, |saving| {
@@ -214,23 +214,6 @@ fn consider(
         return Err(changed_meanwhile(name, &words, &tag, current));
     }
     wish.plan(&view.plan)
-}
-
-/// When a change is said that says nothing of it: now, and after all that was said before, whatever
-/// clock that was said by.
-fn said_now(view: &PoolView, now: SaidAt) -> SaidAt {
-    let latest = view.wanted_plan.said.latest;
-    latest.map_or(now, |latest| now.max(SaidAt(latest.0.saturating_add(1))))
-}
-
-/// The answer to a word that is too old.
-fn superseded(name: &str, refused: &Refused) -> Problem {
-    let detail = format!("{name} stays as it is: {}", in_words(refused));
-    let problem = Problem::new(StatusCode::CONFLICT, detail);
-    match refused {
-        Refused::Superseded { by } => problem.with_member("said_at", said_text(*by)),
-        _ => problem,
-    }
 }
 
 fn dry_run(
