@@ -134,15 +134,14 @@ impl Stream {
     /// whatever it is: refused on its stream, or beyond the last stream that a GOAWAY says was or may
     /// be processed (RFC 9113 §8.7, §6.8).
     pub(crate) fn unprocessed(&self, error: &hyper::Error) -> Option<Unprocessed> {
-        let error = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
-        let connection = &self.connection;
+        let (error, connection) = (of_backend(error)?, &self.connection);
         // The library ends only such streams with a GOAWAY's error; others live on, or end with
         // that of the socket.
-        let is_unseen = if error.is_remote() && error.is_go_away() {
+        let is_unseen = if error.is_go_away() {
             connection.is_retired.set(true);
             // A backend that takes connections and says goodbye to all of them serves nobody.
             connection.has_served.get()
-        } else if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) {
+        } else if error.reason() == Some(h2::Reason::REFUSED_STREAM) {
             // Beyond its limit on streams, which it had not told yet. One that takes none refuses all.
             connection.allowed().is_some_and(|allowed| allowed > 0 && self.place > allowed)
         } else {
@@ -154,9 +153,13 @@ impl Stream {
 
 /// Whether the backend has ended the stream, and not its connection.
 pub(crate) fn is_reset(error: &hyper::Error) -> bool {
-    let source =
-        std::error::Error::source(error).and_then(|error| error.downcast_ref::<h2::Error>());
-    source.is_some_and(|error| error.is_remote() && error.is_reset())
+    of_backend(error).is_some_and(h2::Error::is_reset)
+}
+
+/// What a backend says with a frame of its own.
+fn of_backend(error: &hyper::Error) -> Option<&h2::Error> {
+    let error = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
+    error.is_remote().then_some(error)
 }
 
 impl Drop for Stream {
