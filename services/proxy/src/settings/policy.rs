@@ -42,6 +42,11 @@ impl PolicyRaw {
 mod tests {
     use super::super::{Settings, tests::mistakes};
 
+    fn variables<'a>(name: &'a str, key: Option<&'a str>) -> Vec<(&'static str, &'a str)> {
+        let key = key.map(|key| ("PROXY_HASH_KEY", key));
+        [("PROXY_POLICY", name)].into_iter().chain(key).collect()
+    }
+
     #[test]
     fn a_policy_by_another_proxys_name_hashes_what_that_proxy_would() {
         let cases = [
@@ -57,8 +62,7 @@ mod tests {
             ("query", Some("query:user"), "query:user"),
         ];
         for (name, key, expected) in cases {
-            let key = key.map(|key| ("PROXY_HASH_KEY", key));
-            let variables: Vec<_> = [("PROXY_POLICY", name)].into_iter().chain(key).collect();
+            let variables = variables(name, key);
             let settings = Settings::from_variables(&variables);
             let found = (settings.policy.as_str(), settings.hash_key.to_string());
             assert_eq!(found, ("hash", expected.to_owned()), "{variables:?}");
@@ -75,8 +79,7 @@ mod tests {
             ("ip_hash", Some("path"), "PROXY_HASH_KEY=\"path\": expected client_address"),
         ];
         for (name, key, expected) in cases {
-            let key = key.map(|key| ("PROXY_HASH_KEY", key));
-            let variables: Vec<_> = [("PROXY_POLICY", name)].into_iter().chain(key).collect();
+            let variables = variables(name, key);
             let found = mistakes(&variables);
             assert_eq!(found.len(), 1, "{found:?}");
             assert!(found[0].starts_with(expected), "{found:?}");
