@@ -73,7 +73,7 @@ struct Columns {
 pub(crate) async fn show() -> Response {
     let body = html! {
         p { "Shows an hour that was saved with “the hour as a file”, as the page showed it then. The file is only read; nothing is kept." }
-        form method="post" action="/open" enctype="multipart/form-data" {
+        form method="post" action=(PATH) enctype="multipart/form-data" {
             label for="file" { "File" }
             input id="file" name="file" type="file" accept="application/json,.json" required;
             div.actions { a.button href="/" { "Back" } button.primary type="submit" { "Open" } }

@@ -346,7 +346,7 @@ pub(crate) fn shell(
                     }
                 }
                 (body)
-                footer { "Evenkeel " (env!("CARGO_PKG_VERSION")) " · " a href="/api/state" { "this page as JSON" } " · " a href="/api/export" download { "the hour as a file" } " · " a href="/open" { "open such a file" } " · " a href="/metrics" { "metrics" } }
+                footer { "Evenkeel " (env!("CARGO_PKG_VERSION")) " · " a href="/api/state" { "this page as JSON" } " · " a href="/api/export" download { "the hour as a file" } " · " a href=(crate::open::PATH) { "open such a file" } " · " a href="/metrics" { "metrics" } }
             }
         }
     }

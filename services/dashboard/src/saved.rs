@@ -13,6 +13,7 @@ use crate::{
     history::Series,
     icons::icon,
     model::{Backend, Pool},
+    open,
     page::{self, Looks, Subject},
     panels::{self, Charts},
     poll::View,
@@ -123,7 +124,7 @@ fn shell(saved: &Saved<'_>, title: &str, series: &Series, body: Markup) -> Marku
     let values = values.replace('<', "\\u003c");
     let body = html! {
         main id="main" tabindex="-1" { (body) }
-        form id=(FORM) method="post" action="/open" enctype="multipart/form-data" hidden {
+        form id=(FORM) method="post" action=(open::PATH) enctype="multipart/form-data" hidden {
             textarea name="file" readonly { (saved.text) }
         }
         script type="application/json" id="series" { (PreEscaped(values)) }

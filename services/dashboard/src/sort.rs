@@ -5,7 +5,7 @@
 
 use std::cmp::{Ordering, Reverse};
 
-use crate::{model::Backend, words::Tone};
+use crate::{columns::COLUMNS, model::Backend, words::Tone};
 
 /// A column and a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,22 +14,10 @@ pub(crate) struct Sort {
     pub(crate) down: bool,
 }
 
-/// Columns that can be sorted by, and whether the interesting end is the highest.
-const COLUMNS: [(&str, bool); 13] = [
-    ("name", false),
-    ("state", true),
-    ("health", true),
-    ("probe", true),
-    ("rate", true),
-    ("share", true),
-    ("flight", true),
-    ("errors", true),
-    ("p50", true),
-    ("p95", true),
-    ("p99", true),
-    ("weight", true),
-    ("operator", true),
-];
+/// Of all columns but names the interesting end is the highest.
+fn first_is_down(column: &str) -> bool {
+    column != "name"
+}
 
 impl Sort {
     /// What a query asks for: a column, or one with `-turned` for the other direction.
@@ -37,16 +25,16 @@ impl Sort {
         let text = text?;
         let (name, turned) =
             text.strip_suffix("-turned").map_or((text, false), |name| (name, true));
-        let (column, down) = COLUMNS.into_iter().find(|(column, _)| *column == name)?;
-        Some(Self { column, down: down != turned })
+        let (.., column) = COLUMNS.into_iter().find(|(.., column)| *column == name)?;
+        Some(Self { column, down: first_is_down(column) != turned })
     }
 
     /// The query that a click on a column's head leads to.
     pub(crate) fn next(now: Option<Self>, column: &str) -> String {
-        let first =
-            COLUMNS.into_iter().find(|(known, _)| *known == column).is_some_and(|(_, down)| down);
         match now {
-            Some(now) if now.column == column && now.down == first => format!("{column}-turned"),
+            Some(now) if now.column == column && now.down == first_is_down(column) => {
+                format!("{column}-turned")
+            }
             _ => column.to_owned(),
         }
     }
@@ -110,7 +98,7 @@ mod tests {
             backend("c", "degraded", "degraded", 4, probe(true, 1)),
             backend("d", "up", "serving", 3, Value::Null),
         ];
-        for (column, _) in COLUMNS {
+        for (.., column) in COLUMNS {
             let sort = Sort::parse(Some(column)).unwrap();
             let mut sorted: Vec<&Backend> = all.iter().collect();
             sorted.sort_by(|a, b| sort.compare(a, b));
