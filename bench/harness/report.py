@@ -28,6 +28,12 @@ def spread(rounds, key, digits=1):
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 
+def judged(value, sign, limit):
+    """Whether a bar is met, in a word."""
+    is_met = {"<=": value <= limit, "<": value < limit, ">=": value >= limit}[sign]
+    return "met" if is_met else "MISSED"
+
+
 def bar(by_peer, key, words, better, limit):
     """Ours by the best peer's, in words, and whether it is within the bar."""
     peers = {name: median(rounds, key) for name, rounds in by_peer.items() if not name.startswith(US)}
@@ -35,9 +41,8 @@ def bar(by_peer, key, words, better, limit):
         return None
     best = (min if better == LOW else max)(peers, key=peers.get)
     ratio = median(by_peer[US], key) / peers[best]
-    is_met = ratio <= limit if better == LOW else ratio >= limit
-    sign = "≤" if better == LOW else "≥"
-    return f"{words}: **{ratio:.2f}** × {best} (bar {sign} {limit:.2f}): {'met' if is_met else 'MISSED'}", is_met
+    sign, shown = ("<=", "≤") if better == LOW else (">=", "≥")
+    return f"{words}: **{ratio:.2f}** × {best} (bar {shown} {limit:.2f}): {judged(ratio, sign, limit)}"
 
 
 def table(header, lines):
@@ -59,7 +64,7 @@ def load_table(row, by_peer):
             line.insert(2, f"{median(rounds, 'bytes_per_cpu') / 2**20:.0f}")
         lines.append(line)
     bars = [found for one in row.bars if (found := bar(by_peer, *one))]
-    return [f"## {row.title}", "", *table(header, lines), *(f"- {words}" for words, _ in bars), ""]
+    return [f"## {row.title}", "", *table(header, lines), *(f"- {words}" for words in bars), ""]
 
 
 def idle_table(count, by_peer):
@@ -67,7 +72,7 @@ def idle_table(count, by_peer):
     compared = {name: rounds for name, rounds in by_peer.items() if name in (US, "HAProxy", "Envoy")}
     found = bar(compared, "bytes", "memory per connection", LOW, 1.0)
     return [f"## {count:,} idle kept-alive connections", "",
-            *table(["proxy", "KiB per connection"], lines), *([f"- {found[0]}"] if found else []), ""]
+            *table(["proxy", "KiB per connection"], lines), *([f"- {found}"] if found else []), ""]
 
 
 def many_table(few, many):
@@ -76,7 +81,7 @@ def many_table(few, many):
             *table(["backends", "CPU µs per request", "MiB"],
                    [["3", spread(few, "cpu_us"), f"{median(few, 'memory_mib'):.0f}"],
                     [f"{MANY_BACKENDS:,}", spread(many, "cpu_us"), f"{median(many, 'memory_mib'):.0f}"]]),
-            f"- CPU per request: **{ratio:.2f}** × itself (bar ≤ 1.05): {'met' if ratio <= 1.05 else 'MISSED'}", ""]
+            f"- CPU per request: **{ratio:.2f}** × itself (bar ≤ 1.05): {judged(ratio, '<=', 1.05)}", ""]
 
 
 def overload_table(by_peer):
@@ -94,8 +99,7 @@ def overload_table(by_peer):
                              ("after", "of p99 before, in the second after it", "<=")):
         if US in by_peer:
             value, limit = median(by_peer[US], key), OVERLOAD_BARS[key]
-            is_met = value >= limit if sign == ">=" else value < limit if sign == "<" else value <= limit
-            bars.append(f"- {value:.2f} {words} (bar {sign} {limit}): {'met' if is_met else 'MISSED'}")
+            bars.append(f"- {value:.2f} {words} (bar {sign} {limit}): {judged(value, sign, limit)}")
     return [f"## {OVERLOAD_FACTOR} times as many requests as the backends can answer", "",
             f"Three backends of {OVERLOAD_DELAY_MS} ms that may have {OVERLOAD_IN_FLIGHT} requests each; up to 256 wait "
             "in line, and the others get 503. The load before and after is half of the peak.", "",
@@ -108,7 +112,7 @@ def start_table(by_peer):
     if US in by_peer:
         for key, words, limit in (("start_ms", "ms to the first answer", 50), ("memory_mib", "MiB when idle", 12)):
             value = median(by_peer[US], key)
-            bars.append(f"- {value:.1f} {words} (bar < {limit}): {'met' if value < limit else 'MISSED'}")
+            bars.append(f"- {value:.1f} {words} (bar < {limit}): {judged(value, '<', limit)}")
     return ["## Start and rest", "", *table(["proxy", "ms to the first answer", "MiB after it"], lines), *bars, ""]
 
 
@@ -134,12 +138,12 @@ def policies_table(by_policy, user_share):
         return 1 + (count / least - 1) * user_share
     lines = [[words, f"{count:.0f}", f"{count / least:.3f}", f"{cpu(count):.3f}"] for words, count in by_policy]
     most = max(cpu(count) for _, count in by_policy)
-    bar = "met" if most <= POLICIES_BAR else "MISSED"
     return ["## What the policies cost", "",
             f"A worker's instructions in user space per small request, by callgrind. {user_share:.0%} of a request's CPU "
             "time are spent there and the rest in the kernel, for all policies alike.", "",
             *table(["policy", "instructions", "ratio to the least", "of all CPU time"], lines),
-            f"- the dearest costs {most:.3f} of the cheapest (bar <= {POLICIES_BAR}): {bar}", ""]
+            f"- the dearest costs {most:.3f} of the cheapest (bar <= {POLICIES_BAR}): "
+            f"{judged(most, '<=', POLICIES_BAR)}", ""]
 
 
 def decisions_table(by_share):
@@ -147,13 +151,12 @@ def decisions_table(by_share):
     (_, without), _, (_, recorded) = by_share
     ratio = 1 + (recorded - without) / 100 / without
     lines = [[words, f"{count:.0f}"] for words, count in by_share]
-    bar = "met" if ratio <= DECISIONS_BAR else "MISSED"
     return ["## What it costs to record decisions", "",
             "Instructions in user space of all threads per small request, by callgrind, by the share of requests that "
             "are recorded. Threads that go by time, not by requests, are in it, and their part varies.", "",
             *table(["recorded", "instructions"], lines),
             f"- with one in a hundred, by what all of them cost: {ratio:.4f} of a request without (bar <= {DECISIONS_BAR}, "
-            f"and less of all CPU time): {bar}", ""]
+            f"and less of all CPU time): {judged(ratio, '<=', DECISIONS_BAR)}", ""]
 
 
 def picks_text(output):
