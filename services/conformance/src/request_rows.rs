@@ -380,6 +380,12 @@ fn long() -> Vec<Row> {
             chunked(extension.as_bytes()),
             Want::Broken,
         ),
+        Row::refused(
+            "bytes after a request for another protocol",
+            "9110 §7.8",
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n\
+             GET /second HTTP/1.1\r\nHost: a\r\n\r\n",
+        ),
         Row::request(
             "CONNECT",
             "9110 §9.3.6",

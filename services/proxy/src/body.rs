@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    client::Busy,
+    client::{Busy, WireBody},
     error::{Reason, io_source},
     exchange::Exchange,
     http1,
@@ -27,6 +27,7 @@ use crate::{
     multiplexed::Stream,
     pace::Pace,
     stats::Gauges,
+    tunnel::Tunnel,
     worker::Worker,
 };
 
@@ -42,9 +43,9 @@ pub(crate) struct Upload {
     pace: Cell<Option<Pace>>,
     rate_min: u32,
     gauges: Arc<Gauges>,
-    /// The connection serves a request as long as its body is on the way, even if the response has
-    /// ended before.
-    _busy: Rc<Busy>,
+    /// A connection of HTTP/2 serves a request as long as its body is on the way, even if the response
+    /// has ended before.
+    _busy: Option<Rc<Busy>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ enum UploadState {
 }
 
 impl Upload {
-    fn new(busy: Rc<Busy>, worker: &Worker) -> Rc<Self> {
+    fn new(busy: Option<&Rc<Busy>>, worker: &Worker) -> Rc<Self> {
         let rate_min = worker.settings.limits.upload_rate;
         Rc::new(Self {
             moved: Cell::new(Instant::now()),
@@ -69,7 +70,7 @@ impl Upload {
             pace: Cell::new((rate_min > 0).then(Pace::default)),
             rate_min,
             gauges: Arc::clone(&worker.gauges),
-            _busy: busy,
+            _busy: busy.cloned(),
         })
     }
 
@@ -122,6 +123,55 @@ impl Upload {
     }
 }
 
+/// The body of a request, as it arrives from its client.
+#[derive(Debug)]
+pub(crate) enum ClientBody {
+    /// There is none.
+    None,
+    /// Of HTTP/1.
+    Http1(WireBody),
+    /// Of HTTP/2.
+    Http2(Incoming),
+}
+
+impl ClientBody {
+    pub(crate) fn http2(incoming: Incoming) -> Self {
+        if incoming.is_end_stream() { Self::None } else { Self::Http2(incoming) }
+    }
+
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
+        match self {
+            Self::None => Poll::Ready(None),
+            Self::Http1(body) => body.poll_frame(context),
+            Self::Http2(incoming) => Pin::new(incoming).poll_frame(context).map_err(|error| {
+                match is_broken_off(&error) {
+                    true => Reason::ClientGone,
+                    false => Reason::BadRequest,
+                }
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::None => SizeHint::with_exact(0),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(incoming) => incoming.size_hint(),
+        }
+    }
+}
+
 /// The body of a request to a backend.
 #[derive(Debug, Default)]
 pub(crate) enum RequestBody {
@@ -129,15 +179,14 @@ pub(crate) enum RequestBody {
     #[default]
     Empty,
     /// The client's, as it arrives.
-    Client(Incoming, Rc<Upload>),
+    Client(ClientBody, Rc<Upload>),
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, busy: &Rc<Busy>, worker: &Worker) -> Self {
-        if incoming.is_end_stream() {
-            Self::Empty
-        } else {
-            Self::Client(incoming, Upload::new(Rc::clone(busy), worker))
+    pub(crate) fn new(body: ClientBody, busy: Option<&Rc<Busy>>, worker: &Worker) -> Self {
+        match body {
+            ClientBody::None => Self::Empty,
+            body => Self::Client(body, Upload::new(busy, worker)),
         }
     }
 
@@ -161,14 +210,8 @@ impl Drop for RequestBody {
 
 /// Why the client's body ended early.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Broken {
-    /// The client broke it off, or it was not valid.
-    #[error(transparent)]
-    Off(#[from] hyper::Error),
-    /// The client sends too slowly.
-    #[error("the body comes too slowly")]
-    TooSlow,
-}
+#[error("the request's body failed: {}", .0.token())]
+pub(crate) struct Broken(Reason);
 
 impl Body for RequestBody {
     type Data = Bytes;
@@ -178,8 +221,8 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let Self::Client(incoming, upload) = self.get_mut() else { return Poll::Ready(None) };
-        let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(context) else {
+        let Self::Client(body, upload) = self.get_mut() else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = body.poll_frame(context) else {
             upload.wait();
             return Poll::Pending;
         };
@@ -188,40 +231,41 @@ impl Body for RequestBody {
             _ => 0,
         };
         let is_fast_enough = upload.took(bytes);
-        match &frame {
-            Some(Ok(_)) if incoming.is_end_stream() => upload.state.set(UploadState::Done),
-            Some(Ok(_)) if !is_fast_enough => {
+        let failed = match &frame {
+            Some(Ok(_)) if !body.is_end_stream() && !is_fast_enough => {
                 upload.gauges.limits.hit(Limit::UploadRate);
-                upload.state.set(UploadState::Failed(Reason::RequestTimeout));
-                return Poll::Ready(Some(Err(Broken::TooSlow)));
+                Some(Reason::RequestTimeout)
             }
-            Some(Ok(_)) => {}
-            None => upload.state.set(UploadState::Done),
-            Some(Err(error)) => {
-                let reason =
-                    if is_broken_off(error) { Reason::ClientGone } else { Reason::BadRequest };
-                upload.state.set(UploadState::Failed(reason));
+            Some(Ok(_)) if !body.is_end_stream() => None,
+            Some(Ok(_)) | None => {
+                upload.state.set(UploadState::Done);
+                None
             }
+            Some(Err(reason)) => Some(*reason),
+        };
+        if let Some(reason) = failed {
+            upload.state.set(UploadState::Failed(reason));
+            return Poll::Ready(Some(Err(Broken(reason))));
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Broken::from)))
+        Poll::Ready(frame.map(|frame| frame.map_err(Broken)))
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client(incoming, _) => incoming.is_end_stream(),
+            Self::Client(body, _) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Client(incoming, _) => incoming.size_hint(),
+            Self::Client(body, _) => body.size_hint(),
         }
     }
 }
 
-/// Whether a client broke off its body, rather than sent one that is not valid.
+/// Whether a client of HTTP/2 broke off its body, rather than sent one that is not valid.
 fn is_broken_off(error: &hyper::Error) -> bool {
     match io_source(error).map(io::Error::kind) {
         Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => false,
@@ -237,6 +281,8 @@ pub(crate) enum ResponseBody {
     Own(Option<Bytes>),
     /// A backend's, as it arrives.
     Backend(Box<BackendBody>),
+    /// None: both sides speak another protocol from now on.
+    Switched(Box<Tunnel>),
 }
 
 /// A response's body and what it arrives on.
@@ -399,6 +445,7 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Backend(body) => body.poll_frame(context),
+            Self::Switched(_) => Poll::Ready(None),
         }
     }
 
@@ -406,6 +453,7 @@ impl Body for ResponseBody {
         match self {
             Self::Own(bytes) => bytes.is_none(),
             Self::Backend(body) => body.arriving.is_end_stream(),
+            Self::Switched(_) => true,
         }
     }
 
@@ -413,6 +461,7 @@ impl Body for ResponseBody {
         match self {
             Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::Backend(body) => body.arriving.size_hint(),
+            Self::Switched(_) => SizeHint::with_exact(0),
         }
     }
 }

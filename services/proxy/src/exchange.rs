@@ -50,7 +50,7 @@ pub(crate) struct Exchange {
     /// The attempts that failed.
     failed: Vec<AttemptRecord>,
     is_recorded: bool,
-    busy: Rc<Busy>,
+    _busy: Option<Rc<Busy>>,
 }
 
 #[derive(Debug)]
@@ -65,7 +65,7 @@ struct Attempt {
 }
 
 impl Exchange {
-    pub(crate) fn begin(worker: &Rc<Worker>, method: &Method, busy: Rc<Busy>) -> Self {
+    pub(crate) fn begin(worker: &Rc<Worker>, method: &Method, busy: Option<Rc<Busy>>) -> Self {
         worker.gauges.client_active.fetch_add(1, Ordering::Relaxed);
         Self {
             worker: Rc::clone(worker),
@@ -83,7 +83,7 @@ impl Exchange {
             candidates: Vec::new(),
             failed: Vec::new(),
             is_recorded: false,
-            busy,
+            _busy: busy,
         }
     }
 
@@ -192,7 +192,6 @@ impl Exchange {
 
     /// The connection was upgraded. What remains in flight is the ticket.
     pub(crate) fn upgraded(mut self) -> Option<Ticket> {
-        self.busy.switch();
         self.record(self.code, None);
         self.note(self.verdict);
         self.attempt.take().and_then(|attempt| attempt.ticket)

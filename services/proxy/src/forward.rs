@@ -4,11 +4,10 @@ use std::{rc::Rc, sync::Arc};
 
 use balance::{AttemptFailure, Member};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::time::Instant;
 
 use crate::{
-    body::{Arriving, RequestBody, ResponseBody, Upload},
+    body::{Arriving, ClientBody, RequestBody, ResponseBody, Upload},
     client::Busy,
     connection::{self, Connection, Failure},
     control::Seen,
@@ -23,7 +22,7 @@ use crate::{
     retry::{Connections, Failed, Tried},
     settings::BackendProtocol,
     sticky::Visit,
-    tunnel,
+    tunnel::Tunnel,
     upstream::Upstream,
     worker::Worker,
 };
@@ -31,14 +30,21 @@ use crate::{
 /// The host of a client that names none: it means whoever is here.
 const NO_HOST: &str = "localhost";
 
+/// Where a request comes from.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) client: Rc<Client>,
+    /// What tells a connection of HTTP/2 that it serves a request.
+    pub(crate) busy: Option<Rc<Busy>>,
+}
+
 /// Serves one request. This is the path to read first.
 pub(crate) async fn forward(
     worker: Rc<Worker>,
-    client: Rc<Client>,
-    busy: Rc<Busy>,
-    mut request: Request<Incoming>,
+    origin: Origin,
+    mut request: Request<ClientBody>,
 ) -> Response<ResponseBody> {
-    let mut exchange = Exchange::begin(&worker, request.method(), Rc::clone(&busy));
+    let mut exchange = Exchange::begin(&worker, request.method(), origin.busy.clone());
     let announced = exchange.announced(request.headers());
     if worker.is_overloaded() {
         worker.gauges.limits.hit(Limit::Requests);
@@ -50,8 +56,8 @@ pub(crate) async fn forward(
         Ok(Hop::Answer) => return exchange.answer_for_backend(&method),
         Err(reason) => return exchange.refuse(reason),
     }
-    let Admitted { head, mut body, is_replayable, key, visit, request_id, upgrade } =
-        match admit(&worker, &client, &busy, request, announced) {
+    let Admitted { head, mut body, is_replayable, key, visit, request_id, wants_upgrade } =
+        match admit(&worker, &origin, request, announced) {
             Ok(admitted) => admitted,
             Err(reason) => return exchange.refuse(reason),
         };
@@ -80,7 +86,7 @@ pub(crate) async fn forward(
                 }
                 let cookie = tried.cookie(&worker, &member, &head.headers);
                 let answer = Answer { response, upload, cookie };
-                return respond(&worker, exchange, answer, upgrade);
+                return respond(&worker, exchange, answer, wants_upgrade);
             }
             Err(failed) => {
                 exchange.attempt_failed(failed.reason, failed.on_kept_connection);
@@ -113,21 +119,21 @@ struct Admitted {
     /// The backend that it wants by its cookie.
     visit: Visit,
     request_id: HeaderValue,
-    upgrade: Option<OnUpgrade>,
+    /// Whether the client asks for another protocol.
+    wants_upgrade: bool,
 }
 
 fn admit(
     worker: &Worker,
-    client: &Client,
-    busy: &Rc<Busy>,
-    mut request: Request<Incoming>,
+    origin: &Origin,
+    request: Request<ClientBody>,
     request_id: Option<HeaderValue>,
 ) -> Result<Admitted, Reason> {
     if request.method() == Method::CONNECT {
         return Err(Reason::NotSupported);
     }
-    let on_upgrade = hyper::upgrade::on(&mut request);
-    let (parts, incoming) = request.into_parts();
+    let client = &origin.client;
+    let (parts, body) = request.into_parts();
     let mut headers = parts.headers;
     let limits = &worker.settings.limits;
     limits.check(&parts.uri, parts.version, &headers).map_err(|(limit, reason)| {
@@ -137,37 +143,36 @@ fn admit(
     let key = worker.key_of(&headers, &parts.uri, client);
     let sticky = worker.sticky.as_ref();
     let visit = sticky.map(|sticky| sticky.visit(&headers, &worker.gauges.visits));
-    let upgrade = headers::prepare_request(
+    let wants_upgrade = headers::prepare_request(
         &mut headers,
         &parts.method,
         &parts.uri,
         parts.version,
         client,
         request_id.unwrap_or_else(|| worker.request_ids.next()),
-    )?;
+    )?
+    .is_some();
     if parts.version < Version::HTTP_11 && !headers.contains_key(header::HOST) {
         // Only HTTP/1.0 comes without, and HTTP/1.1 to a backend needs one (RFC 9112 §3.2).
         headers.insert(header::HOST, HeaderValue::from_static(NO_HOST));
     }
-    let body = RequestBody::new(incoming, busy, worker);
+    let body = RequestBody::new(body, origin.busy.as_ref(), worker);
     if http_body::Body::size_hint(&body).exact().is_none() {
-        // A body of unknown length needs a framing; hyper would leave it out for GET.
+        // A body of unknown length needs a framing.
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let request_id = headers[headers::X_REQUEST_ID].clone();
     let head = Head { method: parts.method, uri: origin_form(parts.uri), headers };
     let is_multiplexed = worker.settings.backend_protocol == BackendProtocol::Http2;
-    if is_multiplexed && upgrade.is_some() {
+    if is_multiplexed && wants_upgrade {
         return Err(Reason::NotSupported);
     }
     // A backend of HTTP/2 may say that it has not begun with a request, whatever it is.
     let may_be_sent_again =
         is_multiplexed || (head.method.is_idempotent() && worker.settings.retries > 0);
-    let is_replayable =
-        may_be_sent_again && matches!(body, RequestBody::Empty) && upgrade.is_none();
-    let upgrade = upgrade.map(|_| on_upgrade);
+    let is_replayable = may_be_sent_again && matches!(body, RequestBody::Empty) && !wants_upgrade;
     let visit = visit.unwrap_or_default();
-    Ok(Admitted { head, body, is_replayable, key, visit, request_id, upgrade })
+    Ok(Admitted { head, body, is_replayable, key, visit, request_id, wants_upgrade })
 }
 
 /// The target as a backend wants it: path and query, or `*` (RFC 9112 §3.2).
@@ -341,21 +346,21 @@ fn respond(
     worker: &Worker,
     mut exchange: Exchange,
     answer: Answer,
-    upgrade: Option<OnUpgrade>,
+    wants_upgrade: bool,
 ) -> Response<ResponseBody> {
     let Answer { mut response, upload, cookie } = answer;
     exchange.answered(response.status());
     exchange.take_degraded(response.headers_mut());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let (parts, arriving) = response.into_parts();
-        let (Some(client), Some(backend)) = (upgrade, arriving.into_switched()) else {
+        let Some(backend) = arriving.into_switched().filter(|_| wants_upgrade) else {
             // A protocol that nobody asked for.
             exchange.attempt_failed(Reason::ProtocolError, false);
             return exchange.refuse(Reason::ProtocolError);
         };
         let is_websocket = headers::is_websocket(&parts.headers);
-        tunnel::start(worker, client, backend, exchange.upgraded(), is_websocket);
-        let mut response = Response::from_parts(parts, ResponseBody::Own(None));
+        let tunnel = Tunnel::new(worker, backend, exchange.upgraded(), is_websocket);
+        let mut response = Response::from_parts(parts, ResponseBody::Switched(Box::new(tunnel)));
         headers::prepare_switching(response.headers_mut());
         return response;
     }

@@ -15,36 +15,117 @@ use http::{
 };
 
 use crate::{
-    client::Strict,
+    client::{Search, read_head},
     hash_key::HashKey,
     headers::{self, Client},
     http1,
+    settings::Limits,
+};
+
+/// Small enough for a target to reach them.
+const LIMITS: Limits = Limits {
+    connections: 1,
+    connections_per_client: 0,
+    requests: 1,
+    header_bytes: 8 * 1024,
+    headers: 100,
+    target_bytes: 8 * 1024,
+    upload_rate: 0,
 };
 
 /// Bytes as a client's connection brings them, after one byte that says in which pieces.
 ///
 /// # Panics
-/// What is found valid depends on the pieces, or a head is valid in which a line ends oddly.
+/// What is read depends on the pieces, is more than came, or a head is taken in which a line ends
+/// oddly or there is more than one framing.
 pub fn connection(data: &[u8]) {
     let Some((size, bytes)) = data.split_first() else { return };
     let size = usize::from(*size).max(1);
-    let mut strict = Strict::new();
-    let whole = strict.read(bytes).map_err(|violation| violation.is_head);
-    let mut strict = Strict::new();
-    let pieces: Result<(), bool> = bytes
-        .chunks(size)
-        .try_for_each(|piece| strict.read(piece).map_err(|violation| violation.is_head));
-    assert_eq!(whole, pieces, "in pieces of {size}");
-    let head = bytes.windows(4).position(|end| end == b"\r\n\r\n").map(|end| &bytes[..end + 2]);
-    if let (Ok(()), Some(head)) = (whole, head) {
+    let whole = read_requests(bytes, bytes.len().max(1));
+    // What has not come to its end may be refused before or not.
+    let taken = |requests: &[Request]| {
+        requests.iter().filter(|request| request.end != End::Refused).count()
+    };
+    let pieces = read_requests(bytes, size);
+    let count = taken(&whole);
+    assert_eq!(count, taken(&pieces), "in pieces of {size}");
+    assert_eq!(whole[..count], pieces[..count], "in pieces of {size}");
+    assert!(whole.iter().map(|request| request.body.len()).sum::<usize>() <= bytes.len());
+    let mut start = bytes;
+    while let Some(rest) = start.strip_prefix(b"\r\n") {
+        start = rest;
+    }
+    let head = start.windows(4).position(|end| end == b"\r\n\r\n").map(|end| &start[..end + 2]);
+    if let (Some(Request { end: End::Whole | End::Partial | End::InvalidBody, .. }), Some(head)) =
+        (whole.first(), head)
+    {
         let lines = head.split_inclusive(|byte| *byte == b'\n');
         assert!(lines.clone().all(|line| line.ends_with(b"\r\n")), "a bare LF");
         let frames = |line: &&[u8]| {
             let line = line.to_ascii_lowercase();
             line.starts_with(b"content-length:") || line.starts_with(b"transfer-encoding:")
         };
-        assert!(lines.skip_while(|line| *line == b"\r\n").skip(1).filter(frames).count() < 2);
+        assert!(lines.skip(1).filter(frames).count() < 2, "more than one framing");
     }
+}
+
+/// A request, as far as it has come.
+#[derive(Debug, PartialEq, Eq)]
+struct Request {
+    /// Its method, target and number of fields.
+    line: (Method, Uri, usize),
+    body: Vec<u8>,
+    end: End,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Whole,
+    /// More has to come.
+    Partial,
+    InvalidBody,
+    /// There is no head, but something that is refused.
+    Refused,
+}
+
+/// What is read of a client's bytes.
+fn read_requests(bytes: &[u8], size: usize) -> Vec<Request> {
+    let (mut read, mut search) = (BytesMut::new(), Search::default());
+    let mut requests = Vec::<Request>::new();
+    let mut framing = http1::Framing::Length(0);
+    for piece in bytes.chunks(size) {
+        read.extend_from_slice(piece);
+        loop {
+            if let Some(request) = requests.last_mut().filter(|request| request.end != End::Whole) {
+                match framing.next(&mut read) {
+                    Ok(Some(frame)) => {
+                        request.body.extend_from_slice(&frame.into_data().unwrap_or_default());
+                    }
+                    Ok(None) if framing.is_done() => request.end = End::Whole,
+                    Ok(None) => break,
+                    Err(_) => {
+                        request.end = End::InvalidBody;
+                        return requests;
+                    }
+                }
+                continue;
+            }
+            match read_head(&mut read, &mut search, &mut HeaderMap::new(), &LIMITS) {
+                Ok(Some(head)) => {
+                    framing = head.framing;
+                    let line = (head.method, head.uri, head.headers.len());
+                    requests.push(Request { line, body: Vec::new(), end: End::Partial });
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    let line = (Method::GET, Uri::from_static("/"), 0);
+                    requests.push(Request { line, body: Vec::new(), end: End::Refused });
+                    return requests;
+                }
+            }
+        }
+    }
+    requests
 }
 
 /// A head, as lines of a target and of fields. A first byte says from whom and for which version.

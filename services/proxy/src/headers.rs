@@ -100,7 +100,7 @@ impl Client {
 /// An upgrade that the client asked for: the value of `Upgrade`.
 pub(crate) type WantedUpgrade = Option<HeaderValue>;
 
-/// Checks the parts of a request that hyper leaves to us and rewrites its headers for a backend.
+/// Checks the parts of a request whose bytes are valid, and rewrites its headers for a backend.
 ///
 /// # Errors
 /// [`Reason::BadRequest`] if the message is ambiguous.
@@ -120,12 +120,12 @@ pub(crate) fn prepare_request(
         check_length(headers).map_err(|()| Reason::BadRequest)?;
         join_cookies(headers);
     }
-    let upgrade = wanted_upgrade(headers, fields);
+    let upgrade = wanted_upgrade(headers, version, fields);
     let wants_trailers =
         fields.has(Fields::TE) && headers.remove(TE).is_some_and(|te| te.as_bytes() == b"trailers");
     strip_hop_by_hop(headers, fields);
     if fields.has(Fields::EXPECT) {
-        // hyper answers 100 Continue itself as soon as we read the body.
+        // Its body is asked for as soon as a backend takes it.
         headers.remove(EXPECT);
     }
     if wants_trailers {
@@ -188,8 +188,8 @@ fn check_target(method: &Method, uri: &Uri) -> Result<(), Reason> {
     Ok(())
 }
 
-/// The only coding that hyper reads is a plain `chunked` (RFC 9112 §6.1). With another one beside
-/// it we would pass on a body as something that it is not.
+/// The only coding that is read here is a plain `chunked` (RFC 9112 §6.1). With another one beside it
+/// we would pass on a body as something that it is not.
 fn check_framing(headers: &HeaderMap, fields: Fields) -> Result<(), ()> {
     if !fields.has(Fields::TRANSFER_ENCODING) {
         return Ok(());
@@ -265,8 +265,9 @@ fn is_host(host: &HeaderValue) -> bool {
     !authority.host().is_empty() && !bytes.contains(&b'@') && is_port
 }
 
-fn wanted_upgrade(headers: &HeaderMap, fields: Fields) -> WantedUpgrade {
-    if !fields.has(Fields::UPGRADE) {
+/// Only HTTP/1.1 can change to another protocol (RFC 9110 §7.8).
+fn wanted_upgrade(headers: &HeaderMap, version: Version, fields: Fields) -> WantedUpgrade {
+    if !fields.has(Fields::UPGRADE) || version != Version::HTTP_11 {
         return None;
     }
     let asks = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"));

@@ -82,13 +82,8 @@ impl Limits {
         if headers.len() > self.headers {
             return Err((Limit::Headers, Reason::HeadTooLarge));
         }
-        // Of HTTP/1, hyper refuses what does not fit into its buffer; but it looks at that only when
-        // a head has not come to its end, and what comes in one piece may be longer.
-        let size = match version {
-            Version::HTTP_2 => size(headers, HTTP2_FIELD),
-            _ => target + size(headers, HTTP1_FIELD),
-        };
-        if size > self.header_bytes {
+        // A head of HTTP/1 that is larger is not read.
+        if version == Version::HTTP_2 && http2_size(headers) > self.header_bytes {
             return Err((Limit::HeaderBytes, Reason::HeadTooLarge));
         }
         Ok(())
@@ -98,12 +93,8 @@ impl Limits {
 /// What HTTP/2 counts for a field beside its name and value (RFC 9113 §10.5.1, RFC 7541 §4.1).
 const HTTP2_FIELD: usize = 32;
 
-/// What HTTP/1 writes for it: a colon, a space and the line's end.
-const HTTP1_FIELD: usize = 4;
-
-/// The size of fields, of which each has so many bytes beside its name and value.
-fn size(headers: &HeaderMap, each: usize) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + each).sum()
+fn http2_size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HTTP2_FIELD).sum()
 }
 
 /// How often each bound was hit.

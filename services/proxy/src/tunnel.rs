@@ -1,11 +1,15 @@
 //! Connections that were upgraded, such as WebSockets: bytes both ways until both sides are done.
 
-use std::{cell::Cell, io, pin::Pin, sync::atomic::Ordering, time::Duration};
+use std::{
+    cell::Cell,
+    io,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use balance::{Ticket, Tunnel};
-use bytes::Bytes;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
+use balance::Ticket;
+use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -14,7 +18,8 @@ use tokio::{
 };
 
 use crate::{
-    stats::Counted,
+    client::Socket,
+    stats::{Counted, Gauges},
     websocket::{self, Frames},
     worker::{Open, Worker},
 };
@@ -36,40 +41,66 @@ struct Limits {
 /// in the middle of, and for its good-byes.
 const GOOD_BYE: Duration = Duration::from_secs(1);
 
-/// Connects the two sides once both have switched; `early` is what the backend has said already. The
-/// ticket is given back when the tunnel ends, so that a draining backend counts as busy until then.
-pub(crate) fn start(
-    worker: &Worker,
-    client: OnUpgrade,
-    (backend, early): (TcpStream, Bytes),
-    ticket: Option<Ticket>,
+/// A tunnel whose backend has switched, and whose client is about to be told so. The ticket is given
+/// back when it ends, so that a draining backend counts as busy until then.
+#[derive(Debug)]
+pub(crate) struct Tunnel {
+    backend: TcpStream,
+    /// What the backend has said already.
+    early: Bytes,
+    ticket: Option<balance::Tunnel>,
     is_websocket: bool,
-) {
-    let open = Open::new(&worker.tunnels);
-    let gauges = worker.gauges.clone();
-    // Nobody else holds the two connections; they are open and busy all the same.
-    let counted = [
-        Counted::new(&gauges, |gauges| &gauges.client_open),
-        Counted::new(&gauges, |gauges| &gauges.client_active),
-        Counted::new(&gauges, |gauges| &gauges.backend_open),
-    ];
-    let timeouts = &worker.settings.timeouts;
-    let limits = Limits { open: timeouts.tunnel, half_closed: timeouts.read };
-    let tunnel = ticket.map(Ticket::into_tunnel);
-    let looks = worker.end_tunnels.clone();
-    tokio::task::spawn_local(async move {
-        let _held = (open, counted);
-        let client = match client.await {
-            Ok(client) => TokioIo::new(client),
-            Err(error) => return tracing::debug!(%error, "an upgrade came to nothing"),
-        };
-        let (reader, writer) = backend.into_split();
+    limits: Limits,
+    gauges: Arc<Gauges>,
+    looks: watch::Receiver<()>,
+    /// Nobody else holds the two connections; they are open and busy all the same.
+    _held: (Open, [Counted; 3]),
+}
+
+impl Tunnel {
+    pub(crate) fn new(
+        worker: &Worker,
+        (backend, early): (TcpStream, Bytes),
+        ticket: Option<Ticket>,
+        is_websocket: bool,
+    ) -> Self {
+        let gauges = Arc::clone(&worker.gauges);
+        let counted = [
+            Counted::new(&gauges, |gauges| &gauges.client_open),
+            Counted::new(&gauges, |gauges| &gauges.client_active),
+            Counted::new(&gauges, |gauges| &gauges.backend_open),
+        ];
+        let timeouts = &worker.settings.timeouts;
+        Self {
+            backend,
+            early,
+            ticket: ticket.map(Ticket::into_tunnel),
+            is_websocket,
+            limits: Limits { open: timeouts.tunnel, half_closed: timeouts.read },
+            gauges,
+            looks: worker.end_tunnels.clone(),
+            _held: (Open::new(&worker.tunnels), counted),
+        }
+    }
+
+    /// Connects the two sides, now that the client has been told. `early` is what it has said since.
+    pub(crate) fn start(self, client: Socket, early: BytesMut) {
+        // A copy: a tunnel lives long, and would hold all of the buffer.
+        let early = Bytes::copy_from_slice(&early);
+        tokio::task::spawn_local(self.run(client, early));
+    }
+
+    async fn run(self, mut client: Socket, said: Bytes) {
+        let Self { mut backend, early, ticket, is_websocket, limits, gauges, looks, _held } = self;
+        let (reader, writer) = client.stream.split();
+        let client = tokio::io::join(io::Cursor::new(said).chain(reader), writer);
+        let (reader, writer) = backend.split();
         let backend = tokio::io::join(io::Cursor::new(early).chain(reader), writer);
         let (must_end, end) = watch::channel(false);
         // A tunnel that breaks is told to each side by the other's closing.
         let joined = join(client, backend, limits, is_websocket, end);
         let cut = async {
-            until_must_end(tunnel.as_ref(), looks).await;
+            until_must_end(ticket.as_ref(), looks).await;
             must_end.send_replace(true);
             if is_websocket {
                 tokio::time::sleep(GOOD_BYE).await;
@@ -88,12 +119,12 @@ pub(crate) fn start(
         if *must_end.borrow() {
             gauges.tunnels_ended.fetch_add(1, Ordering::Relaxed);
         }
-    });
+    }
 }
 
 /// Waits until the deadline of the backend's drain has passed.
-async fn until_must_end(tunnel: Option<&Tunnel>, mut looks: watch::Receiver<()>) {
-    while !tunnel.is_some_and(Tunnel::must_end) {
+async fn until_must_end(tunnel: Option<&balance::Tunnel>, mut looks: watch::Receiver<()>) {
+    while !tunnel.is_some_and(balance::Tunnel::must_end) {
         if looks.changed().await.is_err() {
             // The control side is gone: it will not say so any more.
             std::future::pending().await

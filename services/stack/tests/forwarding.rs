@@ -175,6 +175,8 @@ async fn a_message_that_two_parties_could_read_differently_never_reaches_a_backe
     for request in cases {
         let answer = exchange(world.proxy.address, request).await;
         assert_eq!(status(&answer), 400, "{request:?}: {answer}");
+        let told = "proxy-status: evenkeel; error=http_request_error; details=\"bad_request\"\r\n";
+        assert!(answer.contains(told), "{request:?}: {answer}");
     }
     let connect = "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\nConnection: close\r\n\r\n";
     assert_eq!(status(&exchange(world.proxy.address, connect).await), 501);
@@ -306,6 +308,7 @@ async fn a_head_that_trickles_in_is_answered_408_and_an_idle_connection_is_close
     let world = World::start(1, &variables).await;
     let answer = exchange(world.proxy.address, "GET / HTTP/1.1\r\nHos").await;
     assert_eq!(status(&answer), 408, "{answer}");
+    assert!(answer.contains("details=\"request_timeout\""), "{answer}");
     let answer = exchange(world.proxy.address, "GET /status/204 HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(status(&answer), 204, "closed after its idle time: {answer}");
     assert!(!answer.contains("408"), "{answer}");

@@ -1,12 +1,6 @@
 //! What a client's connection is doing, and since when: the ground for its limits of time.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{cell::Cell, rc::Rc, sync::atomic::Ordering, time::Duration};
 
 use tokio::time::Instant;
 
@@ -14,7 +8,6 @@ use crate::{settings::Timeouts, stats::Gauges};
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub(super) enum Phase {
     /// Waiting for the first byte of a request.
     Idle,
@@ -24,26 +17,23 @@ pub(super) enum Phase {
     Busy,
 }
 
-/// What a connection is doing, and since when. Atomics only because an upgraded connection's I/O
-/// must be `Send`; all use is on one thread.
+/// What a connection is doing, and since when.
 #[derive(Debug)]
 pub(super) struct Activity {
     start: Instant,
-    phase: AtomicU8,
-    /// Milliseconds after `start`.
-    since: AtomicU64,
-    has_served: AtomicBool,
-    /// The connection speaks another protocol, which the client asked for.
-    has_switched: AtomicBool,
-    /// Requests that are being served, or are not let go of yet.
-    busy: AtomicU32,
+    phase: Cell<Phase>,
+    /// Milliseconds after `start`. Of a connection that serves a request it says nothing.
+    since: Cell<u64>,
+    has_served: Cell<bool>,
+    /// Requests of HTTP/2 that are being served, or are not let go of yet.
+    busy: Cell<u32>,
     /// Milliseconds after `start` since which the client takes nothing of what we have for it;
-    /// [`NOT_BLOCKED`] if it does. hyper writes as much as it can, so that as long as something is
+    /// [`NOT_BLOCKED`] if it does. As much is written as can be, so that as long as something is
     /// left to write this is set.
-    blocked_since: AtomicU64,
+    blocked_since: Cell<u64>,
     /// HTTP/2 may send a head while it is being served: milliseconds after `start` since which one
     /// has begun and not ended, or [`NO_HEAD`].
-    stream_head_since: AtomicU64,
+    stream_head_since: Cell<u64>,
 }
 
 const NOT_BLOCKED: u64 = u64::MAX;
@@ -52,23 +42,27 @@ const NOT_BLOCKED: u64 = u64::MAX;
 const NO_HEAD: u64 = u64::MAX;
 
 impl Activity {
-    pub(super) fn new() -> Arc<Self> {
-        let phase = AtomicU8::new(Phase::Idle as u8);
-        Arc::new(Self {
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self {
             start: Instant::now(),
-            phase,
-            since: AtomicU64::new(0),
-            has_served: AtomicBool::new(false),
-            has_switched: AtomicBool::new(false),
-            busy: AtomicU32::new(0),
-            blocked_since: AtomicU64::new(NOT_BLOCKED),
-            stream_head_since: AtomicU64::new(NO_HEAD),
+            phase: Cell::new(Phase::Idle),
+            since: Cell::new(0),
+            has_served: Cell::new(false),
+            busy: Cell::new(0),
+            blocked_since: Cell::new(NOT_BLOCKED),
+            stream_head_since: Cell::new(NO_HEAD),
         })
     }
 
     pub(super) fn enter(&self, phase: Phase) {
-        self.since.store(self.now(), Ordering::Relaxed);
-        self.phase.store(phase as u8, Ordering::Relaxed);
+        self.since.set(self.now());
+        self.phase.set(phase);
+    }
+
+    /// Notes that a request is being served.
+    pub(super) fn serve(&self) {
+        self.phase.set(Phase::Busy);
+        self.has_served.set(true);
     }
 
     /// Notes that something has arrived, which between two requests of HTTP/1 is the next one.
@@ -82,12 +76,12 @@ impl Activity {
     pub(super) fn note_stream_head(&self, is_open: bool) {
         if is_open != self.is_in_stream_head() {
             let since = if is_open { self.now() } else { NO_HEAD };
-            self.stream_head_since.store(since, Ordering::Relaxed);
+            self.stream_head_since.set(since);
         }
     }
 
     fn is_in_stream_head(&self) -> bool {
-        self.stream_head_since.load(Ordering::Relaxed) != NO_HEAD
+        self.stream_head_since.get() != NO_HEAD
     }
 
     /// Milliseconds since the connection began.
@@ -99,9 +93,9 @@ impl Activity {
     pub(super) fn wrote(&self, is_blocked: bool) {
         let was_blocked = self.is_blocked();
         if is_blocked && !was_blocked {
-            self.blocked_since.store(self.now(), Ordering::Relaxed);
+            self.blocked_since.set(self.now());
         } else if !is_blocked && was_blocked {
-            self.blocked_since.store(NOT_BLOCKED, Ordering::Relaxed);
+            self.blocked_since.set(NOT_BLOCKED);
             if self.is(Phase::Idle) {
                 // Only now has the client all that was meant for it.
                 self.enter(Phase::Idle);
@@ -110,22 +104,22 @@ impl Activity {
     }
 
     pub(super) fn is_blocked(&self) -> bool {
-        self.blocked_since.load(Ordering::Relaxed) != NOT_BLOCKED
+        self.blocked_since.get() != NOT_BLOCKED
     }
 
     pub(super) fn is(&self, phase: Phase) -> bool {
-        self.phase.load(Ordering::Relaxed) == phase as u8
+        self.phase.get() == phase
     }
 
     /// Whether nothing has arrived yet at all.
     pub(super) fn awaits_first_request(&self) -> bool {
-        self.is(Phase::Idle) && !self.has_served.load(Ordering::Relaxed)
+        self.is(Phase::Idle) && !self.has_served.get()
     }
 
     /// Whether it has had an answer and been idle for so long.
     pub(super) fn may_rest(&self, now: Instant, after: Duration) -> bool {
-        let since = self.start + Duration::from_millis(self.since.load(Ordering::Relaxed));
-        let has_served = self.has_served.load(Ordering::Relaxed);
+        let since = self.start + Duration::from_millis(self.since.get());
+        let has_served = self.has_served.get();
         self.is(Phase::Idle) && has_served && !self.is_blocked() && now >= since + after
     }
 
@@ -139,14 +133,10 @@ impl Activity {
         why.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn has_switched(&self) -> bool {
-        self.has_switched.load(Ordering::Relaxed)
-    }
-
     /// Until when what it is doing may take.
     pub(super) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
-        let after = |since: &AtomicU64, limit| {
-            Some(self.start + Duration::from_millis(since.load(Ordering::Relaxed)) + limit)
+        let after = |since: &Cell<u64>, limit| {
+            Some(self.start + Duration::from_millis(since.get()) + limit)
         };
         if self.is_blocked() {
             after(&self.blocked_since, timeouts.write)
@@ -162,28 +152,23 @@ impl Activity {
     }
 }
 
-/// Marks a connection as serving a request until it is dropped.
+/// Marks a connection of HTTP/2 as serving a request until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Busy(Arc<Activity>);
+pub(crate) struct Busy(Rc<Activity>);
 
 impl Busy {
-    pub(super) fn new(activity: &Arc<Activity>) -> Self {
-        activity.busy.fetch_add(1, Ordering::Relaxed);
-        activity.enter(Phase::Busy);
-        activity.has_served.store(true, Ordering::Relaxed);
-        Self(Arc::clone(activity))
-    }
-
-    /// Notes that what comes next is another protocol.
-    pub(crate) fn switch(&self) {
-        self.0.has_switched.store(true, Ordering::Relaxed);
+    pub(super) fn new(activity: &Rc<Activity>) -> Self {
+        activity.busy.set(activity.busy.get() + 1);
+        activity.serve();
+        Self(Rc::clone(activity))
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        self.0.busy.set(self.0.busy.get() - 1);
         // What belongs to one request may outlive the beginning of the next.
-        if self.0.busy.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if self.0.busy.get() == 0 {
             self.0.enter(Phase::Idle);
         }
     }

@@ -1,23 +1,23 @@
 //! A client's connection of HTTP/2: requests side by side on their streams (RFC 9113).
 
-use std::{
-    rc::Rc,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{rc::Rc, sync::atomic::Ordering};
 
-use hyper::{server::conn::http2, service::service_fn};
+use bytes::BytesMut;
+use http::Request;
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::{
-    FIRST_REQUEST,
+    FIRST_REQUEST, Socket,
     activity::{Activity, Busy, Phase},
     frames::FrameWatch,
     io::ClientIo,
     streams::{StreamBody, Streams},
 };
 use crate::{
-    forward::forward,
+    body::ClientBody,
+    forward::{Origin, forward},
     headers::Client,
     limits::Limit,
     worker::{Stage, Worker},
@@ -36,26 +36,27 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Serves a client's connection to its end.
 pub(super) async fn serve(
     worker: &Rc<Worker>,
-    mut io: ClientIo,
+    socket: Socket,
+    read: BytesMut,
     client: &Rc<Client>,
-    activity: &Arc<Activity>,
+    activity: &Rc<Activity>,
 ) {
     let limits = worker.settings.http2;
     let header_bytes = worker.settings.limits.header_bytes;
-    if io.watch(FrameWatch::new(limits, &worker.gauges)).is_err() {
-        return;
-    }
+    let frames = FrameWatch::new(limits, &worker.gauges);
+    let Ok(io) = ClientIo::new(socket, read, frames, activity) else { return };
     activity.enter(Phase::Idle);
     let streams = Streams::default();
     let service = {
         let (worker, client) = (Rc::clone(worker), Rc::clone(client));
-        let (activity, streams) = (Arc::clone(activity), streams.clone());
-        service_fn(move |request| {
-            let (worker, client) = (Rc::clone(&worker), Rc::clone(&client));
-            let busy = Rc::new(Busy::new(&activity));
+        let (activity, streams) = (Rc::clone(activity), streams.clone());
+        service_fn(move |request: Request<Incoming>| {
+            let worker = Rc::clone(&worker);
+            let busy = Some(Rc::new(Busy::new(&activity)));
+            let origin = Origin { client: Rc::clone(&client), busy };
             let progress = streams.begin();
             async move {
-                let response = forward(worker, client, busy, request).await;
+                let response = forward(worker, origin, request.map(ClientBody::http2)).await;
                 let response = response.map(|body| StreamBody::new(body, progress));
                 Ok::<_, std::convert::Infallible>(response)
             }

@@ -1,11 +1,7 @@
 //! A client's connection: HTTP/1 or HTTP/2 on the same port, with limits on how long it may take.
 //!
-//! hyper's own limit for reading a head also runs while a kept connection is idle, and costs an
-//! allocation per request. Here one timer per connection looks now and then at what the
-//! connection is doing and since when.
-//!
-//! Each connection begins as HTTP/1. [`io::ClientIo`] sees in what it reads first whether it is the
-//! preface of HTTP/2 (RFC 9113 §3.4), which costs HTTP/1 neither a system call nor a copy.
+//! Each connection begins as HTTP/1. What is read first shows whether it is the preface of HTTP/2 (RFC
+//! 9113 §3.4), which costs HTTP/1 neither a system call nor a copy.
 
 mod activity;
 mod frames;
@@ -14,19 +10,30 @@ mod http2;
 mod io;
 mod rest;
 mod streams;
-mod strict;
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
+use bytes::BytesMut;
 use tokio::net::TcpStream;
 
-use self::{activity::Activity, io::ClientIo};
-pub(crate) use self::{activity::Busy, strict::Strict};
+use self::activity::Activity;
+pub(crate) use self::{
+    activity::Busy,
+    http1::{Search, WireBody, read_head},
+};
 use crate::{guests::Guest, headers::Client, worker::Worker};
 
 /// At the end of a stop, what a connection that was accepted but has not said anything yet gets to
 /// send its request: a client that has just connected is about to.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
+/// A client's socket.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) stream: TcpStream,
+    /// Held for as long as the socket is, also after an upgrade.
+    pub(crate) _guest: Option<Guest>,
+}
 
 /// Serves a client's connection to its end.
 pub(crate) async fn serve(
@@ -36,19 +43,20 @@ pub(crate) async fn serve(
     guest: Option<Guest>,
 ) {
     let (client, activity) = (Rc::new(client), Activity::new());
-    let mut io = ClientIo::new(stream, Arc::clone(&activity), guest);
+    let (mut socket, mut is_new) = (Socket { stream, _guest: guest }, true);
     loop {
         // Boxed, so that a connection that rests does not carry the room for it.
-        match Box::pin(http1::serve(&worker, io, &client, &activity)).await {
+        match Box::pin(http1::serve(&worker, socket, is_new, &client, &activity)).await {
             Then::Close => return,
-            Then::Http2(io) => {
-                return Box::pin(http2::serve(&worker, io, &client, &activity)).await;
+            Then::Http2(socket, read) => {
+                return Box::pin(http2::serve(&worker, socket, read, &client, &activity)).await;
             }
             Then::Rest(resting) => match rest::rest(&worker, resting, &activity).await {
-                Some(back) => io = back,
+                Some(back) => socket = back,
                 None => return,
             },
         }
+        is_new = false;
     }
 }
 
@@ -56,8 +64,8 @@ pub(crate) async fn serve(
 enum Then {
     /// Nothing.
     Close,
-    /// It is one of HTTP/2.
-    Http2(ClientIo),
+    /// It is one of HTTP/2, of which this was read.
+    Http2(Socket, BytesMut),
     /// It has been idle for a while.
-    Rest(ClientIo),
+    Rest(Socket),
 }

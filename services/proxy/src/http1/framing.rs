@@ -1,4 +1,4 @@
-//! Where a response's body ends (RFC 9112 §6.3), and what of what was read belongs to it.
+//! Where a body ends (RFC 9112 §6.3), and what of what was read belongs to it.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -32,6 +32,8 @@ pub(crate) enum Framing {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Chunks {
     state: State,
+    /// Whether space after a size is refused, which some backends send and no client needs.
+    is_strict: bool,
     /// What has come after sizes.
     extensions: u16,
     /// What has come after the last chunk.
@@ -43,6 +45,8 @@ pub(crate) struct Chunks {
 enum State {
     /// A chunk's size.
     Size(ChunkSize),
+    /// The space after a size.
+    AfterSize(u64),
     /// What may follow a size, up to the CR.
     Extension(u64),
     /// The LF after a size.
@@ -61,10 +65,19 @@ enum State {
 }
 
 impl Framing {
-    /// Chunks, of which none has come yet.
+    /// Chunks of a response, of which none has come yet.
     pub(crate) fn chunked() -> Self {
+        Self::chunks(false)
+    }
+
+    /// Chunks of a request, of which none has come yet.
+    pub(crate) fn strictly_chunked() -> Self {
+        Self::chunks(true)
+    }
+
+    fn chunks(is_strict: bool) -> Self {
         let state = State::Size(ChunkSize::default());
-        Self::Chunked(Chunks { state, ..Chunks::default() })
+        Self::Chunked(Chunks { state, is_strict, ..Chunks::default() })
     }
 
     /// Whether all of the body has come.
@@ -144,15 +157,14 @@ impl Chunks {
                 size.push(byte).map(State::Size).ok_or(Invalid)
             }
             (State::Size(size), b'\r') => size.end().map(State::SizeLf).ok_or(Invalid),
-            (State::Size(size), b' ' | b'\t' | b';') => {
-                size.end().map(State::Extension).ok_or(Invalid)
-            }
+            (State::Size(size), b';') => size.end().map(State::Extension).ok_or(Invalid),
+            (State::Size(size), b' ' | b'\t') => size.end().map(State::AfterSize).ok_or(Invalid),
+            (State::AfterSize(value), b'\r') if !self.is_strict => Ok(State::SizeLf(value)),
+            (State::AfterSize(value), b';') => Ok(State::Extension(value)),
+            (State::AfterSize(value), b' ' | b'\t') => self.skip(State::AfterSize(value)),
             (State::Extension(value), b'\r') => Ok(State::SizeLf(value)),
-            (State::Extension(_), b'\n') => Err(Invalid),
-            (State::Extension(value), _) => {
-                self.extensions += 1;
-                let is_short = self.extensions < EXTENSION_BYTES_MAX;
-                is_short.then_some(State::Extension(value)).ok_or(Invalid)
+            (State::Extension(value), b'\t' | b' '..=b'~' | 0x80..) => {
+                self.skip(State::Extension(value))
             }
             (State::SizeLf(0), b'\n') => Ok(State::Trailers),
             (State::SizeLf(size), b'\n') => Ok(State::Chunk(size)),
@@ -160,6 +172,12 @@ impl Chunks {
             (State::ChunkLf, b'\n') => Ok(State::Size(ChunkSize::default())),
             _ => Err(Invalid),
         }
+    }
+
+    /// Counts a byte that says nothing.
+    fn skip(&mut self, state: State) -> Result<State, Invalid> {
+        self.extensions += 1;
+        (self.extensions < EXTENSION_BYTES_MAX).then_some(state).ok_or(Invalid)
     }
 
     /// Takes the trailers' bytes out of what was read, line by line. Whether that is all of them.
@@ -278,6 +296,8 @@ mod tests {
             "5\nhello\r\n",
             "5\rhello",
             "5;a\nhello\r\n",
+            "5;a\0\r\nhello\r\n",
+            "5 a\r\nhello\r\n",
             "4\r\nhello\r\n",
             "5\r\nhello\n",
             "5\r\nhello0\r\n\r\n",
@@ -292,8 +312,21 @@ mod tests {
         }
     }
 
+    /// RFC 9112 §7.1: some backends fill a size up with spaces.
+    #[test]
+    fn a_space_after_a_size_is_taken_from_backends_only() {
+        let body = b"5  \r\nhello\r\n0\r\n\r\n";
+        let (data, ..) = in_any_pieces(Framing::chunked, body).unwrap().unwrap();
+        assert_eq!(data, b"hello");
+        assert_eq!(in_any_pieces(Framing::strictly_chunked, body), Err(Invalid));
+        let body = b"5 ;a\r\nhello\r\n0\r\n\r\n";
+        assert!(in_any_pieces(Framing::strictly_chunked, body).is_ok());
+    }
+
     #[test]
     fn what_must_be_kept_or_skipped_has_a_bound() {
+        let spaces = format!("1{}", " ".repeat(usize::from(EXTENSION_BYTES_MAX) + 1));
+        assert_eq!(read(Framing::chunked(), spaces.as_bytes(), 1000), Err(Invalid));
         let extension = format!("1;{}\r\na\r\n", "x".repeat(usize::from(EXTENSION_BYTES_MAX)));
         assert_eq!(read(Framing::chunked(), extension.as_bytes(), 1000), Err(Invalid));
         let trailers = format!("0\r\n{}", "a: b\r\n".repeat(TRAILER_BYTES_MAX / 6 + 1));

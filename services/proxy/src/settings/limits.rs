@@ -70,7 +70,7 @@ pub(super) struct LimitsRaw {
     proxy_http2_control_frames_max: String,
 }
 
-/// hyper reads a head into a buffer of at least so much.
+/// A head is read into a buffer of at least so much.
 const HEADER_BYTES_LEAST: usize = 8 * 1024;
 
 /// More is no head any more.

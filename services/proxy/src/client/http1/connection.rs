@@ -1,0 +1,262 @@
+//! What comes on a client's connection of HTTP/1: requests one after the other, each answered before
+//! the next is read.
+//!
+//! It is one future without tasks. While it waits for a backend it also looks whether the client has
+//! left.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::atomic::Ordering,
+    task::{Poll, ready},
+};
+
+use bytes::BytesMut;
+use http::{Method, Request, Response};
+use http_body::Body as _;
+use socket2::SockRef;
+
+use super::{
+    answer::Answer,
+    head::{Refusal, RequestHead, Said},
+    upload::WireBody,
+    wire::{Next, SharedWire},
+};
+use crate::{
+    body::{ClientBody, ResponseBody},
+    client::{Socket, Then, activity::Activity, activity::Phase},
+    error::{self, Reason},
+    forward::{Origin, forward},
+    headers::Client,
+    worker::{Stage, Worker},
+};
+
+/// What is gathered of an answer before it is written. More would wait in memory for a slow client.
+const GATHERED_BYTES: usize = 64 * 1024;
+
+/// A client's connection.
+pub(super) struct Connection<'a> {
+    worker: &'a Rc<Worker>,
+    client: &'a Rc<Client>,
+    activity: &'a Activity,
+    wire: SharedWire,
+}
+
+/// The client is gone, or can be told no more.
+struct Gone;
+
+impl<'a> Connection<'a> {
+    pub(super) fn new(
+        worker: &'a Rc<Worker>,
+        client: &'a Rc<Client>,
+        activity: &'a Activity,
+        wire: &SharedWire,
+    ) -> Self {
+        Self { worker, client, activity, wire: Rc::clone(wire) }
+    }
+
+    /// Takes the socket and what was read from it. For all others, the connection has ended.
+    pub(super) fn take(&self) -> Option<(Socket, BytesMut)> {
+        self.wire.borrow_mut().take()
+    }
+
+    /// Serves requests until the connection is to be closed or is no longer HTTP/1.
+    pub(super) async fn requests(&self) -> Then {
+        let limits = &self.worker.settings.limits;
+        loop {
+            let next = poll_fn(|context| self.wire.borrow_mut().poll_next(context, limits)).await;
+            let kept = match next {
+                Next::Request(head) => self.serve(head).await,
+                Next::Refused(refusal) => self.refuse(refusal).await,
+                Next::Http2 => {
+                    return self
+                        .take()
+                        .map_or(Then::Close, |(socket, read)| Then::Http2(socket, read));
+                }
+                Next::End => Err(Gone),
+            };
+            let is_kept = kept.unwrap_or(false) && !self.is_finishing();
+            if !is_kept {
+                return Then::Close;
+            }
+            self.activity.enter(Phase::Idle);
+        }
+    }
+
+    fn is_finishing(&self) -> bool {
+        self.worker.is_draining.get() && *self.worker.stage.borrow() >= Stage::Finishing
+    }
+
+    /// Serves a request. Whether another one may follow.
+    async fn serve(&self, head: RequestHead) -> Result<bool, Gone> {
+        let RequestHead { method, uri, headers, framing, said } = head;
+        self.activity.serve();
+        let body = WireBody::new(&self.wire, framing, said.expects_continue);
+        if said.may_switch && body.is_none() && !self.wire.borrow().read.is_empty() {
+            // Before it is answered, nobody can know how to go on (RFC 9110 §7.8).
+            return self.refuse(Refusal { reason: Reason::BadRequest, limit: None }).await;
+        }
+        let is_for_head = method == Method::HEAD;
+        let mut request = Request::new(body.map_or(ClientBody::None, ClientBody::Http1));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.version_mut() = said.version;
+        *request.headers_mut() = headers;
+        let response = self.forward(request, said.may_switch).await?;
+        self.answer(response, said, is_for_head).await
+    }
+
+    /// Has a request answered, for as long as its client is there.
+    async fn forward(
+        &self,
+        request: Request<ClientBody>,
+        may_switch: bool,
+    ) -> Result<Response<ResponseBody>, Gone> {
+        let origin = Origin { client: Rc::clone(self.client), busy: None };
+        let mut forwarding = pin!(forward(Rc::clone(self.worker), origin, request));
+        poll_fn(|context| {
+            if let Poll::Ready(response) = forwarding.as_mut().poll(context) {
+                return Poll::Ready(Ok(response));
+            }
+            let mut wire = self.wire.borrow_mut();
+            if let Poll::Ready(Err(_)) = wire.poll_flush(context) {
+                return Poll::Ready(Err(Gone));
+            }
+            wire.poll_gone(context, may_switch).map(|()| Err(Gone))
+        })
+        .await
+    }
+
+    /// Writes an answer. Whether another request may follow.
+    async fn answer(
+        &self,
+        response: Response<ResponseBody>,
+        mut said: Said,
+        is_for_head: bool,
+    ) -> Result<bool, Gone> {
+        let (mut parts, mut body) = response.into_parts();
+        let may_end = poll_fn(|context| Poll::Ready(self.wire.borrow_mut().may_end(context))).await;
+        said.keeps_connection &= may_end;
+        let mut answer = {
+            let mut wire = self.wire.borrow_mut();
+            // It comes too late.
+            wire.wants_continue = false;
+            let answer = Answer::begin(&mut wire.out, &parts, &body, &said, is_for_head);
+            parts.headers.clear();
+            wire.spare = parts.headers;
+            answer
+        };
+        if let ResponseBody::Switched(tunnel) = body {
+            poll_fn(|context| self.wire.borrow_mut().poll_flush(context))
+                .await
+                .map_err(|_| Gone)?;
+            let (socket, early) = self.take().ok_or(Gone)?;
+            tunnel.start(socket, early);
+            return Err(Gone);
+        }
+        self.send(&mut answer, &mut body).await?;
+        drop(body);
+        let is_uploaded = poll_fn(|context| self.wire.borrow_mut().poll_uploaded(context)).await;
+        Ok(answer.keeps_connection && is_uploaded)
+    }
+
+    /// Writes the body of an answer behind its head, as it comes from the backend: what is there is
+    /// gathered, and no more is taken before that has gone out.
+    async fn send(&self, answer: &mut Answer, body: &mut ResponseBody) -> Result<(), Gone> {
+        let (mut gathers, mut is_done) = (true, body.is_end_stream());
+        let mut is_cut = is_done && answer.end(&mut self.wire.borrow_mut().out).is_err();
+        let sent = poll_fn(|context| {
+            loop {
+                let mut waits = false;
+                while gathers && !is_done {
+                    let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) else {
+                        waits = true;
+                        break;
+                    };
+                    let out = &mut self.wire.borrow_mut().out;
+                    is_done = !matches!(frame, Some(Ok(_))) || body.is_end_stream();
+                    is_cut = match frame {
+                        Some(Ok(frame)) => answer.push(frame, out).is_err(),
+                        Some(Err(_)) => true,
+                        None => false,
+                    };
+                    is_cut = is_cut || (is_done && answer.end(out).is_err());
+                    is_done |= is_cut;
+                    gathers = out.len() < GATHERED_BYTES;
+                }
+                let mut wire = self.wire.borrow_mut();
+                let flushed = wire.poll_flush(context);
+                gathers = flushed.is_ready();
+                match flushed {
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone)),
+                    Poll::Ready(Ok(())) if is_done => return Poll::Ready(Ok(())),
+                    Poll::Ready(Ok(())) if !waits => {}
+                    // Either side has to move. Perhaps the client does not want to any more.
+                    _ => return wire.poll_gone(context, false).map(|()| Err(Gone)),
+                }
+            }
+        });
+        sent.await?;
+        if is_cut {
+            self.cut(answer);
+            return Err(Gone);
+        }
+        Ok(())
+    }
+
+    /// Has the connection end in a way that nobody takes for the end of the answer.
+    fn cut(&self, answer: &Answer) {
+        if answer.ends_with_connection()
+            && let Some((socket, _)) = self.take()
+        {
+            // Fails only if the client is gone.
+            let _ = SockRef::from(&socket.stream).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+
+    /// Answers a request that is not taken, after which nothing is read.
+    async fn refuse(&self, refusal: Refusal) -> Result<bool, Gone> {
+        let gauges = &self.worker.gauges;
+        gauges.invalid_heads.fetch_add(1, Ordering::Relaxed);
+        if let Some(limit) = refusal.limit {
+            gauges.limits.hit(limit);
+        }
+        self.activity.serve();
+        self.write_refusal(refusal.reason);
+        poll_fn(|context| {
+            let mut wire = self.wire.borrow_mut();
+            let _ = ready!(wire.poll_flush(context));
+            Poll::Ready(Err(Gone))
+        })
+        .await
+    }
+
+    fn write_refusal(&self, reason: Reason) {
+        let (parts, text) = error::response(reason).into_parts();
+        let mut body = ResponseBody::Own(Some(text));
+        let out = &mut self.wire.borrow_mut().out;
+        let mut answer = Answer::begin(out, &parts, &body, &Said::NOTHING, false);
+        if let ResponseBody::Own(text) = &mut body
+            && let Some(text) = text.take()
+        {
+            // It is as long as it says of itself.
+            let _ = answer.push(http_body::Frame::data(text), out);
+        }
+    }
+
+    /// Tells a client that took too long over its head.
+    pub(super) fn tell_timeout(&self) {
+        if self.activity.is(Phase::Head) && !self.activity.is_blocked() {
+            self.write_refusal(Reason::RequestTimeout);
+            self.wire.borrow_mut().write_what_fits();
+        }
+    }
+}
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        // A body that is still being sent on ends with it.
+        drop(self.take());
+    }
+}

@@ -1,0 +1,130 @@
+//! What is to be written to a client: what is short in one piece, what is long as it is.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::AsyncWrite;
+
+/// What is copied rather than written from where it is: a copy of it costs less than another piece.
+const COPIED_BYTES_MAX: usize = 4 * 1024;
+
+/// Pieces of one write. What is gathered for it has hardly ever more.
+const PIECES: usize = 16;
+
+/// Room for a head and a short body.
+const TAIL_BYTES: usize = 1024;
+
+/// What is to be written, in its order.
+#[derive(Debug, Default)]
+pub(super) struct Out {
+    /// What comes first.
+    parts: VecDeque<Bytes>,
+    /// What comes after that, and may get longer.
+    tail: BytesMut,
+}
+
+impl Out {
+    pub(super) fn is_empty(&self) -> bool {
+        self.tail.is_empty() && self.parts.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.parts.iter().map(Bytes::len).sum::<usize>() + self.tail.len()
+    }
+
+    /// Where what comes next can be written.
+    pub(super) fn tail(&mut self) -> &mut BytesMut {
+        if self.tail.is_empty() {
+            self.tail.reserve(TAIL_BYTES);
+        }
+        &mut self.tail
+    }
+
+    pub(super) fn push(&mut self, data: Bytes) {
+        if data.len() <= COPIED_BYTES_MAX {
+            return self.tail().extend_from_slice(&data);
+        }
+        if !self.tail.is_empty() {
+            self.parts.push_back(self.tail.split().freeze());
+        }
+        self.parts.push_back(data);
+    }
+
+    /// Writes once.
+    pub(super) fn poll_write(
+        &mut self,
+        socket: Pin<&mut impl AsyncWrite>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let count = if self.parts.is_empty() {
+            ready!(socket.poll_write(context, &self.tail))?
+        } else {
+            let mut slices = [IoSlice::new(&[]); PIECES];
+            let pieces = self.parts.iter().map(Bytes::as_ref).chain([&self.tail[..]]);
+            let mut used = 0;
+            for (slice, piece) in slices.iter_mut().zip(pieces.filter(|piece| !piece.is_empty())) {
+                *slice = IoSlice::new(piece);
+                used += 1;
+            }
+            ready!(socket.poll_write_vectored(context, &slices[..used]))?
+        };
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.advance(count);
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(first) = self.parts.front_mut() {
+            if count < first.len() {
+                first.advance(count);
+                return;
+            }
+            count -= first.len();
+            self.parts.pop_front();
+        }
+        if count == self.tail.len() {
+            self.tail.clear();
+        } else {
+            self.tail.advance(count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_long_and_what_is_short_goes_out_in_order_however_little_is_taken() {
+        let (long, longer) = (vec![b'1'; COPIED_BYTES_MAX + 1], vec![b'2'; 3 * COPIED_BYTES_MAX]);
+        let (mut ours, mut theirs) = tokio::io::duplex(1000);
+        let mut out = Out::default();
+        out.tail().extend_from_slice(b"head");
+        out.push(Bytes::from_static(b"short"));
+        out.push(Bytes::from(long.clone()));
+        out.push(Bytes::from(longer.clone()));
+        out.push(Bytes::from_static(b"end"));
+        let expected = [b"headshort", &long[..], &longer, b"end"].concat();
+        assert_eq!(out.len(), expected.len());
+        let mut heard = vec![0; expected.len()];
+        let write = async {
+            while !out.is_empty() {
+                poll_fn(|context| out.poll_write(Pin::new(&mut ours), context)).await.unwrap();
+            }
+        };
+        let (_, read) = tokio::join!(write, theirs.read_exact(&mut heard));
+        assert_eq!(read.unwrap(), expected.len());
+        assert!(heard == expected && out.is_empty());
+    }
+}

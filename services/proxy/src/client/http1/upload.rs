@@ -1,0 +1,101 @@
+//! The body of a request, as a client of HTTP/1 sends it: read from its socket when a backend wants
+//! more, and not before.
+
+use std::{
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::wire::{SharedWire, Uploading};
+use crate::{error::Reason, http1::Framing};
+
+/// A body, all of which has not come yet. The connection waits for its end.
+#[derive(Debug)]
+pub(crate) struct WireBody {
+    wire: SharedWire,
+    framing: Framing,
+}
+
+impl WireBody {
+    /// None if there is nothing to come.
+    pub(super) fn new(wire: &SharedWire, framing: Framing, expects_continue: bool) -> Option<Self> {
+        if framing.is_done() {
+            return None;
+        }
+        let mut shared = wire.borrow_mut();
+        shared.upload = Uploading::Coming;
+        shared.wants_continue = expects_continue;
+        Some(Self { wire: Rc::clone(wire), framing })
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.framing.is_done()
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        self.framing.left().map_or_else(SizeHint::new, SizeHint::with_exact)
+    }
+
+    /// The next part of it.
+    ///
+    /// # Errors
+    /// [`Reason::BadRequest`] if it is not as it was announced, [`Reason::ClientGone`] if it ended too
+    /// soon.
+    pub(crate) fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
+        let Self { wire, framing } = self;
+        if framing.is_done() {
+            return Poll::Ready(None);
+        }
+        let mut wire = wire.borrow_mut();
+        if wire.upload != Uploading::Coming {
+            return Poll::Ready(Some(Err(Reason::ClientGone)));
+        }
+        wire.ask_for_body();
+        loop {
+            match framing.next(&mut wire.read) {
+                Ok(None) if !framing.is_done() => {}
+                Ok(frame) => {
+                    if framing.is_done() {
+                        wire.end_upload(Uploading::Done);
+                    }
+                    return Poll::Ready(frame.map(Ok));
+                }
+                Err(_) => {
+                    wire.end_upload(Uploading::Broken);
+                    return Poll::Ready(Some(Err(Reason::BadRequest)));
+                }
+            }
+            match wire.poll_fill(context) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) => {
+                    wire.end_upload(Uploading::Broken);
+                    return Poll::Ready(Some(Err(Reason::ClientGone)));
+                }
+                Poll::Pending => {
+                    wire.wait_for_body(context);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for WireBody {
+    fn drop(&mut self) {
+        if self.framing.is_done() {
+            // What is coming now, if anything, is another request's.
+            return;
+        }
+        let mut wire = self.wire.borrow_mut();
+        if wire.upload == Uploading::Coming {
+            let framing = std::mem::replace(&mut self.framing, Framing::Length(0));
+            wire.end_upload(Uploading::Dropped(framing));
+        }
+    }
+}

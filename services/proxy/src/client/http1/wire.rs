@@ -1,0 +1,338 @@
+//! A client's socket with what was read from it and what is to be written, for those who use it: the
+//! connection, and the body of its request, which may go on being read by another task when the
+//! response has ended.
+//!
+//! All of it is on one thread, and nobody holds it while waiting.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::BytesMut;
+use http::HeaderMap;
+use tokio::io::AsyncReadExt;
+
+use super::{
+    head::{self, Refusal, RequestHead, Search},
+    out::Out,
+};
+use crate::{
+    client::{Socket, activity::Activity, io::PREFACE},
+    http1::Framing,
+    settings::Limits,
+};
+
+/// What is read at once at first: most requests, whole.
+const READ_BYTES: usize = 8 * 1024;
+
+/// With less room than this, what comes next may not fit, which costs a system call.
+const ROOM_BYTES_MIN: usize = 4 * 1024;
+
+/// What of a body is read and thrown away to keep a connection. Beyond that a new one costs less.
+const DRAINED_BYTES_MAX: usize = 64 * 1024;
+
+/// The answer to a body that waits to be asked for (RFC 9110 §15.2.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A client's socket, for all who use it.
+pub(super) type SharedWire = Rc<RefCell<Wire>>;
+
+/// A client's socket.
+#[derive(Debug)]
+pub(super) struct Wire {
+    /// None once the connection has ended.
+    socket: Option<Socket>,
+    activity: Rc<Activity>,
+    /// What was read and belongs to nobody yet.
+    pub(super) read: BytesMut,
+    read_size: ReadSize,
+    pub(super) out: Out,
+    /// The room of the last response's fields, for the next request's.
+    pub(super) spare: HeaderMap,
+    search: Search,
+    /// What comes may be HTTP/2: nothing has been read as HTTP/1 yet.
+    is_new: bool,
+    pub(super) upload: Uploading,
+    /// The body waits to be asked for.
+    pub(super) wants_continue: bool,
+    /// Who waits for more of the body.
+    reader: Option<Waker>,
+    /// The connection, where it waits for what somebody else does to the wire.
+    connection: Option<Waker>,
+}
+
+/// How far the body of the request is that is being served.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Uploading {
+    /// All of it was read, or there is none.
+    Done,
+    /// Somebody reads it, or will.
+    Coming,
+    /// Nobody wants the rest.
+    Dropped(Framing),
+    /// It broke off or was not valid: what comes next is unknown.
+    Broken,
+}
+
+/// What comes on a connection between two requests.
+#[derive(Debug)]
+pub(super) enum Next {
+    Request(RequestHead),
+    Refused(Refusal),
+    /// The preface of HTTP/2.
+    Http2,
+    /// Its end.
+    End,
+}
+
+impl Wire {
+    /// `is_new` if nothing has been read from the socket before.
+    pub(super) fn new(
+        socket: Socket,
+        is_new: bool,
+        activity: &Rc<Activity>,
+        read_bytes_max: usize,
+    ) -> SharedWire {
+        Rc::new(RefCell::new(Self {
+            socket: Some(socket),
+            activity: Rc::clone(activity),
+            read: BytesMut::new(),
+            read_size: ReadSize::up_to(read_bytes_max),
+            out: Out::default(),
+            spare: HeaderMap::new(),
+            search: Search::default(),
+            is_new,
+            upload: Uploading::Done,
+            wants_continue: false,
+            reader: None,
+            connection: None,
+        }))
+    }
+
+    /// Takes the socket and what was read from it. For all others, the connection has ended.
+    pub(super) fn take(&mut self) -> Option<(Socket, BytesMut)> {
+        let socket = self.socket.take()?;
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+        Some((socket, std::mem::take(&mut self.read)))
+    }
+
+    /// Writes as much as there is room for at once.
+    pub(super) fn write_what_fits(&mut self) {
+        // The client may be gone; then it needs no answer.
+        let _ = self.poll_flush(&mut Context::from_waker(Waker::noop()));
+    }
+
+    /// Reads more; nothing if the client has closed.
+    pub(super) fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(socket) = &mut self.socket else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        if self.read.capacity() == 0 {
+            // A client that says nothing needs no room.
+            ready!(socket.stream.poll_read_ready(context))?;
+        }
+        let size = self.read_size.bytes;
+        let least = if size > READ_BYTES { size } else { ROOM_BYTES_MIN };
+        if self.read.capacity() - self.read.len() < least {
+            self.read.reserve(size);
+        }
+        let room = self.read.capacity() - self.read.len();
+        let count = ready!(pin!(socket.stream.read_buf(&mut self.read)).poll(context))?;
+        self.read_size.note(count, room);
+        Poll::Ready(Ok(count))
+    }
+
+    /// Writes all that is to be written.
+    pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(socket) = &mut self.socket else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        while !self.out.is_empty() {
+            let written = self.out.poll_write(Pin::new(&mut socket.stream), context);
+            self.activity.wrote(written.is_pending());
+            ready!(written)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The next request.
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>, limits: &Limits) -> Poll<Next> {
+        loop {
+            if !self.read.is_empty() {
+                if self.is_new {
+                    if self.read.starts_with(PREFACE) {
+                        return Poll::Ready(Next::Http2);
+                    }
+                    self.is_new = PREFACE.starts_with(&self.read);
+                }
+                if !self.is_new {
+                    let Self { read, search, spare, .. } = self;
+                    match head::read_head(read, search, spare, limits) {
+                        Ok(Some(head)) => return Poll::Ready(Next::Request(head)),
+                        Ok(None) => {}
+                        Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
+                    }
+                }
+                if !self.read.is_empty() {
+                    self.activity.begin_head();
+                }
+            }
+            match ready!(self.poll_fill(context)) {
+                Ok(0) | Err(_) => return Poll::Ready(Next::End),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Whether the client has left while it is being served, or says what it must not. The next
+    /// request may come already; it waits, and with it the news of what comes after.
+    pub(super) fn poll_gone(&mut self, context: &mut Context<'_>, may_switch: bool) -> Poll<()> {
+        match self.upload {
+            Uploading::Done => {}
+            // Whoever reads it sees. The connection is told when they are through.
+            Uploading::Coming => {
+                self.wait(context);
+                return Poll::Pending;
+            }
+            Uploading::Dropped(_) | Uploading::Broken => return Poll::Pending,
+        }
+        if self.read.is_empty() && !matches!(ready!(self.poll_fill(context)), Ok(1..)) {
+            return Poll::Ready(());
+        }
+        // Before it is answered, a client that asks for another protocol cannot know how to go on.
+        if may_switch { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Whether the body of the request is out of the way, so that another request may follow. A
+    /// small rest that nobody wanted is thrown away.
+    pub(super) fn poll_uploaded(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        match &self.upload {
+            Uploading::Done => Poll::Ready(true),
+            Uploading::Broken => Poll::Ready(false),
+            Uploading::Coming => {
+                self.wait(context);
+                Poll::Pending
+            }
+            Uploading::Dropped(_) => Poll::Ready(self.drain(context)),
+        }
+    }
+
+    /// The same for a body that nobody wants; one that is still wanted may yet be read to its end.
+    pub(super) fn may_end(&mut self, context: &mut Context<'_>) -> bool {
+        matches!(self.upload, Uploading::Coming) || self.poll_uploaded(context) == Poll::Ready(true)
+    }
+
+    /// Throws away what has come of a body. Whether that is all of it.
+    fn drain(&mut self, context: &mut Context<'_>) -> bool {
+        let Uploading::Dropped(mut framing) =
+            std::mem::replace(&mut self.upload, Uploading::Broken)
+        else {
+            return false;
+        };
+        let mut drained = 0;
+        while drained < DRAINED_BYTES_MAX {
+            match framing.next(&mut self.read) {
+                Ok(Some(frame)) => drained += frame.data_ref().map_or(0, bytes::Bytes::len),
+                Ok(None) if framing.is_done() => {
+                    self.upload = Uploading::Done;
+                    return true;
+                }
+                Ok(None) if matches!(self.poll_fill(context), Poll::Ready(Ok(1..))) => {}
+                Ok(None) | Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    /// Asks for the body, if it waits for that and the answer has not begun.
+    pub(super) fn ask_for_body(&mut self) {
+        if std::mem::take(&mut self.wants_continue) {
+            self.say(CONTINUE);
+        }
+    }
+
+    /// Has the connection write something that comes before the answer.
+    pub(super) fn say(&mut self, bytes: &[u8]) {
+        self.out.tail().extend_from_slice(bytes);
+        self.wake_connection();
+    }
+
+    /// Notes how the body ended.
+    pub(super) fn end_upload(&mut self, end: Uploading) {
+        self.upload = end;
+        self.wake_connection();
+    }
+
+    /// Remembers who waits for more of the body.
+    pub(super) fn wait_for_body(&mut self, context: &Context<'_>) {
+        remember(&mut self.reader, context);
+    }
+
+    fn wait(&mut self, context: &Context<'_>) {
+        remember(&mut self.connection, context);
+    }
+
+    fn wake_connection(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.wake();
+        }
+    }
+}
+
+fn remember(slot: &mut Option<Waker>, context: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(context.waker()),
+        None => *slot = Some(context.waker().clone()),
+    }
+}
+
+/// How much to read at once: twice as much if all the room was used, half if two reads in a row
+/// needed no more.
+#[derive(Debug)]
+struct ReadSize {
+    bytes: usize,
+    most: usize,
+    was_small: bool,
+}
+
+impl ReadSize {
+    fn up_to(most: usize) -> Self {
+        Self { bytes: READ_BYTES, most, was_small: false }
+    }
+
+    fn note(&mut self, read: usize, room: usize) {
+        let half = self.bytes / 2;
+        if read == room {
+            self.bytes = (self.bytes * 2).min(self.most);
+        } else if read < half && self.was_small {
+            self.bytes = half.max(READ_BYTES);
+        }
+        self.was_small = read < half;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_at_once_grows_with_what_comes_and_shrinks_again() {
+        let mut size = ReadSize::up_to(4 * READ_BYTES);
+        let mut after = |read, room| {
+            size.note(read, room);
+            size.bytes
+        };
+        assert_eq!(after(READ_BYTES, READ_BYTES), 2 * READ_BYTES);
+        assert_eq!(after(2 * READ_BYTES, 2 * READ_BYTES), 4 * READ_BYTES);
+        assert_eq!(after(4 * READ_BYTES, 4 * READ_BYTES), 4 * READ_BYTES);
+        assert_eq!(after(1, 4 * READ_BYTES), 4 * READ_BYTES);
+        assert_eq!(after(1, 4 * READ_BYTES), 2 * READ_BYTES);
+        assert_eq!((0..9).map(|_| after(1, READ_BYTES)).last(), Some(READ_BYTES));
+    }
+}
