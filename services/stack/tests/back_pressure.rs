@@ -151,7 +151,8 @@ async fn slow_reader() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<u64>
             let tell = tell.clone();
             tokio::spawn(async move {
                 read_head(&mut stream).await;
-                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                // A client that comes late must not come here on a connection that is kept.
+                let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
                 stream.write_all(answer).await.unwrap();
                 let (mut count, mut part) = (0, vec![0; 64 * 1024]);
                 loop {
