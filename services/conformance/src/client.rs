@@ -43,22 +43,28 @@ impl Got {
     /// The answers, interim ones left out, to a request with `method` and others with GET.
     #[must_use]
     pub fn answers(&self, method: &str) -> (Vec<Message>, Rest) {
-        let (mut answers, mut at) = (Vec::new(), 0);
+        let (answers, _, rest) = self.messages(method);
+        (answers, rest)
+    }
+
+    /// The answers, the interim ones among them, and what was left.
+    #[must_use]
+    pub fn messages(&self, method: &str) -> (Vec<Message>, Vec<Message>, Rest) {
+        let (mut answers, mut interim, mut at) = (Vec::new(), Vec::new(), 0);
         let is_closed = self.end == End::Closed;
         while at < self.bytes.len() {
             let method = if answers.is_empty() { method } else { "GET" };
             match message::response(&self.bytes[at..], method, is_closed) {
                 Reading::Whole(message, length) => {
                     at += length;
-                    if !matches!(message.status(), 100 | 102..=199) {
-                        answers.push(message);
-                    }
+                    let is_interim = matches!(message.status(), 100 | 102..=199);
+                    if is_interim { &mut interim } else { &mut answers }.push(message);
                 }
-                Reading::Partial => return (answers, Rest::Cut),
-                Reading::Invalid(why) => return (answers, Rest::Invalid(why)),
+                Reading::Partial => return (answers, interim, Rest::Cut),
+                Reading::Invalid(why) => return (answers, interim, Rest::Invalid(why)),
             }
         }
-        (answers, Rest::Nothing)
+        (answers, interim, Rest::Nothing)
     }
 }
 

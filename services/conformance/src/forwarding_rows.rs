@@ -5,8 +5,8 @@ use crate::{
     backend::Answer,
     row::{
         Check::{
-            self, Body, ClientBody, ClientHas, ClientLacks, ClientTrailer, Contains, Has, Lacks,
-            Line, Messages, Trailer,
+            self, Body, ClientBody, ClientHas, ClientLacks, ClientTrailer, Contains, Has, Interim,
+            InterimHas, InterimLacks, Lacks, Line, Messages, Trailer,
         },
         OK, Row, Want,
     },
@@ -283,6 +283,41 @@ fn answers() -> Vec<Row> {
              HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
             &[200],
             vec![ClientBody(b"ok"), ClientLacks("link")],
+        ),
+        answered(
+            "interim answers are passed on, without the fields of their connection",
+            "§15.2",
+            "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nX-Hop: 1\r\nConnection: x-hop\r\n\r\n\
+             HTTP/1.1 102 Processing\r\n\r\n\
+             HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            &[200],
+            vec![
+                Interim(&[103, 102]),
+                InterimHas("link", "</a>"),
+                InterimLacks("x-hop"),
+                InterimLacks("connection"),
+                ClientBody(b"ok"),
+            ],
+        ),
+        Row {
+            answer: Answer::Keep(
+                b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
+                  HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+                    .to_vec(),
+            ),
+            ..Row::request(
+                "a client of HTTP/1.0 gets no interim answers",
+                "§15.2",
+                "GET / HTTP/1.0\r\nHost: a\r\n\r\n",
+                Want::Served(&[200], vec![Interim(&[]), ClientBody(b"ok")]),
+            )
+        },
+        Row::request(
+            "a body that waits to be asked for is asked for",
+            "§10.1.1",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\
+             Connection: close\r\n\r\nhello",
+            Want::Served(&[200], vec![Interim(&[100]), Body(b"hello"), Lacks("expect")]),
         ),
         Row {
             answer: Answer::Close(b"HTTP/1.1 200 OK\r\n\r\nuntil the end".to_vec()),

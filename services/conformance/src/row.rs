@@ -78,6 +78,12 @@ pub enum Check {
     ClientBody(&'static [u8]),
     /// A field after the answer's body.
     ClientTrailer(&'static str, &'static str),
+    /// Interim answers with these statuses, in this order. Anything may come if nothing is said.
+    Interim(&'static [u16]),
+    /// A field of the first of them.
+    InterimHas(&'static str, &'static str),
+    /// No such field in the first of them.
+    InterimLacks(&'static str),
 }
 
 /// Where rows are run.
@@ -96,6 +102,7 @@ pub struct Target<'a> {
 pub struct Observed {
     bytes: Vec<u8>,
     answers: Vec<Message>,
+    interim: Vec<Message>,
     rest: Rest,
     end: End,
     seen: Vec<Seen>,
@@ -138,7 +145,7 @@ impl Row {
         backend.answer_with(self.answer.clone());
         backend.forget();
         let got = client::exchange(proxy, &self.request, patience)?;
-        let (answers, rest) = got.answers(message::method_of(&self.request));
+        let (answers, interim, rest) = got.messages(message::method_of(&self.request));
         if matches!(self.answer, Answer::Late(..)) {
             // What comes after the next request was sent nobody can tell from its answer.
             let end = Instant::now() + patience;
@@ -151,7 +158,7 @@ impl Row {
             Want::Failed(_) | Want::Cut | Want::Clean(_) => Some(next_is_served(target)?),
             _ => None,
         };
-        Ok(Observed { bytes: got.bytes, answers, rest, end: got.end, seen, next })
+        Ok(Observed { bytes: got.bytes, answers, interim, rest, end: got.end, seen, next })
     }
 
     /// Runs the row and judges what happened.
@@ -264,7 +271,9 @@ impl Observed {
         let message = messages.first().copied().unwrap_or(&nobody);
         let answer = self.answers.first().unwrap_or(&nothing);
         checks.iter().try_for_each(|check| {
-            ensure(check.holds(message, answer), || format!("{}{check:?}", Check::FAILED))
+            ensure(check.holds(message, answer, &self.interim), || {
+                format!("{}{check:?}", Check::FAILED)
+            })
         })
     }
 }
@@ -273,7 +282,7 @@ impl Check {
     /// What the word of a check that does not hold begins with.
     pub const FAILED: &'static str = "this does not hold: ";
 
-    fn holds(&self, message: &Message, answer: &Message) -> bool {
+    fn holds(&self, message: &Message, answer: &Message, interim: &[Message]) -> bool {
         let has = |message: &Message, name, value: &str| {
             message.values(name).any(|other| other == value.as_bytes())
         };
@@ -294,6 +303,13 @@ impl Check {
             Self::ClientLacks(name) => !answer.has(name),
             Self::ClientBody(body) => answer.body == body,
             Self::ClientTrailer(name, value) => trails(answer, name, value),
+            Self::Interim(statuses) => {
+                interim.iter().map(Message::status).eq(statuses.iter().copied())
+            }
+            Self::InterimHas(name, value) => {
+                interim.first().is_some_and(|first| has(first, name, value))
+            }
+            Self::InterimLacks(name) => interim.first().is_some_and(|first| !first.has(name)),
         }
     }
 }

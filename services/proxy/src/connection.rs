@@ -30,6 +30,7 @@ use tokio::{
 
 use crate::{
     body::{RequestBody, Upload},
+    client::Interim,
     connect::connect,
     error::Reason,
     http1::{self, NotSent, Outgoing, ResponseHead},
@@ -167,8 +168,8 @@ impl Connection {
         now.duration_since(self.idle_since)
     }
 
-    /// Sends a request and reads the head of its response. What comes of a body after that goes on
-    /// being sent by itself.
+    /// Sends a request and reads the head of its response; `interim` gets those before it. What comes
+    /// of a body after that goes on being sent by itself.
     ///
     /// # Errors
     /// No response came. The connection is of no use any more.
@@ -176,6 +177,7 @@ impl Connection {
         &mut self,
         head: &http1::Head,
         body: RequestBody,
+        interim: Option<&Interim>,
     ) -> Result<ResponseHead, Failure> {
         let is_for_head = head.method == Method::HEAD;
         let Writer::Here(mut writer) = std::mem::replace(&mut self.writer, Writer::Gone) else {
@@ -184,7 +186,7 @@ impl Connection {
         let has_body = matches!(body, RequestBody::Client(..));
         let outgoing = Outgoing::new(head, body);
         if has_body {
-            return self.exchange_with_body(writer, outgoing, is_for_head).await;
+            return self.exchange_with_body(writer, outgoing, is_for_head, interim).await;
         }
         match outgoing.send(&mut writer).await {
             Ok(()) => self.writer = Writer::Here(writer),
@@ -192,7 +194,7 @@ impl Connection {
             // Perhaps it has answered before it closed.
             Err(_) => {}
         }
-        self.read_head(is_for_head).await
+        self.read_head(is_for_head, interim).await
     }
 
     /// The same, where the response may come before the request has gone out, or instead.
@@ -201,13 +203,14 @@ impl Connection {
         mut writer: OwnedWriteHalf,
         outgoing: Outgoing,
         is_for_head: bool,
+        interim: Option<&Interim>,
     ) -> Result<ResponseHead, Failure> {
         let mut sending = Box::pin(async move {
             let sent = outgoing.send(&mut writer).await;
             (writer, sent)
         });
         let mut sent = None;
-        let mut reading = Box::pin(self.read_head(is_for_head));
+        let mut reading = Box::pin(self.read_head(is_for_head, interim));
         let read = poll_fn(|context| {
             if sent.is_none()
                 && let Poll::Ready((writer, result)) = sending.as_mut().poll(context)
@@ -232,13 +235,21 @@ impl Connection {
     }
 
     /// Reads the head of the response that counts.
-    async fn read_head(&mut self, is_for_head: bool) -> Result<ResponseHead, Failure> {
+    async fn read_head(
+        &mut self,
+        is_for_head: bool,
+        interim: Option<&Interim>,
+    ) -> Result<ResponseHead, Failure> {
         for _ in 0..=INTERIM_MAX {
             let head = self.read_any_head(is_for_head).await?;
             let is_switch = head.status == StatusCode::SWITCHING_PROTOCOLS;
             if is_switch || !head.status.is_informational() {
                 self.is_kept = head.keeps_connection;
                 return Ok(head);
+            }
+            // Nobody asked the backend whether to go on; who asked us is answered by us.
+            if let Some(interim) = interim.filter(|_| head.status != StatusCode::CONTINUE) {
+                interim.send(head);
             }
         }
         Err(Failure::Backend(Reason::ProtocolError))

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     body::{Arriving, ClientBody, RequestBody, ResponseBody, Upload},
-    client::Busy,
+    client::{Busy, Interim},
     connection::{self, Connection, Failure},
     control::Seen,
     error::Reason,
@@ -36,6 +36,8 @@ pub(crate) struct Origin {
     pub(crate) client: Rc<Client>,
     /// What tells a connection of HTTP/2 that it serves a request.
     pub(crate) busy: Option<Rc<Busy>>,
+    /// Where interim responses go, if the client can have any.
+    pub(crate) interim: Option<Interim>,
 }
 
 /// Serves one request. This is the path to read first.
@@ -79,7 +81,8 @@ pub(crate) async fn forward(
             tried: &mut tried,
             may_be_sent_twice: is_replayable && head.method.is_idempotent(),
         };
-        match attempt(&upstream, &mut patience, &head, &mut body, connections).await {
+        let interim = origin.interim.as_ref();
+        match attempt(&upstream, &mut patience, &head, &mut body, (connections, interim)).await {
             Ok(response) => {
                 if let Some(upload) = &upload {
                     upload.answered();
@@ -191,7 +194,7 @@ async fn attempt(
     patience: &mut Patience<'_>,
     head: &Head,
     body: &mut RequestBody,
-    connections: Connections,
+    (connections, interim): (Connections, Option<&Interim>),
 ) -> Result<Response<Arriving>, Failed> {
     let (worker, member) = (patience.worker, patience.member);
     if worker.settings.backend_protocol == BackendProtocol::Http2 {
@@ -215,7 +218,7 @@ async fn attempt(
             // An operator took it out while the connection was being made.
             return Err(Failed::unsent(Reason::Draining));
         }
-        let answered = connection.exchange(head, std::mem::take(body));
+        let answered = connection.exchange(head, std::mem::take(body), interim);
         match patience.wait(upload.as_deref(), answered).await {
             Ok(Ok(head)) => {
                 upstream.idle_limit.hear(&head.headers);

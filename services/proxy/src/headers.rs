@@ -368,6 +368,13 @@ pub(crate) fn prepare_response(
     Ok(())
 }
 
+/// Rewrites the headers of an interim response, which has no body (RFC 9110 §8.6).
+pub(crate) fn prepare_interim(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers, Fields::among(headers));
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(UPGRADE);
+}
+
 /// Rewrites the headers of a 101, which keep what names the protocol.
 pub(crate) fn prepare_switching(headers: &mut HeaderMap) {
     let protocol = headers.get(UPGRADE).cloned();

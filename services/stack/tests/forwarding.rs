@@ -255,6 +255,29 @@ async fn bodies_pass_both_ways_whole_whatever_their_framing() {
     );
 }
 
+/// RFC 9110 §15.2.
+#[tokio::test]
+async fn an_interim_response_is_passed_on_before_the_answer_is_there() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backends = format!("http://{}", listener.local_addr().unwrap());
+    let (told, hints) = tokio::sync::oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n").await.unwrap();
+        hints.await.unwrap();
+        stream.write_all(OK).await.unwrap();
+    });
+    let world = World::over(&backends, &[("PROXY_PROBE", "off")], vec![]);
+    world.until_eligible(1).await;
+    let mut client = TcpStream::connect(world.proxy.address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let head = read_head(&mut client).await;
+    assert_eq!(head, "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");
+    told.send(()).unwrap();
+    assert_eq!(status(&read_head(&mut client).await), 200);
+}
+
 #[tokio::test]
 async fn a_get_with_a_chunked_body_keeps_its_framing() {
     let backend = RawBackend::start(OK).await;

@@ -53,7 +53,8 @@ pub(super) async fn serve(
         service_fn(move |request: Request<Incoming>| {
             let worker = Rc::clone(&worker);
             let busy = Some(Rc::new(Busy::new(&activity)));
-            let origin = Origin { client: Rc::clone(&client), busy };
+            // The HTTP library has no way to send interim responses.
+            let origin = Origin { client: Rc::clone(&client), busy, interim: None };
             let progress = streams.begin();
             async move {
                 let response = forward(worker, origin, request.map(ClientBody::http2)).await;

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use self::activity::Activity;
 pub(crate) use self::{
     activity::Busy,
-    http1::{Search, WireBody, read_head},
+    http1::{Interim, Search, WireBody, read_head},
 };
 use crate::{guests::Guest, headers::Client, worker::Worker};
 

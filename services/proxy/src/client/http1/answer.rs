@@ -180,7 +180,7 @@ fn may_have_length(status: StatusCode) -> bool {
     !status.is_informational() && status != StatusCode::NO_CONTENT
 }
 
-fn write_status(
+pub(super) fn write_status(
     head: &mut BytesMut,
     status: StatusCode,
     reason: Option<&ReasonPhrase>,

@@ -13,13 +13,14 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Version};
 use http_body::Body as _;
 use socket2::SockRef;
 
 use super::{
     answer::Answer,
     head::{Refusal, RequestHead, Said},
+    interim::Interim,
     upload::WireBody,
     wire::{Next, SharedWire},
 };
@@ -103,7 +104,7 @@ impl<'a> Connection<'a> {
         *request.uri_mut() = uri;
         *request.version_mut() = said.version;
         *request.headers_mut() = headers;
-        let response = self.forward(request, said.may_switch).await?;
+        let response = self.forward(request, &said).await?;
         self.answer(response, said, is_for_head).await
     }
 
@@ -111,9 +112,10 @@ impl<'a> Connection<'a> {
     async fn forward(
         &self,
         request: Request<ClientBody>,
-        may_switch: bool,
+        said: &Said,
     ) -> Result<Response<ResponseBody>, Gone> {
-        let origin = Origin { client: Rc::clone(self.client), busy: None };
+        let interim = (said.version == Version::HTTP_11).then(|| Interim::new(&self.wire));
+        let origin = Origin { client: Rc::clone(self.client), busy: None, interim };
         let mut forwarding = pin!(forward(Rc::clone(self.worker), origin, request));
         poll_fn(|context| {
             if let Poll::Ready(response) = forwarding.as_mut().poll(context) {
@@ -123,7 +125,7 @@ impl<'a> Connection<'a> {
             if let Poll::Ready(Err(_)) = wire.poll_flush(context) {
                 return Poll::Ready(Err(Gone));
             }
-            wire.poll_gone(context, may_switch).map(|()| Err(Gone))
+            wire.poll_gone(context, said.may_switch).map(|()| Err(Gone))
         })
         .await
     }

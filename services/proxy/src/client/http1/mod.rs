@@ -12,12 +12,14 @@ mod answer;
 mod connection;
 mod date;
 mod head;
+mod interim;
 mod out;
 mod upload;
 mod wire;
 
 pub(crate) use self::{
     head::{Search, read_head},
+    interim::Interim,
     upload::WireBody,
 };
 

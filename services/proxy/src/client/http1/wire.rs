@@ -80,6 +80,7 @@ pub(super) enum Uploading {
 
 /// What comes on a connection between two requests.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // One of them, for as long as it takes to pass it on.
 pub(super) enum Next {
     Request(RequestHead),
     Refused(Refusal),
