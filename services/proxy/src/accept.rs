@@ -42,7 +42,8 @@ pub(crate) fn run(
     stage: &watch::Receiver<Stage>,
 ) -> io::Result<()> {
     let most = settings.limits.connections;
-    let guests = Guests::new(settings.limits.connections_per_client, &settings.trusted_proxies);
+    let guests =
+        Guests::new(settings.limits.connections_per_client, &settings.forwarding.trusted_proxies);
     listener.set_nonblocking(false)?;
     SockRef::from(listener).set_read_timeout(Some(LOOK_EVERY))?;
     while *stage.borrow() < Stage::Finishing {

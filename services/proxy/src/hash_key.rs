@@ -141,7 +141,7 @@ impl Worker {
             return None;
         }
         let mut known = self.hash_key.borrow_mut();
-        known.of(plan)?.of(headers, uri, client, &self.settings.trusted_proxies)
+        known.of(plan)?.of(headers, uri, client, &self.settings.forwarding.trusted_proxies)
     }
 }
 

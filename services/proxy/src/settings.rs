@@ -3,6 +3,7 @@
 mod degraded;
 mod discovery;
 mod ejection;
+mod forwarding;
 mod limits;
 mod policy;
 mod probe;
@@ -27,12 +28,12 @@ use chassis::{
     token::Token,
     units::{self, Share},
 };
-use ipnet::IpNet;
 
 pub use self::{
     degraded::Degrading,
     discovery::{Discovering, KubernetesApi},
     ejection::Ejecting,
+    forwarding::Forwarding,
     limits::{Http2, Limits},
     probe::{Probe, ProbeKind},
     queue::Queue,
@@ -94,8 +95,8 @@ pub struct Settings {
     pub retry_budget: Share,
     /// The most that a retry on the same backend waits; later ones may wait longer.
     pub retry_backoff: Duration,
-    /// Networks whose forwarded headers and request ids are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    /// What is passed on between clients and backends.
+    pub forwarding: Forwarding,
     /// Where operators' changes are kept over a restart.
     pub state_file: Option<String>,
     /// The share of successful requests of which it is recorded why they went where they did.
@@ -228,9 +229,9 @@ pub struct Raw {
     /// to twice this and so on, up to ten times this; 0s is no wait
     #[arg(long, value_name = "DURATION", default_value = "25ms")]
     proxy_retry_backoff: String,
-    /// Networks of proxies in front whose X-Forwarded-* and X-Request-Id are believed
-    #[arg(long, value_name = "CIDRS")]
-    proxy_trusted_proxies: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    forwarding: forwarding::ForwardingRaw,
     /// File in which operators' changes outlive a restart of the proxy; without one they do not
     #[arg(long, value_name = "PATH")]
     proxy_state_file: Option<String>,
@@ -308,11 +309,7 @@ impl chassis::settings::Settings for Settings {
             mistakes.parse("proxy_retry_budget", &raw.proxy_retry_budget, units::share);
         let retry_backoff =
             mistakes.parse("proxy_retry_backoff", &raw.proxy_retry_backoff, units::duration);
-        let trusted_proxies = mistakes.parse(
-            "proxy_trusted_proxies",
-            raw.proxy_trusted_proxies.as_deref().unwrap_or_default(),
-            units::networks,
-        );
+        let forwarding = raw.forwarding.parse(mistakes);
         let decisions = mistakes.parse("proxy_decisions", &raw.proxy_decisions, units::share);
         let floor = mistakes.parse("proxy_floor", &raw.proxy_floor, Floor::parse);
         let stop = StopPlan::parse("proxy_", &raw.proxy_stop_quiet, &raw.proxy_stop_max, mistakes);
@@ -375,7 +372,7 @@ impl chassis::settings::Settings for Settings {
             retries: retries?,
             retry_budget: retry_budget?,
             retry_backoff: retry_backoff?,
-            trusted_proxies: trusted_proxies?,
+            forwarding: forwarding?,
             state_file: state_file?,
             decisions: decisions?,
             floor: floor?,

@@ -257,7 +257,7 @@ async fn serve(worker: Rc<Worker>, inbox: Inbox) {
 
 fn begin(worker: &Rc<Worker>, accepted: Accepted) {
     let Accepted { stream, peer, counted, guest } = accepted;
-    let client = Client::new(peer.ip(), &worker.settings.trusted_proxies);
+    let client = Client::new(peer.ip(), &worker.settings.forwarding.trusted_proxies);
     // Both fail only if the client is gone already.
     let _ = stream.set_nodelay(true);
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };

@@ -114,7 +114,9 @@ impl<'a> Connection<'a> {
         request: Request<ClientBody>,
         said: &Said,
     ) -> Result<Response<ResponseBody>, Gone> {
-        let interim = (said.version == Version::HTTP_11).then(|| Interim::new(&self.wire));
+        let takes_interim =
+            said.version == Version::HTTP_11 && self.worker.settings.forwarding.interim_responses;
+        let interim = takes_interim.then(|| Interim::new(&self.wire));
         let origin = Origin { client: Rc::clone(self.client), busy: None, interim };
         let mut forwarding = pin!(forward(Rc::clone(self.worker), origin, request));
         poll_fn(|context| {
