@@ -96,6 +96,18 @@ fn heads() -> Vec<Row> {
             vec![Line("OPTIONS * HTTP/1.1")],
         ),
         row(
+            "OPTIONS of a host without a path asks for everything",
+            "9112 §3.2.4",
+            "OPTIONS http://a:80 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            vec![Line("OPTIONS * HTTP/1.1"), Has("host", "a:80")],
+        ),
+        row(
+            "OPTIONS of a host's root is about that",
+            "9112 §3.2.4",
+            "OPTIONS http://a/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            vec![Line("OPTIONS / HTTP/1.1")],
+        ),
+        row(
             "a target is passed on as it is",
             "§7.7",
             "GET /a/../b//c/%2e%2E/%7Ed;e=f?g=/../%20&h=[i] HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",

@@ -244,11 +244,14 @@ fn check_host(
         (None, _) => version < Version::HTTP_11 || (is_http2 && authority.is_some()),
         (Some(_), Some(_)) => false,
     };
-    if !is_valid || uri.authority().is_some_and(|authority| authority.host().is_empty()) {
+    if !is_valid {
         return Err(Reason::BadRequest);
     }
     if let Some(authority) = authority {
         let host = HeaderValue::from_str(authority).map_err(|_| Reason::BadRequest)?;
+        if !client.is_valid_host(&host) {
+            return Err(Reason::BadRequest);
+        }
         headers.insert(HOST, host);
     }
     Ok(())
@@ -562,7 +565,7 @@ mod tests {
     /// RFC 9112 §6.1, §3.2.
     #[test]
     fn codings_hosts_and_targets_that_could_be_read_in_two_ways_are_refused() {
-        let cases: [(Pairs<'_>, &str); 15] = [
+        let cases: [(Pairs<'_>, &str); 17] = [
             (&[("host", "a"), ("transfer-encoding", "gzip, chunked")], "/"),
             (&[("host", "a"), ("transfer-encoding", "chunked, chunked")], "/"),
             (
@@ -583,6 +586,8 @@ mod tests {
             (&[("host", "a:65536")], "/"),
             (&[("host", "[::1]:b")], "/"),
             (&[("host", "a")], "ftp://a/"),
+            (&[("host", "a")], "http://a:99999/"),
+            (&[("host", "a")], "http://:80/"),
             (&[("host", "a")], "a:80"),
             (&[("host", "a")], "*"),
         ];

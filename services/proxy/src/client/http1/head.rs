@@ -13,6 +13,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE},
+    uri::PathAndQuery,
 };
 use httparse::{Header, ParserConfig, Status};
 
@@ -202,6 +203,7 @@ fn request_head(
     }
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| INVALID)?;
     let uri = Uri::from_maybe_shared(bytes.slice_ref(target.as_bytes())).map_err(|_| INVALID)?;
+    let uri = if method == Method::OPTIONS { with_asterisk(uri, target) } else { uri };
     let is_http11 = parsed.version == Some(1);
     let mut hearing = Hearing::new(is_http11);
     headers.reserve(parsed.headers.len() + FIELDS_ADDED);
@@ -214,6 +216,18 @@ fn request_head(
     }
     let (framing, said) = hearing.end();
     Ok(RequestHead { method, uri, headers, framing, said })
+}
+
+/// An absolute target of OPTIONS without a path means the server as a whole (RFC 9112 §3.2.4); the
+/// library takes it for one with the path `/`.
+fn with_asterisk(uri: Uri, target: &str) -> Uri {
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return uri };
+    if target.len() > scheme.len() + "://".len() + authority.as_str().len() {
+        return uri;
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::from_static("*"));
+    Uri::from_parts(parts).unwrap_or(uri)
 }
 
 /// Whether a target has neither a fragment nor anything beyond ASCII, which nobody reads alike.
