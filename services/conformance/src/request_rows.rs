@@ -380,12 +380,6 @@ fn long() -> Vec<Row> {
             chunked(extension.as_bytes()),
             Want::Broken,
         ),
-        Row::refused(
-            "bytes after a request for another protocol",
-            "9110 §7.8",
-            "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n\
-             GET /second HTTP/1.1\r\nHost: a\r\n\r\n",
-        ),
         Row::request(
             "CONNECT",
             "9110 §9.3.6",
@@ -432,6 +426,13 @@ fn followed() -> Vec<Row> {
             "§3.2",
             sized,
             b"GET /second HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        ),
+        Row::request(
+            "bytes after a request for another protocol that is not taken up",
+            "9110 §7.8",
+            "GET /first HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n\
+             GET /second HTTP/1.1\r\nHost: a\r\n\r\n",
+            Want::Served(&[200], vec![Check::Messages(1), Check::Line("GET /first HTTP/1.1")]),
         ),
     ]
 }

@@ -94,10 +94,6 @@ impl<'a> Connection<'a> {
         let RequestHead { method, uri, headers, framing, said } = head;
         self.activity.serve();
         let body = WireBody::new(&self.wire, framing, said.expects_continue);
-        if said.may_switch && body.is_none() && !self.wire.borrow().read.is_empty() {
-            // Before it is answered, nobody can know how to go on (RFC 9110 §7.8).
-            return self.refuse(Refusal { reason: Reason::BadRequest, limit: None }).await;
-        }
         let is_for_head = method == Method::HEAD;
         let mut request = Request::new(body.map_or(ClientBody::None, ClientBody::Http1));
         *request.method_mut() = method;
@@ -141,11 +137,11 @@ impl<'a> Connection<'a> {
     ) -> Result<bool, Gone> {
         let (mut parts, mut body) = response.into_parts();
         let may_end = poll_fn(|context| Poll::Ready(self.wire.borrow_mut().may_end(context))).await;
-        said.keeps_connection &= may_end;
+        // What comes after a request for another protocol is of that protocol, or of this one: which
+        // of them, the client cannot have known when it sent it (RFC 9110 §7.8).
+        said.keeps_connection &= may_end && !said.may_switch;
         let mut answer = {
             let mut wire = self.wire.borrow_mut();
-            // It comes too late.
-            wire.wants_continue = false;
             let answer = Answer::begin(&mut wire.out, &parts, &body, &said, is_for_head);
             parts.headers.clear();
             wire.spare = parts.headers;

@@ -49,7 +49,7 @@ pub(crate) struct Said {
     pub(crate) keeps_connection: bool,
     /// The body waits until it is asked for (RFC 9110 §10.1.1).
     pub(crate) expects_continue: bool,
-    /// It asks for another protocol (RFC 9110 §7.8).
+    /// It asks for another protocol (RFC 9110 §7.8), of which h2c is none (RFC 9113 §3.1).
     pub(crate) may_switch: bool,
     /// Fields after the answer's body are welcome (RFC 9110 §10.1.4).
     pub(crate) takes_trailers: bool,
@@ -240,6 +240,8 @@ fn is_plain(target: &[u8]) -> bool {
 struct Hearing {
     said: Said,
     closes_connection: bool,
+    /// `Connection` has the member `upgrade`.
+    is_upgrade: bool,
     framing: Option<Framing>,
 }
 
@@ -247,7 +249,7 @@ impl Hearing {
     fn new(is_http11: bool) -> Self {
         let version = if is_http11 { Version::HTTP_11 } else { Version::HTTP_10 };
         let said = Said { version, keeps_connection: is_http11, ..Said::NOTHING };
-        Self { said, closes_connection: false, framing: None }
+        Self { said, closes_connection: false, is_upgrade: false, framing: None }
     }
 
     fn hear(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Refusal> {
@@ -264,12 +266,14 @@ impl Hearing {
             for token in members(value) {
                 self.closes_connection |= token.eq_ignore_ascii_case(b"close");
                 self.said.keeps_connection |= token.eq_ignore_ascii_case(b"keep-alive");
+                self.is_upgrade |= token.eq_ignore_ascii_case(b"upgrade");
             }
         } else if *name == EXPECT {
             let is_known = value.as_bytes().eq_ignore_ascii_case(b"100-continue");
             self.said.expects_continue |= is_known && is_http11;
         } else if *name == UPGRADE {
-            self.said.may_switch |= is_http11;
+            let is_h2c = |token: &[u8]| token.eq_ignore_ascii_case(b"h2c");
+            self.said.may_switch |= is_http11 && !members(value).any(is_h2c);
         } else if *name == TE {
             let is_trailers = |token: &[u8]| token.eq_ignore_ascii_case(b"trailers");
             self.said.takes_trailers |= members(value).any(is_trailers);
@@ -287,6 +291,7 @@ impl Hearing {
 
     fn end(mut self) -> (Framing, Said) {
         self.said.keeps_connection &= !self.closes_connection;
+        self.said.may_switch &= self.is_upgrade;
         (self.framing.unwrap_or(Framing::Length(0)), self.said)
     }
 }
@@ -379,6 +384,23 @@ mod tests {
         }
     }
 
+    /// RFC 9110 §7.8, RFC 9113 §3.1.
+    #[test]
+    fn another_protocol_is_asked_for_by_two_fields_and_is_not_h2c() {
+        for (fields, expected) in [
+            ("Upgrade: x\r\nConnection: keep-alive, Upgrade", true),
+            ("Upgrade: x", false),
+            ("Connection: upgrade", false),
+            ("Upgrade: h2c\r\nConnection: upgrade", false),
+        ] {
+            for (version, expected) in [("1.1", expected), ("1.0", false)] {
+                let head = format!("GET / HTTP/{version}\r\n{fields}\r\n\r\n");
+                let said = read_one(head.as_bytes()).unwrap().said;
+                assert_eq!(said.may_switch, expected, "{head}");
+            }
+        }
+    }
+
     #[test]
     fn what_begins_like_nothing_that_is_http_is_refused_at_once() {
         let mut read = BytesMut::from(&b"\x16\x03\x01\x02\x00\x01"[..]);
@@ -437,7 +459,8 @@ mod tests {
         ] {
             assert_eq!(said(version, fields).keeps_connection, keeps, "{version} {fields:?}");
         }
-        let fields = "Expect: 100-Continue\r\nUpgrade: x\r\nTE: gzip, trailers\r\n";
+        let fields =
+            "Expect: 100-Continue\r\nConnection: upgrade\r\nUpgrade: x\r\nTE: gzip, trailers\r\n";
         let new = said("1.1", fields);
         assert!(new.expects_continue && new.may_switch && new.takes_trailers);
         let old = said("1.0", fields);
