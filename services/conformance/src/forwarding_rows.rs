@@ -254,6 +254,19 @@ fn answers() -> Vec<Row> {
             &[200],
             vec![ClientBody(b"ok"), ClientTrailer("x-sum", "7")],
         ),
+        Row {
+            answer: Answer::Keep(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+                  2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n"
+                    .to_vec(),
+            ),
+            ..Row::request(
+                "a client that did not ask for trailers is not promised any",
+                "§10.1.4",
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+                Want::Served(&[200], vec![ClientBody(b"ok"), ClientLacks("trailer")]),
+            )
+        },
         answered(
             "204 has no body and no length",
             "§8.6",

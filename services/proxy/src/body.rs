@@ -39,7 +39,7 @@ pub(crate) struct Upload {
     /// Whether the last look found nothing new from the client; otherwise it is the backend that
     /// does not take what there is.
     waits_for_client: Cell<bool>,
-    /// How fast it comes, until it is answered: what comes after that may be a conversation.
+    /// How fast it comes, but while it is being answered: that may be a conversation.
     pace: Cell<Option<Pace>>,
     rate_min: u32,
     gauges: Arc<Gauges>,
@@ -77,6 +77,11 @@ impl Upload {
     /// The backend has answered.
     pub(crate) fn answered(&self) {
         self.pace.set(None);
+    }
+
+    /// The answer has ended: what is still to come is no conversation any more.
+    pub(crate) fn outlived_answer(&self) {
+        self.pace.set((self.rate_min > 0).then(Pace::default));
     }
 
     /// Notes that the client has to send more.

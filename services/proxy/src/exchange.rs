@@ -166,6 +166,9 @@ impl Exchange {
         let Some(attempt) = self.attempt.take() else { return };
         let most = self.worker.settings.upstream_idle_max;
         let timeout = self.worker.settings.timeouts.response;
+        if let Some(upload) = upload.as_ref().filter(|upload| upload.is_under_way()) {
+            upload.outlived_answer();
+        }
         // Where the request is not through yet, the backend is busy with it until it is: the ticket
         // is held till then, and a block holds it only if it uses all of the attempt.
         match (arrived, upload) {

@@ -255,29 +255,6 @@ async fn bodies_pass_both_ways_whole_whatever_their_framing() {
     );
 }
 
-/// RFC 9110 §15.2.
-#[tokio::test]
-async fn an_interim_response_is_passed_on_before_the_answer_is_there() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let backends = format!("http://{}", listener.local_addr().unwrap());
-    let (told, hints) = tokio::sync::oneshot::channel::<()>();
-    tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        read_head(&mut stream).await;
-        stream.write_all(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n").await.unwrap();
-        hints.await.unwrap();
-        stream.write_all(OK).await.unwrap();
-    });
-    let world = World::over(&backends, &[("PROXY_PROBE", "off")], vec![]);
-    world.until_eligible(1).await;
-    let mut client = TcpStream::connect(world.proxy.address).await.unwrap();
-    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-    let head = read_head(&mut client).await;
-    assert_eq!(head, "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");
-    told.send(()).unwrap();
-    assert_eq!(status(&read_head(&mut client).await), 200);
-}
-
 #[tokio::test]
 async fn a_get_with_a_chunked_body_keeps_its_framing() {
     let backend = RawBackend::start(OK).await;
@@ -306,35 +283,6 @@ async fn a_web_socket_echoes_through_the_proxy_and_holds_its_ticket() {
             world.backend(&world.id(0)).await["in_flight"] == 0
         })
         .await;
-}
-
-#[tokio::test]
-async fn a_client_that_leaves_is_counted_as_such_and_gives_its_ticket_back() {
-    let world = World::start(1, &[]).await;
-    let mut stream = TcpStream::connect(world.proxy.address).await.unwrap();
-    stream.write_all(b"GET /delay/60s HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-    let in_flight = async || world.backend(&world.id(0)).await["in_flight"].clone();
-    world.until("the request to be in flight", async || in_flight().await == 1).await;
-    drop(stream);
-    world.until("the ticket to be given back", async || in_flight().await == 0).await;
-    let backend = world.id(0);
-    let gone = format!(
-        "evenkeel_requests_total{{pool=\"default\",backend=\"{backend}\",method=\"GET\",code=\"499\"}}"
-    );
-    assert_eq!(world.metric(&gone).await, 1.0);
-    assert_eq!(world.backend(&backend).await["traffic"]["failures_total"], 0);
-}
-
-#[tokio::test]
-async fn a_head_that_trickles_in_is_answered_408_and_an_idle_connection_is_closed() {
-    let variables = [("PROXY_HEADER_TIMEOUT", "300ms"), ("PROXY_IDLE_TIMEOUT", "600ms")];
-    let world = World::start(1, &variables).await;
-    let answer = exchange(world.proxy.address, "GET / HTTP/1.1\r\nHos").await;
-    assert_eq!(status(&answer), 408, "{answer}");
-    assert!(answer.contains("details=\"request_timeout\""), "{answer}");
-    let answer = exchange(world.proxy.address, "GET /status/204 HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    assert_eq!(status(&answer), 204, "closed after its idle time: {answer}");
-    assert!(!answer.contains("408"), "{answer}");
 }
 
 /// A backend that takes connections and whatever comes on them, and says nothing.
@@ -384,44 +332,6 @@ async fn a_body_that_is_not_valid_is_the_clients_fault() {
     let request = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n";
     let answer = exchange(world.proxy.address, request).await;
     assert_eq!(status(&answer), 400, "{answer}");
-}
-
-/// A backend that answers as soon as it has a head, and keeps the connection.
-async fn hasty_backend() -> std::net::SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                while !read_head(&mut stream).await.is_empty() {
-                    let _ =
-                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
-                }
-            });
-        }
-    });
-    address
-}
-
-#[tokio::test]
-async fn an_upload_that_outlives_its_response_keeps_nobody_else_waiting() {
-    let backends = format!("http://{}", hasty_backend().await);
-    let world = World::over(&backends, &[("PROXY_PROBE", "off"), ("PROXY_WORKERS", "1")], vec![]);
-    world.until_eligible(1).await;
-    let mut upload = TcpStream::connect(world.proxy.address).await.unwrap();
-    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc";
-    upload.write_all(head).await.unwrap();
-    assert_eq!(status(&read_head(&mut upload).await), 200);
-    for _ in 0..3 {
-        let answer = world.client.get(world.url("/")).timeout(Duration::from_secs(5)).send().await;
-        assert_eq!(answer.unwrap().status(), 200);
-    }
-    let id = backends.trim_start_matches("http://");
-    assert_eq!(world.backend(id).await["in_flight"], 1, "the upload is still on its way");
-    drop(upload);
-    world
-        .until("the ticket to be given back", async || world.backend(id).await["in_flight"] == 0)
-        .await;
 }
 
 #[tokio::test]

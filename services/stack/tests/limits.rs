@@ -139,15 +139,31 @@ async fn a_head_of_http_2_that_is_too_big_is_answered_and_counted() {
     );
 }
 
-#[tokio::test]
-async fn a_body_that_trickles_in_is_too_slow_however_steady_it_is() {
-    // It reads all and says nothing: after an answer there is no rate.
+/// A backend that reads all, and answers or not.
+async fn reader(answer: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let backend = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(answer).await.unwrap();
         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
     });
+    backend
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_in_is_too_slow_however_steady_it_is() {
+    let answered = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let (before, after) = tokio::join!(
+        answer_to_trickle(reader(b"").await),
+        answer_to_trickle(reader(answered).await)
+    );
+    assert!(status(&before) == 408 && before.contains("request_timeout"), "{before}");
+    assert_eq!(status(&after), 200, "{after}");
+}
+
+/// What a client gets, up to its connection's end, that sends a body too slowly.
+async fn answer_to_trickle(backend: String) -> String {
     let world = World::over(&backend, &[("PROXY_PROBE", "off")], vec![]);
     world.until_eligible(1).await;
     let stream = TcpStream::connect(world.proxy.address).await.unwrap();
@@ -163,8 +179,8 @@ async fn a_body_that_trickles_in_is_too_slow_however_steady_it_is() {
     let mut answer = String::new();
     let read = reader.read_to_string(&mut answer);
     // The rate is looked at after ten seconds.
-    let _ = tokio::time::timeout(Duration::from_secs(60), read).await.expect("no answer");
-    assert!(status(&answer) == 408 && answer.contains("request_timeout"), "{answer}");
+    let _ = tokio::time::timeout(Duration::from_secs(60), read).await.expect("it stays open");
     assert_eq!(hits(&world, "upload_rate").await, 1.0);
     trickle.abort();
+    answer
 }

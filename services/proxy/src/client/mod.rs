@@ -8,6 +8,7 @@ mod frames;
 mod http1;
 mod http2;
 mod io;
+mod linger;
 mod rest;
 mod streams;
 
@@ -51,6 +52,7 @@ pub(crate) async fn serve(
             Then::Http2(socket, read) => {
                 return Box::pin(http2::serve(&worker, socket, read, &client, &activity)).await;
             }
+            Then::Linger(socket) => return linger::linger(socket).await,
             Then::Rest(resting) => match rest::rest(&worker, resting, &activity).await {
                 Some(back) => socket = back,
                 None => return,
@@ -64,6 +66,8 @@ pub(crate) async fn serve(
 enum Then {
     /// Nothing.
     Close,
+    /// The client has been told all, and may still be sending.
+    Linger(Socket),
     /// It is one of HTTP/2, of which this was read.
     Http2(Socket, BytesMut),
     /// It has been idle for a while.

@@ -55,7 +55,7 @@ pub(super) struct LimitsRaw {
     #[arg(long, value_name = "SIZE", default_value = "8KiB")]
     proxy_target_bytes_max: String,
     /// Bytes a second that a client sends of its request's body at least, before the backend has
-    /// answered; a slower one is answered 408, and 0 is any rate
+    /// answered (a slower one is answered 408) and once that answer has ended; 0 is any rate
     #[arg(long, value_name = "N", default_value = "100")]
     proxy_upload_rate_min: String,
     /// Requests that a client may have under way at once on a connection of HTTP/2

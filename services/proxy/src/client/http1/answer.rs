@@ -46,6 +46,12 @@ enum Framing {
     Close,
 }
 
+impl Framing {
+    fn takes_trailers(&self) -> bool {
+        matches!(self, Self::Chunked(names) if !names.is_empty())
+    }
+}
+
 /// A body that is not as long as was said.
 #[derive(Debug)]
 pub(super) struct WrongLength;
@@ -75,8 +81,7 @@ impl Answer {
             } else if *name == CONNECTION && !is_switch {
                 let closes = |token: &[u8]| token.eq_ignore_ascii_case(b"close");
                 keeps_connection &= !members(value).any(closes);
-            } else if *name == TRANSFER_ENCODING
-                || (*name == TRAILER && !matches!(framing, Framing::Chunked(_)))
+            } else if *name == TRANSFER_ENCODING || (*name == TRAILER && !framing.takes_trailers())
             {
                 // The framing is ours.
             } else {
@@ -352,6 +357,7 @@ mod tests {
             (OLD, vec![data("a"), data("b"), trailers()], "ab"),
         ] {
             let framing = framing(StatusCode::OK, &headers, None, &said, false);
+            assert_eq!(framing.takes_trailers(), said.takes_trailers);
             let mut answer = Answer { framing, keeps_connection: true };
             assert_eq!(written(&mut answer, frames).unwrap(), expected, "{said:?}");
         }

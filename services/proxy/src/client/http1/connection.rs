@@ -9,7 +9,7 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     sync::atomic::Ordering,
-    task::{Poll, ready},
+    task::Poll,
 };
 
 use bytes::BytesMut;
@@ -22,7 +22,7 @@ use super::{
     head::{Refusal, RequestHead, Said},
     interim::Interim,
     upload::WireBody,
-    wire::{Next, SharedWire},
+    wire::{Next, SharedWire, Uploading, Wire},
 };
 use crate::{
     body::{ClientBody, ResponseBody},
@@ -77,11 +77,20 @@ impl<'a> Connection<'a> {
                 }
                 Next::End => Err(Gone),
             };
-            let is_kept = kept.unwrap_or(false) && !self.is_finishing();
-            if !is_kept {
-                return Then::Close;
+            match kept {
+                Ok(true) if !self.is_finishing() => self.activity.enter(Phase::Idle),
+                Ok(_) => return self.close(),
+                Err(Gone) => return Then::Close,
             }
-            self.activity.enter(Phase::Idle);
+        }
+    }
+
+    /// Ends the connection after an answer that has gone out whole.
+    pub(super) fn close(&self) -> Then {
+        let has_more = self.wire.borrow().has_more();
+        match self.take() {
+            Some((socket, _)) if has_more => Then::Linger(socket),
+            _ => Then::Close,
         }
     }
 
@@ -123,7 +132,7 @@ impl<'a> Connection<'a> {
             if let Poll::Ready(Err(_)) = wire.poll_flush(context) {
                 return Poll::Ready(Err(Gone));
             }
-            wire.poll_gone(context, said.may_switch).map(|()| Err(Gone))
+            wire.poll_gone(context).map(|()| Err(Gone))
         })
         .await
     }
@@ -157,8 +166,23 @@ impl<'a> Connection<'a> {
         }
         self.send(&mut answer, &mut body).await?;
         drop(body);
-        let is_uploaded = poll_fn(|context| self.wire.borrow_mut().poll_uploaded(context)).await;
-        Ok(answer.keeps_connection && is_uploaded)
+        Ok(answer.keeps_connection && self.is_uploaded().await)
+    }
+
+    /// Waits until the body of a request that was answered is out of the way, for as long as it
+    /// moves. Whether it is.
+    async fn is_uploaded(&self) -> bool {
+        while self.wire.borrow().is_wanted() {
+            let before = self.wire.borrow().uploaded;
+            let uploaded = poll_fn(|context| self.wire.borrow_mut().poll_uploaded(context));
+            let limit = self.worker.settings.timeouts.response;
+            let is_late = tokio::time::timeout(limit, uploaded).await.is_err();
+            if is_late && self.wire.borrow().uploaded == before {
+                return false;
+            }
+        }
+        poll_fn(|context| Poll::Ready(self.wire.borrow_mut().poll_uploaded(context))).await
+            == Poll::Ready(true)
     }
 
     /// Writes the body of an answer behind its head, as it comes from the backend: what is there is
@@ -193,7 +217,7 @@ impl<'a> Connection<'a> {
                     Poll::Ready(Ok(())) if is_done => return Poll::Ready(Ok(())),
                     Poll::Ready(Ok(())) if !waits => {}
                     // Either side has to move. Perhaps the client does not want to any more.
-                    _ => return wire.poll_gone(context, false).map(|()| Err(Gone)),
+                    _ => return wire.poll_gone(context).map(|()| Err(Gone)),
                 }
             }
         });
@@ -224,18 +248,17 @@ impl<'a> Connection<'a> {
         }
         self.activity.serve();
         self.write_refusal(refusal.reason);
-        poll_fn(|context| {
-            let mut wire = self.wire.borrow_mut();
-            let _ = ready!(wire.poll_flush(context));
-            Poll::Ready(Err(Gone))
-        })
-        .await
+        let flushed = poll_fn(|context| self.wire.borrow_mut().poll_flush(context)).await;
+        flushed.map(|()| false).map_err(|_| Gone)
     }
 
     fn write_refusal(&self, reason: Reason) {
         let (parts, text) = error::response(reason).into_parts();
         let mut body = ResponseBody::Own(Some(text));
-        let out = &mut self.wire.borrow_mut().out;
+        let mut wire = self.wire.borrow_mut();
+        let Wire { out, upload, .. } = &mut *wire;
+        // What comes after it is unknown.
+        *upload = Uploading::Broken;
         let mut answer = Answer::begin(out, &parts, &body, &Said::NOTHING, false);
         if let ResponseBody::Own(text) = &mut body
             && let Some(text) = text.take()
@@ -245,12 +268,14 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Tells a client that took too long over its head.
-    pub(super) fn tell_timeout(&self) {
+    /// Ends a connection whose client took too long, which it is told if that was over a head.
+    pub(super) fn time_out(&self) -> Then {
         if self.activity.is(Phase::Head) && !self.activity.is_blocked() {
             self.write_refusal(Reason::RequestTimeout);
             self.wire.borrow_mut().write_what_fits();
+            return self.close();
         }
+        Then::Close
     }
 }
 

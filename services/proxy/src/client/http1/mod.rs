@@ -98,8 +98,7 @@ pub(super) async fn serve(
                 match activity.deadline(timeouts) {
                     Some(deadline) if deadline <= now => {
                         activity.count_timeout(&worker.gauges);
-                        connection.tell_timeout();
-                        return Then::Close;
+                        return connection.time_out();
                     }
                     deadline => {
                         let look = if is_finishing { look.min(FIRST_REQUEST) } else { look };

@@ -26,7 +26,7 @@ impl WireBody {
             return None;
         }
         let mut shared = wire.borrow_mut();
-        shared.upload = Uploading::Coming;
+        shared.upload = Uploading::Announced;
         shared.wants_continue = expects_continue;
         Some(Self { wire: Rc::clone(wire), framing })
     }
@@ -53,9 +53,10 @@ impl WireBody {
             return Poll::Ready(None);
         }
         let mut wire = wire.borrow_mut();
-        if wire.upload != Uploading::Coming {
+        if !wire.is_wanted() {
             return Poll::Ready(Some(Err(Reason::ClientGone)));
         }
+        wire.upload = Uploading::Coming;
         wire.ask_for_body();
         loop {
             match framing.next(&mut wire.read) {
@@ -72,7 +73,7 @@ impl WireBody {
                 }
             }
             match wire.poll_fill(context) {
-                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(count @ 1..)) => wire.uploaded += count as u64,
                 Poll::Ready(_) => {
                     wire.end_upload(Uploading::Broken);
                     return Poll::Ready(Some(Err(Reason::ClientGone)));
@@ -93,7 +94,7 @@ impl Drop for WireBody {
             return;
         }
         let mut wire = self.wire.borrow_mut();
-        if wire.upload == Uploading::Coming {
+        if wire.is_wanted() {
             let framing = std::mem::replace(&mut self.framing, Framing::Length(0));
             wire.end_upload(Uploading::Dropped(framing));
         }

@@ -57,6 +57,8 @@ pub(super) struct Wire {
     /// What comes may be HTTP/2: nothing has been read as HTTP/1 yet.
     is_new: bool,
     pub(super) upload: Uploading,
+    /// Bytes of bodies that were read.
+    pub(super) uploaded: u64,
     /// The body waits to be asked for.
     pub(super) wants_continue: bool,
     /// Who waits for more of the body.
@@ -70,7 +72,9 @@ pub(super) struct Wire {
 pub(super) enum Uploading {
     /// All of it was read, or there is none.
     Done,
-    /// Somebody reads it, or will.
+    /// Nobody has begun to read it.
+    Announced,
+    /// Somebody reads it.
     Coming,
     /// Nobody wants the rest.
     Dropped(Framing),
@@ -108,6 +112,7 @@ impl Wire {
             search: Search::default(),
             is_new,
             upload: Uploading::Done,
+            uploaded: 0,
             wants_continue: false,
             reader: None,
             connection: None,
@@ -134,13 +139,11 @@ impl Wire {
         let Some(socket) = &mut self.socket else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        if self.read.capacity() == 0 {
-            // A client that says nothing needs no room.
-            ready!(socket.stream.poll_read_ready(context))?;
-        }
         let size = self.read_size.bytes;
         let least = if size > READ_BYTES { size } else { ROOM_BYTES_MIN };
         if self.read.capacity() - self.read.len() < least {
+            // A client that says nothing needs no room.
+            ready!(socket.stream.poll_read_ready(context))?;
             self.read.reserve(size);
         }
         let room = self.read.capacity() - self.read.len();
@@ -180,7 +183,8 @@ impl Wire {
                         Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
                     }
                 }
-                if !self.read.is_empty() {
+                // An empty line begins nothing (RFC 9112 §2.2), nor does half of one.
+                if !self.read.is_empty() && *self.read != *b"\r" {
                     self.activity.begin_head();
                 }
             }
@@ -191,23 +195,31 @@ impl Wire {
         }
     }
 
-    /// Whether the client has left while it is being served, or says what it must not. The next
-    /// request may come already; it waits, and with it the news of what comes after.
-    pub(super) fn poll_gone(&mut self, context: &mut Context<'_>, may_switch: bool) -> Poll<()> {
+    /// Whether the client has left while it is being served. What comes before it leaves, such as
+    /// the next request, waits; beyond [`READ_BYTES`] of it nobody looks.
+    pub(super) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match self.upload {
-            Uploading::Done => {}
             // Whoever reads it sees. The connection is told when they are through.
             Uploading::Coming => {
                 self.wait(context);
                 return Poll::Pending;
             }
-            Uploading::Dropped(_) | Uploading::Broken => return Poll::Pending,
+            // Whoever read it has seen.
+            Uploading::Broken => return Poll::Pending,
+            Uploading::Announced => self.wait(context),
+            Uploading::Done | Uploading::Dropped(_) => {}
         }
-        if self.read.is_empty() && !matches!(ready!(self.poll_fill(context)), Ok(1..)) {
-            return Poll::Ready(());
+        while self.read.len() < READ_BYTES {
+            if !matches!(ready!(self.poll_fill(context)), Ok(1..)) {
+                return Poll::Ready(());
+            }
         }
-        // Before it is answered, a client that asks for another protocol cannot know how to go on.
-        if may_switch { Poll::Ready(()) } else { Poll::Pending }
+        Poll::Pending
+    }
+
+    /// Whether there is, or may be, more from the client than was taken.
+    pub(super) fn has_more(&self) -> bool {
+        self.upload != Uploading::Done || !self.read.is_empty()
     }
 
     /// Whether the body of the request is out of the way, so that another request may follow. A
@@ -216,7 +228,7 @@ impl Wire {
         match &self.upload {
             Uploading::Done => Poll::Ready(true),
             Uploading::Broken => Poll::Ready(false),
-            Uploading::Coming => {
+            Uploading::Announced | Uploading::Coming => {
                 self.wait(context);
                 Poll::Pending
             }
@@ -224,9 +236,20 @@ impl Wire {
         }
     }
 
-    /// The same for a body that nobody wants; one that is still wanted may yet be read to its end.
+    /// The same before the answer begins, for a body that nobody wants; one that is still wanted may
+    /// yet be read to its end. Where it waits to be asked for, it is too late for that, and it may
+    /// come after the answer or not (RFC 9110 §10.1.1).
     pub(super) fn may_end(&mut self, context: &mut Context<'_>) -> bool {
-        matches!(self.upload, Uploading::Coming) || self.poll_uploaded(context) == Poll::Ready(true)
+        let is_asked_for = !std::mem::take(&mut self.wants_continue);
+        match self.is_wanted() {
+            true => is_asked_for,
+            false => self.poll_uploaded(context) == Poll::Ready(true),
+        }
+    }
+
+    /// Whether somebody reads the body of the request, or will.
+    pub(super) fn is_wanted(&self) -> bool {
+        matches!(self.upload, Uploading::Announced | Uploading::Coming)
     }
 
     /// Throws away what has come of a body. Whether that is all of it.
@@ -320,7 +343,70 @@ impl ReadSize {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+    };
+
     use super::*;
+    use crate::{client::activity::Phase, settings::Settings};
+
+    /// A client, and its connection here.
+    async fn connected() -> (TcpStream, SharedWire, Rc<Activity>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let activity = Activity::new();
+        let socket = Socket { stream, _guest: None };
+        (client, Wire::new(socket, true, &activity, READ_BYTES), activity)
+    }
+
+    /// RFC 9112 §2.2.
+    #[tokio::test]
+    async fn empty_lines_between_requests_begin_none_however_they_come() {
+        let (_client, wire, activity) = connected().await;
+        let limits = Settings::from_variables(&[]).limits;
+        for (text, is_begun) in
+            [("\r\n", false), ("\r", false), ("\n", false), ("\r\n\r", false), ("\nG", true)]
+        {
+            wire.borrow_mut().read.extend_from_slice(text.as_bytes());
+            let next =
+                poll_fn(|context| Poll::Ready(wire.borrow_mut().poll_next(context, &limits)));
+            assert!(next.await.is_pending());
+            assert_eq!(activity.is(Phase::Head), is_begun, "{text:?}");
+        }
+    }
+
+    /// RFC 9110 §10.1.1.
+    #[tokio::test]
+    async fn nothing_follows_a_body_that_was_not_asked_for_before_its_answer() {
+        let (_client, wire, _) = connected().await;
+        for (waits, may_end) in [(true, false), (false, true)] {
+            let mut wire = wire.borrow_mut();
+            (wire.upload, wire.wants_continue) = (Uploading::Announced, waits);
+            let ends = wire.may_end(&mut Context::from_waker(Waker::noop()));
+            assert_eq!((ends, wire.wants_continue), (may_end, false));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_says_nothing_takes_no_room() {
+        let (mut client, wire, _) = connected().await;
+        let most = READ_BYTES - 1000;
+        client.write_all(&vec![b'x'; most]).await.unwrap();
+        while wire.borrow().read.len() < most {
+            let filled = poll_fn(|context| wire.borrow_mut().poll_fill(context)).await;
+            assert!(filled.unwrap() > 0);
+        }
+        drop(wire.borrow_mut().read.split());
+        let before = wire.borrow().read.capacity();
+        assert!(before < ROOM_BYTES_MIN);
+        let is_gone = poll_fn(|context| Poll::Ready(wire.borrow_mut().poll_gone(context)));
+        assert!(is_gone.await.is_pending());
+        assert_eq!(wire.borrow().read.capacity(), before);
+    }
 
     #[test]
     fn what_is_read_at_once_grows_with_what_comes_and_shrinks_again() {

@@ -1,0 +1,219 @@
+//! Clients of HTTP/1, and what they do beside sending one request after the other.
+#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{
+    World,
+    raw::{exchange, read_head, status},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+
+/// RFC 9110 §15.2.
+#[tokio::test]
+async fn an_interim_response_is_passed_on_before_the_answer_is_there_unless_that_is_off() {
+    for (is_on, expected) in
+        [("true", "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"), ("false", "")]
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let backends = format!("http://{}", listener.local_addr().unwrap());
+        let (told, hints) = tokio::sync::oneshot::channel::<()>();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n").await.unwrap();
+            hints.await.unwrap();
+            stream.write_all(OK).await.unwrap();
+        });
+        let variables = [("PROXY_PROBE", "off"), ("PROXY_INTERIM_RESPONSES", is_on)];
+        let world = World::over(&backends, &variables, vec![]);
+        world.until_eligible(1).await;
+        let mut client = TcpStream::connect(world.proxy.address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        if !expected.is_empty() {
+            assert_eq!(read_head(&mut client).await, expected);
+        }
+        told.send(()).unwrap();
+        assert_eq!(status(&read_head(&mut client).await), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_counted_as_such_and_gives_its_ticket_back() {
+    let world = World::start(1, &[]).await;
+    let mut stream = TcpStream::connect(world.proxy.address).await.unwrap();
+    stream.write_all(b"GET /delay/60s HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let in_flight = async || world.backend(&world.id(0)).await["in_flight"].clone();
+    world.until("the request to be in flight", async || in_flight().await == 1).await;
+    drop(stream);
+    world.until("the ticket to be given back", async || in_flight().await == 0).await;
+    let backend = world.id(0);
+    let gone = format!(
+        "evenkeel_requests_total{{pool=\"default\",backend=\"{backend}\",method=\"GET\",code=\"499\"}}"
+    );
+    assert_eq!(world.metric(&gone).await, 1.0);
+    assert_eq!(world.backend(&backend).await["traffic"]["failures_total"], 0);
+}
+
+/// What a client has sent by the time at which it leaves.
+#[tokio::test]
+async fn a_client_that_leaves_while_it_waits_in_line_is_gone_whatever_it_has_sent() {
+    let world =
+        World::start(1, &[("PROXY_MAX_IN_FLIGHT", "1"), ("PROXY_QUEUE_TIMEOUT", "60s")]).await;
+    let address = world.proxy.address;
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first.write_all(b"GET /delay/60s HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let id = world.id(0);
+    world.until("it to be full", async || world.backend(&id).await["in_flight"] == 1).await;
+    for sent in [
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nabc",
+    ] {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(sent.as_bytes()).await.unwrap();
+        let waiting = async || world.metric("evenkeel_queue_length{pool=\"default\"}").await;
+        world.until("it to wait", async || waiting().await == 1.0).await;
+        drop(client);
+        world.until("its place to be free", async || waiting().await == 0.0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_trickles_in_is_answered_408_and_an_idle_connection_is_closed() {
+    let variables = [("PROXY_HEADER_TIMEOUT", "300ms"), ("PROXY_IDLE_TIMEOUT", "600ms")];
+    let world = World::start(1, &variables).await;
+    let answer = exchange(world.proxy.address, "GET / HTTP/1.1\r\nHos").await;
+    assert_eq!(status(&answer), 408, "{answer}");
+    assert!(answer.contains("details=\"request_timeout\""), "{answer}");
+    let answer = exchange(world.proxy.address, "GET /status/204 HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(status(&answer), 204, "closed after its idle time: {answer}");
+    assert!(!answer.contains("408"), "{answer}");
+}
+
+/// RFC 9112 §9.6: closing at once would have a reset overtake the answer.
+#[tokio::test]
+async fn a_client_that_goes_on_sending_gets_the_answer_to_what_was_not_taken() {
+    let world = World::start(1, &[]).await;
+    for head in [
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\nX\r\n\r\n",
+        "OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\nContent-Length: 1000000\r\n\r\n",
+    ] {
+        let mut client = TcpStream::connect(world.proxy.address).await.unwrap();
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.readable().await.unwrap();
+        for _ in 0..4 {
+            client.write_all(&[b'x'; 50_000]).await.unwrap();
+        }
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+}
+
+/// A backend that answers as soon as it has a head, and keeps the connection.
+async fn hasty_backend() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                while !read_head(&mut stream).await.is_empty() {
+                    let _ =
+                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+                }
+            });
+        }
+    });
+    address
+}
+
+/// RFC 9110 §10.1.1: such a client may go on with the body or with another request.
+#[tokio::test]
+async fn a_connection_whose_body_was_not_asked_for_ends_with_the_answer() {
+    let world = World::start(1, &[]).await;
+    let head = "OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\nContent-Length: 5\r\n";
+    let answer =
+        exchange(world.proxy.address, &format!("{head}Expect: 100-continue\r\n\r\n")).await;
+    assert_eq!(status(&answer), 204, "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+}
+
+/// A backend of HTTP/2 that answers the first stream at once and does not care what comes of it.
+async fn careless_http2_backend() -> std::net::SocketAddr {
+    const SETTINGS: [u8; 18] = [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0];
+    // `:status: 200` on stream 1, which ends with it (RFC 9113 §6.2, RFC 7541 appendix A).
+    const OK: [u8; 10] = [0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut preface = [0; 24];
+                stream.read_exact(&mut preface).await.unwrap();
+                stream.write_all(&SETTINGS).await.unwrap();
+                let mut head = [0; 9];
+                while stream.read_exact(&mut head).await.is_ok() {
+                    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+                    stream.read_exact(&mut vec![0; length as usize]).await.unwrap();
+                    if head[3] == 1 {
+                        stream.write_all(&OK).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_upload_that_stalls_after_its_answer_has_ended_is_given_up() {
+    for (protocol, backend) in
+        [("http1", hasty_backend().await), ("h2c", careless_http2_backend().await)]
+    {
+        let variables = [
+            ("PROXY_PROBE", "off"),
+            ("PROXY_BACKEND_PROTOCOL", protocol),
+            ("PROXY_RESPONSE_TIMEOUT", "300ms"),
+        ];
+        let world = World::over(&format!("http://{backend}"), &variables, vec![]);
+        world.until_eligible(1).await;
+        let mut upload = TcpStream::connect(world.proxy.address).await.unwrap();
+        let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc";
+        upload.write_all(head).await.unwrap();
+        assert_eq!(status(&read_head(&mut upload).await), 200);
+        let mut rest = Vec::new();
+        let read = upload.read_to_end(&mut rest);
+        let read = tokio::time::timeout(Duration::from_secs(20), read).await;
+        read.expect("the connection stays open").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_outlives_its_response_keeps_nobody_else_waiting() {
+    let backends = format!("http://{}", hasty_backend().await);
+    let world = World::over(&backends, &[("PROXY_PROBE", "off"), ("PROXY_WORKERS", "1")], vec![]);
+    world.until_eligible(1).await;
+    let mut upload = TcpStream::connect(world.proxy.address).await.unwrap();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc";
+    upload.write_all(head).await.unwrap();
+    assert_eq!(status(&read_head(&mut upload).await), 200);
+    for _ in 0..3 {
+        let answer = world.client.get(world.url("/")).timeout(Duration::from_secs(5)).send().await;
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+    let id = backends.trim_start_matches("http://");
+    assert_eq!(world.backend(id).await["in_flight"], 1, "the upload is still on its way");
+    drop(upload);
+    world
+        .until("the ticket to be given back", async || world.backend(id).await["in_flight"] == 0)
+        .await;
+}
