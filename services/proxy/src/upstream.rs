@@ -22,10 +22,6 @@ use crate::{
     stats::{Counted, Gauges, Shard, Stats},
 };
 
-/// A connection that served another request a moment ago is as good as checked, where a request
-/// that is lost on it can be sent again. Under load this saves a system call per request.
-const TRUSTED: Duration = Duration::from_millis(1);
-
 /// How often idle connections are looked at. Nobody is told when a backend closes one: this is how
 /// late it is seen.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -54,7 +50,8 @@ struct Idle {
 impl Upstream {
     /// Takes the connection that was used last, unless it has been idle for too long: at most for
     /// `configured`, or less if the backend is known to close sooner. For a request that cannot be
-    /// sent again (unless `is_replayable`), each is looked at first.
+    /// sent again (unless `is_replayable`), the kernel is asked first. For others it is enough what it
+    /// has told us this turn, before it brought us the request.
     pub(crate) fn take_idle(
         &self,
         configured: Duration,
@@ -69,8 +66,7 @@ impl Upstream {
                 idle.clear();
                 return None;
             }
-            let is_trusted = is_replayable && age < TRUSTED;
-            if connection.is_silent(!is_trusted) {
+            if connection.is_silent(!is_replayable) {
                 return Some(connection);
             }
             self.saw_close(age, now);
