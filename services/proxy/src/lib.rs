@@ -67,6 +67,7 @@ use chassis::{
 use tokio::sync::{mpsc, watch};
 
 use crate::{
+    accept::Acceptor,
     admin::Admin,
     audit::Audit,
     clock::Clock,
@@ -110,7 +111,7 @@ impl Listeners {
 }
 
 /// Runs a proxy until a stop is asked for and done. It takes this thread for the admin side and
-/// starts one per worker and one that accepts.
+/// starts one per worker.
 ///
 /// # Errors
 /// The system refused a thread, a runtime or the use of a listener, or the token's file.
@@ -150,23 +151,21 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
     // Hears of a worker that ends by itself.
     let (alive, mut ended) = mpsc::channel::<()>(1);
     let (fence, fences) = Fence::new(settings.workers);
-    let mut senders = Vec::new();
-    let mut threads = Vec::new();
-    for (index, (picker, fences)) in pickers.into_iter().zip(fences).enumerate() {
-        let (sender, accepted) = mpsc::unbounded_channel();
-        senders.push(sender);
-        let inbox = worker::Inbox { accepted, fences, time_is_up: time_is_up_receiver.clone() };
+    let Listeners { traffic, admin } = listeners;
+    let (address, admin_address) = (traffic.local_addr()?, admin.local_addr()?);
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        (0..settings.workers).map(|_| mpsc::unbounded_channel()).unzip();
+    let acceptor = Acceptor::new(traffic, senders, &settings, &stats, &stage_receiver)?;
+    let (mut acceptor, mut threads) = (Some(acceptor), Vec::new());
+    for (index, ((picker, fences), accepted)) in
+        pickers.into_iter().zip(fences).zip(receivers).enumerate()
+    {
+        let (acceptor, time_is_up) = (acceptor.take(), time_is_up_receiver.clone());
+        let inbox = worker::Inbox { acceptor, accepted, fences, time_is_up };
         threads.push(start_worker(index, picker, shared.clone(), inbox, alive.clone())?);
     }
     drop(alive);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let Listeners { traffic, admin } = listeners;
-    let (address, admin_address) = (traffic.local_addr()?, admin.local_addr()?);
-    let accept_stats = Arc::clone(&stats);
-    let accept_settings = Arc::clone(&settings);
-    let accept =
-        move || accept::run(&traffic, &senders, &accept_settings, &accept_stats, &stage_receiver);
-    threads.push(std::thread::Builder::new().name("accept".to_owned()).spawn(accept)?);
     let result = runtime.block_on(async {
         let of_workers = OfWorkers { fence, decisions, records };
         let listener = (admin, audit);

@@ -6,7 +6,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use crate::{
+    accept::{Acceptor, Stream},
     client,
     clock::Clock,
     connect,
@@ -64,7 +65,7 @@ pub(crate) struct Shared {
 /// A connection that was accepted for a worker.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     pub(crate) peer: SocketAddr,
     /// It counts as open from then on.
     pub(crate) counted: Counted,
@@ -75,6 +76,8 @@ pub(crate) struct Accepted {
 /// What a worker is told.
 #[derive(Debug)]
 pub(crate) struct Inbox {
+    /// What accepts connections for all, with one of them.
+    pub(crate) acceptor: Option<Acceptor>,
     pub(crate) accepted: mpsc::UnboundedReceiver<Accepted>,
     pub(crate) fences: mpsc::UnboundedReceiver<fence::Request>,
     /// Set when a stop must wait no longer.
@@ -216,7 +219,14 @@ pub(crate) fn run(worker: impl FnOnce() -> Rc<Worker>, inbox: Inbox) -> std::io:
 }
 
 async fn serve(worker: Rc<Worker>, inbox: Inbox) {
-    let Inbox { mut accepted, mut fences, mut time_is_up } = inbox;
+    let Inbox { acceptor, mut accepted, mut fences, mut time_is_up } = inbox;
+    if let Some(acceptor) = acceptor {
+        tokio::task::spawn_local(async {
+            if let Err(error) = acceptor.run().await {
+                tracing::error!(%error, "connections cannot be accepted any more");
+            }
+        });
+    }
     let mut stage = worker.stage.clone();
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
@@ -258,9 +268,8 @@ async fn serve(worker: Rc<Worker>, inbox: Inbox) {
 fn begin(worker: &Rc<Worker>, accepted: Accepted) {
     let Accepted { stream, peer, counted, guest } = accepted;
     let client = Client::new(peer.ip(), &worker.settings.forwarding.trusted_proxies);
-    // Both fail only if the client is gone already.
-    let _ = stream.set_nodelay(true);
-    let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
+    // Fails only if the client is gone already.
+    let Ok(stream) = stream.here() else { return };
     let open = Open::new(&worker.open);
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
