@@ -5,7 +5,10 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // A table for a terminal; a failure should panic.
 
 use std::{
-    sync::Barrier,
+    sync::{
+        Barrier,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -50,24 +53,44 @@ fn nanoseconds(policy: Policy, backends: u32) -> f64 {
 fn per_second(policy: Policy, backends: u32, threads: usize) -> f64 {
     let mut pool = pool(policy, backends);
     let run = |pool: &mut Pool| {
-        let pickers: Vec<Picker> = (0..threads).map(|_| pool.picker()).collect();
-        let barrier = Barrier::new(threads);
-        let slowest = thread::scope(|scope| {
-            let spawned: Vec<_> = pickers
-                .into_iter()
-                .map(|mut picker| {
-                    let barrier = &barrier;
-                    scope.spawn(move || {
-                        barrier.wait();
-                        pick_many(&mut picker)
-                    })
-                })
-                .collect();
-            spawned.into_iter().map(|thread| thread.join().unwrap()).max().unwrap()
-        });
-        f64::from(PICKS) * threads as f64 / slowest.as_secs_f64()
+        let pickers = (0..threads).map(|_| pool.picker());
+        together(pickers.map(|mut picker| move || pick_many(&mut picker)).collect())
     };
     (0..RUNS).map(|_| run(&mut pool)).fold(0.0, f64::max)
+}
+
+/// Turns per second of threads that do nothing but take them from the counter that all share. No
+/// policy that goes by turns can make more picks.
+fn turns_per_second(threads: usize) -> f64 {
+    let turns = AtomicU64::new(0);
+    let take_many = || {
+        let start = Instant::now();
+        for _ in 0..PICKS {
+            std::hint::black_box(turns.fetch_add(1, Ordering::Relaxed));
+        }
+        start.elapsed()
+    };
+    (0..RUNS).map(|_| together(vec![take_many; threads])).fold(0.0, f64::max)
+}
+
+/// How often per second all threads do what each does [`PICKS`] times. A fair number needs a
+/// processor for each thread: those that take turns do not get into each other's way.
+fn together(work: Vec<impl FnOnce() -> Duration + Send>) -> f64 {
+    let (threads, barrier) = (work.len(), Barrier::new(work.len()));
+    let slowest = thread::scope(|scope| {
+        let spawn = |work: _| {
+            let barrier = &barrier;
+            scope.spawn(move || begin_together(barrier, work))
+        };
+        let spawned: Vec<_> = work.into_iter().map(spawn).collect();
+        spawned.into_iter().map(|thread| thread.join().unwrap()).max().unwrap()
+    });
+    f64::from(PICKS) * threads as f64 / slowest.as_secs_f64()
+}
+
+fn begin_together(barrier: &Barrier, work: impl FnOnce() -> Duration) -> Duration {
+    barrier.wait();
+    work()
 }
 
 fn row(name: &str, unit: &str, cases: &[(u32, f64)]) {
@@ -93,4 +116,6 @@ fn main() {
         let millions = |threads: u32| per_second(policy, 100, threads as usize) / 1e6;
         row(policy.as_str(), "M/s", &[1, 2, 4, 8].map(|threads| (threads, millions(threads))));
     }
+    let millions = |threads: u32| turns_per_second(threads as usize) / 1e6;
+    row("a turn alone", "M/s", &[1, 2, 4, 8].map(|threads| (threads, millions(threads))));
 }
