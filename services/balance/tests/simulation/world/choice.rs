@@ -15,17 +15,20 @@ const BOUND: f64 = 1.25;
 /// With `least_time`, one pick of so many goes to whose turn it is.
 const EXPLORE: u32 = 50;
 
+/// Up to so many backends, `least_request` looks at all.
+pub(crate) const SCAN_MOST: usize = 64;
+
 /// One that might have been picked.
-struct Candidate {
-    generation: u64,
+pub(crate) struct Candidate {
+    pub(crate) generation: u64,
     /// Requests in flight before the pick.
-    load: u32,
-    weight: u32,
+    pub(crate) load: u32,
+    pub(crate) weight: u32,
 }
 
 impl Candidate {
     /// Whether it has fewer requests for its weight than the other.
-    fn is_less_loaded_than(&self, other: &Self) -> bool {
+    pub(crate) fn is_less_loaded_than(&self, other: &Self) -> bool {
         let (load, other_load) = (u64::from(self.load), u64::from(other.load));
         load * u64::from(other.weight) < other_load * u64::from(self.weight)
     }
@@ -61,7 +64,7 @@ impl World {
         let mut others = possible.iter().filter(|one| one.generation != picked);
         match self.policy() {
             Policy::First => self.check_first(picked, &expected, tried),
-            Policy::LeastRequest => {
+            Policy::LeastRequest if all.len() <= SCAN_MOST => {
                 let better = others.find(|other| other.is_less_loaded_than(this));
                 let better = better.map(|other| other.generation);
                 assert_eq!(better, None, "{picked} has more requests");
@@ -75,9 +78,15 @@ impl World {
             Policy::Hash => {
                 if let Some(key) = key {
                     self.check_place(key, picked, &all, &possible);
+                    let is_retry = !tried.is_empty() && possible.len() > 1;
+                    self.coverage.see_many("a key at a retry", u64::from(is_retry));
                 }
             }
-            Policy::RoundRobin | Policy::Random | Policy::LeastTime => {}
+            // By turns, or by chance.
+            Policy::RoundRobin | Policy::Random | Policy::LeastTime | Policy::LeastRequest => {}
+        }
+        if possible.len() == all.len() {
+            self.check_chance(picked, &all);
         }
     }
 
@@ -119,8 +128,8 @@ impl World {
     /// While the set stands, any `sum(weights)` picks give each backend its weight; with `least_time`
     /// at least that of fifty times as many, however slow it was.
     pub(crate) fn check_turns(&mut self) {
-        if self.policy() == Policy::Hash {
-            return self.check_keys();
+        if matches!(self.policy(), Policy::Hash | Policy::Random | Policy::PowerOfTwo) {
+            return self.check_some();
         }
         // For the latter often enough, without a die that would change all worlds.
         let seldom = self.now.since_start().as_secs().is_multiple_of(8);
@@ -158,8 +167,8 @@ impl World {
         }
     }
 
-    /// Some keys after each change of the set.
-    fn check_keys(&mut self) {
+    /// Some keys, or draws, after each change of the set.
+    fn check_some(&mut self) {
         let expected = self.expected();
         for key in 0..8 {
             *self.picks.entry(expected.rung).or_default() += 1;

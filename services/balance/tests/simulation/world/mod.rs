@@ -1,6 +1,7 @@
 //! One world: a pool, what is really the case, what the pool was told, and the time.
 #![allow(dead_code, unreachable_pub)] // The test and the sweep each use a part.
 
+mod chance;
 mod check;
 mod choice;
 mod coverage;
@@ -23,6 +24,7 @@ use std::{
 pub use self::coverage::Coverage;
 use self::{
     balance::*,
+    chance::Chance,
     check::Expected,
     choice::Preferences,
     dice::Dice,
@@ -40,12 +42,18 @@ pub(crate) mod balance {
 /// for an hour or two.
 const STEPS: usize = 500;
 
+/// Of a large one, in which each step takes as long as a hundred of another.
+const STEPS_LARGE: usize = 40;
+
+/// Backends of a large world: enough that more than those that `least_request` looks at may serve.
+const LARGE: u64 = 110;
+
 /// Runs the world of a seed to its end. The error says when which promise was broken.
 pub fn run(seed: u64) -> Result<Coverage, String> {
     let lived = Cell::new(0);
     let world = AssertUnwindSafe(|| {
         let mut world = World::new(seed);
-        for _ in 0..STEPS {
+        for _ in 0..if world.is_large { STEPS_LARGE } else { STEPS } {
             world.step();
             lived.set(world.now.since_start().as_secs());
         }
@@ -60,6 +68,8 @@ pub fn run(seed: u64) -> Result<Coverage, String> {
 
 pub(crate) struct World {
     dice: Dice,
+    /// Whether it has many backends, and little time.
+    is_large: bool,
     /// What visitors draw from, where backends have tags.
     visitors: Option<Dice>,
     /// When the last one came to a generation, or when that arrived.
@@ -115,6 +125,8 @@ pub(crate) struct World {
     expected: Option<Rc<Expected>>,
     /// What the policy has shown of the order in which keys prefer backends.
     preferences: Preferences,
+    /// What chance has given to whom.
+    chance: Chance,
     /// First picks by the rung that they should have stood on.
     picks: BTreeMap<Rung, u64>,
     coverage: Coverage,
@@ -133,7 +145,11 @@ impl World {
         let slow_start = Duration::from_secs(dice.one_of(&[0, 0, 10, 60]));
         let tier_least = dice.one_of(&[0.0, 0.0, 0.5, 0.7]);
         let last_resort = Duration::from_secs([3, 0, 30][(seed % 3) as usize]);
-        let policy = dice.one_of(&[Policy::RoundRobin, Policy::RoundRobin, dice_policy(seed)]);
+        let mut policy = dice.one_of(&[Policy::RoundRobin, Policy::RoundRobin, dice_policy(seed)]);
+        let is_large = seed % 12 == 11;
+        if is_large {
+            policy = [Policy::LeastRequest, Policy::PowerOfTwo][(seed / 12 % 2) as usize];
+        }
         let mut pool = Pool::new("default", policy, plan.clone(), seed)
             .with_ejection(ejection.clone())
             .with_slow_start(slow_start)
@@ -146,6 +162,7 @@ impl World {
         let picker = pool.picker();
         let mut world = Self {
             dice,
+            is_large,
             visitors,
             visited: BTreeMap::new(),
             plan,
@@ -180,10 +197,11 @@ impl World {
             suspects: BTreeMap::new(),
             expected: None,
             preferences: Preferences::new(),
+            chance: Chance::default(),
             picks: BTreeMap::new(),
             coverage: Coverage::default(),
         };
-        for index in 0..1 + world.dice.below(8) {
+        for index in 0..if is_large { LARGE } else { 1 + world.dice.below(8) } {
             world.appear(&format!("b{index}"));
         }
         world.discover();
@@ -218,7 +236,7 @@ impl World {
             1 | 2 => Duration::from_millis(self.dice.below(10_000)),
             _ => Duration::from_millis(self.dice.below(100)),
         };
-        self.let_pass(pass);
+        self.let_pass(if self.is_large { pass.min(Duration::from_millis(300)) } else { pass });
         self.finish_attempts();
         self.check();
     }

@@ -50,13 +50,13 @@ impl World {
     }
 
     /// The life of a request from its first ticket on.
-    pub(crate) fn serve(&mut self, mut ticket: Ticket, mut key: Option<u64>) {
+    pub(crate) fn serve(&mut self, mut ticket: Ticket, key: Option<u64>) {
         let mut tried = Vec::new();
         loop {
             let generation = ticket.member().generation();
             match ticket.is_visit() {
                 true => self.check_visit(&ticket),
-                false => self.check_pick(&ticket, key.take(), &tried),
+                false => self.check_pick(&ticket, key, &tried),
             }
             tried.push(generation);
             let term = self.term(&ticket);
@@ -75,7 +75,7 @@ impl World {
             if tried.len() == 4 || (failure == AttemptFailure::Unreachable && !self.take_retry()) {
                 return;
             }
-            let other = self.picker.pick_other(None, &tried);
+            let other = self.picker.pick_other(key, &tried);
             match other.or_else(|_| self.picker.pick_resort(&tried)) {
                 Ok(other) => ticket = other,
                 Err(none) => {

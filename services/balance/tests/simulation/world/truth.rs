@@ -87,7 +87,11 @@ impl Truth {
 impl World {
     pub(crate) fn appear(&mut self, name: &str) {
         self.instances += 1;
-        let truth = Truth::new(self.instances, &mut self.dice);
+        let mut truth = Truth::new(self.instances, &mut self.dice);
+        if self.is_large {
+            // So that many serve at a time.
+            (truth.tier, truth.weight) = (0, truth.weight.max(1));
+        }
         self.truth.insert(name.to_owned(), truth);
     }
 
