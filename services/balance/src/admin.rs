@@ -90,6 +90,8 @@ pub enum Refused {
     LastUsable {
         /// Backends in the pool.
         total: usize,
+        /// In how long: zero is now, and otherwise something ends then that was set for a time.
+        after: Duration,
     },
     /// It would leave fewer that can take traffic than there must be.
     BelowFloor {
@@ -99,6 +101,8 @@ pub enum Refused {
         left: usize,
         /// How many there must be.
         floor: usize,
+        /// In how long, as above.
+        after: Duration,
     },
 }
 
@@ -129,16 +133,29 @@ impl fmt::Display for Refused {
             Self::Superseded { .. } => {
                 formatter.write_str("what it would replace was said after it")
             }
-            Self::LastUsable { total } => write!(
+            Self::LastUsable { total, after } if after.is_zero() => write!(
                 formatter,
                 "it is the only one of {total} backends that can take traffic: without it every \
                  request would fail; bring another one back first, or force it"
             ),
-            Self::BelowFloor { total, left, floor } => write!(
+            Self::LastUsable { total, after } => write!(
                 formatter,
-                "only {left} of {total} backends could take traffic then, and {floor} must; bring \
-                 another one back first, or force it"
+                "it will be the only one of {total} backends that can take traffic {}: without it \
+                 every request would fail then; bring another one back for good first, or force it",
+                Self::when(*after)
+            ),
+            Self::BelowFloor { total, left, floor, after } => write!(
+                formatter,
+                "only {left} of {total} backends could take traffic {}, and {floor} must; bring \
+                 another one back first, or force it",
+                if after.is_zero() { "then".to_owned() } else { Self::when(*after) }
             ),
         }
+    }
+}
+
+impl Refused {
+    fn when(after: Duration) -> String {
+        format!("in {:.0} s, when something ends that was set for a time", after.as_secs_f64())
     }
 }

@@ -148,6 +148,14 @@ impl Entry {
         self.rung().is_some_and(|rung| rung <= Rung::Degraded)
     }
 
+    /// Whether it can serve at a time, without being the last resort, with such an intent and if it
+    /// stays as well as it is. How well one is that is in maintenance nobody knows.
+    pub(crate) fn would_be_usable(&self, intent: &Intent, time: Time) -> bool {
+        self.intent.admin() != Admin::Maint
+            && self.is_usable_by_health()
+            && intent.wants_traffic_at(self.found.weight, time)
+    }
+
     /// What comes of probes and requests together.
     pub(crate) fn observed(&self) -> Health {
         match self.health.health {

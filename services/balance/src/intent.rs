@@ -89,6 +89,14 @@ impl<T> Overridable<T> {
         self.on_top.as_ref().map_or(&self.standing, |(value, _)| value)
     }
 
+    /// What will be in force at a time, if nobody says anything until then.
+    pub(crate) fn at(&self, time: Time) -> &T {
+        match &self.on_top {
+            Some((value, until)) if *until > time => value,
+            _ => &self.standing,
+        }
+    }
+
     /// When what stands is in force again, if it is not.
     #[must_use]
     pub fn expires(&self) -> Option<Time> {
@@ -148,6 +156,20 @@ impl Intent {
     /// Whether it lets the backend get requests, where `configured` is the usual weight.
     pub(crate) fn wants_traffic(&self, configured: u32) -> bool {
         self.admin() == Admin::Ready && self.weight(configured) > 0
+    }
+
+    /// Whether it will let it at a time, if nobody says anything until then.
+    pub(crate) fn wants_traffic_at(&self, configured: u32, time: Time) -> bool {
+        let weight = self.weight.at(time).number.unwrap_or(configured);
+        self.state.at(time).state == Admin::Ready && weight > 0
+    }
+
+    /// From when on that may be another answer, in order: now, and when parts of it end.
+    pub(crate) fn turns(&self, now: Time) -> impl Iterator<Item = Time> + use<> {
+        let ends = [self.state.expires(), self.weight.expires()];
+        let mut turns = [Some(now), ends[0].max(Some(now)), ends[1].max(Some(now))];
+        turns.sort_unstable();
+        turns.into_iter().flatten()
     }
 
     /// The limit of requests in flight in force where `configured` is the usual one.

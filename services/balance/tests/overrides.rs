@@ -201,3 +201,58 @@ fn that_a_backend_is_ready_again_is_remembered_against_older_words_over_a_restar
     assert_eq!(after.effective("a"), Effective::Serving);
     after.pool.change(&id, &say(Admin::Maint, 21), after.now).unwrap();
 }
+
+#[test]
+fn whoever_serves_only_for_a_while_is_nobody_to_rely_on_for_longer() {
+    let minute = Some(SECOND * 60);
+    let state = |state, ttl| Change { state: Some(state), ttl, ..Change::default() };
+    let weight = |weight, ttl| Change { weight: Some(weight), ttl, ..Change::default() };
+    // What takes `a` out for good, and what brings it back for a while.
+    let cases = [
+        (state(Admin::Drain, None), state(Admin::Ready, minute)),
+        (weight(0, None), weight(1, minute)),
+    ];
+    for (out, back) in cases {
+        let mut world = World::with(&["a", "b"]);
+        world.run(SECOND, &["a", "b"]);
+        let now = world.now;
+        let (a, b) = (BackendId::new("a"), BackendId::new("b"));
+        world.pool.change(&a, &out, now).unwrap();
+        world.pool.change(&a, &back, now).unwrap();
+        let refused = Err(Refused::LastUsable { total: 2, after: SECOND * 60 });
+        for longer in [None, Some(SECOND * 61)] {
+            for change in [state(Admin::Drain, longer), weight(0, longer)] {
+                assert_eq!(world.pool.check_change(&b, &change, now), refused, "{change:?}");
+                let forced = Change { force: true, ..change };
+                assert_eq!(world.pool.check_change(&b, &forced, now), Ok(()));
+            }
+        }
+        assert_eq!(world.pool.check_change(&b, &state(Admin::Drain, minute), now), Ok(()));
+        let floor = Change { floor: 2, ..state(Admin::Drain, None) };
+        let below = Refused::BelowFloor { total: 2, left: 1, floor: 2, after: Duration::ZERO };
+        assert_eq!(world.pool.check_change(&b, &floor, now), Err(below), "the first of them");
+
+        world.pool.change(&b, &state(Admin::Drain, minute), now).unwrap();
+        let sooner = world.pool.check_change(&a, &state(Admin::Ready, Some(SECOND * 30)), now);
+        assert_eq!(sooner.is_ok(), out.state.is_none(), "b is not back yet when that ends");
+        world.run(SECOND * 61, &["a", "b"]);
+        assert_eq!(world.effective("b"), Effective::Serving);
+    }
+}
+
+#[test]
+fn a_late_word_beneath_an_override_is_refused_if_nobody_is_left_at_its_end() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    let say = |state, ttl, said_at| Change {
+        state: Some(state),
+        ttl,
+        said_at: Some(SaidAt(said_at)),
+        ..Change::default()
+    };
+    let id = BackendId::new("a");
+    world.pool.change(&id, &say(Admin::Ready, Some(SECOND * 9), 20), world.now).unwrap();
+    world.set("b", Admin::Drain).unwrap();
+    let refused = world.pool.change(&id, &say(Admin::Drain, None, 10), world.now);
+    assert_eq!(refused, Err(Refused::LastUsable { total: 2, after: SECOND * 9 }));
+}

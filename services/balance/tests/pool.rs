@@ -109,10 +109,13 @@ fn the_last_usable_backend_is_not_taken_out_unless_forced() {
     let mut world = World::with(&["a", "b"]);
     world.run(SECOND, &["a", "b"]);
     world.set("a", Admin::Maint).unwrap();
-    assert_eq!(world.set("b", Admin::Drain), Err(Refused::LastUsable { total: 2 }));
+    assert_eq!(
+        world.set("b", Admin::Drain),
+        Err(Refused::LastUsable { total: 2, after: Duration::ZERO })
+    );
     let zero = Change { weight: Some(0), ..Change::default() };
     let refused = world.pool.change(&BackendId::new("b"), &zero, world.now);
-    assert_eq!(refused, Err(Refused::LastUsable { total: 2 }));
+    assert_eq!(refused, Err(Refused::LastUsable { total: 2, after: Duration::ZERO }));
     assert_eq!(world.effective("b"), Effective::Serving);
 
     let change = Change { state: Some(Admin::Drain), force: true, ..Change::default() };
@@ -129,7 +132,7 @@ fn a_change_that_leaves_fewer_than_the_floor_is_refused_and_asking_changes_nothi
         let state = Some(Admin::Drain);
         Change { state, floor, force, ..Change::default() }
     };
-    let below = Refused::BelowFloor { total: 3, left: 2, floor: 3 };
+    let below = Refused::BelowFloor { total: 3, left: 2, floor: 3, after: Duration::ZERO };
     assert_eq!(world.pool.change(&id, &change(3, false), world.now), Err(below.clone()));
     assert_eq!(world.pool.check_change(&id, &change(3, false), world.now), Err(below));
     for (floor, force) in [(2, false), (3, true)] {

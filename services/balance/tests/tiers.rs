@@ -97,7 +97,7 @@ fn the_last_primary_can_be_taken_out_while_a_backup_is_up() {
     }
     let change = Change { state: Some(Admin::Drain), ..Change::default() };
     let last = world.pool.change(&BackendId::new("z"), &change, world.now);
-    assert_eq!(last, Err(Refused::LastUsable { total: 5 }));
+    assert_eq!(last, Err(Refused::LastUsable { total: 5, after: Duration::ZERO }));
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! What operators want: changes and their refusal, what ends by itself, and how a drain ends.
 
+use std::collections::BTreeMap;
+
 use super::{INTENT_KEPT, Pool};
 use crate::{
     admin::{Admin, Change, Refused},
     backend::BackendId,
+    entry::Entry,
     events::{Effect, EventKind},
     health::HealthState,
     intent::{Intent, StandingIntent},
@@ -48,19 +51,49 @@ impl Pool {
             return Err(Refused::Superseded { by });
         }
         let intent = backend.intent.changed(change, now);
-        let stays = intent.wants_traffic(backend.found.weight);
-        if backend.is_usable() && !stays && !change.force {
-            let total = self.backends.len();
-            let left =
-                self.backends.values().filter(|b| b.is_usable() && b.found.id != *id).count();
-            if left == 0 {
-                return Err(Refused::LastUsable { total });
-            }
-            if left < change.floor {
-                return Err(Refused::BelowFloor { total, left, floor: change.floor });
-            }
+        if !change.force {
+            self.guard(backend, &intent, change.floor, now)?;
         }
         Ok((intent, backend.intent.clone()))
+    }
+
+    /// Refuses to take a backend out where too few are left: now, or when something ends that was set
+    /// for a time. One that is only in service for a while is nobody to rely on for longer.
+    fn guard(
+        &self,
+        backend: &Entry,
+        intent: &Intent,
+        floor: usize,
+        now: Time,
+    ) -> Result<(), Refused> {
+        // How many more, or fewer, of the others there are from when on.
+        let mut steps: BTreeMap<Time, isize> = BTreeMap::new();
+        for other in self.backends.values().filter(|other| other.found.id != backend.found.id) {
+            let mut was_usable = false;
+            for time in other.intent.turns(now) {
+                let is_usable = other.would_be_usable(&other.intent, time);
+                *steps.entry(time).or_default() += isize::from(is_usable) - isize::from(was_usable);
+                was_usable = is_usable;
+            }
+        }
+        for time in intent.turns(now).chain(backend.intent.turns(now)) {
+            steps.entry(time).or_default();
+        }
+        let (total, mut left) = (self.backends.len(), 0_usize);
+        for (time, step) in steps {
+            left = left.saturating_add_signed(step);
+            let is_taken_out = backend.would_be_usable(&backend.intent, time)
+                && !backend.would_be_usable(intent, time);
+            let after = time.since(now);
+            match left {
+                0 if is_taken_out => return Err(Refused::LastUsable { total, after }),
+                left if is_taken_out && left < floor => {
+                    return Err(Refused::BelowFloor { total, left, floor, after });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// What operators want of backends, those that are gone for the moment included.

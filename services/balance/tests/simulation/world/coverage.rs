@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 /// What every run of some length must come to.
-const EXPECTED: [&str; 64] = [
+const EXPECTED: [&str; 65] = [
     "a draw of two by weight",
     "a draw of one by weight",
     "a key again",
@@ -49,6 +49,7 @@ const EXPECTED: [&str; 64] = [
     "policy changed",
     "probation passed",
     "refused change",
+    "refused for what ends",
     "retry",
     "retry without a budget",
     "rung: degraded",

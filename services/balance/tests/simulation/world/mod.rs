@@ -70,6 +70,8 @@ pub(crate) struct World {
     dice: Dice,
     /// Whether it has many backends, and little time.
     is_large: bool,
+    /// Whether operators bring backends back for a while and rely on them.
+    are_trusting: bool,
     /// What visitors draw from, where backends have tags.
     visitors: Option<Dice>,
     /// When the last one came to a generation, or when that arrived.
@@ -163,6 +165,7 @@ impl World {
         let mut world = Self {
             dice,
             is_large,
+            are_trusting: seed % 8 == 5,
             visitors,
             visited: BTreeMap::new(),
             plan,
@@ -224,6 +227,7 @@ impl World {
             12 => self.change_policy(),
             14 if self.dice.percent(40) => self.switch(),
             13 if self.dice.percent(30) => self.leap(),
+            15 if self.are_trusting => self.rely_on_one_for_a_while(&name),
             _ => {}
         }
         self.flap();

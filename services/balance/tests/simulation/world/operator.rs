@@ -116,47 +116,54 @@ impl World {
             deadline: self.deadline(),
             ..Change::default()
         };
+        self.carry_out(name, &change);
+    }
+
+    /// Leaves a backend beside others that are out but for one, which is back for a while, and then
+    /// takes it out as well.
+    pub(crate) fn rely_on_one_for_a_while(&mut self, name: &str) {
+        let now = SaidAt(self.now.since_start().as_millis() as u64);
+        let say = |state| Change { state: Some(state), said_at: Some(now), ..Change::default() };
+        let ttl = Some(Duration::from_secs(1 + self.dice.below(60)));
+        let others: Vec<String> =
+            self.generations.keys().filter(|other| *other != name).cloned().collect();
+        for other in &others {
+            self.carry_out(other, &Change { force: true, ..say(Admin::Drain) });
+        }
+        if let Some(other) = others.first() {
+            self.carry_out(other, &Change { ttl, ..say(Admin::Ready) });
+        }
+        self.carry_out(name, &say(Admin::Drain));
+        for other in &others {
+            self.carry_out(other, &say(Admin::Ready));
+        }
+    }
+
+    fn carry_out(&mut self, name: &str, change: &Change) {
+        let (state, weight, limit) = (change.state, change.weight, change.max_in_flight);
+        let said_at = change.said_at.unwrap();
         let before = self.pool.view();
-        let is_usable = |backend: &BackendView| self.rung_of(backend) <= Rung::Degraded;
-        let usable: Vec<&str> = before
-            .backends
-            .iter()
-            .filter(|backend| is_usable(backend))
-            .map(|backend| backend.id.as_str())
-            .collect();
         let has_end = change.ttl.is_some();
         let intent = self.intents.get(name).cloned().unwrap_or_default();
-        let is_late = change.state.is_some() && intent.admin.is_late(has_end, said_at)
+        let is_late = state.is_some() && intent.admin.is_late(has_end, said_at)
             || weight.is_some() && intent.weight.is_late(has_end, said_at)
             || limit.is_some() && intent.limit.is_late(has_end, said_at);
-        match self.tell(|pool, now| pool.change(&BackendId::new(name), &change, now)) {
+        let mut after = intent.clone();
+        after.hear(change, self.now);
+        let leaves_nobody =
+            self.told.contains_key(name) && self.leaves_nobody(name, &intent, &after);
+        match self.tell(|pool, now| pool.change(&BackendId::new(name), change, now)) {
             Ok(()) => {
                 assert!(!is_late, "an older word has replaced a newer one");
                 let generation = self.generation(name).unwrap();
-                let intent = self.intents.entry(name.to_owned()).or_default();
-                let expires = change.ttl.map(|ttl| self.now + ttl);
+                assert!(change.force || !leaves_nobody, "nobody is left without {name}");
                 let was = intent.admin.now();
-                if let Some(state) = change.state {
-                    intent.admin.say(state, expires, said_at);
-                    let deadline = change.deadline.filter(|_| state != Admin::Ready);
-                    intent.deadline.say(
-                        deadline.map(|deadline| self.now + deadline),
-                        expires,
-                        said_at,
-                    );
-                }
-                if weight.is_some() {
-                    intent.weight.say(weight.map(|weight| (weight, self.now)), expires, said_at);
-                }
-                if limit.is_some() {
-                    intent.limit.say(limit.map(|limit| (limit, self.now)), expires, said_at);
-                }
-                let is_beneath =
-                    !has_end && change.state.is_some() && intent.admin.then().is_some();
-                if was == Admin::Maint && intent.admin.now() != Admin::Maint {
+                self.intents.insert(name.to_owned(), after.clone());
+                let is_beneath = !has_end && state.is_some() && after.admin.then().is_some();
+                if was == Admin::Maint && after.admin.now() != Admin::Maint {
                     self.begin_anew(name, generation);
                 }
-                if was == Admin::Maint || change.state == Some(Admin::Maint) {
+                if was == Admin::Maint || state == Some(Admin::Maint) {
                     self.probed.insert(name.to_owned(), self.now);
                 }
                 self.coverage.see_many("word beneath an override", u64::from(is_beneath));
@@ -170,8 +177,11 @@ impl World {
                 assert_eq!(after, format!("{before:?}"), "an older word has changed something");
                 self.coverage.see("late word");
             }
-            Err(_) => {
-                assert!(!change.force && usable == [name], "{usable:?} without {name}");
+            Err(refused) => {
+                assert!(!change.force && leaves_nobody, "{refused:?} without {name}");
+                let later =
+                    matches!(refused, Refused::LastUsable { after, .. } if !after.is_zero());
+                self.coverage.see_many("refused for what ends", u64::from(later));
                 let after = format!("{:?}", self.pool.view());
                 assert_eq!(after, format!("{before:?}"), "a refused change has changed something");
                 self.coverage.see("refused change");

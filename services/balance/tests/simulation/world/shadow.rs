@@ -92,6 +92,12 @@ impl<T: Copy + Default> Layers<T> {
         self.on_top().map_or(stands, |(value, _)| value)
     }
 
+    /// What will be in force at a time, if nobody says anything until then.
+    pub(crate) fn at(&self, time: Time) -> T {
+        let on_top = self.on_top().filter(|(_, until)| *until > time);
+        on_top.map_or(self.stands().map(|word| word.value).unwrap_or_default(), |(value, _)| value)
+    }
+
     /// What it goes back to, if it does, and when.
     pub(crate) fn then(&self) -> Option<(T, Time)> {
         let (_, until) = self.on_top()?;
@@ -106,6 +112,28 @@ impl<T: Copy + Default> Layers<T> {
 }
 
 impl Intent {
+    /// Takes in a change that was not refused.
+    pub(crate) fn hear(&mut self, change: &Change, now: Time) {
+        let (until, said_at) = (change.ttl.map(|ttl| now + ttl), change.said_at.unwrap());
+        if let Some(state) = change.state {
+            self.admin.say(state, until, said_at);
+            let deadline = change.deadline.filter(|_| state != Admin::Ready);
+            self.deadline.say(deadline.map(|deadline| now + deadline), until, said_at);
+        }
+        if let Some(weight) = change.weight {
+            self.weight.say(Some((weight, now)), until, said_at);
+        }
+        if let Some(limit) = change.max_in_flight {
+            self.limit.say(Some((limit, now)), until, said_at);
+        }
+    }
+
+    /// When its state or weight goes back to what stands.
+    fn ends(&self) -> impl Iterator<Item = Time> {
+        let state = self.admin.then().map(|(_, end)| end);
+        state.into_iter().chain(self.weight.then().map(|(_, end)| end))
+    }
+
     /// Whether it is kept for a backend that left: an older word may still come.
     pub(crate) fn is_kept(&self) -> bool {
         let Self { admin, weight, limit, .. } = self;
@@ -144,6 +172,36 @@ impl Shadow {
 }
 
 impl World {
+    /// Whether nobody whom operators have left in service is well any more from some time on, because
+    /// of what is wanted of one in place of what was.
+    pub(crate) fn leaves_nobody(&self, name: &str, before: &Intent, after: &Intent) -> bool {
+        let view = self.pool.view();
+        let none = Intent::default();
+        let of = |backend: &BackendView| self.intents.get(backend.id.as_str()).unwrap_or(&none);
+        let is_well = |backend: &&BackendView| {
+            let shadow = &self.shadow[&(backend.id.to_string(), backend.member.generation())];
+            let is_usable = matches!(backend.health, Health::Up | Health::Degraded);
+            let is_known = of(backend).admin.now() != Admin::Maint && shadow.is_up;
+            is_usable && is_known && !self.told[backend.id.as_str()].is_terminating
+        };
+        let well: Vec<&BackendView> = view.backends.iter().filter(is_well).collect();
+        let serves = |backend: &BackendView, intent: &Intent, time| {
+            let usual = self.told[backend.id.as_str()].weight;
+            let weight = intent.weight.at(time).map_or(usual, |(weight, _)| weight);
+            intent.admin.at(time) == Admin::Ready && weight > 0
+        };
+        let Some(own) = well.iter().find(|backend| backend.id.as_str() == name) else {
+            return false;
+        };
+        let others = || well.iter().filter(|backend| backend.id != own.id);
+        let ends = others().flat_map(|backend| of(backend).ends());
+        let mut times = ends.chain(before.ends()).chain(after.ends()).chain([self.now]);
+        times.any(|time| {
+            let goes = serves(own, before, time) && !serves(own, after, time);
+            goes && !others().any(|backend| serves(backend, of(backend), time))
+        })
+    }
+
     /// The model's own reading of rise and fall.
     pub(crate) fn count(&mut self, name: &str, generation: u64, passed: bool) {
         if self.intents.get(name).is_some_and(|intent| intent.admin.now() == Admin::Maint) {
