@@ -3,13 +3,18 @@
 //!
 //! One connection is enough until the backend's limit on streams, or ours, is reached; then another
 //! is made. The first with room is taken, so that those beyond what is needed get idle and go.
+//!
+//! A connection counts as made when the backend has said how many streams it allows, and allows one,
+//! as gRPC's clients have it too. What is sent before is a guess: it may be refused, or wait in the
+//! library for room that does not come, where nobody can say any more whether it was sent.
 
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::{Rc, Weak},
     sync::Arc,
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -19,7 +24,11 @@ use hyper::{
     rt::Executor,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, sync::Mutex, time::Instant};
+use tokio::{
+    net::TcpStream,
+    sync::Mutex,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     body::RequestBody,
@@ -44,12 +53,9 @@ const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MAX as u32;
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// The connections to one backend.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Multiplexed {
     connections: RefCell<Vec<Rc<Connection>>>,
-    /// Streams that the backend allowed on its latest connection: on the next one, until it tells.
-    /// More would be refused.
-    allowed: Cell<usize>,
     /// Held while a connection is being made, so that requests that come together share one.
     opening: Mutex<()>,
 }
@@ -57,19 +63,12 @@ pub(crate) struct Multiplexed {
 /// What takes requests to a connection.
 type Driver = http2::Connection<TokioIo<TcpStream>, RequestBody, OnThisThread>;
 
-impl Default for Multiplexed {
-    fn default() -> Self {
-        let allowed = Cell::new(STREAMS_MAX);
-        Self { connections: RefCell::default(), allowed, opening: Mutex::default() }
-    }
-}
-
 #[derive(Debug)]
 struct Connection {
     sender: SendRequest<RequestBody>,
     /// Requests on it.
     streams: Cell<usize>,
-    /// It knows how many the backend allows, as soon as that has told. Its task owns it.
+    /// It knows how many the backend allows. Its task owns it.
     driver: Weak<RefCell<Driver>>,
     /// When we began to make it.
     made: Instant,
@@ -91,7 +90,7 @@ impl Connection {
         self.is_alive() && self.streams.get() < self.allowed().unwrap_or(0)
     }
 
-    /// As many requests at once as the backend allows, as far as it has told; none once it has ended.
+    /// As many requests at once as the backend allows; none once it has ended.
     fn allowed(&self) -> Option<usize> {
         let driver = self.driver.upgrade()?;
         let allowed = driver.borrow().current_max_send_streams();
@@ -142,7 +141,7 @@ impl Stream {
             // A backend that takes connections and says goodbye to all of them serves nobody.
             connection.has_served.get()
         } else if error.reason() == Some(h2::Reason::REFUSED_STREAM) {
-            // Beyond its limit on streams, which it had not told yet. One that takes none refuses all.
+            // Beyond its limit on streams, which it has lowered. One that takes none refuses all.
             connection.allowed().is_some_and(|allowed| allowed > 0 && self.place > allowed)
         } else {
             return None;
@@ -175,7 +174,7 @@ impl Multiplexed {
     /// made since then.
     ///
     /// # Errors
-    /// No connection could be made.
+    /// No connection with room could be made within `timeout`.
     pub(crate) async fn take(
         &self,
         member: &Member,
@@ -186,17 +185,16 @@ impl Multiplexed {
         if let Some(stream) = self.existing(since) {
             return Ok(stream);
         }
+        let deadline = Instant::now() + timeout;
         // Whoever is before us may wait that long for a backend that says nothing; if it was in vain
         // for them, it is for us.
-        let turn = tokio::time::timeout(timeout, self.opening.lock()).await;
+        let turn = timeout_at(deadline, self.opening.lock()).await;
         let _opening = turn.map_err(|_| Reason::ConnectTimeout)?;
         // Somebody else may have made one meanwhile.
         if let Some(stream) = self.existing(since) {
             return Ok(stream);
         }
-        let latest = self.connections.borrow().last().and_then(|latest| latest.allowed());
-        self.allowed.set(latest.map_or(self.allowed.get(), |allowed| allowed.max(1)));
-        let connection = Rc::new(open(member, self.allowed.get(), timeout, gauges).await?);
+        let connection = Rc::new(open(member, deadline, gauges).await?);
         let stream = Stream::new(&connection, false);
         self.connections.borrow_mut().push(connection);
         Ok(stream)
@@ -219,25 +217,34 @@ impl Multiplexed {
     }
 }
 
+/// Makes a connection that has room for a request.
+///
+/// # Errors
+/// There is none by the deadline. Nobody has sent anything on it.
 async fn open(
     member: &Member,
-    allowed: usize,
-    timeout: Duration,
+    deadline: Instant,
     gauges: &Arc<Gauges>,
 ) -> Result<Connection, Reason> {
     let made = Instant::now();
-    let connected = connect(&member.addresses(), timeout).await;
+    let connected = connect(&member.addresses(), deadline - made).await;
     let stream = connected.map_err(|error| error.reason())?;
     // A small request must not wait for an acknowledgement; failure costs only time.
     let _ = stream.set_nodelay(true);
-    let handshake = Builder::new(OnThisThread)
+    let tasks = OnThisThread::default();
+    let handshake = Builder::new(tasks.clone())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
-        .initial_max_send_streams(allowed)
-        .handshake(TokioIo::new(stream))
-        .await;
-    let (sender, driver) = handshake.map_err(|_| Reason::ConnectFailed)?;
+        // Until the backend tells.
+        .initial_max_send_streams(0)
+        .handshake(TokioIo::new(stream));
+    let ready = async {
+        let (sender, mut driver) = handshake.await.map_err(|_| Reason::ConnectFailed)?;
+        tasks.until_streams(&mut driver).await.map(|()| (sender, driver))
+    };
+    let (sender, driver) =
+        timeout_at(deadline, ready).await.map_err(|_| Reason::ConnectTimeout)??;
     let counted = Counted::new(gauges, |gauges| &gauges.backend_open);
     let running = Rc::new(RefCell::new(driver));
     let driver = Rc::downgrade(&running);
@@ -257,12 +264,47 @@ async fn open(
     })
 }
 
-/// Runs hyper's tasks on the thread whose backends they serve.
-#[derive(Clone, Copy, Debug)]
-struct OnThisThread;
+/// Runs hyper's tasks on the thread whose backends they serve. They read what a backend says, which
+/// hyper tells nobody.
+#[derive(Clone, Debug, Default)]
+struct OnThisThread {
+    /// Who waits for what may have been read.
+    waiting: Rc<RefCell<Option<Waker>>>,
+}
+
+impl OnThisThread {
+    /// Waits until the backend allows streams on a connection.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    async fn until_streams(&self, driver: &mut Driver) -> Result<(), Reason> {
+        poll_fn(|context| {
+            if Pin::new(&mut *driver).poll(context).is_ready() {
+                return Poll::Ready(Err(Reason::ResetBeforeHeaders));
+            }
+            if driver.current_max_send_streams() > 0 {
+                return Poll::Ready(Ok(()));
+            }
+            self.waiting.replace(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await
+    }
+}
 
 impl<F: Future + 'static> Executor<F> for OnThisThread {
     fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
+        let waiting = Rc::clone(&self.waiting);
+        tokio::task::spawn_local(async move {
+            let mut task = pin!(task);
+            poll_fn(|context| {
+                let polled = task.as_mut().poll(context);
+                if let Some(waker) = waiting.take() {
+                    waker.wake();
+                }
+                polled
+            })
+            .await
+        });
     }
 }

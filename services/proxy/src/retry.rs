@@ -286,7 +286,7 @@ impl Connections {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unprocessed {
     /// It has not even looked at it: it said goodbye to a connection that had served, as at the end
-    /// of a process, or had not told yet how many requests it takes at once.
+    /// of a process, or takes fewer requests at once since a moment ago.
     Unseen,
     /// It had it, and does not want it.
     Refused,

@@ -367,7 +367,7 @@ async fn a_backend_that_ends_or_refuses_streams_is_ejected_while_others_serve() 
 }
 
 #[tokio::test]
-async fn what_a_backend_had_not_told_that_it_cannot_take_is_sent_again() {
+async fn nothing_is_sent_that_a_new_connection_would_refuse_as_beyond_its_limit() {
     let backend = Backend::start(4).await;
     let variables = [("PROXY_PROBE", "off"), ("PROXY_RETRIES", "0")];
     let world = backend.world(&variables).await;
@@ -375,6 +375,11 @@ async fn what_a_backend_had_not_told_that_it_cannot_take_is_sent_again() {
     for (status, _) in futures_util::future::join_all(asked).await {
         assert_eq!(status, 200);
     }
+    let retries = format!(
+        "evenkeel_retries_total{{pool=\"default\",backend=\"{}\",reason=\"reset_before_headers\"}}",
+        backend.address
+    );
+    assert_eq!(world.metric(&retries).await, 0.0);
     assert_eq!(world.backend(&backend.address.to_string()).await["health"], "up");
 }
 
