@@ -131,7 +131,7 @@ impl Exchange {
         self.note_time(outcome);
     }
 
-    /// Gives the ticket of an attempt back that failed and will be followed by another one.
+    /// Gives the ticket of an attempt back that failed.
     pub(crate) fn let_go(&mut self) {
         if let Some(attempt) = &mut self.attempt {
             attempt.ticket = None;

@@ -96,11 +96,12 @@ pub(crate) async fn forward(
                 if !failed.on_kept_connection && failed.unprocessed.is_none() {
                     tell_pool(&worker, &member, failed.reason);
                 }
+                // Whatever is decided, and however long that takes, the backend has room again.
+                exchange.let_go();
                 let method = is_replayable.then_some(&head.method);
                 match tried.retry(&worker, &member, &failed, method).await {
                     Ok(()) => {
                         upstream.shard.record_retry(failed.reason);
-                        exchange.let_go();
                         tried.back_off(&worker, &member).await;
                     }
                     Err(reason) => return exchange.refuse(reason),

@@ -27,6 +27,7 @@ pub mod floor;
 mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
+mod gone;
 mod guests;
 pub mod hash_key;
 mod headers;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::{
     connection::Connection,
+    gone::Gone,
     idle_limit::IdleLimit,
     multiplexed::Multiplexed,
     stats::{Counted, Gauges, Shard, Stats},
@@ -34,6 +35,7 @@ pub(crate) struct Upstream {
     /// Those of HTTP/2.
     pub(crate) multiplexed: Multiplexed,
     pub(crate) idle_limit: IdleLimit,
+    pub(crate) gone: Gone,
     pub(crate) shard: Arc<Shard>,
     gauges: Arc<Gauges>,
     /// When idle connections were last looked at.
@@ -141,6 +143,7 @@ impl Upstreams {
             idle: RefCell::default(),
             multiplexed: Multiplexed::default(),
             idle_limit: IdleLimit::default(),
+            gone: Gone::default(),
             shard: self.stats.shard(member.id().as_str(), self.worker),
             gauges: Arc::clone(&self.stats.gauges[self.worker]),
             looked: Cell::new(Instant::now()),

@@ -176,12 +176,18 @@ impl Worker {
             return true;
         }
         // A budget of nothing means that nobody wants retries.
-        let is_granted = self.settings.retry_budget.get() > 0.0
-            && connect::is_refused(&member.addresses(), self.settings.timeouts.connect).await;
+        let is_granted = self.settings.retry_budget.get() > 0.0 && self.is_gone(member).await;
         if !is_granted {
             self.gauges.budget_exhausted.fetch_add(1, Ordering::Relaxed);
         }
         is_granted
+    }
+
+    async fn is_gone(&self, member: &Member) -> bool {
+        let upstream = self.upstreams.borrow_mut().of(member);
+        let timeout = self.settings.timeouts.connect;
+        let look = async || connect::is_refused(&member.addresses(), timeout).await;
+        upstream.gone.ask(timeout, look).await
     }
 
     /// The same of a request that gets no answer: only the budget says.

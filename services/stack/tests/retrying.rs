@@ -13,6 +13,7 @@ use std::{
 };
 
 use common::{World, raw::read_head};
+use futures_util::StreamExt;
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
@@ -22,6 +23,7 @@ struct Backend {
     address: SocketAddr,
     /// Requests that arrived.
     requests: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
 }
 
 #[derive(Clone, Copy)]
@@ -37,10 +39,11 @@ impl Backend {
     async fn start(answers: usize, then: Then) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let requests = Arc::<AtomicUsize>::default();
-        let counted = Arc::clone(&requests);
+        let (requests, connections) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+        let (counted, made) = (Arc::clone(&requests), Arc::clone(&connections));
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
+                made.fetch_add(1, Ordering::Relaxed);
                 let counted = Arc::clone(&counted);
                 tokio::spawn(async move {
                     for served in 0.. {
@@ -61,7 +64,11 @@ impl Backend {
                 });
             }
         });
-        Self { address, requests }
+        Self { address, requests, connections }
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     fn requests(&self) -> usize {
@@ -93,6 +100,27 @@ fn retries(backend: &Backend, reason: &str) -> String {
         "evenkeel_retries_total{{pool=\"default\",backend=\"{}\",reason=\"{reason}\"}}",
         backend.address
     )
+}
+
+/// Between two looks at a backend, as `gone.rs` has it.
+const SPACING: Duration = Duration::from_millis(50);
+
+#[tokio::test]
+async fn retries_that_the_budget_denies_do_not_cost_a_connection_each() {
+    const REQUESTS: usize = 400;
+    let broken = Backend::start(0, Then::Close).await;
+    let world = over(&[&broken], &[("PROXY_EJECT", "false")]).await;
+    let start = std::time::Instant::now();
+    let requests = (0..REQUESTS).map(|_| world.client.get(world.url("/")).send());
+    let mut answers = futures_util::stream::iter(requests).buffer_unordered(50);
+    while let Some(answer) = answers.next().await {
+        assert_eq!(answer.unwrap().status(), 502);
+    }
+    let denied = world.metric("evenkeel_retry_budget_exhausted_total").await;
+    assert!(denied > 200.0, "{denied} were denied");
+    let looks = broken.connections() - broken.requests();
+    let most = 2 + start.elapsed().as_millis() / SPACING.as_millis();
+    assert!(looks as u128 <= most, "{looks} looks, {most} at most, for {denied} that were denied");
 }
 
 #[tokio::test]
@@ -152,7 +180,8 @@ const VERY_LONG: &str = "24h";
 
 #[tokio::test]
 async fn the_first_retry_elsewhere_goes_at_once() {
-    let closed = Backend { address: common::closed_port(), requests: Arc::default() };
+    let (requests, connections) = Default::default();
+    let closed = Backend { address: common::closed_port(), requests, connections };
     let broken = Backend::start(0, Then::Close).await;
     for bad in [closed, broken] {
         let good = Backend::start(9, Then::Close).await;
