@@ -1,7 +1,7 @@
 //! Bodies on their way through, frame by frame, with what has to happen when they end.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     io,
     pin::Pin,
     rc::Rc,
@@ -39,6 +39,8 @@ pub(crate) struct Upload {
     /// Whether the last look found nothing new from the client; otherwise it is the backend that
     /// does not take what there is.
     waits_for_client: Cell<bool>,
+    /// A part that was taken and that no backend got.
+    returned: RefCell<Option<Frame<Bytes>>>,
     /// How fast it comes, but while it is being answered: that may be a conversation.
     pace: Cell<Option<Pace>>,
     rate_min: u32,
@@ -67,6 +69,7 @@ impl Upload {
             moved: Cell::new(Instant::now()),
             state: Cell::new(UploadState::Moving),
             waits_for_client: Cell::new(false),
+            returned: RefCell::default(),
             pace: Cell::new((rate_min > 0).then(Pace::default)),
             rate_min,
             gauges: Arc::clone(&worker.gauges),
@@ -120,6 +123,11 @@ impl Upload {
     /// Whether the next part has to come from the client.
     pub(crate) fn waits_for_client(&self) -> bool {
         self.waits_for_client.get()
+    }
+
+    /// Of the part that was returned, its length.
+    fn returned_bytes(&self) -> u64 {
+        self.returned.borrow().as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len) as u64
     }
 
     /// Whether there is more to come.
@@ -195,6 +203,14 @@ impl RequestBody {
         }
     }
 
+    /// Puts the part back that was taken last: it comes next again.
+    pub(crate) fn put_back(&mut self, frame: Frame<Bytes>) {
+        if let Self::Client(_, upload) = self {
+            upload.returned.replace(Some(frame));
+            upload.state.set(UploadState::Moving);
+        }
+    }
+
     pub(crate) fn upload(&self) -> Option<Rc<Upload>> {
         match self {
             Self::Empty => None,
@@ -227,6 +243,12 @@ impl Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let Self::Client(body, upload) = self.get_mut() else { return Poll::Ready(None) };
+        if let Some(frame) = upload.returned.take() {
+            if body.is_end_stream() {
+                upload.state.set(UploadState::Done);
+            }
+            return Poll::Ready(Some(Ok(frame)));
+        }
         let Poll::Ready(frame) = body.poll_frame(context) else {
             upload.wait();
             return Poll::Pending;
@@ -258,14 +280,19 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client(body, _) => body.is_end_stream(),
+            Self::Client(body, upload) => {
+                body.is_end_stream() && upload.returned.borrow().is_none()
+            }
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Client(body, _) => body.size_hint(),
+            Self::Client(body, upload) => match body.size_hint().exact() {
+                Some(left) => SizeHint::with_exact(left + upload.returned_bytes()),
+                None => SizeHint::new(),
+            },
         }
     }
 }

@@ -89,8 +89,8 @@ impl Drop for Sending {
 /// Why no response came on a connection.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Nothing of the request was sent.
-    Unsent,
+    /// Nothing of the request was sent, and this is its body.
+    Unsent(RequestBody),
     /// The request's own body failed.
     Body,
     /// What the backend did.
@@ -190,7 +190,7 @@ impl Connection {
         }
         match outgoing.send(&mut writer).await {
             Ok(()) => self.writer = Writer::Here(writer),
-            Err(NotSent::Closed { some: false }) => return Err(Failure::Unsent),
+            Err(NotSent::Unsent(body)) => return Err(Failure::Unsent(body)),
             // Perhaps it has answered before it closed.
             Err(_) => {}
         }
@@ -218,7 +218,9 @@ impl Connection {
                 sent = Some(match result {
                     Ok(()) => Writer::Here(writer),
                     Err(NotSent::Body) => return Poll::Ready(Err(Failure::Body)),
-                    Err(NotSent::Closed { .. }) => Writer::Gone,
+                    // What it may have said is no answer to this request.
+                    Err(NotSent::Unsent(body)) => return Poll::Ready(Err(Failure::Unsent(body))),
+                    Err(NotSent::Closed) => Writer::Gone,
                 });
             }
             reading.as_mut().poll(context)

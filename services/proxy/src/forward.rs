@@ -225,9 +225,13 @@ async fn attempt(
                 upstream.idle_limit.hear(&head.headers);
                 return Ok(arriving(head, connection));
             }
-            // Closed by the backend this instant: the next.
-            Ok(Err(Failure::Unsent)) if is_kept => {}
-            Ok(Err(Failure::Unsent)) => return Err(Failed::unsent(Reason::ResetBeforeHeaders)),
+            Ok(Err(Failure::Unsent(unsent))) => {
+                *body = unsent;
+                if !is_kept {
+                    return Err(Failed::unsent(Reason::ResetBeforeHeaders));
+                }
+                // Closed by the backend this instant: the next.
+            }
             Ok(Err(Failure::Body)) => {
                 let reason = upload.as_deref().and_then(Upload::failure);
                 return Err(Failed::sent(reason.unwrap_or(Reason::BadRequest), is_kept));

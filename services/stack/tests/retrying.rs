@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use common::{World, raw::read_head};
@@ -110,7 +110,7 @@ async fn retries_that_the_budget_denies_do_not_cost_a_connection_each() {
     const REQUESTS: usize = 400;
     let broken = Backend::start(0, Then::Close).await;
     let world = over(&[&broken], &[("PROXY_EJECT", "false")]).await;
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let requests = (0..REQUESTS).map(|_| world.client.get(world.url("/")).send());
     let mut answers = futures_util::stream::iter(requests).buffer_unordered(50);
     while let Some(answer) = answers.next().await {
@@ -167,7 +167,7 @@ async fn the_response_timeout_is_for_all_attempts_if_there_is_a_limit_for_each()
     let (one, two) = (Backend::start(0, Then::Hang).await, Backend::start(0, Then::Hang).await);
     let variables = [("PROXY_TRY_TIMEOUT", "100ms"), ("PROXY_RESPONSE_TIMEOUT", "1s")];
     let world = over(&[&one, &two], &variables).await;
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let answer = world.client.get(world.url("/")).send().await.unwrap();
     assert_eq!(answer.status(), 504);
     assert!(answer.headers()["proxy-status"].to_str().unwrap().contains("response_timeout"));
@@ -238,4 +238,53 @@ async fn a_later_retry_waits_no_longer_than_the_request_may_take() {
     assert_eq!(world.client.get(world.url("/")).send().await.unwrap().status(), 504);
     // The wait may leave the third too little time to hear of it.
     assert!(backends.iter().map(Backend::requests).sum::<usize>() >= 2);
+}
+
+/// A backend that takes connections and resets them, up to so long after: some before the first byte
+/// is written to them, half or so of those that come one at a time.
+fn resetting() -> SocketAddr {
+    const AFTER_MICROS: u64 = 100;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            let (start, after) =
+                (Instant::now(), Duration::from_micros(fastrand::u64(..AFTER_MICROS)));
+            while start.elapsed() < after {
+                std::hint::spin_loop();
+            }
+            // Closed without time to linger, a connection is reset.
+            let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_request_of_which_no_byte_was_taken_is_sent_elsewhere_whatever_it_is_body_and_all() {
+    let (requests, connections) = Default::default();
+    let bad = Backend { address: resetting(), requests, connections };
+    let good = common::server(0, common::any_port());
+    let backends = format!("http://{},http://{}", bad.address, good.address);
+    let variables = [
+        ("PROXY_PROBE", "off"),
+        ("PROXY_EJECT", "false"),
+        ("PROXY_WORKERS", "1"),
+        ("PROXY_POLICY", "first"),
+        ("PROXY_RETRIES", "0"),
+    ];
+    let world = World::over(&backends, &variables, vec![good]);
+    world.until_eligible(2).await;
+    let series = retries(&bad, "reset_before_headers");
+    let body = "what is to be done once ".repeat(1_000);
+    let is_seen = async || {
+        let answer = world.client.post(world.url("/echo")).body(body.clone()).send().await.unwrap();
+        // Of most others, something was taken.
+        match answer.status().as_u16() {
+            200 => assert_eq!(answer.text().await.unwrap(), body),
+            status => assert_eq!(status, 502),
+        }
+        world.metric(&series).await > 2.0
+    };
+    world.until("requests of which nothing was taken", is_seen).await;
 }

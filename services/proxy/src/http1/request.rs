@@ -1,6 +1,11 @@
 //! A request, as a backend of HTTP/1.1 gets it (RFC 9112 §3, §6).
 
-use std::{future::poll_fn, io::IoSlice, pin::Pin, task::Poll};
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::Poll,
+};
 
 use bytes::{BufMut, Bytes};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header::TRAILER, uri::PathAndQuery};
@@ -80,8 +85,10 @@ pub(crate) fn write_field(name: &[u8], value: &HeaderValue, bytes: &mut impl Buf
 pub(crate) enum NotSent {
     /// Its body broke off, or was not as long as announced: the client's fault.
     Body,
-    /// The backend did not take it. It may have answered all the same, if it got `some` of it.
-    Closed { some: bool },
+    /// The backend took none of it: here is its body, as it was.
+    Unsent(RequestBody),
+    /// The backend did not take all of it, and may have answered all the same.
+    Closed,
 }
 
 /// What there is of a body.
@@ -129,6 +136,7 @@ impl Outgoing {
                 Next::End(trailers) => (Bytes::new(), Some(trailers)),
                 Next::Failed => return Err(NotSent::Body),
             };
+            let taken = trailers.clone().filter(|fields| !some && !fields.is_empty());
             let is_end = trailers.is_some();
             let mut after = Vec::new();
             match &mut left {
@@ -144,7 +152,16 @@ impl Outgoing {
                 write_fields(&announced(&self.trailers, trailers), &mut after);
                 after.extend_from_slice(b"\r\n");
             }
-            write_all(writer, &mut some, [&self.unsent, &data, &after]).await?;
+            if write_all(writer, &mut some, [&self.unsent, &data, &after]).await.is_err() {
+                if some {
+                    return Err(NotSent::Closed);
+                }
+                let taken = taken.map(Frame::trailers);
+                if let Some(frame) = taken.or((!data.is_empty()).then(|| Frame::data(data))) {
+                    self.body.put_back(frame);
+                }
+                return Err(NotSent::Unsent(self.body));
+            }
             self.unsent.clear();
             if is_end || (left == Some(0) && self.body.is_end_stream()) {
                 return if left.unwrap_or(0) == 0 { Ok(()) } else { Err(NotSent::Body) };
@@ -168,20 +185,21 @@ async fn next(body: &mut RequestBody, wait: bool) -> Next {
     .await
 }
 
-/// Writes all parts, with as few system calls as it takes, and notes that `some` went out.
+/// Writes all parts, with as few system calls as it takes, and notes that `some` went out: what the
+/// system has taken, the backend may have got, and what it has not, nobody has.
 async fn write_all(
     writer: &mut OwnedWriteHalf,
     some: &mut bool,
     parts: [&[u8]; 3],
-) -> Result<(), NotSent> {
+) -> io::Result<()> {
     let mut slices = parts.map(IoSlice::new);
     let mut left = &mut slices[..];
     // Those that are empty would be written as well.
     IoSlice::advance_slices(&mut left, 0);
     while !left.is_empty() {
-        match writer.write_vectored(left).await {
-            Ok(0) | Err(_) => return Err(NotSent::Closed { some: *some }),
-            Ok(count) => IoSlice::advance_slices(&mut left, count),
+        match writer.write_vectored(left).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => IoSlice::advance_slices(&mut left, count),
         }
         *some = true;
     }
