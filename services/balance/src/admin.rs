@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{intent, said::SaidAt};
+use crate::said::SaidAt;
 
 /// The largest weight. More would make the schedule long for no finer share than 0.4 %.
 pub const WEIGHT_MAX: u32 = 256;
@@ -117,12 +117,6 @@ impl Change {
     #[must_use]
     pub fn limits(&self) -> Option<Option<u32>> {
         if self.reset.max_in_flight { Some(None) } else { self.max_in_flight.map(Some) }
-    }
-
-    /// The limit that it sets where `configured` is the usual one; none if it sets none.
-    #[must_use]
-    pub fn limit_after(&self, configured: Option<u32>) -> Option<u32> {
-        intent::limit(self.limits()?, configured)
     }
 }
 

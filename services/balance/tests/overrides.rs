@@ -256,3 +256,28 @@ fn a_late_word_beneath_an_override_is_refused_if_nobody_is_left_at_its_end() {
     let refused = world.pool.change(&id, &say(Admin::Drain, None, 10), world.now);
     assert_eq!(refused, Err(Refused::LastUsable { total: 2, after: SECOND * 9 }));
 }
+
+#[test]
+fn the_limit_after_a_change_is_told_before_it_and_is_that_of_the_newer_override() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    let id = BackendId::new("a");
+    let limit = |limit, said_at, ttl| Change {
+        max_in_flight: Some(limit),
+        said_at: Some(SaidAt(said_at)),
+        ttl,
+        ..Change::default()
+    };
+    let none = Change { weight: Some(2), ..Change::default() };
+    for (change, expected) in [
+        (limit(5, 20, Some(SECOND * 9)), Some(5)),
+        // Said before: it goes beneath.
+        (limit(9, 10, None), Some(5)),
+        (none, Some(5)),
+        (limit(0, 30, None), None),
+    ] {
+        assert_eq!(world.pool.limit_after(&id, &change, world.now), expected, "{change:?}");
+        world.pool.change(&id, &change, world.now).unwrap();
+        assert_eq!(world.pool.view().backends[0].max_in_flight, expected, "{change:?}");
+    }
+}

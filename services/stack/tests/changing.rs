@@ -187,6 +187,45 @@ async fn a_weight_and_a_limit_go_back_to_what_is_configured() {
     let _ = std::fs::remove_file(path);
 }
 
+/// Of a dry run, what is in flight and what there is room for, before and after.
+fn room(dry: &Value) -> [Value; 3] {
+    let prediction = &dry["prediction"];
+    ["in_flight", "max_in_flight_before", "max_in_flight_after"]
+        .map(|name| prediction[name].clone())
+}
+
+#[tokio::test]
+async fn what_a_change_would_leave_room_for_is_told_beside_what_is_in_flight() {
+    let world = World::start(3, &[("PROXY_MAX_IN_FLIGHT", "2")]).await;
+    let asked = (0..5).map(|_| tokio::spawn(world.client.get(world.url("/delay/20s")).send()));
+    let asked: Vec<_> = asked.collect();
+    let in_flight = async || {
+        let pool = world.admin_json("/v1/pools/default/backends").await;
+        let backends = pool["backends"].as_array().unwrap();
+        backends.iter().map(|one| one["in_flight"].as_u64().unwrap()).sum::<u64>()
+    };
+    world.until("requests in flight", async || in_flight().await == 5).await;
+    let url = format!("{}?dry_run=true", world.backend_url(&world.id(0)));
+    let over = ", and 5 are now, 1 more than there would be room for";
+    for (change, after, words) in [
+        (
+            json!({"max_in_flight": 1}),
+            json!(5),
+            "at most 5 requests could be in flight then, and 5 are now",
+        ),
+        (json!({"state": "drain"}), json!(4), over),
+        (json!({"max_in_flight": 9}), json!(13), "would be changed"),
+        (json!({"max_in_flight": 0}), Value::Null, "would be changed"),
+        (json!({"max_in_flight": null}), json!(6), "would be changed"),
+    ] {
+        let dry = world.ask(world.client.patch(&url).json(&change)).await;
+        assert_eq!(room(&dry.body), [json!(5), json!(6), after], "{change}");
+        let detail = dry.body["detail"].as_str().unwrap();
+        assert!(detail.ends_with(words), "{change}: {detail}");
+    }
+    asked.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
 #[tokio::test]
 async fn a_limit_for_a_while_is_predicted_told_in_the_audit_log_and_takes_nobody_out() {
     let world = World::start(1, &[("PROXY_MAX_IN_FLIGHT", "50")]).await;
@@ -196,6 +235,7 @@ async fn a_limit_for_a_while_is_predicted_told_in_the_audit_log_and_takes_nobody
     let dry = world.ask(world.client.patch(&url).json(&limit)).await;
     let own = &dry.body["prediction"]["backends"][0];
     assert_eq!((dry.status, &dry.body["refused"]), (200, &json!(false)), "the last one goes on");
+    assert_eq!(room(&dry.body), [json!(0), json!(50), json!(1)]);
     assert!(own["in_flight_after"].as_f64().unwrap() <= 1.0, "{own}");
 
     let headers = [("x-evenkeel-actor", "ada")];

@@ -258,10 +258,21 @@ async fn a_policy_that_was_said_before_another_does_not_replace_it_nor_after_a_r
     let refused = patch(&world, &[], older.clone()).await;
     assert_eq!((refused.status, &refused.body["said_at"]), (409, &said_at));
     assert!(refused.detail().contains("was said after it"), "{}", refused.detail());
+    let url = world.admin_url("/v1/pools/default?dry_run=true");
+    let dry = world.ask(world.client.patch(&url).json(&older)).await;
+    assert_eq!((&dry.body["refused"], &dry.body["policy"]), (&json!(true), &json!("p2c")));
+    let detail = dry.body["detail"].as_str().unwrap();
+    assert!(detail.starts_with("default would stay as it is: what it would replace"), "{detail}");
     // What is said now is newer, also that it is as configured, for a while or for good.
     let brief = patch(&world, &[], json!({"policy": null, "ttl": "1h"})).await;
     assert_eq!((brief.status, &brief.body["policy"]), (200, &json!("round_robin")));
     assert_eq!(brief.body["policy_reverts_to"], "p2c");
+    // A word between the two goes beneath.
+    let between = json!({"policy": "random", "said_at": said_at});
+    let dry = world.ask(world.client.patch(&url).json(&between)).await;
+    assert_eq!((&dry.body["refused"], &dry.body["policy"]), (&json!(false), &json!("round_robin")));
+    let expected = "default would go on to choose by round_robin, and by random when";
+    assert!(dry.body["detail"].as_str().unwrap().starts_with(expected), "{}", dry.body);
     assert_eq!(patch(&world, &[], json!({"policy": null})).await.status, 200);
     drop(world);
     let world = World::start(1, &variables).await;

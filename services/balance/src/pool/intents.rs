@@ -39,6 +39,13 @@ impl Pool {
         self.changed_intent(id, change, now).map(drop)
     }
 
+    /// How many requests a backend may have in flight after a change, without making it; none is any
+    /// number.
+    #[must_use]
+    pub fn limit_after(&self, id: &BackendId, change: &Change, now: Time) -> Option<u32> {
+        self.backends.get(id)?.intent.changed(change, now).limit(self.max_in_flight)
+    }
+
     /// The intent after a change and the one before.
     fn changed_intent(
         &self,

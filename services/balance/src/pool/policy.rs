@@ -25,20 +25,11 @@ impl Pool {
     /// # Errors
     /// What it would replace was said after it; nothing has changed then.
     pub fn change_policy(&mut self, change: PolicyChange, now: Time) -> Result<(), Refused> {
-        let PolicyChange { plan, reason, actor, ttl, said_at } = change;
-        let newer = said_at.and_then(|said_at| self.wanted.said.newer(said_at, ttl.is_some()));
-        if let Some(by) = newer {
-            return Err(Refused::Superseded { by });
-        }
+        let why = change.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let by = change.actor.clone();
+        let is_configured = change.plan.is_none();
         let before = self.plan().clone();
-        let is_same = self.wanted.current().plan == plan;
-        let since = self.wanted.current().set.as_ref().filter(|_| is_same);
-        let since = since.map_or(now, |set| set.since);
-        let why = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        let by = actor.clone();
-        let is_configured = plan.is_none();
-        let wanted = WantedPlan { plan, set: Some(SetBy { since, reason, actor }) };
-        self.wanted.set(wanted, ttl.map(|ttl| now + ttl), said_at);
+        self.wanted = self.wanted_after(change, now)?;
         let which = if is_configured { "the configured policy" } else { "policy" };
         let after = self.plan().describe();
         let text = match self.plan() == &before {
@@ -49,6 +40,35 @@ impl Pool {
         self.effects.push(Effect::KeepIntents);
         self.settle(now);
         Ok(())
+    }
+
+    /// The plan that would be in force after a change, without making it: not that of the change, if
+    /// what lies on top was said after it.
+    ///
+    /// # Errors
+    /// As [`Self::change_policy`].
+    pub fn plan_after(&self, change: PolicyChange, now: Time) -> Result<PolicyPlan, Refused> {
+        let wanted = self.wanted_after(change, now)?;
+        Ok(wanted.current().plan.as_ref().unwrap_or(&self.configured).clone())
+    }
+
+    fn wanted_after(
+        &self,
+        change: PolicyChange,
+        now: Time,
+    ) -> Result<Overridable<WantedPlan>, Refused> {
+        let PolicyChange { plan, reason, actor, ttl, said_at } = change;
+        let newer = said_at.and_then(|said_at| self.wanted.said.newer(said_at, ttl.is_some()));
+        if let Some(by) = newer {
+            return Err(Refused::Superseded { by });
+        }
+        let mut wanted = self.wanted.clone();
+        let is_same = wanted.current().plan == plan;
+        let since = wanted.current().set.as_ref().filter(|_| is_same);
+        let since = since.map_or(now, |set| set.since);
+        let word = WantedPlan { plan, set: Some(SetBy { since, reason, actor }) };
+        wanted.set(word, ttl.map(|ttl| now + ttl), said_at);
+        Ok(wanted)
     }
 
     /// The plan that operators want instead of the configured one, if they do.

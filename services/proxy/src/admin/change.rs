@@ -21,7 +21,7 @@ use super::{
     make::{Asked, Saved, changed_meanwhile, make},
     openapi::Changing,
     pools::{find_backend, find_pool, no_backend},
-    prediction::Prediction,
+    prediction::{After, Prediction},
     tag, view,
 };
 use crate::{
@@ -216,7 +216,7 @@ fn dry_run(
         refused: considered.verdict.is_err(),
         detail: match considered.verdict {
             Err(refused) => format!("{id} would stay as it is: {}", in_words(&refused)),
-            Ok(()) => format!("{id} would be changed"),
+            Ok(()) => format!("{id} would be changed{}", considered.prediction.room_in_words()),
         },
         prediction: considered.prediction,
     })
@@ -233,7 +233,7 @@ pub(super) fn refusal(name: &str, refused: &Refused) -> Problem {
 }
 
 /// Why a change is refused, and what to do about it.
-fn in_words(refused: &Refused) -> String {
+pub(super) fn in_words(refused: &Refused) -> String {
     match refused {
         Refused::Superseded { by } => {
             let by = said_text(*by);
@@ -273,10 +273,15 @@ fn consider(
     change.said_at =
         change.said_at.or_else(|| Some(said_now(change, backend, admin.control.clock.said_now())));
     change.floor = admin.settings.floor.of(view.backends.len());
-    let after = pool.would_serve(&BackendId::new(id), change, now);
-    let prediction = Prediction::of(&view, &latest, &after, change.floor)
-        .limited(id, change.limit_after(backend.configured_max_in_flight));
-    let verdict = pool.check_change(&BackendId::new(id), change, now);
+    let name = BackendId::new(id);
+    let after = After {
+        serving: pool.would_serve(&name, change, now),
+        id,
+        limit: change.limits().map(|_| pool.limit_after(&name, change, now)),
+        floor: change.floor,
+    };
+    let prediction = Prediction::of(&view, &latest, &after);
+    let verdict = pool.check_change(&name, change, now);
     Ok(Considered { intent: admin.intent(backend), prediction, verdict })
 }
 

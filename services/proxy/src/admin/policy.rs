@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 
 use super::{
     Admin, Caller, audit,
-    change::{Options, refusal},
+    change::{Options, in_words, refusal},
     incoming::{self, Given, bad},
     make::{Asked, Saved, changed_meanwhile, make},
     openapi::Changing,
@@ -65,8 +65,11 @@ struct MadePool {
 /// What a change would come to, with `dry_run`.
 #[derive(Serialize, ToSchema)]
 struct PolicyDryRun {
+    /// Whether it would be refused
+    refused: bool,
     /// In words
     detail: String,
+    /// The policy that would be in force then
     policy: &'static str,
     hash_key: String,
 }
@@ -118,8 +121,8 @@ pub(super) async fn patch(
     find_pool(&admin, &pool)?;
     let wish = Wish::parse(incoming::json(&headers, &body)?, admin.control.clock.said_now())?;
     if options.dry_run {
-        let view = admin.control.read(|pool| pool.view());
-        return dry_run(&admin, &view, &headers, &wish).map(|told| Json(told).into_response());
+        let told = admin.control.read(|pool| dry_run(&admin, pool, &headers, &wish));
+        return told.map(|told| Json(told).into_response());
     }
     let actor = audit::actor(caller.address, &headers);
     let reason = wish.change.reason.clone();
@@ -218,18 +221,30 @@ fn consider(
 
 fn dry_run(
     admin: &Admin,
-    view: &PoolView,
+    pool: &Pool,
     headers: &HeaderMap,
     wish: &Wish,
 ) -> Result<PolicyDryRun, Problem> {
-    let plan = consider(admin, view, headers, wish)?;
-    let plan = plan.unwrap_or_else(|| view.configured_plan.clone());
-    let (name, before, after) = (&view.name, view.plan.describe(), plan.describe());
-    let detail = match plan == view.plan {
-        true => format!("{name} would go on to choose by {after}"),
-        false => format!("{name} would choose by {after} instead of {before}"),
+    let view = pool.view();
+    let plan = consider(admin, &view, headers, wish)?;
+    let asked = plan.as_ref().unwrap_or(&view.configured_plan).describe();
+    let after =
+        pool.plan_after(PolicyChange { plan, ..wish.change.clone() }, admin.control.clock.now());
+    let (name, before) = (&view.name, view.plan.describe());
+    let (refused, detail) = match &after {
+        Err(refused) => (true, format!("{name} would stay as it is: {}", in_words(refused))),
+        Ok(after) if *after != view.plan => {
+            (false, format!("{name} would choose by {} instead of {before}", after.describe()))
+        }
+        Ok(_) if asked != before => {
+            let then = format!("by {asked} when the time set for that is over");
+            (false, format!("{name} would go on to choose by {before}, and {then}"))
+        }
+        Ok(_) => (false, format!("{name} would go on to choose by {before}")),
     };
-    Ok(PolicyDryRun { detail, policy: plan.policy.as_str(), hash_key: plan.hash_key.to_string() })
+    let plan = after.unwrap_or(view.plan);
+    let (policy, hash_key) = (plan.policy.as_str(), plan.hash_key.to_string());
+    Ok(PolicyDryRun { refused, detail, policy, hash_key })
 }
 
 #[cfg(test)]

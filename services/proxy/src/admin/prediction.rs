@@ -3,7 +3,8 @@
 //! Nobody sees from a row of backends what taking one out costs the others. The prediction takes
 //! the pool's rate of the last seconds and spreads it as the policy will: by weight where turns go
 //! by weight, otherwise as it is spread now. Requests in flight follow the rate (Little's law),
-//! since how long a request takes is taken to stay the same.
+//! since how long a request takes is taken to stay the same. Beside them stands what the limits of
+//! those who serve leave room for in all.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,12 @@ pub(super) struct Prediction {
     eligible_after: usize,
     /// A change that leaves fewer is refused, unless forced
     floor: usize,
+    /// Requests in flight at all backends now
+    in_flight: u64,
+    /// As many as all who may get requests now may have together; none if one of them has no limit
+    max_in_flight_before: Option<u64>,
+    /// The same after the change. What is more than this waits, or gets a 503
+    max_in_flight_after: Option<u64>,
     backends: Vec<BackendPrediction>,
 }
 
@@ -51,58 +58,97 @@ struct Part {
     weight_after: f64,
 }
 
+/// How a pool would stand after a change.
+pub(super) struct After<'a> {
+    /// Who would serve, with these weights.
+    pub(super) serving: BTreeMap<BackendId, u32>,
+    /// The backend that is changed.
+    pub(super) id: &'a str,
+    /// How many requests it may have in flight then, none for any number, if the change says that.
+    pub(super) limit: Option<Option<u32>>,
+    /// A change that leaves fewer is refused.
+    pub(super) floor: usize,
+}
+
 impl Prediction {
-    /// What a change would do to this pool after which those serve, with these weights.
-    pub(super) fn of(
-        pool: &PoolView,
-        latest: &Latest,
-        after: &BTreeMap<BackendId, u32>,
-        floor: usize,
-    ) -> Self {
+    /// What a change would do to this pool.
+    pub(super) fn of(pool: &PoolView, latest: &Latest, after: &After<'_>) -> Self {
         let parts: Vec<Part> = pool
             .backends
             .iter()
             .map(|backend| {
                 let rate = latest.backends.get(backend.id.as_str());
-                let after = after.get(&backend.id).copied();
-                Part::new(backend, after, rate.map_or(0.0, |rate| rate.requests_per_second()))
+                let weight = after.serving.get(&backend.id).copied();
+                Part::new(backend, weight, rate.map_or(0.0, |rate| rate.requests_per_second()))
             })
             .collect();
         let rate: f64 = parts.iter().map(|part| part.rate).sum();
         let shares = shares(&parts, pool.plan.policy, rate);
         let backends = pool.backends.iter().zip(&parts).zip(shares);
-        let backends = backends.map(|((backend, part), (before, after))| {
+        let backends = backends.map(|((backend, part), (before, share))| {
             let in_flight = backend.member.in_flight();
-            let grown = if part.rate > 0.0 { after * rate / part.rate } else { 0.0 };
+            let grown = if part.rate > 0.0 { share * rate / part.rate } else { 0.0 };
             BackendPrediction {
                 id: backend.id.to_string(),
                 share_before: before,
-                share_after: after,
+                share_after: share,
                 requests_per_second_before: part.rate,
-                requests_per_second_after: after * rate,
+                requests_per_second_after: share * rate,
                 in_flight_before: in_flight,
                 in_flight_after: f64::from(in_flight) * grown,
             }
         });
+        let serve_now = pool.everybody().filter(|one| one.eligible);
+        let serve_then = pool.everybody().filter(|one| after.serving.contains_key(&one.id));
         Self {
             requests_per_second: rate,
             total: pool.backends.len(),
             eligible_before: pool.eligible(),
-            eligible_after: after.len(),
-            floor,
+            eligible_after: after.serving.len(),
+            floor: after.floor,
+            in_flight: pool.everybody().map(|one| u64::from(one.member.in_flight())).sum(),
+            max_in_flight_before: together(serve_now.map(|one| one.max_in_flight)),
+            max_in_flight_after: together(serve_then.map(|one| after.limit_of(one))),
             backends: backends.collect(),
         }
+        .limited(after.id, after.limit.flatten())
+    }
+
+    /// What there would be room for, if the change takes some of it.
+    pub(super) fn room_in_words(&self) -> String {
+        let Self { in_flight, max_in_flight_before: before, max_in_flight_after, .. } = self;
+        let Some(room) = max_in_flight_after else { return String::new() };
+        if before.is_some_and(|before| before <= *room) {
+            return String::new();
+        }
+        let over = match in_flight.saturating_sub(*room) {
+            0 => String::new(),
+            over => format!(", {over} more than there would be room for"),
+        };
+        format!("; at most {room} requests could be in flight then, and {in_flight} are now{over}")
     }
 
     /// The same with a limit of the requests in flight at one backend. It takes nobody out and is no
     /// reason to refuse a change: who finds a backend full waits, or goes elsewhere.
-    pub(super) fn limited(mut self, id: &str, limit: Option<u32>) -> Self {
+    fn limited(mut self, id: &str, limit: Option<u32>) -> Self {
         let own = self.backends.iter_mut().find(|backend| backend.id == id);
         if let (Some(own), Some(limit)) = (own, limit) {
             own.in_flight_after = own.in_flight_after.min(f64::from(limit));
         }
         self
     }
+}
+
+impl After<'_> {
+    fn limit_of(&self, backend: &BackendView) -> Option<u32> {
+        let own = self.limit.filter(|_| backend.id.as_str() == self.id);
+        own.unwrap_or(backend.max_in_flight)
+    }
+}
+
+/// What backends may have in flight together, if each has a limit.
+fn together(limits: impl Iterator<Item = Option<u32>>) -> Option<u64> {
+    limits.map(|limit| limit.map(u64::from)).sum()
 }
 
 impl Part {
@@ -178,6 +224,9 @@ mod tests {
             eligible_before: 2,
             eligible_after: 2,
             floor: 1,
+            in_flight: 16,
+            max_in_flight_before: None,
+            max_in_flight_after: None,
             backends: backends.into(),
         };
         let limited = |limit| all.clone().limited("a", limit).backends[0].in_flight_after;

@@ -199,14 +199,18 @@ impl World {
         let change = PolicyChange { plan, ttl, said_at: Some(said_at), ..PolicyChange::default() };
         let is_late = self.wanted.is_late(ttl.is_some(), said_at);
         let before = format!("{:?}", self.pool.view());
+        let predicted = self.pool.plan_after(change.clone(), self.now);
         match self.tell(|pool, now| pool.change_policy(change, now)) {
             Ok(()) => {
                 assert!(!is_late, "an older word of the policy has replaced a newer one");
+                let plan = self.pool.view().plan;
+                assert_eq!(predicted, Ok(plan), "another policy than was predicted");
                 self.wanted.say(policy, ttl.map(|ttl| self.now + ttl), said_at);
                 self.coverage.see("policy changed");
             }
             Err(Refused::Superseded { .. }) => {
                 assert!(is_late, "a newer word of the policy is taken for an older one");
+                assert!(predicted.is_err(), "a change was predicted that is refused");
                 let after = format!("{:?}", self.pool.view());
                 assert_eq!(after, before, "an older word of the policy has changed something");
                 self.coverage.see("late word of a policy");
