@@ -6,7 +6,14 @@ use balance::{Member, NoBackend, Policy, Ticket};
 use http::{HeaderMap, HeaderValue, Method};
 use tokio::time::Instant;
 
-use crate::{back_off, error::Reason, queue, settings::ProbeKind, sticky::Visit, worker::Worker};
+use crate::{
+    back_off,
+    error::Reason,
+    queue::{self, Waited},
+    settings::ProbeKind,
+    sticky::Visit,
+    worker::Worker,
+};
 
 /// Attempts of one request that may end without a connection, each on another backend. No backend
 /// sees these, so they cost no retry; but a client must not wait for a whole pool to time out.
@@ -44,8 +51,8 @@ pub(crate) struct Tried {
     /// nothing of it, and where the other, for which it was given up, is gone meanwhile, it is
     /// better than none.
     may_repeat: bool,
-    /// Since when it has waited for anybody to serve it.
-    waits_since: Option<Instant>,
+    /// How long it has waited for its turn, or for anybody to serve it.
+    waited: Waited,
 }
 
 impl Tried {
@@ -72,7 +79,7 @@ impl Tried {
         let picked = match first {
             Err(NoBackend::AllFull | NoBackend::Awaited) => self.wait(worker, key).await?,
             Err(NoBackend::AllTried) if self.may_be_served_soon(worker) => {
-                self.waits_since.get_or_insert_with(Instant::now);
+                self.waited.begin_for_anybody(Instant::now());
                 self.forget();
                 // Not in line: those behind it may find what it was refused.
                 tokio::time::sleep(REFUSED_PAUSE).await;
@@ -128,10 +135,10 @@ impl Tried {
         worker: &Worker,
         key: Option<u64>,
     ) -> Result<Result<Ticket, NoBackend>, Reason> {
-        if worker.picker.borrow_mut().is_awaiting() {
-            self.waits_since.get_or_insert_with(Instant::now);
-        }
-        queue::wait(worker, self.waits_since, || self.pick_in_line(worker, key)).await
+        let mut waited = self.waited;
+        let picked = queue::wait(worker, &mut waited, || self.pick_in_line(worker, key)).await;
+        self.waited = waited;
+        picked
     }
 
     /// Whether there was no connection to anybody just now: they are about to be found down, and
@@ -144,7 +151,7 @@ impl Tried {
             // Without probes nobody is ever down.
             && worker.settings.probe.kind != ProbeKind::Off
             && worker.settings.queue.max > 0
-            && self.waits_since.map_or(!wait.is_zero(), |since| since.elapsed() < wait)
+            && self.waited.for_anybody().map_or(!wait.is_zero(), |waited| waited < wait)
     }
 
     /// What a backend did before it came back says nothing of it.
