@@ -93,21 +93,41 @@ mod tests {
         assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
     }
 
-    #[tokio::test]
-    async fn an_address_that_swallows_everything_does_not_use_up_the_time_of_the_next() {
-        // A full queue of a listener that never accepts drops what comes on top.
+    /// A listener that never accepts and whose queue is full: it drops what comes on top. What fills it
+    /// must be kept.
+    fn silent() -> (SocketAddr, (TcpListener, std::net::TcpStream)) {
         let silent =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         silent.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         silent.listen(0).unwrap();
         let silent: TcpListener = silent.into();
-        let full = silent.local_addr().unwrap();
-        let _filling = std::net::TcpStream::connect(full).unwrap();
+        let address = silent.local_addr().unwrap();
+        (address, (silent, std::net::TcpStream::connect(address).unwrap()))
+    }
+
+    #[tokio::test]
+    async fn an_address_that_swallows_everything_does_not_use_up_the_time_of_the_next() {
+        let (silent, _filled) = silent();
         let open = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addresses = [full, open.local_addr().unwrap()];
+        let addresses = [silent, open.local_addr().unwrap()];
         let stream = connect(&addresses, Duration::from_millis(600)).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
-        let alone = connect(&[full], Duration::from_millis(200)).await;
-        assert!(matches!(alone, Err(ConnectError::Timeout)), "{alone:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hosts_that_do_not_answer_cost_the_timeout_in_all_however_many_addresses_there_are() {
+        let (one, two, three) = (silent(), silent(), silent());
+        let all = [one.0, two.0, three.0];
+        for (addresses, millis) in
+            [(&all[..1], 1), (&all[..1], 200), (&all[..1], 60_000), (&all[..2], 200), (&all, 1_500)]
+        {
+            let (start, timeout) = (tokio::time::Instant::now(), Duration::from_millis(millis));
+            let error = connect(addresses, timeout).await.unwrap_err();
+            assert!(matches!(error, ConnectError::Timeout), "{error:?}");
+            assert_eq!(error.reason(), Reason::ConnectTimeout);
+            assert_eq!(start.elapsed(), timeout, "{addresses:?}");
+        }
+        let none = connect(&[], Duration::from_secs(1)).await.unwrap_err();
+        assert_eq!(none.reason(), Reason::ConnectFailed, "nothing to wait for");
     }
 }

@@ -11,6 +11,8 @@ use std::{cell::Cell, time::Duration};
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use crate::upstream::LOOK_EVERY;
+
 /// Of a backend's limit, what is used. The rest is for a request on its way, and for the moment
 /// from which either side counts.
 const USED: (u32, u32) = (3, 4);
@@ -18,6 +20,10 @@ const USED: (u32, u32) = (3, 4);
 /// Nobody's limit is shorter: a connection that is closed sooner after its last response was
 /// closed for another reason, such as the end of a process.
 const SHORTEST_OBSERVED: Duration = Duration::from_millis(100);
+
+/// What was closed within this long has the same cause, such as the end of a process: closes are
+/// found out one look after another.
+const ONE_CAUSE: Duration = LOOK_EVERY.saturating_mul(2);
 
 /// After this long without another close, twice as long is tried: what was taken for a limit may
 /// have been a restart.
@@ -30,6 +36,8 @@ pub(crate) struct IdleLimit {
     told: Cell<Option<Duration>>,
     /// After how long it was seen to close, the shortest lately, and when.
     observed: Cell<Option<(Duration, Instant)>>,
+    /// When it was last seen to close so soon that this may be a limit and may be none.
+    suspected: Cell<Option<Instant>>,
 }
 
 impl IdleLimit {
@@ -40,12 +48,27 @@ impl IdleLimit {
         }
     }
 
-    /// Takes note that the backend closed a connection that had been idle for so long.
-    pub(crate) fn saw_close(&self, idle: Duration, now: Instant) {
-        let is_news = self.observation(now).is_none_or(|limit| idle <= limit);
-        if idle >= SHORTEST_OBSERVED && is_news {
-            self.observed.set(Some((idle, now)));
+    /// Takes note that the backend closed a connection that had been idle for as long as `idle`, or
+    /// for as long as `unseen` less.
+    pub(crate) fn saw_close(&self, idle: Duration, unseen: Duration, now: Instant) {
+        let least = idle.saturating_sub(unseen);
+        if idle < SHORTEST_OBSERVED || (least < SHORTEST_OBSERVED && !self.suspect(now)) {
+            return;
         }
+        let limit = least.max(SHORTEST_OBSERVED);
+        if self.observation(now).is_none_or(|known| limit <= known) {
+            self.observed.set(Some((limit, now)));
+        }
+    }
+
+    /// Whether a close that may be for any reason is one of several, as of a backend whose limit is
+    /// little more than the time between two looks.
+    fn suspect(&self, now: Instant) -> bool {
+        let since = self.suspected.get().map(|at| now.duration_since(at));
+        if since.is_none_or(|since| since >= ONE_CAUSE) {
+            self.suspected.set(Some(now));
+        }
+        since.is_some_and(|since| (ONE_CAUSE..DOUBLES_AFTER).contains(&since))
     }
 
     /// For how long a connection may be idle, at most as long as `configured`.
@@ -109,31 +132,73 @@ mod tests {
     fn the_limit_stays_below_where_the_backend_was_seen_to_close() {
         let (limit, now) = (IdleLimit::default(), Instant::now());
         let seen = Duration::from_secs(1);
-        limit.saw_close(seen, now);
+        limit.saw_close(seen, Duration::ZERO, now);
         assert_eq!(limit.current(CONFIGURED, now), Duration::from_millis(750));
-        limit.saw_close(seen * 2, now);
+        limit.saw_close(seen * 2, Duration::ZERO, now);
         assert_eq!(limit.current(CONFIGURED, now), Duration::from_millis(750));
-        limit.saw_close(seen / 2, now);
+        limit.saw_close(seen / 2, Duration::ZERO, now);
         assert_eq!(limit.current(CONFIGURED, now), Duration::from_millis(375));
     }
 
     #[test]
     fn a_close_right_after_a_response_is_no_limit() {
         let (limit, now) = (IdleLimit::default(), Instant::now());
-        limit.saw_close(Duration::from_millis(20), now);
+        limit.saw_close(Duration::from_millis(20), Duration::ZERO, now);
         assert_eq!(limit.current(CONFIGURED, now), CONFIGURED);
     }
 
     #[test]
     fn what_was_not_seen_again_is_forgotten_step_by_step() {
         let (limit, now) = (IdleLimit::default(), Instant::now());
-        limit.saw_close(Duration::from_secs(1), now);
+        limit.saw_close(Duration::from_secs(1), Duration::ZERO, now);
         let after = |minutes: u64| limit.current(CONFIGURED, now + DOUBLES_AFTER * minutes as u32);
         assert_eq!(after(1), Duration::from_millis(1_500));
         assert_eq!(after(2), Duration::from_millis(3_000));
         assert_eq!(after(3), CONFIGURED);
         assert_eq!(after(100), CONFIGURED);
-        limit.saw_close(Duration::from_millis(1_800), now + DOUBLES_AFTER);
+        limit.saw_close(Duration::from_millis(1_800), Duration::ZERO, now + DOUBLES_AFTER);
         assert_eq!(after(1), Duration::from_millis(1_350), "seen anew");
+    }
+
+    /// The limit that is gone by after a backend with this one has closed so many connections, each a
+    /// second after the one before and found out by looks that began at this phase.
+    fn learned(limit: u64, phase: u64, closes: u32) -> u64 {
+        let (idle_limit, start) = (IdleLimit::default(), Instant::now());
+        let every = LOOK_EVERY.as_millis() as u64;
+        for close in 1..=closes {
+            // Looks are at phase, phase + 250 ms and so on after the response.
+            let looks = limit.saturating_sub(phase).div_ceil(every);
+            let (seen, before) =
+                (phase + looks * every, (phase + looks * every).saturating_sub(every));
+            let [idle, unseen] = [seen, seen - before].map(Duration::from_millis);
+            idle_limit.saw_close(idle, unseen, start + Duration::from_secs(close.into()));
+        }
+        idle_limit.current(CONFIGURED, start + Duration::from_secs(closes.into())).as_millis()
+            as u64
+    }
+
+    #[test]
+    fn short_limits_are_learned_whenever_the_looks_are() {
+        for limit in [110, 150, 200, 250, 300, 340, 349, 350, 400, 1_000] {
+            for phase in (0..250).step_by(10) {
+                let learned = learned(limit, phase, 2);
+                assert!(learned < limit, "{limit} at {phase}: {learned}");
+                assert!(learned >= 75, "{limit} at {phase}: {learned}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_end_of_a_process_is_no_short_limit_and_nor_are_two_far_apart() {
+        let (limit, start) = (IdleLimit::default(), Instant::now());
+        let millis = Duration::from_millis;
+        // Connections of any short age, found out by two looks.
+        for (idle, after) in [(120, 0), (180, 0), (249, 10), (200, 250), (340, 499)] {
+            limit.saw_close(millis(idle), millis(250), start + millis(after));
+        }
+        limit.saw_close(millis(200), millis(250), start + DOUBLES_AFTER);
+        assert_eq!(limit.current(CONFIGURED, start + DOUBLES_AFTER), CONFIGURED);
+        limit.saw_close(millis(200), millis(250), start + DOUBLES_AFTER + ONE_CAUSE);
+        assert_eq!(limit.current(CONFIGURED, start + DOUBLES_AFTER + ONE_CAUSE), millis(75));
     }
 }

@@ -89,7 +89,7 @@ impl Upstream {
     /// have done so right after the last look.
     fn saw_close(&self, age: Duration, now: Instant) {
         let unseen = now.duration_since(self.looked.get());
-        self.idle_limit.saw_close(age.saturating_sub(unseen), now);
+        self.idle_limit.saw_close(age, unseen, now);
         self.gauges.backend_idle_closed.fetch_add(1, Ordering::Relaxed);
     }
 

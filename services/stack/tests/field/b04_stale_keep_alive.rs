@@ -100,6 +100,26 @@ async fn posts_right_at_the_edge_of_a_limit_that_was_seen_are_all_answered() {
     assert_eq!(connections, 10, "none was used for so long that it might have been closing");
 }
 
+/// Less than the time between two looks at idle connections, which cannot tell such a limit from the
+/// end of a process until it is seen again.
+#[tokio::test]
+async fn posts_right_at_the_edge_of_a_limit_that_is_short_are_all_answered() {
+    let idle = Duration::from_millis(110);
+    let backend = Backend::start(idle, "").await;
+    let world = backend.world().await;
+    let closed = async || world.metric("evenkeel_backend_idle_closed_total").await;
+    for count in 1..=5 {
+        assert_eq!(post(&world).await, 200);
+        world.until("the backend to close", async || closed().await == f64::from(count)).await;
+    }
+    for step in 0..8 {
+        tokio::time::sleep(idle + Duration::from_millis(2 * step) - Duration::from_millis(7)).await;
+        assert_eq!(post(&world).await, 200);
+    }
+    let connections = backend.connections.load(Ordering::Relaxed);
+    assert_eq!(connections, 13, "none was used for so long that it might have been closing");
+}
+
 #[tokio::test]
 async fn posts_right_at_the_edge_of_a_limit_that_was_told_are_all_answered() {
     let idle = Duration::from_secs(1);
