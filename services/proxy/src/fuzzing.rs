@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used)] // A target fails by panicking.
 
+mod frames;
+mod messages;
+
 use std::net::IpAddr;
 
 use bytes::BytesMut;
@@ -16,11 +19,15 @@ use http::{
 
 use crate::{
     client::{Search, read_head},
+    discovery::kubernetes,
     hash_key::HashKey,
     headers::{self, Client},
     http1,
     settings::Limits,
+    source::{Service, ServicePort},
 };
+
+pub use self::frames::frames;
 
 /// Small enough for a target to reach them.
 const LIMITS: Limits = Limits {
@@ -126,6 +133,20 @@ fn read_requests(bytes: &[u8], size: usize) -> Vec<Request> {
         }
     }
     requests
+}
+
+/// Bytes as a watch of the Kubernetes API brings them, after one byte that says in which pieces.
+///
+/// # Panics
+/// What is read depends on the pieces.
+pub fn watch(data: &[u8]) {
+    let Some((size, bytes)) = data.split_first() else { return };
+    let size = usize::from(*size).max(1);
+    let port = ServicePort::Name("http".to_owned());
+    let service = Service { name: "web".to_owned(), namespace: "shop".to_owned(), port };
+    let (whole, backends) = kubernetes::read(bytes, bytes.len().max(1), &service);
+    assert_eq!(whole, kubernetes::read(bytes, size, &service).0, "in pieces of {size}");
+    assert!(backends < bytes.len().max(1), "{backends} backends of {} bytes", bytes.len());
 }
 
 /// A head, as lines of a target and of fields. A first byte says from whom and for which version.
@@ -237,5 +258,15 @@ mod tests {
     #[test]
     fn the_seeds_of_heads_hold() {
         on_seeds(super::head, "head");
+    }
+
+    #[test]
+    fn the_seeds_of_watches_hold() {
+        on_seeds(super::watch, "watch");
+    }
+
+    #[test]
+    fn the_seeds_of_frames_hold() {
+        on_seeds(super::frames, "frames");
     }
 }

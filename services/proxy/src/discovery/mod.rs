@@ -5,7 +5,7 @@
 //! constant 600 s, and a recreated container has a new address at once. A look-up that fails or
 //! comes back empty changes nothing; the pool keeps the last good set.
 
-mod kubernetes;
+pub(crate) mod kubernetes;
 mod names;
 mod srv;
 

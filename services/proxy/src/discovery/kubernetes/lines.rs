@@ -51,7 +51,7 @@ impl Lines {
     }
 }
 
-fn take_lines(part: &mut Vec<u8>, data: &[u8]) -> Result<Vec<String>, Failure> {
+pub(super) fn take_lines(part: &mut Vec<u8>, data: &[u8]) -> Result<Vec<String>, Failure> {
     part.extend_from_slice(data);
     let whole = part.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
     let rest = part.split_off(whole);

@@ -201,6 +201,21 @@ impl Known {
     }
 }
 
+/// Reads a watch that brings these bytes in pieces, until something in it is not valid. What is known
+/// then, and the backends that are found in it; for the fuzz target.
+pub(crate) fn read(bytes: &[u8], size: usize, service: &Service) -> (String, usize) {
+    let mut known = Known { slices: BTreeMap::new(), version: String::new() };
+    let mut part = Vec::new();
+    let whole = bytes.chunks(size).try_for_each(|piece| {
+        lines::take_lines(&mut part, piece)?.iter().try_for_each(|line| {
+            let event = serde_json::from_str(line).map_err(|error| garbled(&error))?;
+            known.take_in(event)
+        })
+    });
+    let found = slices::backends(known.slices.values(), service);
+    (format!("{known:?} {whole:?} {found:?}"), found.map_or(0, |found| found.len()))
+}
+
 fn garbled(error: &serde_json::Error) -> Failure {
     let why = format!("the Kubernetes API server answers what is no EndpointSlice: {error}");
     Failure { kind: Kind::Garbled, ..Failure::new(why) }

@@ -1,0 +1,211 @@
+//! A client of HTTP/2 that sends any frames, to a real proxy over a backend that looks at each byte.
+//!
+//! hyper and h2 read the frames; what is ours is the limits around them, what becomes of a stream that
+//! ends at any point, and the request that a backend of HTTP/1 gets. So the target is the process and
+//! not a function: one proxy and one backend, over loopback, serve all inputs.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::messages::message;
+use crate::{Listeners, settings::Settings};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const PING: u8 = 6;
+const MARK: [u8; 8] = *b"evenkeel";
+
+/// What a request takes that lacks nothing, mostly. It is what an input costs that lacks something.
+const SOON: Duration = Duration::from_millis(10);
+
+/// What the proxy may take for anything; its own limits are less than a tenth of it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a backend was sent and should not have been.
+static ODD: Mutex<Option<String>> = Mutex::new(None);
+
+/// Messages that it was sent.
+static MESSAGES: AtomicUsize = AtomicUsize::new(0);
+
+/// Frames that a client sends after a good preface. Each is four bytes, its kind, flags, stream and
+/// length, and a payload.
+///
+/// # Panics
+/// A connection stays open, or the backend was sent what is not one message after the other.
+pub fn frames(data: &[u8]) {
+    let proxy = proxy();
+    let mut bytes = PREFACE.to_vec();
+    // Settings, with nothing set.
+    bytes.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    let mut rest = data;
+    while let [kind, flags, stream, length, after @ ..] = rest {
+        let (payload, after) = after.split_at(usize::from(*length).min(after.len()));
+        bytes.extend([0, 0, payload.len() as u8, *kind, *flags, 0, 0, 0, *stream]);
+        bytes.extend(payload);
+        rest = after;
+    }
+    // Its answer says that all before it was read.
+    bytes.extend([0, 0, 8, PING, 0, 0, 0, 0, 0]);
+    bytes.extend(MARK);
+    let mut client = TcpStream::connect(proxy.traffic).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    // The proxy may close at any point.
+    let _ = client.write_all(&bytes);
+    read_to_mark(&mut client);
+    // Whoever waits for more from its client never ends; all others soon have.
+    let start = Instant::now();
+    while proxy.requests() > 0 && start.elapsed() < SOON {
+        thread::sleep(Duration::from_millis(1));
+    }
+    drop(client);
+    let start = Instant::now();
+    while proxy.connections() + proxy.requests() > 0 {
+        assert!(start.elapsed() < PATIENCE, "a connection or a request stays");
+        thread::sleep(Duration::from_millis(1));
+    }
+    let odd = ODD.lock().unwrap_or_else(PoisonError::into_inner).take();
+    assert_eq!(odd, None, "the backend was sent it");
+}
+
+/// Reads until the answer to the ping, or the end.
+fn read_to_mark(client: &mut TcpStream) {
+    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+    while !bytes.windows(MARK.len()).any(|part| part == MARK) {
+        match client.read(&mut piece) {
+            Ok(0) | Err(_) => return,
+            Ok(count) => bytes.extend_from_slice(&piece[..count]),
+        }
+    }
+}
+
+struct Proxy {
+    traffic: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// The one proxy, which is never stopped.
+fn proxy() -> &'static Proxy {
+    static PROXY: OnceLock<Proxy> = OnceLock::new();
+    PROXY.get_or_init(|| {
+        let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", backend.local_addr().unwrap());
+        thread::spawn(move || backend.incoming().for_each(|stream| drop(serve(stream.unwrap()))));
+        let short = ["PROXY_HEADER_TIMEOUT", "PROXY_IDLE_TIMEOUT", "PROXY_WRITE_TIMEOUT"];
+        let mut variables = short.map(|name| (name, "200ms")).to_vec();
+        variables.extend([
+            ("PROXY_BACKENDS", &*url),
+            ("PROXY_PROBE", "off"),
+            ("PROXY_EJECT", "false"),
+            ("PROXY_WORKERS", "1"),
+            ("PROXY_LOG", "error"),
+            ("PROXY_RESPONSE_TIMEOUT", "400ms"),
+            ("PROXY_READ_TIMEOUT", "400ms"),
+        ]);
+        let settings = Settings::from_variables(&variables);
+        let any = || chassis::net::bind("FUZZ_PORT", [127, 0, 0, 1].into(), 0).unwrap();
+        let listeners = Listeners { traffic: any(), admin: any() };
+        let [traffic, admin] =
+            [&listeners.traffic, &listeners.admin].map(|socket| socket.local_addr().unwrap());
+        let (trigger, shutdown) = chassis::shutdown::channel();
+        thread::spawn(move || {
+            let result = crate::run(listeners, settings, shutdown);
+            drop(trigger);
+            panic!("the proxy has ended: {result:?}");
+        });
+        let proxy = Proxy { traffic, admin };
+        let start = Instant::now();
+        while !proxy.get("/readyz").starts_with("HTTP/1.1 200") {
+            assert!(start.elapsed() < PATIENCE, "the proxy does not become ready");
+            thread::sleep(Duration::from_millis(1));
+        }
+        proxy
+    })
+}
+
+impl Proxy {
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.admin).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    fn connections(&self) -> u64 {
+        self.sum("evenkeel_connections{side=\"client\"")
+    }
+
+    fn requests(&self) -> u64 {
+        self.sum("evenkeel_in_flight{")
+    }
+
+    /// The sum of all series that begin so.
+    fn sum(&self, series: &str) -> u64 {
+        let metrics = self.get("/metrics");
+        let meant = metrics.lines().filter(|line| line.starts_with(series));
+        let values = meant.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.sum::<f64>() as u64
+    }
+}
+
+/// A backend's connection, on a thread of its own.
+fn serve(mut stream: TcpStream) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+        loop {
+            let length = match message(&bytes) {
+                Ok(length) => length,
+                Err(odd) => return tell(odd),
+            };
+            match length {
+                Some(length) if length < bytes.len() => {
+                    return tell(format!("{} bytes after a message", bytes.len() - length));
+                }
+                Some(_) => {
+                    MESSAGES.fetch_add(1, Ordering::Relaxed);
+                    bytes.clear();
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                    if stream.write_all(answer).is_err() {
+                        return;
+                    }
+                }
+                None => match stream.read(&mut piece) {
+                    Ok(0) | Err(_) => return,
+                    Ok(count) => bytes.extend_from_slice(&piece[..count]),
+                },
+            }
+        }
+    })
+}
+
+fn tell(odd: String) {
+    ODD.lock().unwrap_or_else(PoisonError::into_inner).replace(odd);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_open_is_seen_and_so_is_what_arrives() {
+        let (start, before) = (Instant::now(), MESSAGES.load(Ordering::Relaxed));
+        while MESSAGES.load(Ordering::Relaxed) < before + 10 {
+            assert!(start.elapsed() < PATIENCE);
+            frames(include_bytes!("../../../../fuzz/seeds/frames/many"));
+        }
+        let client = TcpStream::connect(proxy().traffic).unwrap();
+        while proxy().connections() == 0 {
+            assert!(start.elapsed() < PATIENCE);
+        }
+        drop(client);
+    }
+}
