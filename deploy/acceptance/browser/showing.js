@@ -8,7 +8,8 @@ import * as stack from "./stack.js";
 
 const [first, second] = stack.backends;
 
-const ids = (page) => page.locator("#pools tbody th.name a").allInnerTexts();
+// As they are in the document: what is far out of sight has no text that is drawn.
+const ids = (page) => page.locator("#pools tbody th.name a").allTextContents();
 
 export async function manySizes() {
   heading("With 1, 50 and 500 backends");
@@ -69,7 +70,17 @@ export async function cheapUpdates() {
   const fleet = await stack.fakes([{ count: 500 }]);
   const page = await open({ to: fleet.page });
   await until("all rows", 20, async () => (await page.locator("#pools tbody tr").count()) === 500);
+  const before = await page.locator("#panel-rate b").innerText();
+  // A page that was just connected is sent all of it once.
+  await until("it is live", 20, async () => await page.locator("#panel-rate b").innerText() !== before);
   await watchShifts(page);
+  await page.evaluate(() => {
+    const far = [...document.querySelectorAll("#pools tbody tr")].slice(200);
+    const seen = { touched: new Set(), drawn: () => far.filter((row) => row.cells[0].checkVisibility({ contentVisibilityAuto: true })).length };
+    const observer = new MutationObserver((all) => all.forEach(({ target }) => seen.touched.add((target.closest ? target : target.parentElement).closest("tr > *")?.id)));
+    for (const row of far) observer.observe(row, { subtree: true, childList: true, characterData: true, attributes: true });
+    window.farOfTheSuite = seen;
+  });
   const SECONDS = 10;
   const browser = await cpuOf(page);
   const dashboard = stack.cpu(fleet.dashboard);
@@ -85,6 +96,18 @@ export async function cheapUpdates() {
   await check("500 backends are updated; shares of a core for the browser and the dashboard", async () => {
     expect(await page.locator("#panel-rate b").innerText() !== was, "nothing was updated");
     return `${browserShare.toFixed(1)} % and ${dashboardShare.toFixed(1)} %`;
+  });
+  await check("what is far out of sight is neither touched nor drawn by updates, and is there when one comes to it", async () => {
+    const { touched, drawn } = await page.evaluate(() => ({ touched: [...window.farOfTheSuite.touched], drawn: window.farOfTheSuite.drawn() }));
+    // Since when it is up is told at once; of three hundred, a sixth has its next minute in ten seconds.
+    const others = touched.filter((id) => !id?.endsWith("-2"));
+    expect(!others.length && touched.length < 100, `${touched.length} cells touched: ${others.slice(0, 3)}`);
+    expect(drawn === 0, `${drawn} rows drawn`);
+    const last = page.locator("#pools tbody tr").last();
+    await page.evaluate(() => scrollTo(0, 0));
+    await last.scrollIntoViewIfNeeded();
+    await until("its rate moves", 20, async () => await last.locator("td.rate .value").isVisible() && await page.evaluate(() => window.farOfTheSuite.touched.size > 0 && window.farOfTheSuite.drawn() > 0));
+    await page.evaluate(() => scrollTo(0, 0));
   });
   await check("no update moves what is being read", async () => {
     const shift = await shiftOf(page);

@@ -8,7 +8,8 @@ const WIDTHS = [1440, 1000, 390];
 // A single letter that moves by its own width is less than this; a row that grows by a line is not.
 const STILL = 0.001;
 
-const stateOf = (page, index) => page.locator("#pools tbody tr").nth(index).locator("td.state .pill").innerText();
+// As it is in the document: far out of sight it is not drawn.
+const stateOf = (page, index) => page.locator("#pools tbody tr").nth(index).locator("td.state .pill").textContent();
 
 /** The page at each width, from its top and from the table's. */
 async function places(fleet, count) {
@@ -32,7 +33,7 @@ export async function steady() {
   for (const count of [3, 50, 500]) {
     const fleet = await stack.fakes([{ count, well: true }]);
     const all = await places(fleet, count);
-    const { value: ids } = await until("ids", 5, () => all[0].page.locator("#pools tbody th.name .mono").allInnerTexts());
+    const { value: ids } = await until("ids", 5, () => all[0].page.locator("#pools tbody th.name .mono").allTextContents());
     const still = (what, change, shows) => check(`${count} backends: ${what}, and nothing moves`, async () => {
       await change();
       for (const { name, page } of all) await until(`${name} shows it`, 20, () => shows(page));

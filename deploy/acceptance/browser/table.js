@@ -52,6 +52,9 @@ export async function fullRows() {
         });
         const height = await page.locator("#pools tbody tr").first().evaluate((row) => row.getBoundingClientRect().height);
         expect(count < DENSE || width < 1340 || height <= LOW, `rows are ${height} px high`);
+        // One that was not laid out yet has the room that it will need: the page does not grow under the reader.
+        const last = await page.locator("#pools tbody tr").last().evaluate((row) => row.getBoundingClientRect().height);
+        expect(Math.abs(last - height) <= 4, `the last row is ${last} px high, the first one ${height}`);
         expect(!await tooWide(page), await tooWide(page));
         expect(!await overlapping(page), `in the picture: ${await overlapping(page)}`);
         return `${value} is missing, rows are ${height.toFixed(0)} px high`;

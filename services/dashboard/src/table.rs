@@ -128,7 +128,7 @@ fn cells(
     let contents = [
         name(pool, backend, hands, row),
         state(backend),
-        health(backend, now),
+        health(backend, now, dense),
         probe(backend, now, dense),
         html! {
             span.value { (number(traffic.requests_per_second)) }
@@ -236,9 +236,17 @@ fn disputed(backend: &Backend) -> Markup {
     }
 }
 
-fn health(backend: &Backend, now: SystemTime) -> Markup {
+fn health(backend: &Backend, now: SystemTime, dense: bool) -> Markup {
     let (word, tone, shape) = backend.health.show();
     let since = since(backend.health_since.as_deref(), now);
+    // Of hundreds, what counts the seconds or is measured anew by each probe would be half of all
+    // that is sent.
+    let since = since
+        .map(|since| if dense && since.ends_with(" s") { "under 1 min".to_owned() } else { since });
+    let reason = match &*backend.health_reason {
+        reason if dense => without_time(reason),
+        reason => reason,
+    };
     html! {
         span {
             strong.(tone.class()) data-rank=(tone.rank()) { (icon(shape)) (word) }
@@ -246,7 +254,19 @@ fn health(backend: &Backend, now: SystemTime) -> Markup {
                 " " time.quiet datetime=(at) title=(at) { "for " (since) }
             }
         }
-        @if !backend.health_reason.is_empty() { small.calm[tone == Tone::Good] title=(backend.health_reason) { (backend.health_reason) } }
+        @if !reason.is_empty() { small.calm[tone == Tone::Good] title=(reason) { (reason) } }
+    }
+}
+
+/// What a probe saw without how long it took: `connected` of `connected, 0.2 ms`.
+fn without_time(reason: &str) -> &str {
+    match reason.rsplit_once(", ") {
+        Some((seen, time))
+            if time.strip_suffix(" ms").is_some_and(|time| time.parse::<f64>().is_ok()) =>
+        {
+            seen
+        }
+        _ => reason,
     }
 }
 
@@ -328,6 +348,30 @@ pub(crate) fn counts(total: usize, serving: usize) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_healthy_rows_stand_still_while_probes_go_on() {
+        let backend = |seconds: u32, reason: &str| -> Backend {
+            serde_json::from_value(serde_json::json!({
+                "id": "x", "health": "up", "health_since": "2026-01-01T00:00:00Z",
+                "health_reason": reason, "seconds": seconds,
+            }))
+            .unwrap()
+        };
+        let at = |second: u64| {
+            SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_767_225_600 + second)
+        };
+        let (one, two) = (backend(1, "200 OK, 0.2 ms"), backend(3, "200 OK, 0.7 ms"));
+        let shown =
+            |backend: &Backend, second, dense| health(backend, at(second), dense).into_string();
+        assert_eq!(shown(&one, 1, true), shown(&two, 59, true));
+        assert!(shown(&one, 1, true).contains("200 OK"));
+        assert_ne!(shown(&two, 59, true), shown(&two, 60, true), "a minute is told");
+        assert!(shown(&one, 1, false).contains("for 1 s"), "of a few, all is told");
+        assert!(shown(&one, 1, false).contains("200 OK, 0.2 ms"));
+        assert_eq!(without_time("no answer, 2 in a row"), "no answer, 2 in a row");
+        assert_eq!(without_time("refused, see ms"), "refused, see ms");
+    }
 
     #[test]
     fn a_path_holds_any_id_in_its_own_segment() {
