@@ -109,6 +109,20 @@ export async function sortedAnywhere() {
     expect(falling([...weights].reverse()), `weights: ${weights}`);
     expect((await page.locator("thead th.weight").getAttribute("aria-sort")) === "ascending", "not told");
   });
+  await check("and the order outlives a feed that begins anew", async () => {
+    const order = () => page.locator("#pools tbody th.name .mono").allTextContents();
+    const was = (await order()).join();
+    const heads = await page.locator("thead tr").innerHTML();
+    await page.evaluate(() => {
+      // Its first message is the whole page.
+      window.messagesOfTheSuite = 0;
+      connect();
+      feed.addEventListener("patch", () => { window.messagesOfTheSuite += 1; });
+    });
+    await until("the page goes on", 20, () => page.evaluate(() => window.messagesOfTheSuite >= 2));
+    expect((await order()).join() === was, `now ${(await order()).slice(0, 5)}`);
+    expect(await page.locator("thead tr").innerHTML() === heads, "the heading says something else");
+  });
   await close(page);
   const plain = await open({ to: fleet.page, width: 390, javaScriptEnabled: false });
   await check("and without JavaScript on a phone, where the order outlives a reload", async () => {

@@ -118,6 +118,7 @@ function apply(patch) {
     waiting.delete(id);
     const now = $(id);
     const then = parse(html);
+    if (id === "pools" && then) keepOrder(then);
     if (now && then) morph(now, then);
     if (id === "pools") watchRows();
   }
@@ -248,6 +249,19 @@ function sort(link) {
     a - b || (typeof more === "number" ? more - other : more.localeCompare(other, undefined, { numeric: true }));
   rows.sort((a, b) => (down ? -1 : 1) * compare(keys.get(a), keys.get(b)));
   body.append(...rows);
+}
+
+/** Puts tables that came anew in the order of those that are shown, and says so in their headings. */
+function keepOrder(pools) {
+  if (!sorted) return;
+  const places = new Map([...document.querySelectorAll("#pools tbody > tr")].map((row, place) => [row.id, place]));
+  for (const body of pools.querySelectorAll("tbody")) {
+    body.append(...[...body.rows].sort((a, b) => (places.get(a.id) ?? places.size) - (places.get(b.id) ?? places.size)));
+  }
+  for (const head of document.querySelectorAll("#pools th[aria-sort]")) {
+    const then = pools.querySelector(`#${head.closest("section").id} th:nth-child(${head.cellIndex + 1})`);
+    then?.setAttribute("aria-sort", head.ariaSort);
+  }
 }
 
 document.addEventListener("click", (event) => {
