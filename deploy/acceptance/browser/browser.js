@@ -96,10 +96,11 @@ export const watchShifts = (page) => page.evaluate(() => {
   // A list whose newest line is its first moves its other lines within its own box, a number at its
   // cell's right edge begins further left with each digit, and the notice grows over the page's lower
   // edge when what it tells becomes longer.
-  const isLine = ({ node }) => (node?.nodeType === Node.TEXT_NODE ? node.parentElement : node)?.closest("#events li, td.num, #notice");
+  const isLine = ({ node }) => (node?.nodeType === Node.TEXT_NODE ? node.parentElement : node)?.closest("#events li, .log li, td.num, #notice");
   const note = (entries) => {
     for (const { value, sources, hadRecentInput } of entries) {
-      if (hadRecentInput || sources.length && sources.every(isLine)) continue;
+      // What was removed meanwhile has no node any more.
+      if (hadRecentInput || sources.some(isLine) && sources.every((one) => !one.node || isLine(one))) continue;
       seen.sum += value;
       for (const { node, previousRect, currentRect } of sources) {
         if (!node) continue;

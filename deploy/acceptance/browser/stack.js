@@ -121,18 +121,20 @@ export async function backend(id) {
   return (await pool()).backends.find((one) => one.id === id);
 }
 
+/** Changes a backend behind the page's back. */
+export async function change(id, body) {
+  const answer = await fetch(`${adminApi}/v1/pools/default/backends/${id}`, {
+    method: "PATCH", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
+  });
+  expect(answer.ok, `${id}: ${answer.status} ${await answer.text()}`);
+}
+
 /** Starts what is not running, undoes what was set, and waits until all is well. */
 export async function allWell() {
   for (const name of Object.keys(commands)) if (!running.has(name)) start(name);
   await until("the stack is up", 20, () => Promise.all([get(`${page}/readyz`), get(`${adminApi}/readyz`)]));
   for (const { id, admin } of (await pool()).backends) {
-    if (admin === "ready") continue;
-    const answer = await fetch(`${adminApi}/v1/pools/default/backends/${id}`, {
-      method: "PATCH",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ state: "ready" }),
-    });
-    expect(answer.ok, `setting ${id} ready was answered with ${answer.status}`);
+    if (admin !== "ready") await change(id, { state: "ready" });
   }
   await until("all backends are eligible", 20, async () => (await pool()).counts.eligible === backends.length);
 }

@@ -1,6 +1,6 @@
 // What changes moves nothing that is being read: neither what comes, nor what is said of it.
 
-import { close, movedBy, open, shiftOf, watchShifts } from "./browser.js";
+import { ALL_WELL, close, headline, movedBy, open, picture, sees, shiftOf, watchShifts } from "./browser.js";
 import { check, expect, heading, until } from "./report.js";
 import * as stack from "./stack.js";
 
@@ -28,24 +28,75 @@ async function places(fleet, count) {
   return all;
 }
 
+/** What moved on any of the pages since the last time, where they all show what was done. */
+function stillness(all) {
+  return (sentence, change, shows) => check(`${sentence}, and nothing moves`, async () => {
+    await change();
+    for (const { name, page } of all) await until(`${name} shows it`, 20, () => shows(page));
+    const moved = [];
+    for (const { name, page } of all) {
+      const shift = await shiftOf(page);
+      if (shift >= STILL) moved.push(`${name}: ${shift.toFixed(4)} by ${await movedBy(page)}`);
+      await watchShifts(page);
+    }
+    expect(!moved.length, moved.join("\n"));
+    return `at ${WIDTHS.join(", ")} px`;
+  });
+}
+
+/** The page of one backend, on a stack that probes, predicts and remembers. */
+export async function steadyOne() {
+  heading("Nothing moves under the reader of a backend's page");
+  await stack.allWell();
+  const load = stack.loadStart();
+  const first = await open();
+  await sees(first, 20, ALL_WELL);
+  await close(first);
+  const [id] = stack.backends;
+  const all = [];
+  for (const width of WIDTHS) {
+    for (const [at, selector] of [["top", null], ["charts", "#panel-rate"], ["probes", "#probes"]]) {
+      const page = await open({ to: `${stack.page}/backends/default/${id}`, width, height: 900 });
+      if (selector) await page.locator(selector).evaluate((one) => one.scrollIntoView());
+      all.push({ name: `${width} px, at the ${at}`, page });
+    }
+  }
+  // From here on there is something in each of its parts.
+  for (const { page } of all) {
+    await until("all parts are filled", 60, async () => /Then \d of 3 serve; its [\d.]+\/s/.test(await page.locator(".predictions").innerText())
+      && await page.locator("#probes li").count() > 0 && await page.locator("#decisions li").count() > 0);
+    await watchShifts(page);
+  }
+  const still = stillness(all);
+  const says = (pattern) => async (page) => pattern.test(await page.locator("main").innerText());
+  const probes = (page) => page.locator("#probes li").count();
+  const before = await Promise.all(all.map(({ page }) => probes(page)));
+  await still("probes, decisions and numbers come", () => {}, async (page) =>
+    await probes(page) >= Math.min(20, before[all.findIndex((one) => one.page === page)] + 3));
+  await still("it is drained for a while, with a reason", () => stack.change(id, { state: "drain", ttl: "10m", reason: "a reason of some length, such as operators write at night" }),
+    says(/a reason of some length/));
+  await still("it is ready again", () => stack.change(id, { state: "ready" }), async (page) => /serves/.test(await headline(page)));
+  await still("its weight is set", () => stack.change(id, { weight: 3, reason: "three times the cores" }), says(/three times the cores/));
+  await still("its limit is set", () => stack.change(id, { max_in_flight: 9, reason: "it swaps" }), says(/it swaps/));
+  await still("both are taken back", () => stack.change(id, { weight: null, max_in_flight: null }),
+    async (page) => !/three times the cores|it swaps/.test(await page.locator("#controls").innerText()));
+  await still("it goes down", () => stack.kill(id), async (page) => /down/.test(await headline(page)));
+  await still("it comes back", () => { stack.start(id); }, async (page) => /serves/.test(await headline(page)));
+  await stack.loadStop(load);
+  for (const { name, page } of all.filter((one) => one.name.endsWith("top"))) await picture(page, `steady-one-${name.split(" ")[0]}`);
+  await still("the proxy is away and a notice comes", () => stack.kill("proxy"), async (page) => await page.locator("#notice .banner").isVisible());
+  for (const { page } of all) await close(page);
+  await stack.allWell();
+}
+
 export async function steady() {
   heading("Nothing moves under the reader");
   for (const count of [3, 50, 500]) {
     const fleet = await stack.fakes([{ count, well: true }]);
     const all = await places(fleet, count);
     const { value: ids } = await until("ids", 5, () => all[0].page.locator("#pools tbody th.name .mono").allTextContents());
-    const still = (what, change, shows) => check(`${count} backends: ${what}, and nothing moves`, async () => {
-      await change();
-      for (const { name, page } of all) await until(`${name} shows it`, 20, () => shows(page));
-      const moved = [];
-      for (const { name, page } of all) {
-        const shift = await shiftOf(page);
-        if (shift >= STILL) moved.push(`${name}: ${shift.toFixed(4)} by ${await movedBy(page)}`);
-        await watchShifts(page);
-      }
-      expect(!moved.length, moved.join("\n"));
-      return `at ${WIDTHS.join(", ")} px`;
-    });
+    const of = stillness(all);
+    const still = (what, ...more) => of(`${count} backends: ${what}`, ...more);
     await still("a backend goes down", () => fleet.change(0, ids[0], { up: false }),
       async (page) => await stateOf(page, 0) === "Down");
     await still("one is drained, with a reason", () => fleet.change(0, ids[1], { state: "drain", reason: "a reason of some length, such as operators write at night" }),

@@ -134,11 +134,13 @@ pub(crate) fn title(backend: &Backend) -> Markup {
 
 pub(crate) fn subline(pool: &Pool, backend: &Backend) -> Markup {
     let share = share::of(pool, backend).unwrap_or_default();
+    let reasons = backend.reasons.join("; ");
     html! {
-        p id="subline" {
+        p.one id="subline" {
             span { "pool " (pool.name) ", " (plain(&pool.policy)) }
-            span { (share::text(share)) " of the requests" }
-            @if !backend.reasons.is_empty() { span { (backend.reasons.join("; ")) } }
+            span.share { (share::text(share)) " of the requests" }
+            // A line of its own, there before anything is said on it.
+            span.why title=[(!reasons.is_empty()).then_some(&reasons)] { (reasons) }
         }
     }
 }
@@ -164,17 +166,21 @@ fn controls(
     html! {
         div id="controls" {
             (table::controls(pool, backend, may_change))
-            dl.predictions {
-                @for (state, effect) in predictions.iter().filter(|(state, _)| *state != backend.admin) {
-                    dt { (state.word()) }
-                    dd { (effect) }
+            // As high whatever is told, since what is below must not move; keyboards reach what scrolls
+            // only if it takes the focus.
+            div.told tabindex="0" role="group" aria-label="What a change would do, and what is set" {
+                dl.predictions {
+                    @for (state, effect) in predictions.iter().filter(|(state, _)| *state != backend.admin) {
+                        dt { (state.word()) }
+                        dd { (effect) }
+                    }
                 }
+                @if backend.is_weighted() { p.quiet { (overrides::weight(backend, now)) } }
+                @if let Some(others) = table::weights(backend) { p.quiet { "Not the same everywhere: " (others) "." } }
+                @if backend.is_limited() { p.quiet { (overrides::limit(backend, now)) } }
+                @if let Some(others) = numbers::other_limits(backend) { p.quiet { "Not the same everywhere: " (others) "." } }
+                @if backend.is_overridden() { p.quiet { (overrides::intent(backend, now)) } }
             }
-            @if backend.is_weighted() { p.quiet { (overrides::weight(backend, now)) } }
-            @if let Some(others) = table::weights(backend) { p.quiet { "Not the same everywhere: " (others) "." } }
-            @if backend.is_limited() { p.quiet { (overrides::limit(backend, now)) } }
-            @if let Some(others) = numbers::other_limits(backend) { p.quiet { "Not the same everywhere: " (others) "." } }
-            @if backend.is_overridden() { p.quiet { (overrides::intent(backend, now)) } }
             @if !may_change { p { a href="/login" { "Sign in to change" } } }
         }
     }
@@ -196,7 +202,8 @@ pub(crate) fn facts(view: &View, pool: &Pool, backend: &Backend) -> Markup {
         ),
         (
             "Intent",
-            html! { (backend.admin.word()) @if backend.is_overridden() { ", " (overrides::intent(backend, now)) } },
+            // Who set it and why is beside it, at the controls.
+            html! { (backend.admin.word()) },
         ),
         ("URL", html! { span.mono { (backend.url) } }),
         (

@@ -18,7 +18,8 @@ pub(crate) fn weight(pool: &Pool, backend: &Backend, may_change: bool) -> Markup
         button: "Set weight",
         most: WEIGHT_MOST,
         now: backend.weight,
-        usual: backend.is_weighted().then_some("Back to the configured weight"),
+        is_set: backend.is_weighted(),
+        usual: "Back to the configured weight",
         configured: backend.configured_weight.map(|weight| weight.to_string()),
         wish: Wish::Weight(None),
     };
@@ -34,7 +35,8 @@ pub(crate) fn limit(pool: &Pool, backend: &Backend, may_change: bool) -> Markup 
         button: "Set limit",
         most: LIMIT_MOST,
         now: backend.max_in_flight.unwrap_or(0),
-        usual: backend.is_limited().then_some("Back to the configured limit"),
+        is_set: backend.is_limited(),
+        usual: "Back to the configured limit",
         configured: Some(configured.map_or("none".to_owned(), |limit| limit.to_string())),
         wish: Wish::Limit(None),
     };
@@ -61,8 +63,10 @@ struct Number {
     button: &'static str,
     most: u32,
     now: u32,
-    /// What takes an operator's number back, if there is one.
-    usual: Option<&'static str>,
+    /// An operator's.
+    is_set: bool,
+    /// What takes an operator's number back; it stands there in any case, so that nothing moves.
+    usual: &'static str,
     configured: Option<String>,
     /// To have it as configured.
     wish: Wish,
@@ -79,12 +83,10 @@ impl Number {
                     inputmode="numeric" value=(self.now) disabled[!may_change];
                 button disabled[!may_change] { (self.button) }
             }
-            @if let Some(usual) = self.usual {
-                form.number method="get" action=(action) data-change data-id=(backend.id) data-action=(own) {
-                    button name=(self.name) value=(CONFIGURED) data-words=(self.wish.words()) disabled[!may_change] {
-                        (usual)
-                        @if let Some(configured) = &self.configured { ", " (configured) }
-                    }
+            form.number method="get" action=(action) data-change data-id=(backend.id) data-action=(own) {
+                button name=(self.name) value=(CONFIGURED) data-words=(self.wish.words()) disabled[!may_change || !self.is_set] {
+                    (self.usual)
+                    @if let Some(configured) = &self.configured { ", " (configured) }
                 }
             }
             @if may_change {

@@ -88,7 +88,11 @@ async fn a_weight_is_shown_with_who_set_it_and_can_be_taken_back() {
         assert!(page.contains(part), "{part}: {page}");
     }
     let other = dashboard.text("/backends/default/a:1").await;
-    assert!(other.contains("Set weight") && !other.contains("Back to the configured weight"));
+    // Where nothing is set it stands in its place, too, and does nothing.
+    assert!(
+        other.contains("Set weight") && other.contains("disabled>Back to the configured weight")
+    );
+    assert!(!page.contains("disabled>Back to the configured weight"), "{page}");
 }
 
 #[tokio::test]
