@@ -241,6 +241,12 @@ function sort(link) {
   for (const other of table.querySelectorAll("th[aria-sort]")) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", down ? "descending" : "ascending");
   sorted = true;
+  // Who goes on to another window takes the order along.
+  for (const way of document.querySelectorAll(".windows a")) {
+    const to = new URL(way.href);
+    to.searchParams.set("sort", down === (link.dataset.sort !== "name") ? link.dataset.sort : `${link.dataset.sort}-turned`);
+    way.href = to;
+  }
   const body = table.tBodies[0];
   const rows = [...body.rows];
   rows.forEach(flush);

@@ -6,7 +6,7 @@
 
 use maud::{Markup, html};
 
-use crate::{saved, sort::Sort};
+use crate::{charts::Window, saved, sort::Sort};
 
 /// Heading, the classes of the column's cells, and the name to sort by.
 pub(crate) const COLUMNS: [(&str, &str, &str); 13] = [
@@ -26,7 +26,7 @@ pub(crate) const COLUMNS: [(&str, &str, &str); 13] = [
 ];
 
 /// The heading of a table, of one in a file if it `is_saved`.
-pub(crate) fn heading(sort: Option<Sort>, is_saved: bool) -> Markup {
+pub(crate) fn heading(sort: Option<Sort>, window: Window, is_saved: bool) -> Markup {
     // The roles are implied by the elements until the style sheet turns rows into cards.
     html! {
         thead role="rowgroup" {
@@ -39,7 +39,8 @@ pub(crate) fn heading(sort: Option<Sort>, is_saved: bool) -> Markup {
                         @if is_saved {
                             button.link form=(saved::FORM) name="sort" value=(next) data-sort=(column) { (name) }
                         } @else {
-                            a href={ "/?sort=" (next) } data-sort=(column) { (name) }
+                            @let kept = if window == Window::default() { String::new() } else { format!("window={}&", window.key()) };
+                            a href={ "/?" (kept) "sort=" (next) } data-sort=(column) { (name) }
                         }
                     }
                 }

@@ -88,6 +88,7 @@ pub(crate) fn frame(
         return Frame {
             parts: vec![part("headline", gone), notice, part("freshness", freshness)],
             pools: Vec::new(),
+            window: looks.window,
         };
     };
     let marks = events::marks(view, Some(id));
@@ -118,6 +119,7 @@ pub(crate) fn frame(
             part("events", events::list(view, Some(id))),
         ],
         pools: Vec::new(),
+        window: looks.window,
     }
 }
 
@@ -299,7 +301,7 @@ pub(crate) fn body(frame: &Frame, looks: &Looks, base: &str) -> Markup {
             }
             section.card aria-label="Facts" { h2 { "Facts" } (frame.part("facts")) }
         }
-        (panels::windows(base, looks.window))
+        (panels::windows(base, looks.window, None))
         (page::panel_row(frame))
         (frame.part("opinions"))
         (frame.part("decisions"))

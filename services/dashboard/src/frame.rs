@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use maud::{Markup, PreEscaped, html};
 use serde::Serialize;
 
-use crate::{columns, sort::Sort};
+use crate::{charts::Window, columns, sort::Sort};
 
 /// All moving parts at one moment.
 #[derive(Debug, Default)]
@@ -19,6 +19,8 @@ pub(crate) struct Frame {
     pub(crate) parts: Vec<(&'static str, String)>,
     /// The tables of backends.
     pub(crate) pools: Vec<PoolPart>,
+    /// How far back its charts look; the ways to other orders of the rows lead there, too.
+    pub(crate) window: Window,
 }
 
 /// One pool's section.
@@ -84,7 +86,7 @@ impl Frame {
     pub(crate) fn pools_sorted(&self, sort: Option<Sort>, order: &[String]) -> Markup {
         html! {
             div id="pools" {
-                @for pool in &self.pools { (pool.section(sort, order)) }
+                @for pool in &self.pools { (pool.section(sort, order, self.window)) }
             }
         }
     }
@@ -115,7 +117,7 @@ impl Frame {
 }
 
 impl PoolPart {
-    fn section(&self, sort: Option<Sort>, order: &[String]) -> Markup {
+    fn section(&self, sort: Option<Sort>, order: &[String], window: Window) -> Markup {
         let place: BTreeMap<&str, usize> =
             order.iter().enumerate().map(|(place, id)| (id.as_str(), place)).collect();
         let mut rows: Vec<&Row> = self.rows.iter().collect();
@@ -124,7 +126,7 @@ impl PoolPart {
             section.pool.dense[self.dense] id=(self.id) aria-label="Backends" {
                 (PreEscaped(&self.head.1))
                 table role="table" {
-                    (columns::heading(sort, self.is_saved))
+                    (columns::heading(sort, window, self.is_saved))
                     tbody id={ (self.id) "-rows" } role="rowgroup" {
                         @for row in rows { (row.html()) }
                     }
@@ -183,6 +185,7 @@ mod tests {
         Frame {
             parts: vec![("headline", "<h1>".to_owned())],
             pools: vec![PoolPart { id: "p".to_owned(), head, rows, dense: false, is_saved: false }],
+            window: Window::default(),
         }
     }
 

@@ -269,7 +269,8 @@ async fn index(
     };
     let view = app.views.newest();
     let frame = page::frame(&view, &app.url, &looks, None);
-    let pools = match sort::Sort::parse(query.sort.as_deref()) {
+    let sort = sort::Sort::parse(query.sort.as_deref());
+    let pools = match sort {
         None => frame.pools(),
         Some(sort) => {
             let pools = view.picture.iter().flat_map(|picture| &picture.answer.pools);
@@ -278,7 +279,8 @@ async fn index(
         }
     };
     let flash = query.result.and_then(|id| app.flashes.find(&id));
-    page::main_page(&frame, &looks, visitor, &pools, (flash.as_ref(), &app.url)).into_response()
+    page::main_page(&frame, &looks, visitor, (&pools, sort), (flash.as_ref(), &app.url))
+        .into_response()
 }
 
 /// What the page shows, for scripts.

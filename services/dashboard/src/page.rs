@@ -20,6 +20,7 @@ use crate::{
     panels::{self, Charts},
     poll::View,
     proxies,
+    sort::Sort,
     table::{self, Hands},
     try_it,
     wish::Wish,
@@ -125,6 +126,7 @@ fn make_frame(view: &View, url: &str, looks: &Looks) -> Frame {
             .iter()
             .map(|pool| table::pool(pool, &history, view.now(), hands, several))
             .collect(),
+        window: looks.window,
     }
 }
 
@@ -146,7 +148,7 @@ pub(crate) fn main_page(
     frame: &Frame,
     looks: &Looks,
     visitor: Visitor,
-    pools: &Markup,
+    (pools, sort): (&Markup, Option<Sort>),
     (flash, url): (Option<&Flash>, &str),
 ) -> Markup {
     let body = html! {
@@ -158,7 +160,7 @@ pub(crate) fn main_page(
             (frame.part("notice"))
             (frame.part("freshness"))
             section.traffic aria-label="Traffic" { (frame.part("map")) (frame.part("map-tiles")) }
-            div.above-panels { (frame.part("overridden")) (panels::windows("/", looks.window)) }
+            div.above-panels { (frame.part("overridden")) (panels::windows("/", looks.window, sort)) }
             (panel_row(frame))
             (table_and_filter(frame, pools))
             (frame.part("proxies"))

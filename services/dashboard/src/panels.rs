@@ -7,6 +7,7 @@ use crate::{
     headline,
     history::{Sample, Series},
     model::Traffic,
+    sort::Sort,
     words::{millis, number, percent},
 };
 
@@ -121,12 +122,14 @@ impl<'a> Charts<'a> {
     }
 }
 
-/// The way to the other window. Links, so that it works without JavaScript.
-pub(crate) fn windows(base: &str, chosen: Window) -> Markup {
+/// The way to the other window, with the rows in the same order. Links, so that it works without
+/// JavaScript.
+pub(crate) fn windows(base: &str, chosen: Window, sort: Option<Sort>) -> Markup {
+    let sort = sort.map(|sort| format!("&sort={}", sort.text())).unwrap_or_default();
     html! {
         nav.windows aria-label="Time shown" {
             @for (window, text) in [(Window::Minutes, "5 minutes"), (Window::Hour, "1 hour")] {
-                a href={ (base) "?window=" (window.key()) } aria-current=[(window == chosen).then_some("true")] { (text) }
+                a href={ (base) "?window=" (window.key()) (sort) } aria-current=[(window == chosen).then_some("true")] { (text) }
             }
         }
     }

@@ -89,6 +89,7 @@ pub(crate) fn backend_page(
             part("panel-flight", charts.flight()),
         ],
         pools: Vec::new(),
+        window,
     };
     let body = html! {
         p.crumbs { button.link form=(FORM) name="backend" value="" { "← All backends of the file" } }

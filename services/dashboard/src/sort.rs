@@ -29,6 +29,12 @@ impl Sort {
         Some(Self { column, down: first_is_down(column) != turned })
     }
 
+    /// What a query says of it.
+    pub(crate) fn text(self) -> String {
+        let turned = if self.down == first_is_down(self.column) { "" } else { "-turned" };
+        format!("{}{turned}", self.column)
+    }
+
     /// The query that a click on a column's head leads to.
     pub(crate) fn next(now: Option<Self>, column: &str) -> String {
         match now {
@@ -119,6 +125,9 @@ mod tests {
         assert_eq!(Sort::parse(Some("rate-turned")), Some(Sort { column: "rate", down: false }));
         assert_eq!(Sort::parse(Some("name")), Some(Sort { column: "name", down: false }));
         assert_eq!(Sort::parse(Some("shoe")), None);
+        for text in ["rate", "rate-turned", "name", "name-turned"] {
+            assert_eq!(Sort::parse(Some(text)).map(Sort::text).as_deref(), Some(text));
+        }
         assert_eq!(Sort::next(None, "rate"), "rate");
         assert_eq!(Sort::next(Sort::parse(Some("rate")), "rate"), "rate-turned");
         assert_eq!(Sort::next(Sort::parse(Some("rate-turned")), "rate"), "rate");

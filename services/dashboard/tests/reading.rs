@@ -173,6 +173,24 @@ async fn an_override_is_shown_with_reason_actor_and_end() {
 }
 
 #[tokio::test]
+async fn the_ways_to_another_order_and_to_another_window_keep_one_another() {
+    let admin = FakeAdmin::start(three());
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let page = dashboard.text("/?window=hour&sort=rate").await;
+    for way in [
+        "window=hour&amp;sort=rate-turned",
+        "window=hour&amp;sort=name",
+        "window=minutes&amp;sort=rate",
+    ] {
+        assert!(page.contains(&format!("href=\"/?{way}\"")), "{way}: {page}");
+    }
+    let page = dashboard.text("/").await;
+    for way in ["sort=rate", "window=hour"] {
+        assert!(page.contains(&format!("href=\"/?{way}\"")), "{way}: {page}");
+    }
+}
+
+#[tokio::test]
 async fn rows_can_be_put_in_order_without_a_script() {
     let admin = FakeAdmin::start(three());
     let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
