@@ -103,11 +103,21 @@ fn policy(pool: &Pool, now: SystemTime) -> Markup {
 /// The same where there is room for a line or two: why, which nothing else in a row tells, before
 /// the rest.
 pub(crate) fn brief(backend: &Backend, now: SystemTime) -> Option<Markup> {
-    if backend.is_overridden() {
-        return Some(of_state(backend).brief(now));
-    }
-    backend.is_weighted().then(|| {
+    let state = backend.is_overridden().then(|| of_state(backend).brief(now));
+    let weight = backend.is_weighted().then(|| {
         html! { strong { "weight " (backend.weight) } " " (of_weight(backend).brief(now)) }
+    });
+    let limit = backend.is_limited().then(|| {
+        html! { strong { (numbers::limit_words(backend.max_in_flight)) } " " (of_limit(backend).brief(now)) }
+    });
+    let set: Vec<Markup> = [state, weight, limit].into_iter().flatten().collect();
+    (!set.is_empty()).then(|| {
+        html! {
+            @for (index, one) in set.iter().enumerate() {
+                @if index > 0 { "; " }
+                (one)
+            }
+        }
     })
 }
 
@@ -148,20 +158,24 @@ fn of_weight(backend: &Backend) -> Words<'_> {
 
 /// An operator's limit of requests in flight, in the same way.
 pub(crate) fn limit(backend: &Backend, now: SystemTime) -> Markup {
+    let words = of_limit(backend);
+    let (limit, usual) = (backend.max_in_flight, backend.configured_max_in_flight);
+    html! {
+        strong { (numbers::limit_words(limit)) }
+        @if limit != usual { " instead of " (numbers::limit_words(usual)) "," }
+        " " (words.show(now))
+    }
+}
+
+fn of_limit(backend: &Backend) -> Words<'_> {
     let until = backend.max_in_flight_expires_at.as_deref();
-    let words = Words {
+    Words {
         since: backend.max_in_flight_since.as_deref(),
         actor: backend.max_in_flight_actor.as_deref(),
         reason: backend.max_in_flight_reason.as_deref(),
         until,
         then: until
             .map(|_| html! { ", then " (numbers::limit_words(backend.max_in_flight_reverts_to)) }),
-    };
-    let (limit, usual) = (backend.max_in_flight, backend.configured_max_in_flight);
-    html! {
-        strong { (numbers::limit_words(limit)) }
-        @if limit != usual { " instead of " (numbers::limit_words(usual)) "," }
-        " " (words.show(now))
     }
 }
 
@@ -222,6 +236,29 @@ fn left(until: &str, now: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_tells_all_that_is_set_of_its_backend() {
+        let backend = |more: serde_json::Value| -> Backend {
+            let mut one = serde_json::json!({"id": "a", "weight": 3, "max_in_flight": 7});
+            one.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            serde_json::from_value(one).unwrap()
+        };
+        let limit = serde_json::json!({"max_in_flight_wanted": 7, "max_in_flight_actor": "ann", "max_in_flight_reason": "it swaps"});
+        let mut both = limit.clone();
+        both["weight_wanted"] = 3.into();
+        let now = SystemTime::UNIX_EPOCH;
+        let told = |one: &Backend| brief(one, now).map(maud::Markup::into_string);
+        let limited = told(&backend(limit)).unwrap();
+        assert_eq!(limited, "<strong>at most 7 in flight</strong> <q>it swaps</q>  by ann");
+        assert_eq!(
+            told(&backend(both.clone())).unwrap(),
+            format!("<strong>weight 3</strong> ; {limited}")
+        );
+        assert_eq!(told(&backend(serde_json::json!({}))), None);
+        let line = crate::text::set(&backend(both)).unwrap();
+        assert_eq!(line, "weight 3; at most 7 in flight by ann: it swaps");
+    }
 
     #[test]
     fn a_policy_that_somebody_set_is_told_with_what_is_configured() {

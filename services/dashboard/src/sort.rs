@@ -68,7 +68,7 @@ impl Sort {
 }
 
 fn is_set(backend: &Backend) -> bool {
-    backend.is_overridden() || backend.is_weighted()
+    backend.is_overridden() || backend.is_weighted() || backend.is_limited()
 }
 
 /// What wants most attention comes first, and what is the same stands together.
@@ -117,6 +117,22 @@ mod tests {
             };
             assert_eq!(told, expected, "{column}");
         }
+    }
+
+    #[test]
+    fn a_limit_counts_as_set_like_a_state_and_a_weight() {
+        let all: [Backend; 4] = [
+            json!({"id": "a", "admin": "ready"}),
+            json!({"id": "b", "admin": "drain"}),
+            json!({"id": "c", "max_in_flight": 7, "max_in_flight_wanted": 7}),
+            json!({"id": "d", "weight_wanted": 2}),
+        ]
+        .map(|one| serde_json::from_value(one).unwrap());
+        let mut sorted: Vec<&Backend> = all.iter().collect();
+        let sort = Sort::parse(Some("operator")).unwrap();
+        sorted.sort_by(|a, b| sort.compare(a, b));
+        let told: String = sorted.iter().map(|one| one.id.as_str()).collect();
+        assert_eq!(told, "bcda");
     }
 
     #[test]

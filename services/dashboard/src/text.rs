@@ -252,30 +252,31 @@ fn until(end: &Option<String>, then: &str) -> String {
 
 /// What an operator wants of it, as one line; nothing if it is as configured.
 pub(crate) fn set(backend: &Backend) -> Option<String> {
-    if backend.is_overridden() {
+    let state = backend.is_overridden().then(|| {
         let then = backend.admin_reverts_to.as_ref();
         let then = then.map(|then| format!(", then {}", then.state.word().to_lowercase()));
         let until = until(&backend.admin_expires_at, &then.unwrap_or_default());
         let said = said(&backend.admin_actor, &backend.admin_reason);
-        return Some(format!("{}{said}{until}", backend.admin.word()));
-    }
-    if backend.is_weighted() {
+        format!("{}{said}{until}", backend.admin.word())
+    });
+    let weight = backend.is_weighted().then(|| {
         let said = said(&backend.weight_actor, &backend.weight_reason);
         let until = until(&backend.weight_expires_at, "");
-        return Some(format!("weight {}{said}{until}", backend.weight));
-    }
-    None
+        format!("weight {}{said}{until}", backend.weight)
+    });
+    let limit = backend.is_limited().then(|| {
+        let said = said(&backend.max_in_flight_actor, &backend.max_in_flight_reason);
+        let until = until(&backend.max_in_flight_expires_at, "");
+        format!("{}{said}{until}", numbers::limit_words(backend.max_in_flight))
+    });
+    let set: Vec<String> = [state, weight, limit].into_iter().flatten().collect();
+    (!set.is_empty()).then(|| set.join("; "))
 }
 
 fn why(row: &Row<'_>) -> String {
     let backend = row.backend;
     if let Some(set) = set(backend) {
         return set;
-    }
-    if backend.is_limited() {
-        let said = said(&backend.max_in_flight_actor, &backend.max_in_flight_reason);
-        let until = until(&backend.max_in_flight_expires_at, "");
-        return format!("{}{said}{until}", numbers::limit_words(backend.max_in_flight));
     }
     let dissent: Vec<String> = backend
         .opinions
