@@ -32,6 +32,11 @@ const missing = (page) => page.locator("#pools tbody tr").evaluateAll((rows) => 
     !shown("td.probe") && "last probe",
     !(/^(<0\.1|\d+(\.\d)?)%$/.test(share) && (rate === 0 || share !== "0%")) && `a share (${share} at ${rate}/s)`,
     ...["flight", "errors", "p50", "p95", "p99"].map((name) => !shown(`td.${name}`) && name),
+    // A line for each where there is room for it.
+    ...(row.closest(".dense") ? [] : ["rate", "p50", "p95", "p99"]).map((name) => {
+      const { width = 0 } = row.querySelector(`td.${name} .spark path`)?.getBoundingClientRect() ?? {};
+      return rate > 0 && width === 0 && `the line of ${name}`;
+    }),
   ].filter(Boolean);
   return faults.length ? [`${row.querySelector("th").textContent}: ${faults.join(", ")}`] : [];
 }));

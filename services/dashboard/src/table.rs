@@ -143,8 +143,15 @@ fn cells(
             }
             @else { "0%" }
         },
-        milliseconds(traffic.p50_ms),
-        milliseconds(traffic.p95_ms),
+        html! {
+            (milliseconds(traffic.p50_ms))
+            @if !dense { (sparkline("p50", &recent.values(|slot| slot.p50_ms))) }
+        },
+        html! {
+            (milliseconds(traffic.p95_ms))
+            @if !dense { (sparkline("p95", &recent.values(|slot| slot.p95_ms))) }
+        },
+        // Of hundreds the slowest requests tell most; three lines each would be most of what is sent.
         html! {
             (milliseconds(traffic.p99_ms))
             (sparkline("p99", &recent.values(|slot| slot.p99_ms)))
