@@ -17,6 +17,7 @@ use crate::{
     closeup::CloseUp,
     decision, events,
     frame::Frame,
+    hash::hash,
     headline::{self, capital},
     icons::icon,
     model::{Admin, Backend, Pool},
@@ -26,7 +27,7 @@ use crate::{
     poll::View,
     probes::Seen,
     share, table,
-    words::{ago, count, millis, plain, since},
+    words::{count, millis, plain, since},
 };
 
 /// What the address says.
@@ -111,10 +112,7 @@ pub(crate) fn frame(
             part("panel-flight", charts.flight()),
             part("facts", facts(view, pool, backend)),
             part("opinions", opinions(backend)),
-            part(
-                "probes",
-                probes(&view.probes().of(pool_name, id), view.now(), view.proxies.len() > 1),
-            ),
+            part("probes", probes(&view.probes().of(pool_name, id), view.proxies.len() > 1)),
             part("decisions", decisions(closeup, id, view.proxies.len() > 1)),
             part("events", events::list(view, Some(id))),
         ],
@@ -254,7 +252,7 @@ pub(crate) fn opinions(backend: &Backend) -> Markup {
     }
 }
 
-fn probes(all: &[Seen], now: SystemTime, several: bool) -> Markup {
+fn probes(all: &[Seen], several: bool) -> Markup {
     html! {
         section.card id="probes" aria-label="Probes" {
             header { h2 { "Probes" } p.meta { span { (count(all.len(), "probe")) " seen, newest first" } } }
@@ -263,8 +261,11 @@ fn probes(all: &[Seen], now: SystemTime, several: bool) -> Markup {
                     @for seen in all {
                         @let probe = &seen.probe;
                         @let (word, tone, shape) = if probe.passed { ("passed", "good", "check") } else { ("failed", "bad", "cross") };
-                        li {
-                            @if let Some(at) = &probe.at { time datetime=(at) title=(since(Some(at), now).map(|since| ago(&since)).unwrap_or_default()) { (crate::words::clock(at)) } }
+                        @let at = probe.at.as_deref().unwrap_or_default();
+                        // Found again by its name when the list grows at its head; and nothing in it
+                        // counts the seconds, or the whole log would be sent with each update.
+                        li id={ "q" (hash(&[&seen.proxy, at])) } {
+                            @if !at.is_empty() { time datetime=(at) title=(at) { (crate::words::clock(at)) } }
                             strong.(tone) { (icon(shape)) " " (word) }
                             span { (probe.detail)
                                 // The words of one that passed tell the time, those of one that failed the body.

@@ -1,14 +1,19 @@
 //! The last probes of each backend, as they were seen.
 //!
 //! The admin API tells the latest one; the dashboard asks more often than proxies probe, so that
-//! it sees nearly each. Bounded: twenty for each backend that is in a picture.
+//! it sees nearly each. Bounded: a hundred for each backend that is in a picture, and fewer of each
+//! where there are hundreds of them.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::model::{Answer, Probe};
 
-/// Probes kept of one backend: at the common interval, the last 40 seconds of one proxy.
-const MOST: usize = 20;
+/// Probes kept of one backend: at the common interval, the last three minutes of one proxy.
+const MOST: usize = 100;
+/// And of one among many: the last 40 seconds.
+const LEAST: usize = 20;
+/// Probes kept of all: some 5 MB.
+const ALL: usize = 20_000;
 
 /// A probe and whose it was.
 #[derive(Clone, Debug)]
@@ -25,6 +30,7 @@ impl ProbeLog {
     /// Notes what the proxies tell at one moment.
     pub(crate) fn note(&mut self, said: &[(&str, &Answer)]) {
         let mut before = std::mem::take(&mut self.0);
+        let of_one = (ALL / before.len().max(1)).clamp(LEAST, MOST);
         for (proxy, answer) in said {
             for pool in &answer.pools {
                 for backend in &pool.backends {
@@ -36,7 +42,7 @@ impl ProbeLog {
                     if log.iter().any(|seen| seen.proxy == *proxy && seen.probe.at == probe.at) {
                         continue;
                     }
-                    log.truncate(MOST - 1);
+                    log.truncate(of_one - 1);
                     log.push_front(Seen { proxy: (*proxy).to_owned(), probe: probe.clone() });
                 }
             }
@@ -62,7 +68,7 @@ mod tests {
                 "name": "p", "backends": [{"id": "x", "last_probe": {"at": at.to_string(), "passed": true}}]}]}))
             .unwrap()
         };
-        for at in 0..50 {
+        for at in 0..MOST as u32 {
             let (one, two) = (answer(at), answer(at / 2));
             log.note(&[("a", &one), ("b", &two)]);
             log.note(&[("a", &one), ("b", &two)]);
@@ -71,9 +77,23 @@ mod tests {
         assert_eq!(seen.len(), MOST);
         assert_eq!(
             seen.iter()
-                .filter(|seen| seen.proxy == "a" && seen.probe.at.as_deref() == Some("49"))
+                .filter(|seen| seen.proxy == "a" && seen.probe.at.as_deref() == Some("99"))
                 .count(),
             1
+        );
+        let many: Vec<_> =
+            (0..=ALL / 50).map(|id| serde_json::json!({"id": id.to_string()})).collect();
+        let mut crowd = serde_json::json!({"proxy": {"started_at": ""}, "pools": [{"name": "p", "backends": many}]});
+        crowd["pools"][0]["backends"][0] =
+            serde_json::json!({"id": "x", "last_probe": {"at": "later", "passed": true}});
+        let crowd: Answer = serde_json::from_value(crowd).unwrap();
+        log.note(&[("a", &crowd)]);
+        assert_eq!(log.of("p", "x").len(), MOST, "there was only one");
+        log.note(&[("b", &crowd)]);
+        assert_eq!(
+            log.of("p", "x").len(),
+            49,
+            "one of four hundred and one has its share of the room"
         );
         log.note(&[]);
         assert!(log.of("p", "x").is_empty(), "a backend that left takes its log along");
