@@ -110,3 +110,31 @@ export async function killedProxy() {
   await close(page);
   await close(dark);
 }
+
+export async function silentDashboard() {
+  heading("The dashboard falls silent");
+  await stack.allWell();
+  const page = await open({ to: null });
+  // So that the page need not be waited for.
+  await page.clock.install();
+  await page.goto(stack.page);
+  const live = page.locator("#live");
+  await sees(page, 5, ALL_WELL);
+  await until("it is live", 10, async () => await live.innerText() === "Live");
+  await check("a page that hears no heartbeat says that it is stale, for as long as that lasts", async () => {
+    stack.freeze("dashboard");
+    await page.clock.fastForward(30_000);
+    expect(await live.innerText() === "Live", `after two heartbeats: ${await live.innerText()}`);
+    await page.clock.fastForward(6_000);
+    const { value } = await until("it says so", 5, async () => /^Stale/.test(await live.innerText()) && await live.innerText());
+    await page.clock.fastForward(36_000);
+    expect(/^Stale/.test(await live.innerText()), await live.innerText());
+    return `"${value}"`;
+  });
+  await check("and is live by itself when the dashboard goes on", async () => {
+    stack.thaw("dashboard");
+    const { ms } = await until("it is live", 10, async () => await live.innerText() === "Live");
+    return `after ${ms} ms`;
+  });
+  await close(page);
+}

@@ -58,6 +58,10 @@ export async function kill(name) {
   await child.gone;
 }
 
+/** It neither answers nor goes, as on a machine that swaps, until it is thawed. */
+export const freeze = (name) => running.get(name).kill("SIGSTOP");
+export const thaw = (name) => running.get(name).kill("SIGCONT");
+
 export async function stopAll() {
   const children = [...running.values()];
   for (const child of children) child.kill("SIGKILL");

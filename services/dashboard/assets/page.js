@@ -149,10 +149,18 @@ function state(name, text) {
 function connect() {
   disconnect();
   feed = new EventSource($("main").dataset.feed);
+  const wait = () => {
+    clearTimeout(silence);
+    silence = setTimeout(() => {
+      state("lost", "Stale: the dashboard is silent; trying again");
+      connect();
+    }, SILENCE_MS);
+  };
+  // One that takes the connection and says nothing is as silent as one that stops.
+  wait();
   const alive = () => {
     clearTimeout(late);
-    clearTimeout(silence);
-    silence = setTimeout(connect, SILENCE_MS);
+    wait();
     state("on", "Live");
   };
   feed.addEventListener("beat", alive);

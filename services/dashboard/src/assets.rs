@@ -33,7 +33,7 @@ pub(crate) const FAVICON: Asset = Asset {
 pub(crate) struct Asset {
     name: &'static str,
     kind: &'static str,
-    content: &'static str,
+    pub(crate) content: &'static str,
 }
 
 impl Asset {

@@ -97,9 +97,12 @@ pub(crate) async fn feed(
         let event = client.next().await?;
         Some((Ok::<_, Infallible>(event), client))
     });
-    // An event and not a comment: the script can tell a quiet feed from a dead one.
-    let beat = KeepAlive::new().interval(HEARTBEAT).event(Event::default().event("beat").data(""));
-    Sse::new(events).keep_alive(beat).into_response()
+    Sse::new(events).keep_alive(beat()).into_response()
+}
+
+/// An event and not a comment: the script can tell a quiet feed from a dead one.
+fn beat() -> KeepAlive {
+    KeepAlive::new().interval(HEARTBEAT).event(Event::default().event("beat").data(""))
 }
 
 /// One connected page.
@@ -169,5 +172,31 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.gauge.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+
+    use super::*;
+    use crate::assets::SCRIPT;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_feed_without_news_beats_often_enough_for_the_page() {
+        let silent = stream::pending::<Result<Event, Infallible>>();
+        let answer = Sse::new(silent).keep_alive(beat()).into_response();
+        let mut body = answer.into_body().into_data_stream();
+        let start = Instant::now();
+        for beats in 1..=3 {
+            let sent = body.next().await.unwrap().unwrap();
+            assert!(sent.starts_with(b"event: beat\n"), "{sent:?}");
+            assert_eq!(start.elapsed().as_secs(), beats * HEARTBEAT.as_secs());
+        }
+        // One may be late.
+        let script = SCRIPT.content;
+        let told = script.split("SILENCE_MS = ").nth(1).and_then(|rest| rest.split(';').next());
+        let patience: u128 = told.unwrap().replace('_', "").parse().unwrap();
+        assert!(patience > 2 * HEARTBEAT.as_millis(), "{patience} ms");
     }
 }
