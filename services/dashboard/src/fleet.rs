@@ -299,12 +299,18 @@ mod tests {
         one["max_in_flight_wanted"] = json!(null);
         (two["max_in_flight"], two["max_in_flight_wanted"]) = (json!(3), json!(3));
         (two["max_in_flight_actor"], two["max_in_flight_reason"]) = (json!("ann"), json!("small"));
+        (two["max_in_flight_since"], two["max_in_flight_expires_at"]) =
+            (json!("then"), json!("later"));
+        two["max_in_flight_reverts_to"] = json!(9);
         // The one without comes last, which is the one that the row is made of.
         let merged = merge(&[("b", &answer(&[two])), ("a", &answer(&[one]))]).unwrap();
         let x = merged.backend("p", "x").unwrap();
         assert_eq!((x.max_in_flight, x.max_in_flight_wanted), (Some(3), Some(Some(3))));
         assert_eq!(x.max_in_flight_actor.as_deref(), Some("ann"));
         assert_eq!(x.max_in_flight_reason.as_deref(), Some("small"));
+        assert_eq!(x.max_in_flight_since.as_deref(), Some("then"));
+        assert_eq!(x.max_in_flight_expires_at.as_deref(), Some("later"));
+        assert_eq!(x.max_in_flight_reverts_to, Some(9));
         assert_eq!(x.other_limits, [("a".to_owned(), None)]);
         assert!(x.opinions.is_empty(), "it serves on both");
     }
