@@ -118,7 +118,7 @@ function apply(patch) {
     waiting.delete(id);
     const now = $(id);
     const then = parse(html);
-    if (id === "pools" && then) keepOrder(then);
+    if (id === "pools" && then && sorted) keepOrder(then);
     if (now && then) morph(now, then);
     if (id === "pools") watchRows();
   }
@@ -151,13 +151,9 @@ function connect() {
   feed = new EventSource($("main").dataset.feed);
   const wait = () => {
     clearTimeout(silence);
-    silence = setTimeout(() => {
-      state("lost", "Stale: the dashboard is silent; trying again");
-      connect();
-    }, SILENCE_MS);
+    silence = setTimeout(() => { state("lost", "Stale: the dashboard is silent; trying again"); connect(); }, SILENCE_MS);
   };
-  // One that takes the connection and says nothing is as silent as one that stops.
-  wait();
+  wait(); // One that takes the connection and says nothing is as silent as one that stops.
   const alive = () => {
     clearTimeout(late);
     wait();
@@ -250,11 +246,8 @@ function sort(link) {
   head.setAttribute("aria-sort", down ? "descending" : "ascending");
   sorted = true;
   // Who goes on to another window takes the order along.
-  for (const way of document.querySelectorAll(".windows a")) {
-    const to = new URL(way.href);
-    to.searchParams.set("sort", down === (link.dataset.sort !== "name") ? link.dataset.sort : `${link.dataset.sort}-turned`);
-    way.href = to;
-  }
+  const order = down === (link.dataset.sort !== "name") ? link.dataset.sort : `${link.dataset.sort}-turned`;
+  for (const way of document.querySelectorAll(".windows a")) way.search = `?window=${new URLSearchParams(way.search).get("window")}&sort=${order}`;
   const body = table.tBodies[0];
   const rows = [...body.rows];
   rows.forEach(flush);
@@ -267,14 +260,11 @@ function sort(link) {
 
 /** Puts tables that came anew in the order of those that are shown, and says so in their headings. */
 function keepOrder(pools) {
-  if (!sorted) return;
   const places = new Map([...document.querySelectorAll("#pools tbody > tr")].map((row, place) => [row.id, place]));
-  for (const body of pools.querySelectorAll("tbody")) {
-    body.append(...[...body.rows].sort((a, b) => (places.get(a.id) ?? places.size) - (places.get(b.id) ?? places.size)));
-  }
+  const place = (row) => places.get(row.id) ?? places.size;
+  for (const body of pools.querySelectorAll("tbody")) body.append(...[...body.rows].sort((a, b) => place(a) - place(b)));
   for (const head of document.querySelectorAll("#pools th[aria-sort]")) {
-    const then = pools.querySelector(`#${head.closest("section").id} th:nth-child(${head.cellIndex + 1})`);
-    then?.setAttribute("aria-sort", head.ariaSort);
+    pools.querySelector(`#${head.closest("section").id} th:nth-child(${head.cellIndex + 1})`)?.setAttribute("aria-sort", head.ariaSort);
   }
 }
 

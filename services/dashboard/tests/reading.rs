@@ -130,7 +130,7 @@ async fn a_limit_is_shown_with_who_set_it_and_can_be_taken_back() {
         assert!(page.contains(part), "{part}: {page}");
     }
     let other = dashboard.text("/backends/default/a:1").await;
-    assert!(other.contains("Set limit") && !other.contains("Back to the configured limit"));
+    assert!(other.contains("Set limit") && other.contains("disabled>Back to the configured limit"));
 }
 
 #[tokio::test]
