@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     accept::{Acceptor, Stream},
-    client,
+    client::{self, Session, Socket},
     clock::Clock,
     connect,
     control::{Report, Seen},
@@ -276,12 +276,8 @@ fn begin(worker: &Rc<Worker>, accepted: Accepted) {
     let client = Client::new(peer.ip(), &worker.settings.forwarding.trusted_proxies);
     // Fails only if the client is gone already.
     let Ok(stream) = stream.here() else { return };
-    let open = Open::new(&worker.open);
-    let worker = Rc::clone(worker);
-    tokio::task::spawn_local(async move {
-        client::serve(worker, stream, client, guest).await;
-        drop((open, counted));
-    });
+    let session = Session::new(worker, client, (Open::new(&worker.open), counted));
+    client::start(session, Socket { stream, _guest: guest }, true);
 }
 
 /// Request ids: 128 bits, of which half are the worker's own random number and half a counter that

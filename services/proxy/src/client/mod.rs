@@ -22,7 +22,12 @@ pub(crate) use self::{
     activity::Busy,
     http1::{Interim, Search, WireBody, read_head},
 };
-use crate::{guests::Guest, headers::Client, worker::Worker};
+use crate::{
+    guests::Guest,
+    headers::Client,
+    stats::Counted,
+    worker::{Open, Worker},
+};
 
 /// At the end of a stop, what a connection that was accepted but has not said anything yet gets to
 /// send its request: a client that has just connected is about to.
@@ -36,29 +41,38 @@ pub(crate) struct Socket {
     pub(crate) _guest: Option<Guest>,
 }
 
-/// Serves a client's connection to its end.
-pub(crate) async fn serve(
+/// What belongs to a client's connection, whatever it is doing.
+#[derive(Debug)]
+pub(crate) struct Session {
     worker: Rc<Worker>,
-    stream: TcpStream,
-    client: Client,
-    guest: Option<Guest>,
-) {
-    let (client, activity) = (Rc::new(client), Activity::new());
-    let (mut socket, mut is_new) = (Socket { stream, _guest: guest }, true);
-    loop {
-        // Boxed, so that a connection that rests does not carry the room for it.
-        match Box::pin(http1::serve(&worker, socket, is_new, &client, &activity)).await {
-            Then::Close => return,
-            Then::Http2(socket, read) => {
-                return Box::pin(http2::serve(&worker, socket, read, &client, &activity)).await;
-            }
-            Then::Linger(socket) => return linger::linger(socket).await,
-            Then::Rest(resting) => match rest::rest(&worker, resting, &activity).await {
-                Some(back) => socket = back,
-                None => return,
-            },
+    client: Rc<Client>,
+    activity: Rc<Activity>,
+    /// What counts it as open.
+    _counted: (Open, Counted),
+}
+
+impl Session {
+    pub(crate) fn new(worker: &Rc<Worker>, client: Client, counted: (Open, Counted)) -> Self {
+        let (worker, client) = (Rc::clone(worker), Rc::new(client));
+        Self { worker, client, activity: Activity::new(), _counted: counted }
+    }
+}
+
+/// Serves a client's connection in a task of its own. `is_new` if nothing has come on it before.
+pub(crate) fn start(session: Session, socket: Socket, is_new: bool) {
+    tokio::task::spawn_local(serve(session, socket, is_new));
+}
+
+/// Serves a connection until it ends or rests.
+async fn serve(session: Session, socket: Socket, is_new: bool) {
+    let Session { worker, client, activity, .. } = &session;
+    match http1::serve(worker, socket, is_new, client, activity).await {
+        Then::Close => {}
+        Then::Linger(socket) => linger::linger(socket).await,
+        Then::Http2(socket, read) => {
+            Box::pin(http2::serve(worker, socket, read, client, activity)).await;
         }
-        is_new = false;
+        Then::Rest(socket) => rest::start(session, socket),
     }
 }
 
