@@ -61,6 +61,8 @@ pub(crate) struct Connection {
     read_bytes: usize,
     /// Whether the response that came last, if any, leaves it open for another request.
     is_kept: bool,
+    /// The response that came last had no body, which some backends send all the same.
+    may_say_more: bool,
     /// Since when it waits for a request.
     idle_since: Instant,
     _counted: Counted,
@@ -117,6 +119,7 @@ pub(crate) async fn open(
         buffer: BytesMut::new(),
         read_bytes: READ_BYTES,
         is_kept: true,
+        may_say_more: false,
         idle_since: Instant::now(),
         _counted: Counted::new(gauges, |gauges| &gauges.backend_open),
     })
@@ -129,6 +132,7 @@ impl Connection {
     pub(crate) fn is_silent(&self, asks_kernel: bool) -> bool {
         let stream = self.reader.as_ref();
         let peek = || SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
+        let asks_kernel = asks_kernel || self.may_say_more;
         let peeked = if asks_kernel { peek() } else { stream.try_io(Interest::READABLE, peek) };
         peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
@@ -247,6 +251,8 @@ impl Connection {
             let is_switch = head.status == StatusCode::SWITCHING_PROTOCOLS;
             if is_switch || !head.status.is_informational() {
                 self.is_kept = head.keeps_connection;
+                self.may_say_more = is_for_head
+                    || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
                 return Ok(head);
             }
             // Nobody asked the backend whether to go on; who asked us is answered by us.

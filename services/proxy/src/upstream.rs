@@ -23,6 +23,12 @@ use crate::{
     stats::{Counted, Gauges, Shard, Stats},
 };
 
+/// A connection that served another request a moment ago is as good as checked, where a request
+/// that is lost on it can be sent again. A turn of the loop may take longer than this, so that under
+/// load most are looked at all the same, which costs a system call; to go by what the loop has heard
+/// sends more requests to backends that are just ending, where each may be lost a second time.
+const TRUSTED: Duration = Duration::from_millis(1);
+
 /// How often idle connections are looked at. Nobody is told when a backend closes one: this is how
 /// late it is seen.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -52,8 +58,7 @@ struct Idle {
 impl Upstream {
     /// Takes the connection that was used last, unless it has been idle for too long: at most for
     /// `configured`, or less if the backend is known to close sooner. For a request that cannot be
-    /// sent again (unless `is_replayable`), the kernel is asked first. For others it is enough what it
-    /// has told us this turn, before it brought us the request.
+    /// sent again (unless `is_replayable`), each is looked at first.
     pub(crate) fn take_idle(
         &self,
         configured: Duration,
@@ -68,7 +73,8 @@ impl Upstream {
                 idle.clear();
                 return None;
             }
-            if connection.is_silent(!is_replayable) {
+            let is_trusted = is_replayable && age < TRUSTED;
+            if connection.is_silent(!is_trusted) {
                 return Some(connection);
             }
             self.saw_close(age, now);
