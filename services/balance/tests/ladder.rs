@@ -4,9 +4,11 @@
 
 mod common;
 
+use std::time::Duration;
+
 use balance::{
     Admin, AttemptFailure, BackendId, Change, Effective, EjectionPlan, Found, Health, NoBackend,
-    Outcome, Rung,
+    Outcome, Refused, Rung,
 };
 use common::{SECOND, World, counts, found};
 use evenkeel_balance as balance;
@@ -120,7 +122,9 @@ fn the_ladder_is_climbed_down_rung_by_rung_and_each_pick_counted() {
     assert_eq!(world.picks(4), counts(&[("a", 2), ("b", 2)]));
 
     world.set("a", Admin::Maint).unwrap();
-    world.set("b", Admin::Maint).unwrap();
+    let last = Refused::LastUsable { total: 2, after: Duration::ZERO };
+    assert_eq!(world.set("b", Admin::Maint), Err(last), "going away, but serving");
+    world.force("b", Admin::Maint);
     assert_eq!(world.pool.view().rung, Rung::Nobody);
     let none = world.pool.picker().pick(None).unwrap_err();
     assert_eq!(none, NoBackend::NoneEligible);
@@ -250,7 +254,9 @@ fn taking_a_name_out_of_traffic_takes_out_who_left_it() {
     let mut world = World::with(&["a"]);
     world.run(SECOND, &["a"]);
     world.pool.discovered(vec![moved("a", 1)], world.now);
-    world.set("a", Admin::Maint).unwrap();
+    let last = Refused::LastUsable { total: 1, after: Duration::ZERO };
+    assert_eq!(world.set("a", Admin::Maint), Err(last), "who left it serves");
+    world.force("a", Admin::Maint);
     assert_eq!(world.pool.view().rung, Rung::Nobody);
 }
 

@@ -1,6 +1,6 @@
 //! What operators want: changes and their refusal, what ends by itself, and how a drain ends.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{INTENT_KEPT, Pool};
 use crate::{
@@ -73,6 +73,10 @@ impl Pool {
         floor: usize,
         now: Time,
     ) -> Result<(), Refused> {
+        if self.is_last(backend) && !intent.wants_traffic_at(backend.found.weight, now) {
+            let total = self.backends.len();
+            return Err(Refused::LastUsable { total, after: Duration::ZERO });
+        }
         // How many more, or fewer, of the others there are from when on.
         let mut steps: BTreeMap<Time, isize> = BTreeMap::new();
         for other in self.backends.values().filter(|other| other.found.id != backend.found.id) {
@@ -101,6 +105,12 @@ impl Pool {
             }
         }
         Ok(())
+    }
+
+    /// Whether it alone serves, be it as the last resort, and the others could not.
+    fn is_last(&self, backend: &Entry) -> bool {
+        let mut able = self.everybody().filter(|entry| entry.rung().is_some()).peekable();
+        able.peek().is_some() && able.all(|entry| entry.found.id == backend.found.id)
     }
 
     /// What operators want of backends, those that are gone for the moment included.

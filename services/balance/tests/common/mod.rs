@@ -91,6 +91,11 @@ impl World {
         self.pool.change(&BackendId::new(name), &change, self.now)
     }
 
+    pub fn force(&mut self, name: &str, state: Admin) {
+        let change = Change { state: Some(state), force: true, ..Change::default() };
+        self.pool.change(&BackendId::new(name), &change, self.now).unwrap();
+    }
+
     pub fn effective(&self, name: &str) -> Effective {
         let view = self.pool.view();
         view.backends.iter().find(|backend| backend.id.as_str() == name).unwrap().effective

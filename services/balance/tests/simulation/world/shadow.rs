@@ -190,6 +190,13 @@ impl World {
             let weight = intent.weight.at(time).map_or(usual, |(weight, _)| weight);
             intent.admin.at(time) == Admin::Ready && weight > 0
         };
+        let able = self.able();
+        let serving = || able.values().chain(self.leaving.values().map(|(name, _)| name));
+        let weight = after.weight.now().map_or(self.told[name].weight, |(weight, _)| weight);
+        let goes = after.admin.now() != Admin::Ready || weight == 0;
+        if goes && serving().next().is_some() && serving().all(|other| other == name) {
+            return true;
+        }
         let Some(own) = well.iter().find(|backend| backend.id.as_str() == name) else {
             return false;
         };
