@@ -128,6 +128,9 @@ pub enum NoBackend {
     AllTried,
     /// None has room for another request, or others wait for room already.
     AllFull,
+    /// None that this request has not tried yet has room, but one that it has: whoever comes after
+    /// it can go there.
+    OthersFull,
 }
 
 /// The right to make one attempt on one backend. Given back by dropping it, which every way out
@@ -224,8 +227,8 @@ impl Picker {
     /// `tried`.
     ///
     /// # Errors
-    /// [`NoBackend::AllTried`] if there are backends but no other one, [`NoBackend::AllFull`] if
-    /// none of the others has room.
+    /// [`NoBackend::AllTried`] if there are backends but no other one; [`NoBackend::AllFull`] or
+    /// [`NoBackend::OthersFull`] if none of the others has room.
     pub fn pick_other(&mut self, key: Option<u64>, tried: &[u64]) -> Result<Ticket, NoBackend> {
         self.refresh();
         let turn = self.published.retries.fetch_add(1, Ordering::Relaxed);
@@ -315,6 +318,9 @@ impl Picker {
             () if self.known.serving.rung == Rung::Queue => NoBackend::Awaited,
             () if members.is_empty() => NoBackend::NoneEligible,
             () if members.iter().all(is_tried) => NoBackend::AllTried,
+            () if members.iter().any(|member| is_tried(member) && member.has_room()) => {
+                NoBackend::OthersFull
+            }
             () => NoBackend::AllFull,
         })
     }

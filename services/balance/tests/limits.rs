@@ -49,7 +49,12 @@ fn no_policy_sends_a_backend_more_than_it_may_have() {
         assert_eq!(picker.pick(None).unwrap_err(), NoBackend::AllFull);
         let generation = tickets[0].member().generation();
         assert_eq!(picker.pick_other(None, &[generation]).unwrap_err(), NoBackend::AllFull);
-        let freed = tickets.remove(5).member().id().clone();
+        let (freed, generation) = {
+            let ticket = tickets.remove(5);
+            (ticket.member().id().clone(), ticket.member().generation())
+        };
+        let none = picker.pick_other(None, &[generation]).unwrap_err();
+        assert_eq!(none, NoBackend::OthersFull, "who comes next has room there");
         assert_eq!(picker.pick(None).unwrap().member().id(), &freed, "the room was found");
     }
 }

@@ -14,7 +14,7 @@ use std::{
 
 use common::{World, raw::read_head};
 use futures_util::StreamExt;
-use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio::{io::AsyncWriteExt, net::TcpListener, sync::Semaphore};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
@@ -287,4 +287,71 @@ async fn a_request_of_which_no_byte_was_taken_is_sent_elsewhere_whatever_it_is_b
         world.metric(&series).await > 2.0
     };
     world.until("requests of which nothing was taken", is_seen).await;
+}
+
+/// A backend of which `answers` tells, by the number of the request, whether it answers or closes.
+async fn answering<F>(answers: impl Fn(usize) -> F + Clone + Send + Sync + 'static) -> SocketAddr
+where
+    F: Future<Output = bool> + Send,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let requests = Arc::new(AtomicUsize::new(0));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (answers, requests) = (answers.clone(), Arc::clone(&requests));
+            tokio::spawn(async move {
+                while !read_head(&mut stream).await.is_empty()
+                    && answers(requests.fetch_add(1, Ordering::Relaxed)).await
+                {
+                    stream.write_all(OK).await.unwrap();
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_retry_that_waits_for_room_elsewhere_keeps_nobody_from_the_room_that_there_is() {
+    let gate = Arc::new(Semaphore::new(0));
+    let gated = Arc::clone(&gate);
+    let full = answering(move |_| {
+        let gate = Arc::clone(&gated);
+        async move {
+            gate.acquire().await.unwrap().forget();
+            true
+        }
+    })
+    .await;
+    // It fails once, on a connection that nobody had used.
+    let shaky = answering(|number| async move { number > 0 }).await;
+    let variables = [
+        ("PROXY_PROBE", "off"),
+        ("PROXY_EJECT", "false"),
+        ("PROXY_POLICY", "first"),
+        ("PROXY_MAX_IN_FLIGHT", "1"),
+        ("PROXY_QUEUE_TIMEOUT", "60s"),
+    ];
+    let world = World::over(&format!("http://{full},http://{shaky}"), &variables, vec![]);
+    world.until_eligible(2).await;
+    let get = || tokio::spawn(world.client.get(world.url("/")).send());
+    let in_flight =
+        async |id: SocketAddr| world.backend(&id.to_string()).await["in_flight"].clone();
+    let first = get();
+    world.until("it to be full", async || in_flight(full).await == 1).await;
+    let retried = get();
+    let failures = format!(
+        "evenkeel_retries_total{{pool=\"default\",backend=\"{shaky}\",reason=\"reset_before_headers\"}}"
+    );
+    world.until("the retry", async || world.metric(&failures).await == 1.0).await;
+    for _ in 0..3 {
+        let next = tokio::time::timeout(Duration::from_secs(20), get()).await;
+        assert_eq!(next.expect("it waits behind the retry").unwrap().unwrap().status(), 200);
+    }
+    assert!(!retried.is_finished() && !first.is_finished());
+    gate.add_permits(2);
+    for waiting in [first, retried] {
+        assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
+    }
 }
