@@ -383,7 +383,7 @@ fn long() -> Vec<Row> {
         Row::request(
             "CONNECT",
             "9110 §9.3.6",
-            "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\nConnection: close\r\n\r\n",
+            "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             Want::Refused(501),
         ),
     ]

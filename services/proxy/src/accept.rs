@@ -30,6 +30,9 @@ use crate::{
 /// After an error that will not go away by itself at once, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Connections in a row, at the end, before requests get their turn.
+const IN_A_ROW: u32 = 64;
+
 /// What accepts connections for all workers.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
@@ -104,16 +107,20 @@ impl Acceptor {
         }
         // Whoever is in the queue already was told that we listen.
         let listener = listener.into_std()?;
-        loop {
+        for count in 1_u32.. {
+            if count.is_multiple_of(IN_A_ROW) {
+                tokio::task::yield_now().await;
+            }
             match listener.accept() {
                 Ok((stream, peer)) if stream.set_nonblocking(true).is_ok() => {
                     giving.give(Stream::Raw(stream), peer);
                 }
                 Ok(_) => {}
                 Err(error) if is_of_one_connection(&error) => {}
-                Err(_) => return Ok(()),
+                Err(_) => break,
             }
         }
+        Ok(())
     }
 }
 

@@ -459,7 +459,9 @@ impl BackendBody {
         let Some(exchange) = self.exchange.take() else {
             return Poll::Ready(Some(Err(Cut(reason))));
         };
-        exchange.fail(reason);
+        // A backend that was sent half a request is not to blame for what comes of it.
+        let of_client = self.upload.as_deref().and_then(Upload::failure);
+        exchange.fail(of_client.unwrap_or(reason));
         self.arriving = Arriving::Cut(reason);
         context.waker().wake_by_ref();
         Poll::Pending

@@ -217,3 +217,48 @@ async fn an_upload_that_outlives_its_response_keeps_nobody_else_waiting() {
         .until("the ticket to be given back", async || world.backend(id).await["in_flight"] == 0)
         .await;
 }
+
+/// A backend that answers at a request's head, and cuts its answer if the request is cut.
+async fn strict_backend() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                read_head(&mut stream).await;
+                let begun = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
+                stream.write_all(begun).await.unwrap();
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_its_upload_off_while_it_is_answered_is_to_blame_itself() {
+    for (end, code) in [("", 499), ("zz\r\n", 200)] {
+        let id = strict_backend().await.to_string();
+        let variables = [("PROXY_PROBE", "off")];
+        let world = World::over(&format!("http://{id}"), &variables, vec![]);
+        world.until_eligible(1).await;
+        let mut client = TcpStream::connect(world.proxy.address).await.unwrap();
+        let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n";
+        client.write_all(head).await.unwrap();
+        assert_eq!(status(&read_head(&mut client).await), 200);
+        client.write_all(end.as_bytes()).await.unwrap();
+        if end.is_empty() {
+            drop(client);
+        } else {
+            let _ = client.read_to_end(&mut Vec::new()).await;
+        }
+        let requests = format!(
+            "evenkeel_requests_total{{pool=\"default\",backend=\"{id}\",method=\"POST\",code=\"{code}\"}}"
+        );
+        world.until("it to be over", async || world.metric(&requests).await == 1.0).await;
+        let failures = format!(
+            "evenkeel_failures_total{{pool=\"default\",backend=\"{id}\",reason=\"reset_mid_body\"}}"
+        );
+        assert_eq!(world.metric(&failures).await, 0.0, "{end:?}");
+    }
+}

@@ -40,8 +40,9 @@ pub(crate) fn announced(names: &[HeaderValue], mut trailers: HeaderMap) -> Heade
     kept
 }
 
-/// Whether a field may come after a body: none that frames or routes the message, or that asks for
-/// something which had to be known before (RFC 9110 §6.5.1).
+/// Whether a field may come after a body: none that frames or routes the message, that asks for
+/// something which had to be known before (RFC 9110 §6.5.1), or that says who the client is, which a
+/// server that puts trailers among the headers would believe.
 fn may_trail(name: &HeaderName) -> bool {
     !matches!(
         name.as_str(),
@@ -54,6 +55,7 @@ fn may_trail(name: &HeaderName) -> bool {
             | "content-type"
             | "cookie"
             | "expect"
+            | "forwarded"
             | "host"
             | "keep-alive"
             | "max-forwards"
@@ -64,6 +66,12 @@ fn may_trail(name: &HeaderName) -> bool {
             | "trailer"
             | "transfer-encoding"
             | "upgrade"
+            | "via"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-proto"
+            | "x-real-ip"
+            | "x-request-id"
     )
 }
 

@@ -36,6 +36,10 @@ use crate::{
 /// What is gathered of an answer before it is written. More would wait in memory for a slow client.
 const GATHERED_BYTES: usize = 64 * 1024;
 
+/// How often that is done before others get their turn: a download for which both sides are fast
+/// enough would keep them waiting.
+const TURNS: u32 = 16;
+
 /// A client's connection.
 pub(super) struct Connection<'a> {
     worker: &'a Rc<Worker>,
@@ -62,6 +66,11 @@ impl<'a> Connection<'a> {
         self.wire.borrow_mut().take()
     }
 
+    /// Whether nothing has come since the last request, not even half an empty line.
+    pub(super) fn has_read_nothing(&self) -> bool {
+        self.wire.borrow().read.is_empty()
+    }
+
     /// Serves requests until the connection is to be closed or is no longer HTTP/1.
     pub(super) async fn requests(&self) -> Then {
         let limits = &self.worker.settings.limits;
@@ -79,7 +88,10 @@ impl<'a> Connection<'a> {
             };
             match kept {
                 Ok(true) if !self.is_finishing() => self.activity.enter(Phase::Idle),
-                Ok(_) => return self.close(),
+                Ok(is_kept) => {
+                    self.wire.borrow_mut().is_cut_short |= is_kept;
+                    return self.close();
+                }
                 Err(Gone) => return Then::Close,
             }
         }
@@ -145,6 +157,7 @@ impl<'a> Connection<'a> {
         is_for_head: bool,
     ) -> Result<bool, Gone> {
         let (mut parts, mut body) = response.into_parts();
+        let asks_for_more = said.keeps_connection;
         let may_end = poll_fn(|context| Poll::Ready(self.wire.borrow_mut().may_end(context))).await;
         // What comes after a request for another protocol is of that protocol, or of this one: which
         // of them, the client cannot have known when it sent it (RFC 9110 §7.8).
@@ -154,6 +167,7 @@ impl<'a> Connection<'a> {
             let answer = Answer::begin(&mut wire.out, &parts, &body, &said, is_for_head);
             parts.headers.clear();
             wire.spare = parts.headers;
+            wire.is_cut_short = asks_for_more && !answer.keeps_connection;
             answer
         };
         if let ResponseBody::Switched(tunnel) = body {
@@ -166,7 +180,9 @@ impl<'a> Connection<'a> {
         }
         self.send(&mut answer, &mut body).await?;
         drop(body);
-        Ok(answer.keeps_connection && self.is_uploaded().await)
+        // Also if nothing may follow: the backend may not have read all of it yet.
+        let is_uploaded = may_end && self.is_uploaded().await;
+        Ok(answer.keeps_connection && is_uploaded)
     }
 
     /// Waits until the body of a request that was answered is out of the way, for as long as it
@@ -189,6 +205,7 @@ impl<'a> Connection<'a> {
     /// gathered, and no more is taken before that has gone out.
     async fn send(&self, answer: &mut Answer, body: &mut ResponseBody) -> Result<(), Gone> {
         let (mut gathers, mut is_done) = (true, body.is_end_stream());
+        let mut turns = 0;
         let mut is_cut = is_done && answer.end(&mut self.wire.borrow_mut().out).is_err();
         let sent = poll_fn(|context| {
             loop {
@@ -215,7 +232,12 @@ impl<'a> Connection<'a> {
                 match flushed {
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone)),
                     Poll::Ready(Ok(())) if is_done => return Poll::Ready(Ok(())),
-                    Poll::Ready(Ok(())) if !waits => {}
+                    Poll::Ready(Ok(())) if !waits && turns < TURNS => turns += 1,
+                    Poll::Ready(Ok(())) if !waits => {
+                        turns = 0;
+                        context.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     // Either side has to move. Perhaps the client does not want to any more.
                     _ => return wire.poll_gone(context).map(|()| Err(Gone)),
                 }

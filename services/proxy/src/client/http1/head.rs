@@ -214,7 +214,9 @@ fn request_head(
         hearing.hear(&name, &value)?;
         headers.append(name, value);
     }
-    let (framing, said) = hearing.end();
+    let (framing, mut said) = hearing.end();
+    // It is refused, and what its client sends behind it may be for whom it wanted to talk to.
+    said.keeps_connection &= method != Method::CONNECT;
     Ok(RequestHead { method, uri, headers, framing, said })
 }
 

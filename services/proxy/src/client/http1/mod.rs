@@ -92,7 +92,7 @@ pub(super) async fn serve(
                 if is_finishing && is_idle {
                     return Then::Close;
                 }
-                if activity.may_rest(now, timeouts.rest) {
+                if activity.may_rest(now, timeouts.rest) && connection.has_read_nothing() {
                     return connection.take().map_or(Then::Close, |(socket, _)| Then::Rest(socket));
                 }
                 match activity.deadline(timeouts) {

@@ -75,7 +75,7 @@ impl WireBody {
             match wire.poll_fill(context) {
                 Poll::Ready(Ok(count @ 1..)) => wire.uploaded += count as u64,
                 Poll::Ready(_) => {
-                    wire.end_upload(Uploading::Broken);
+                    wire.end_upload(Uploading::Gone);
                     return Poll::Ready(Some(Err(Reason::ClientGone)));
                 }
                 Poll::Pending => {

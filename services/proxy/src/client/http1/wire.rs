@@ -32,6 +32,9 @@ const READ_BYTES: usize = 8 * 1024;
 /// With less room than this, what comes next may not fit, which costs a system call.
 const ROOM_BYTES_MIN: usize = 4 * 1024;
 
+/// What is read at once at most, of a fast upload. More would cost memory and save hardly a call.
+const READ_BYTES_MAX: usize = 256 * 1024;
+
 /// What of a body is read and thrown away to keep a connection. Beyond that a new one costs less.
 const DRAINED_BYTES_MAX: usize = 64 * 1024;
 
@@ -61,6 +64,8 @@ pub(super) struct Wire {
     pub(super) uploaded: u64,
     /// The body waits to be asked for.
     pub(super) wants_continue: bool,
+    /// The connection ends though the client did not ask for it: it may be sending the next request.
+    pub(super) is_cut_short: bool,
     /// Who waits for more of the body.
     reader: Option<Waker>,
     /// The connection, where it waits for what somebody else does to the wire.
@@ -78,8 +83,10 @@ pub(super) enum Uploading {
     Coming,
     /// Nobody wants the rest.
     Dropped(Framing),
-    /// It broke off or was not valid: what comes next is unknown.
+    /// It was not valid: what comes next is unknown.
     Broken,
+    /// Its client broke it off.
+    Gone,
 }
 
 /// What comes on a connection between two requests.
@@ -106,7 +113,7 @@ impl Wire {
             socket: Some(socket),
             activity: Rc::clone(activity),
             read: BytesMut::new(),
-            read_size: ReadSize::up_to(read_bytes_max),
+            read_size: ReadSize::up_to(read_bytes_max.min(READ_BYTES_MAX)),
             out: Out::default(),
             spare: HeaderMap::new(),
             search: Search::default(),
@@ -114,6 +121,7 @@ impl Wire {
             upload: Uploading::Done,
             uploaded: 0,
             wants_continue: false,
+            is_cut_short: false,
             reader: None,
             connection: None,
         }))
@@ -147,7 +155,12 @@ impl Wire {
             self.read.reserve(size);
         }
         let room = self.read.capacity() - self.read.len();
-        let count = ready!(pin!(socket.stream.read_buf(&mut self.read)).poll(context))?;
+        let read = pin!(socket.stream.read_buf(&mut self.read)).poll(context);
+        if read.is_pending() && self.is_new && self.read.is_empty() {
+            // A socket that was just accepted is taken for one that has something to say.
+            self.read = BytesMut::new();
+        }
+        let count = ready!(read)?;
         self.read_size.note(count, room);
         Poll::Ready(Ok(count))
     }
@@ -204,8 +217,8 @@ impl Wire {
                 self.wait(context);
                 return Poll::Pending;
             }
-            // Whoever read it has seen.
             Uploading::Broken => return Poll::Pending,
+            Uploading::Gone => return Poll::Ready(()),
             Uploading::Announced => self.wait(context),
             Uploading::Done | Uploading::Dropped(_) => {}
         }
@@ -219,7 +232,7 @@ impl Wire {
 
     /// Whether there is, or may be, more from the client than was taken.
     pub(super) fn has_more(&self) -> bool {
-        self.upload != Uploading::Done || !self.read.is_empty()
+        self.is_cut_short || self.upload != Uploading::Done || !self.read.is_empty()
     }
 
     /// Whether the body of the request is out of the way, so that another request may follow. A
@@ -227,7 +240,7 @@ impl Wire {
     pub(super) fn poll_uploaded(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         match &self.upload {
             Uploading::Done => Poll::Ready(true),
-            Uploading::Broken => Poll::Ready(false),
+            Uploading::Broken | Uploading::Gone => Poll::Ready(false),
             Uploading::Announced | Uploading::Coming => {
                 self.wait(context);
                 Poll::Pending
