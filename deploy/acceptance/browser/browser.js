@@ -97,10 +97,12 @@ export const watchShifts = (page) => page.evaluate(() => {
   // cell's right edge begins further left with each digit, and the notice grows over the page's lower
   // edge when what it tells becomes longer.
   const isLine = ({ node }) => (node?.nodeType === Node.TEXT_NODE ? node.parentElement : node)?.closest("#events li, .log li, td.num, #notice");
+  // The same goes for any text that ends where it ended and stays at its height.
+  const hasGrown = ({ previousRect: was, currentRect: is }) => was.top === is.top && Math.abs(was.right - is.right) < 1;
   const note = (entries) => {
     for (const { value, sources, hadRecentInput } of entries) {
       // What was removed meanwhile has no node any more.
-      if (hadRecentInput || sources.some(isLine) && sources.every((one) => !one.node || isLine(one))) continue;
+      if (hadRecentInput || sources.some(isLine) && sources.every((one) => !one.node || isLine(one) || hasGrown(one))) continue;
       seen.sum += value;
       for (const { node, previousRect, currentRect } of sources) {
         if (!node) continue;
