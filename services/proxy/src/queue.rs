@@ -16,6 +16,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{error::Reason, settings, worker::Worker};
 
+/// How often a request looks for room that waits beside the line: often enough beside the time that
+/// a request takes, and too seldom to cost anything.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// How long one request has waited.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Waited {
@@ -61,7 +65,8 @@ impl For {
 }
 
 /// Waits in line until `pick` finds something else than that all are full or somebody is awaited. A
-/// client that leaves gives its place up, because the future is dropped then.
+/// client that leaves gives its place up, because the future is dropped then. Where there is room that
+/// only others can use, the request goes on waiting beside the line: in it, it would keep them from it.
 ///
 /// # Errors
 /// The line is too long, or it took too long.
@@ -74,16 +79,25 @@ pub(crate) async fn wait(
     let queue = worker.picker.borrow().queue().clone();
     let place = queue.enter(settings.max).ok_or(Reason::QueueFull)?;
     let start = Instant::now();
-    let turn = pin!(poll_fn(|context| {
-        // Its waker is left before it looks: room that comes after the look wakes it.
-        if !place.is_first(context.waker()) {
-            return Poll::Pending;
+    let turn = pin!(async {
+        let in_line = poll_fn(|context| {
+            // Its waker is left before it looks: room that comes after the look wakes it.
+            if !place.is_first(context.waker()) {
+                return Poll::Pending;
+            }
+            match pick() {
+                Err(NoBackend::AllFull | NoBackend::Awaited) => Poll::Pending,
+                picked => Poll::Ready(picked),
+            }
+        });
+        let mut picked = in_line.await;
+        drop(place);
+        while let Err(NoBackend::OthersFull | NoBackend::AllFull | NoBackend::Awaited) = picked {
+            tokio::time::sleep(LOOK_EVERY).await;
+            picked = pick();
         }
-        match pick() {
-            Err(NoBackend::AllFull | NoBackend::Awaited) => Poll::Pending,
-            picked => Poll::Ready(picked),
-        }
-    }));
+        picked
+    });
     let picked = within(settings, waited, || For::now(worker), turn).await;
     worker.gauges.record_queued(start.elapsed());
     picked

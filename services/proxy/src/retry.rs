@@ -24,10 +24,6 @@ const CONNECT_ATTEMPTS_MAX: usize = 4;
 /// at a few connections that are refused.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often a request looks for room that waits beside the line: often enough beside the time that
-/// a request takes, and too seldom to cost anything.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-
 /// What this request has tried so far.
 #[derive(Default)]
 pub(crate) struct Tried {
@@ -81,7 +77,9 @@ impl Tried {
             Some(_) => self.pick_other(worker, key),
         };
         let picked = match first {
-            Err(NoBackend::AllFull | NoBackend::Awaited) => self.wait(worker, key).await?,
+            Err(NoBackend::AllFull | NoBackend::OthersFull | NoBackend::Awaited) => {
+                self.wait(worker, key).await?
+            }
             Err(NoBackend::AllTried) if self.may_be_served_soon(worker) => {
                 self.waited.begin_for_anybody(Instant::now());
                 self.forget();
@@ -91,14 +89,13 @@ impl Tried {
             }
             picked => picked,
         };
-        let picked = match picked {
-            Err(NoBackend::OthersFull) => self.wait_beside(worker, key).await,
-            picked => picked,
-        };
         let ticket = picked.map_err(|none| match none {
-            NoBackend::NoneEligible | NoBackend::AllFull | NoBackend::Awaited => Reason::NoBackend,
             // What went wrong with the last one says more than that there is no other.
-            NoBackend::AllTried | NoBackend::OthersFull => self.last.unwrap_or(Reason::NoBackend),
+            NoBackend::AllTried => self.last.unwrap_or(Reason::NoBackend),
+            NoBackend::NoneEligible
+            | NoBackend::AllFull
+            | NoBackend::OthersFull
+            | NoBackend::Awaited => Reason::NoBackend,
         })?;
         self.is_visit = ticket.is_visit();
         Ok(ticket)
@@ -147,23 +144,6 @@ impl Tried {
         let picked = queue::wait(worker, &mut waited, || self.pick_in_line(worker, key)).await;
         self.waited = waited;
         picked
-    }
-
-    /// Waits beside the line, while there is room that only others can use: in line it would keep them
-    /// from it. For as long as one may wait in line.
-    async fn wait_beside(
-        &mut self,
-        worker: &Worker,
-        key: Option<u64>,
-    ) -> Result<Ticket, NoBackend> {
-        let end = Instant::now() + worker.settings.queue.timeout;
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            match self.pick_other(worker, key) {
-                Err(NoBackend::OthersFull | NoBackend::AllFull) if Instant::now() < end => {}
-                picked => return picked,
-            }
-        }
     }
 
     /// Whether there was no connection to anybody just now: they are about to be found down, and
