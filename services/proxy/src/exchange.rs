@@ -166,7 +166,7 @@ impl Exchange {
         let Some(attempt) = self.attempt.take() else { return };
         let most = self.worker.settings.upstream_idle_max;
         let timeout = self.worker.settings.timeouts.response;
-        if let Some(upload) = upload.as_ref().filter(|upload| upload.is_under_way()) {
+        if let Some(upload) = &upload {
             upload.outlived_answer();
         }
         // Where the request is not through yet, the backend is busy with it until it is: the ticket

@@ -73,7 +73,7 @@ impl Pool {
         floor: usize,
         now: Time,
     ) -> Result<(), Refused> {
-        if self.is_last(backend) && !intent.wants_traffic_at(backend.found.weight, now) {
+        if self.is_last(backend) && !intent.wants_traffic(backend.found.weight) {
             let total = self.backends.len();
             return Err(Refused::LastUsable { total, after: Duration::ZERO });
         }

@@ -136,7 +136,8 @@ impl Outgoing {
                 Next::End(trailers) => (Bytes::new(), Some(trailers)),
                 Next::Failed => return Err(NotSent::Body),
             };
-            let taken = trailers.clone().filter(|fields| !some && !fields.is_empty());
+            let is_lost = |fields: &&HeaderMap| !some && !fields.is_empty();
+            let taken = trailers.as_ref().filter(is_lost).cloned();
             let is_end = trailers.is_some();
             let mut after = Vec::new();
             match &mut left {

@@ -276,18 +276,14 @@ impl<'a> Connection<'a> {
 
     fn write_refusal(&self, reason: Reason) {
         let (parts, text) = error::response(reason).into_parts();
-        let mut body = ResponseBody::Own(Some(text));
+        let body = ResponseBody::Own(Some(text.clone()));
         let mut wire = self.wire.borrow_mut();
         let Wire { out, upload, .. } = &mut *wire;
         // What comes after it is unknown.
         *upload = Uploading::Broken;
         let mut answer = Answer::begin(out, &parts, &body, &Said::NOTHING, false);
-        if let ResponseBody::Own(text) = &mut body
-            && let Some(text) = text.take()
-        {
-            // It is as long as it says of itself.
-            let _ = answer.push(http_body::Frame::data(text), out);
-        }
+        // It is as long as it says of itself.
+        let _ = answer.push(http_body::Frame::data(text), out);
     }
 
     /// Ends a connection whose client took too long, which it is told if that was over a head.
