@@ -6,6 +6,9 @@
 //! budget is there to keep away. So there is one look at a time, and not more than one in
 //! [`SPACING`]. Whoever asks gets what was seen after it asked: of what was seen before, nobody knows
 //! whether it was before the end.
+//!
+//! And a process that has ended once more within [`REST`] is one that its requests end: to send these
+//! on to the others, without a budget, would end them too.
 
 use std::{cell::Cell, time::Duration};
 
@@ -15,9 +18,19 @@ use tokio::{sync::Mutex, time::Instant};
 /// nobody's to make good comes so much later at most.
 const SPACING: Duration = Duration::from_millis(50);
 
+/// What was in flight at an end breaks with it; whatever is asked for this much later broke at
+/// another one. Longer than a request waits for its look.
+const ONE_END: Duration = Duration::from_secs(1);
+
+/// Between two ends that have nothing to do with each other. As long as the budget looks back, so
+/// that requests that end whoever gets them are soon sent again within the budget only.
+const REST: Duration = Duration::from_secs(10);
+
 /// What is known of one backend.
 #[derive(Debug, Default)]
 pub(crate) struct Gone {
+    /// When its process was first seen to have ended, of the latest time, and when last.
+    ended: Cell<Option<(Instant, Instant)>>,
     /// When the latest look began, and whether nobody was there.
     latest: Cell<Option<(Instant, bool)>>,
     /// Held by whoever looks, or is about to.
@@ -25,8 +38,23 @@ pub(crate) struct Gone {
 }
 
 impl Gone {
-    /// Whether the process has ended by now. What is not known in `time` is no.
+    /// Whether the process has ended by now, and had not done so shortly before. What is not known
+    /// in `time` is no.
     pub(crate) async fn ask(&self, time: Duration, look: impl AsyncFnOnce() -> bool) -> bool {
+        self.has_ended(time, look).await && self.is_first_end(Instant::now())
+    }
+
+    fn is_first_end(&self, now: Instant) -> bool {
+        let (first, is_first) = match self.ended.get() {
+            Some((first, _)) if now < first + ONE_END => (first, true),
+            Some((first, last)) if now < last + REST => (first, false),
+            _ => (now, true),
+        };
+        self.ended.set(Some((first, now)));
+        is_first
+    }
+
+    async fn has_ended(&self, time: Duration, look: impl AsyncFnOnce() -> bool) -> bool {
         let asked = Instant::now();
         let answer = async {
             let _looking = self.looking.lock().await;
@@ -99,5 +127,20 @@ mod tests {
         let asks = (0..3).map(|_| gone.ask(LONG, std::future::pending));
         assert_eq!(join_all(asks).await, [false; 3]);
         assert_eq!(start.elapsed(), LONG);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_ends_again_and_again_is_one_that_its_requests_end() {
+        let gone = Gone::default();
+        let ask = async || gone.ask(LONG, async || true).await;
+        assert!(ask().await && ask().await, "all that was in flight");
+        for _ in 0..20 {
+            tokio::time::sleep(REST / 5).await;
+            assert!(!ask().await, "though the first time is long ago, the last is not");
+        }
+        tokio::time::sleep(REST).await;
+        assert!(ask().await);
+        tokio::time::sleep(SPACING).await;
+        assert!(!gone.ask(LONG, async || false).await);
     }
 }
