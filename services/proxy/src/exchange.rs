@@ -119,14 +119,12 @@ impl Exchange {
     }
 
     /// Notes that the attempt brought no response. Another one may follow.
-    pub(crate) fn attempt_failed(&mut self, reason: Reason, on_kept_connection: bool) {
+    pub(crate) fn attempt_failed(&mut self, reason: Reason, says_nothing: bool) {
         if let Some(attempt) = &mut self.attempt {
             attempt.has_failed = true;
             self.failed.push(attempt.record(self.started, None, Some(reason)));
         }
-        // That a backend closed a connection that it had kept is its right.
-        let is_stale = on_kept_connection && reason == Reason::ResetBeforeHeaders;
-        let outcome = if is_stale { Outcome::Unknown } else { reason.outcome() };
+        let outcome = if says_nothing { Outcome::Unknown } else { reason.outcome() };
         self.note(outcome);
         self.note_time(outcome);
     }

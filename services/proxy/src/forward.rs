@@ -92,8 +92,8 @@ pub(crate) async fn forward(
                 return respond(&worker, exchange, answer, wants_upgrade);
             }
             Err(failed) => {
-                exchange.attempt_failed(failed.reason, failed.on_kept_connection);
-                if !failed.on_kept_connection && failed.unprocessed.is_none() {
+                exchange.attempt_failed(failed.reason, failed.says_nothing());
+                if !failed.on_kept_connection && failed.unprocessed.is_none() && !failed.is_told {
                     tell_pool(&worker, &member, failed.reason);
                 }
                 // Whatever is decided, and however long that takes, the backend has room again.
@@ -265,12 +265,12 @@ async fn attempt_multiplexed(
 ) -> Result<Response<Arriving>, Failed> {
     let (worker, member) = (patience.worker, patience.member);
     let upload = body.upload();
-    let (timeout, since) = (worker.settings.timeouts.connect, connections.since());
+    let (timeouts, since) = (&worker.settings.timeouts, connections.since());
     let head = head.in_http2_form().map_err(|reason| Failed::sent(reason, true))?;
     loop {
         let start = Instant::now();
-        let taken = upstream.multiplexed.take(member, since, timeout, &worker.gauges).await;
-        let stream = taken.map_err(Failed::unsent)?;
+        let taken = upstream.multiplexed.take(member, since, timeouts).await;
+        let stream = taken.map_err(Failed::without_stream)?;
         if !stream.is_kept {
             upstream.shard.record_connect(start.elapsed());
         }

@@ -7,13 +7,18 @@
 //! A connection counts as made when the backend has said how many streams it allows, and allows one,
 //! as gRPC's clients have it too. What is sent before is a guess: it may be refused, or wait in the
 //! library for room that does not come, where nobody can say any more whether it was sent.
+//!
+//! Before one that nobody uses takes a request, it is looked at as those of HTTP/1 are: most backends
+//! say goodbye before they close, and some just close.
 
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
+    io::ErrorKind,
+    mem::MaybeUninit,
     pin::{Pin, pin},
     rc::{Rc, Weak},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Poll, Waker},
     time::Duration,
 };
@@ -24,6 +29,7 @@ use hyper::{
     rt::Executor,
 };
 use hyper_util::rt::TokioIo;
+use socket2::{SockRef, Socket};
 use tokio::{
     net::TcpStream,
     sync::Mutex,
@@ -34,7 +40,9 @@ use crate::{
     body::RequestBody,
     connect::connect,
     error::Reason,
+    idle_limit::IdleLimit,
     retry::Unprocessed,
+    settings::Timeouts,
     stats::{Counted, Gauges},
 };
 
@@ -52,12 +60,29 @@ const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MAX as u32;
 /// What of a request's body may wait for a slow backend.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
+/// How often somebody waits for what a connection brings before it takes another one. What has come
+/// is read in the next turn of the loop, and another may bring something too.
+const LOOKS_MAX: usize = 3;
+
 /// The connections to one backend.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Multiplexed {
     connections: RefCell<Vec<Rc<Connection>>>,
     /// Held while a connection is being made, so that requests that come together share one.
     opening: Mutex<()>,
+    idle_limit: IdleLimit,
+    /// When those that nobody uses were last looked at.
+    looked: Cell<Instant>,
+    gauges: Arc<Gauges>,
+}
+
+/// Why there is no place on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoStream {
+    /// None could be made.
+    Failed(Reason),
+    /// Others were making one all the time.
+    WaitedInVain,
 }
 
 /// What takes requests to a connection.
@@ -68,8 +93,8 @@ struct Connection {
     sender: SendRequest<RequestBody>,
     /// Requests on it.
     streams: Cell<usize>,
-    /// It knows how many the backend allows. Its task owns it.
-    driver: Weak<RefCell<Driver>>,
+    /// Its task owns it, so that nothing holds the socket once that has ended.
+    running: Weak<Running>,
     /// When we began to make it.
     made: Instant,
     /// When the last one ended.
@@ -77,13 +102,47 @@ struct Connection {
     /// Whether a request was answered on it.
     has_served: Cell<bool>,
     /// It gets no new requests: one got no answer in time, and perhaps nobody is there any more; or
-    /// the backend has said goodbye.
+    /// the backend has said goodbye, or has closed it.
     is_retired: Cell<bool>,
+}
+
+/// What runs as long as the connection is open.
+#[derive(Debug)]
+struct Running {
+    /// It knows how many streams the backend allows.
+    driver: RefCell<Driver>,
+    /// The driver's, to look at. Only without a file descriptor to spare there is none.
+    socket: Option<Socket>,
+}
+
+/// What a connection that nobody uses has brought and nobody has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Nothing,
+    /// Something that the driver is about to read: perhaps a goodbye.
+    Something,
+    /// Its end.
+    End,
 }
 
 impl Connection {
     fn is_alive(&self) -> bool {
         !self.sender.is_closed() && !self.is_retired.get()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.streams.get() == 0
+    }
+
+    /// Asks the kernel, as the loop hears of what came only in its next turn.
+    fn look(&self) -> Look {
+        let Some(running) = self.running.upgrade() else { return Look::End };
+        let Some(socket) = &running.socket else { return Look::Nothing };
+        match socket.peek(&mut [MaybeUninit::uninit()]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Look::Nothing,
+            Ok(0) | Err(_) => Look::End,
+            Ok(_) => Look::Something,
+        }
     }
 
     fn has_room(&self) -> bool {
@@ -92,8 +151,8 @@ impl Connection {
 
     /// As many requests at once as the backend allows; none once it has ended.
     fn allowed(&self) -> Option<usize> {
-        let driver = self.driver.upgrade()?;
-        let allowed = driver.borrow().current_max_send_streams();
+        let running = self.running.upgrade()?;
+        let allowed = running.driver.borrow().current_max_send_streams();
         Some(allowed.min(STREAMS_MAX))
     }
 }
@@ -170,50 +229,100 @@ impl Drop for Stream {
 }
 
 impl Multiplexed {
+    pub(crate) fn new(gauges: &Arc<Gauges>) -> Self {
+        Self {
+            connections: RefCell::default(),
+            opening: Mutex::default(),
+            idle_limit: IdleLimit::default(),
+            looked: Cell::new(Instant::now()),
+            gauges: Arc::clone(gauges),
+        }
+    }
+
     /// A place on a connection that has room, or on a new one; with `since`, only on one that was
     /// made since then.
     ///
     /// # Errors
-    /// No connection with room could be made within `timeout`.
+    /// No connection with room could be made in time.
     pub(crate) async fn take(
         &self,
         member: &Member,
         since: Option<Instant>,
-        timeout: Duration,
-        gauges: &Arc<Gauges>,
-    ) -> Result<Stream, Reason> {
-        if let Some(stream) = self.existing(since) {
+        timeouts: &Timeouts,
+    ) -> Result<Stream, NoStream> {
+        if let Some(stream) = self.existing(since, timeouts.upstream_idle).await {
             return Ok(stream);
         }
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + timeouts.connect;
         // Whoever is before us may wait that long for a backend that says nothing; if it was in vain
         // for them, it is for us.
         let turn = timeout_at(deadline, self.opening.lock()).await;
-        let _opening = turn.map_err(|_| Reason::ConnectTimeout)?;
+        let _opening = turn.map_err(|_| NoStream::WaitedInVain)?;
         // Somebody else may have made one meanwhile.
-        if let Some(stream) = self.existing(since) {
+        if let Some(stream) = self.existing(since, timeouts.upstream_idle).await {
             return Ok(stream);
         }
-        let connection = Rc::new(open(member, deadline, gauges).await?);
+        if Instant::now() >= deadline {
+            return Err(NoStream::WaitedInVain);
+        }
+        let opened = open(member, deadline, &self.gauges).await;
+        let connection = Rc::new(opened.map_err(NoStream::Failed)?);
         let stream = Stream::new(&connection, false);
         self.connections.borrow_mut().push(connection);
         Ok(stream)
     }
 
-    fn existing(&self, since: Option<Instant>) -> Option<Stream> {
-        let connections = self.connections.borrow();
-        let is_new = |connection: &Connection| since.is_none_or(|since| connection.made >= since);
-        let free = connections.iter().find(|one| is_new(one) && one.has_room())?;
-        Some(Stream::new(free, true))
+    async fn existing(&self, since: Option<Instant>, configured: Duration) -> Option<Stream> {
+        for _ in 0..LOOKS_MAX {
+            let free = self.free(since, configured)?;
+            if !free.is_idle() {
+                return Some(Stream::new(&free, true));
+            }
+            match free.look() {
+                Look::Nothing => return Some(Stream::new(&free, true)),
+                Look::Something => tokio::task::yield_now().await,
+                Look::End => self.saw_close(&free, Instant::now()),
+            }
+        }
+        None
+    }
+
+    /// The first connection with room that has not been idle for too long.
+    fn free(&self, since: Option<Instant>, configured: Duration) -> Option<Rc<Connection>> {
+        let now = Instant::now();
+        let limit = self.idle_limit.current(configured, now);
+        let is_fit = |connection: &Connection| {
+            since.is_none_or(|since| connection.made >= since)
+                && connection.has_room()
+                && (!connection.is_idle() || now.duration_since(connection.used.get()) < limit)
+        };
+        self.connections.borrow().iter().find(|one| is_fit(one)).map(Rc::clone)
+    }
+
+    /// Takes note that the backend has closed a connection that nobody used.
+    fn saw_close(&self, connection: &Connection, now: Instant) {
+        connection.is_retired.set(true);
+        let age = now.duration_since(connection.used.get());
+        let unseen = now.duration_since(self.looked.get());
+        self.idle_limit.saw_close(age, unseen, now);
+        self.gauges.backend_idle_closed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Lets go of connections that nobody has used for too long or that can take no request. Those
     /// close once the last request on them has ended.
-    pub(crate) fn close_idle(&self, limit: Duration) {
+    pub(crate) fn close_idle(&self, configured: Duration) {
+        let now = Instant::now();
+        let limit = self.idle_limit.current(configured, now);
         self.connections.borrow_mut().retain(|connection| {
-            let is_used = connection.streams.get() > 0;
-            connection.is_alive() && (is_used || connection.used.get().elapsed() < limit)
+            if !connection.is_idle() {
+                return connection.is_alive();
+            }
+            if !connection.is_retired.get() && connection.sender.is_closed() {
+                self.saw_close(connection, now);
+            }
+            connection.is_alive() && now.duration_since(connection.used.get()) < limit
         });
+        self.looked.set(now);
     }
 }
 
@@ -231,6 +340,7 @@ async fn open(
     let stream = connected.map_err(|error| error.reason())?;
     // A small request must not wait for an acknowledgement; failure costs only time.
     let _ = stream.set_nodelay(true);
+    let socket = SockRef::from(&stream).try_clone().ok();
     let tasks = OnThisThread::default();
     let handshake = Builder::new(tasks.clone())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -246,16 +356,16 @@ async fn open(
     let (sender, driver) =
         timeout_at(deadline, ready).await.map_err(|_| Reason::ConnectTimeout)??;
     let counted = Counted::new(gauges, |gauges| &gauges.backend_open);
-    let running = Rc::new(RefCell::new(driver));
-    let driver = Rc::downgrade(&running);
+    let running = Rc::new(Running { driver: RefCell::new(driver), socket });
+    let connection_running = Rc::downgrade(&running);
     tokio::task::spawn_local(async move {
         // Whoever waits for a response learns of an error there.
-        let _ = poll_fn(|context| Pin::new(&mut *running.borrow_mut()).poll(context)).await;
+        let _ = poll_fn(|context| Pin::new(&mut *running.driver.borrow_mut()).poll(context)).await;
         drop(counted);
     });
     Ok(Connection {
         sender,
-        driver,
+        running: connection_running,
         streams: Cell::new(0),
         made,
         used: Cell::new(Instant::now()),
@@ -306,5 +416,101 @@ impl<F: Future + 'static> Executor<F> for OnThisThread {
             })
             .await
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::{TcpListener, TcpStream as StdStream},
+    };
+
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::{settings::Settings, stats::Stats, upstream::tests::member};
+
+    /// The connections to a backend that allows the usual number of streams, and never answers.
+    struct Bench {
+        listener: TcpListener,
+        multiplexed: Multiplexed,
+        timeouts: Timeouts,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let settings = Settings::from_variables(&[]);
+            Self {
+                listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+                multiplexed: Multiplexed::new(&Stats::new(1).gauges[0]),
+                timeouts: settings.timeouts,
+            }
+        }
+
+        async fn take(&self) -> Stream {
+            let member = member(self.listener.local_addr().unwrap());
+            self.multiplexed.take(&member, None, &self.timeouts).await.unwrap()
+        }
+
+        /// Takes a place on a new connection; with the backend's end of it.
+        async fn take_new(&self) -> (Stream, StdStream) {
+            let listener = self.listener.try_clone().unwrap();
+            let accepting = std::thread::spawn(move || {
+                let mut peer = listener.accept().unwrap().0;
+                peer.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
+                peer
+            });
+            let stream = self.take().await;
+            assert!(!stream.is_kept);
+            (stream, accepting.join().unwrap())
+        }
+
+        fn closes(&self) -> u64 {
+            self.multiplexed.gauges.backend_idle_closed.load(Ordering::Relaxed)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_this_instant_is_not_used() {
+        let local = LocalSet::new();
+        let test = async {
+            let bench = Bench::new();
+            let (stream, peer) = bench.take_new().await;
+            drop(stream);
+            assert!(bench.take().await.is_kept);
+            // Nothing is awaited from here on, so that nobody has told us of the end yet.
+            drop(peer);
+            let (_stream, _peer) = bench.take_new().await;
+            assert_eq!(bench.closes(), 1);
+        };
+        local.run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_given_up_before_the_backend_closes_it() {
+        let local = LocalSet::new();
+        let test = async {
+            let bench = Bench::new();
+            let (stream, peer) = bench.take_new().await;
+            drop(stream);
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_secs(1)).await;
+            bench.multiplexed.close_idle(bench.timeouts.upstream_idle);
+            drop(peer);
+            tokio::time::resume();
+            let (stream, mut peer) = bench.take_new().await;
+            drop(stream);
+            assert_eq!(bench.closes(), 1, "after a second");
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_millis(800)).await;
+            bench.multiplexed.close_idle(bench.timeouts.upstream_idle);
+            tokio::time::resume();
+            let (_stream, _peer) = bench.take_new().await;
+            peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            while peer.read(&mut [0; 64]).unwrap() > 0 {}
+            assert_eq!(bench.closes(), 1, "it was we who closed");
+        };
+        local.run_until(test).await;
     }
 }

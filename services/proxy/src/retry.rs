@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::{
     back_off,
     error::Reason,
+    multiplexed::NoStream,
     queue::{self, Waited},
     settings::ProbeKind,
     sticky::Visit,
@@ -323,15 +324,33 @@ pub(crate) struct Failed {
     pub(crate) on_kept_connection: bool,
     /// Whether the backend says that it has done nothing with the request.
     pub(crate) unprocessed: Option<Unprocessed>,
+    /// Whether another request, which this one has waited for, tells the pool of it.
+    pub(crate) is_told: bool,
 }
 
 impl Failed {
     pub(crate) fn unsent(reason: Reason) -> Self {
-        Self { reason, is_unsent: true, on_kept_connection: false, unprocessed: None }
+        let (on_kept_connection, unprocessed, is_told) = (false, None, false);
+        Self { reason, is_unsent: true, on_kept_connection, unprocessed, is_told }
+    }
+
+    pub(crate) fn without_stream(why: NoStream) -> Self {
+        match why {
+            NoStream::Failed(reason) => Self::unsent(reason),
+            NoStream::WaitedInVain => {
+                Self { is_told: true, ..Self::unsent(Reason::ConnectTimeout) }
+            }
+        }
     }
 
     pub(crate) fn sent(reason: Reason, on_kept_connection: bool) -> Self {
-        Self { reason, is_unsent: false, on_kept_connection, unprocessed: None }
+        Self { reason, is_unsent: false, on_kept_connection, unprocessed: None, is_told: false }
+    }
+
+    /// Whether it says nothing of its backend: it is told already, or the backend has closed a
+    /// connection that it had kept, which is its right.
+    pub(crate) fn says_nothing(&self) -> bool {
+        self.is_told || (self.on_kept_connection && self.reason == Reason::ResetBeforeHeaders)
     }
 }
 

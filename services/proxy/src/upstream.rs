@@ -144,14 +144,15 @@ impl Upstreams {
         {
             return Rc::clone(upstream);
         }
+        let gauges = Arc::clone(&self.stats.gauges[self.worker]);
         let upstream = Rc::new(Upstream {
             generation: member.generation(),
             idle: RefCell::default(),
-            multiplexed: Multiplexed::default(),
+            multiplexed: Multiplexed::new(&gauges),
             idle_limit: IdleLimit::default(),
             gone: Gone::default(),
             shard: self.stats.shard(member.id().as_str(), self.worker),
-            gauges: Arc::clone(&self.stats.gauges[self.worker]),
+            gauges,
             looked: Cell::new(Instant::now()),
         });
         self.table[slot] = Some(Rc::clone(&upstream));
@@ -165,7 +166,7 @@ impl Upstreams {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::{
         io::{Read as _, Write as _},
         net::{SocketAddr, TcpListener, TcpStream},
@@ -179,7 +180,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(60);
 
     /// A member at an address, as a pool without probes makes it.
-    fn member(address: SocketAddr) -> Arc<Member> {
+    pub(crate) fn member(address: SocketAddr) -> Arc<Member> {
         let second = Duration::from_secs(1);
         let plan = ProbePlan {
             enabled: false,

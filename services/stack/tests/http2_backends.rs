@@ -367,6 +367,31 @@ async fn a_backend_that_ends_or_refuses_streams_is_ejected_while_others_serve() 
 }
 
 #[tokio::test]
+async fn who_waits_for_a_connection_that_others_make_in_vain_has_seen_nothing_of_the_backend() {
+    // It takes connections, and nobody says anything on them.
+    let silent = common::any_port();
+    let silent_address = silent.local_addr().unwrap();
+    let (good, requests) = refusing(Refusal::Stream).await;
+    // It has refused before, and now answers.
+    requests.store(1, Ordering::Relaxed);
+    let variables = [
+        ("PROXY_BACKEND_PROTOCOL", "h2c"),
+        ("PROXY_PROBE", "off"),
+        ("PROXY_POLICY", "first"),
+        ("PROXY_CONNECT_TIMEOUT", "300ms"),
+    ];
+    let list = format!("http://{silent_address},http://{good}");
+    let world = World::over(&list, &variables, vec![]);
+    world.until_eligible(2).await;
+    let asked = (0..20).map(|_| world.get("/"));
+    for (status, _) in futures_util::future::join_all(asked).await {
+        assert_eq!(status, 204);
+    }
+    let silent_backend = world.backend(&silent_address.to_string()).await;
+    assert_eq!(silent_backend["health"], "up", "{silent_backend}");
+}
+
+#[tokio::test]
 async fn nothing_is_sent_that_a_new_connection_would_refuse_as_beyond_its_limit() {
     let backend = Backend::start(4).await;
     let variables = [("PROXY_PROBE", "off"), ("PROXY_RETRIES", "0")];
