@@ -232,7 +232,9 @@ impl Member {
         self.tunnels.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn must_end_tunnels(&self) -> bool {
+    /// Whether the deadline of its drain has passed, at which requests end that may last for days.
+    #[must_use]
+    pub fn must_end_tunnels(&self) -> bool {
         self.must_end_tunnels.load(Ordering::Relaxed)
     }
 

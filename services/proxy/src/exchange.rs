@@ -12,13 +12,14 @@ use tokio::time::Instant;
 
 use crate::{
     announced::Place,
-    body::{Arriving, ResponseBody, Upload},
+    body::{Arriving, Ending, ResponseBody, Upload},
     client::Busy,
     control::Seen,
     decisions::{AttemptRecord, Candidate, Record, candidates},
     error::{self, Reason},
     headers::X_REQUEST_ID,
     stats,
+    tunnel::until_must_end,
     upstream::Upstream,
     worker::Worker,
 };
@@ -144,6 +145,19 @@ impl Exchange {
         }
         self.first_byte = self.attempt.as_ref().map(|attempt| attempt.started.elapsed());
         self.note_time(self.verdict);
+    }
+
+    /// What ends a response that never ends by itself: the deadline of its backend's drain.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        let member = Arc::clone(&self.attempt.as_ref()?.member);
+        let looks = self.worker.end_tunnels.clone();
+        Some(Ending(Box::pin(async move { until_must_end(Some(&member), looks).await })))
+    }
+
+    /// The response was ended before its backend did.
+    pub(crate) fn end(self) {
+        self.worker.gauges.tunnels_ended.fetch_add(1, Ordering::Relaxed);
+        self.complete(Arriving::Ended, None);
     }
 
     /// Takes a backend's wish to be spared out of its response, and passes it to the pool.

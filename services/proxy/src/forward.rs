@@ -381,6 +381,11 @@ fn respond(
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     let read_timeout = worker.settings.timeouts.read;
+    // One that tells its length ends by itself.
+    let is_endless = response.body().size_hint().exact().is_none()
+        && headers::is_event_stream(response.headers());
+    let ending = is_endless.then(|| exchange.ending()).flatten();
+    let ends = (exchange, ending);
     let mut response =
         response.map(|arriving| ResponseBody::backend(arriving, exchange, upload, read_timeout));
     worker.close_if_draining(&mut response);

@@ -5,7 +5,8 @@ use std::{cell::RefCell, net::IpAddr};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Version,
     header::{
-        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+        CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING,
+        UPGRADE, VIA,
     },
     uri::{self, Authority, Uri},
 };
@@ -393,6 +394,16 @@ pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
     headers
         .get(UPGRADE)
         .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// The type of a stream of events.
+const EVENT_STREAM: &[u8] = b"text/event-stream";
+
+/// Whether a response is a stream of events, which ends when somebody ends it (HTML, "Server-sent
+/// events").
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().get(..EVENT_STREAM.len()));
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM))
 }
 
 #[cfg(test)]

@@ -362,7 +362,7 @@ impl ProxyCollector {
             ),
             family(
                 "evenkeel_tunnels_ended_total",
-                "Upgraded connections that ended because the deadline of a drain had passed.",
+                "Upgraded connections and event streams that ended at the deadline of a drain.",
                 MetricType::COUNTER,
                 [counter(&[], count(|gauges| &gauges.tunnels_ended))],
             ),

@@ -88,6 +88,44 @@ async fn at_the_deadline_web_sockets_are_told_that_the_server_goes_away() {
 }
 
 #[tokio::test]
+async fn at_the_deadline_event_streams_end_as_if_complete_and_other_responses_go_on() {
+    for (kind, ends) in [("text/event-stream; charset=utf-8", true), ("text/plain", false)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (go_on, mut may_go_on) = tokio::sync::mpsc::channel::<()>(1);
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_head(&mut stream).await;
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(b"6\r\ndata:\n\r\n").await.unwrap();
+            may_go_on.recv().await;
+            let _ = stream.write_all(b"5\r\nlast\n\r\n0\r\n\r\n").await;
+        });
+        let world = World::over(&format!("http://{address}"), &[("PROXY_PROBE", "off")], vec![]);
+        world.until_eligible(1).await;
+        let mut answer = world.client.get(world.url("/")).send().await.unwrap();
+        assert_eq!(answer.chunk().await.unwrap().unwrap(), "data:\n");
+        let id = address.to_string();
+        let change = json!({"state": "drain", "force": true, "deadline": "200ms"});
+        assert_eq!(world.patch(&id, change).await.0, 200);
+        if ends {
+            assert_eq!(answer.chunk().await.unwrap(), None, "no error, and no more");
+            assert_eq!(wait(&world, &id, "20s").await["effective"], "drained");
+        } else {
+            let still = wait(&world, &id, "1s").await;
+            assert_eq!(still["effective"], "draining");
+            go_on.send(()).await.unwrap();
+            assert_eq!(answer.chunk().await.unwrap().unwrap(), "last\n");
+        }
+        let ended = world.metric("evenkeel_tunnels_ended_total").await;
+        assert_eq!(ended, f64::from(u8::from(ends)));
+    }
+}
+
+#[tokio::test]
 async fn at_the_deadline_other_upgrades_are_cut() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,0 +1,299 @@
+//! The body of a request: from its client to a backend, and how far it has come.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::{
+    client::{Busy, WireBody},
+    error::{Reason, io_source},
+    limits::Limit,
+    pace::Pace,
+    stats::Gauges,
+    worker::Worker,
+};
+
+/// How far the client's body has come, for whoever waits for the response.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    moved: Cell<Instant>,
+    state: Cell<UploadState>,
+    /// Whether the last look found nothing new from the client; otherwise it is the backend that
+    /// does not take what there is.
+    waits_for_client: Cell<bool>,
+    /// A part that was taken and that no backend got.
+    returned: RefCell<Option<Frame<Bytes>>>,
+    /// How fast it comes, but while it is being answered: that may be a conversation.
+    pace: Cell<Option<Pace>>,
+    rate_min: u32,
+    gauges: Arc<Gauges>,
+    /// A connection of HTTP/2 serves a request as long as its body is on the way, even if the response
+    /// has ended before.
+    _busy: Option<Rc<Busy>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UploadState {
+    /// There is more to come.
+    Moving,
+    /// All of it is.
+    Done,
+    /// The client broke it off, or it was not valid.
+    Failed(Reason),
+    /// The connection to the backend ended before the body did.
+    Dropped,
+}
+
+impl Upload {
+    fn new(busy: Option<&Rc<Busy>>, worker: &Worker) -> Rc<Self> {
+        let rate_min = worker.settings.limits.upload_rate;
+        Rc::new(Self {
+            moved: Cell::new(Instant::now()),
+            state: Cell::new(UploadState::Moving),
+            waits_for_client: Cell::new(false),
+            returned: RefCell::default(),
+            pace: Cell::new((rate_min > 0).then(Pace::default)),
+            rate_min,
+            gauges: Arc::clone(&worker.gauges),
+            _busy: busy.cloned(),
+        })
+    }
+
+    /// The backend has answered.
+    pub(crate) fn answered(&self) {
+        self.pace.set(None);
+    }
+
+    /// The answer has ended: what is still to come is no conversation any more.
+    pub(crate) fn outlived_answer(&self) {
+        self.pace.set((self.rate_min > 0).then(Pace::default));
+    }
+
+    /// Notes that the client has to send more.
+    fn wait(&self) {
+        self.waits_for_client.set(true);
+        self.pace.set(self.pace.get().map(|mut pace| {
+            pace.wait(Instant::now());
+            pace
+        }));
+    }
+
+    /// Notes that a part of so many bytes has come. Whether the client is fast enough.
+    fn took(&self, bytes: usize) -> bool {
+        let now = Instant::now();
+        self.waits_for_client.set(false);
+        self.moved.set(now);
+        let Some(mut pace) = self.pace.get() else { return true };
+        let is_kept = pace.is_kept(bytes, now, self.rate_min);
+        self.pace.set(Some(pace));
+        is_kept
+    }
+
+    /// When a part of it last went on.
+    pub(crate) fn moved(&self) -> Instant {
+        self.moved.get()
+    }
+
+    /// Why it ended early, if the client is to blame.
+    pub(crate) fn failure(&self) -> Option<Reason> {
+        match self.state.get() {
+            UploadState::Failed(reason) => Some(reason),
+            UploadState::Moving | UploadState::Done | UploadState::Dropped => None,
+        }
+    }
+
+    /// Whether the next part has to come from the client.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        self.waits_for_client.get()
+    }
+
+    /// Of the part that was returned, its length.
+    fn returned_bytes(&self) -> u64 {
+        self.returned.borrow().as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len) as u64
+    }
+
+    /// Whether there is more to come.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.state.get() == UploadState::Moving
+    }
+}
+
+/// The body of a request, as it arrives from its client.
+#[derive(Debug)]
+pub(crate) enum ClientBody {
+    /// There is none.
+    None,
+    /// Of HTTP/1.
+    Http1(WireBody),
+    /// Of HTTP/2.
+    Http2(Incoming),
+}
+
+impl ClientBody {
+    pub(crate) fn http2(incoming: Incoming) -> Self {
+        if incoming.is_end_stream() { Self::None } else { Self::Http2(incoming) }
+    }
+
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
+        match self {
+            Self::None => Poll::Ready(None),
+            Self::Http1(body) => body.poll_frame(context),
+            Self::Http2(incoming) => Pin::new(incoming).poll_frame(context).map_err(|error| {
+                match is_broken_off(&error) {
+                    true => Reason::ClientGone,
+                    false => Reason::BadRequest,
+                }
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::None => SizeHint::with_exact(0),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(incoming) => incoming.size_hint(),
+        }
+    }
+}
+
+/// The body of a request to a backend.
+#[derive(Debug, Default)]
+pub(crate) enum RequestBody {
+    /// None; such a request can be sent again.
+    #[default]
+    Empty,
+    /// The client's, as it arrives.
+    Client(ClientBody, Rc<Upload>),
+}
+
+impl RequestBody {
+    pub(crate) fn new(body: ClientBody, busy: Option<&Rc<Busy>>, worker: &Worker) -> Self {
+        match body {
+            ClientBody::None => Self::Empty,
+            body => Self::Client(body, Upload::new(busy, worker)),
+        }
+    }
+
+    /// Puts the part back that was taken last: it comes next again.
+    pub(crate) fn put_back(&mut self, frame: Frame<Bytes>) {
+        if let Self::Client(_, upload) = self {
+            upload.returned.replace(Some(frame));
+            upload.state.set(UploadState::Moving);
+        }
+    }
+
+    pub(crate) fn upload(&self) -> Option<Rc<Upload>> {
+        match self {
+            Self::Empty => None,
+            Self::Client(_, upload) => Some(Rc::clone(upload)),
+        }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Self::Client(_, upload) = self
+            && upload.is_under_way()
+        {
+            upload.state.set(UploadState::Dropped);
+        }
+    }
+}
+
+/// Why the client's body ended early.
+#[derive(Debug, thiserror::Error)]
+#[error("the request's body failed: {}", .0.token())]
+pub(crate) struct Broken(Reason);
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Self::Client(body, upload) = self.get_mut() else { return Poll::Ready(None) };
+        if let Some(frame) = upload.returned.take() {
+            if body.is_end_stream() {
+                upload.state.set(UploadState::Done);
+            }
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let Poll::Ready(frame) = body.poll_frame(context) else {
+            upload.wait();
+            return Poll::Pending;
+        };
+        let bytes = match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+            _ => 0,
+        };
+        let is_fast_enough = upload.took(bytes);
+        let failed = match &frame {
+            Some(Ok(_)) if !body.is_end_stream() && !is_fast_enough => {
+                upload.gauges.limits.hit(Limit::UploadRate);
+                Some(Reason::RequestTimeout)
+            }
+            Some(Ok(_)) if !body.is_end_stream() => None,
+            Some(Ok(_)) | None => {
+                upload.state.set(UploadState::Done);
+                None
+            }
+            Some(Err(reason)) => Some(*reason),
+        };
+        if let Some(reason) = failed {
+            upload.state.set(UploadState::Failed(reason));
+            return Poll::Ready(Some(Err(Broken(reason))));
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Broken)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(body, upload) => {
+                body.is_end_stream() && upload.returned.borrow().is_none()
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client(body, upload) => match body.size_hint().exact() {
+                Some(left) => SizeHint::with_exact(left + upload.returned_bytes()),
+                None => SizeHint::new(),
+            },
+        }
+    }
+}
+
+/// Whether a client of HTTP/2 broke off its body, rather than sent one that is not valid.
+fn is_broken_off(error: &hyper::Error) -> bool {
+    match io_source(error).map(io::Error::kind) {
+        Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => false,
+        Some(_) => true,
+        None => !error.is_parse(),
+    }
+}

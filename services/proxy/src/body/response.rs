@@ -1,0 +1,238 @@
+//! The body of a response: from a backend to the client, and what hangs on its end.
+
+use std::{
+    fmt,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, Sleep},
+};
+
+use super::Upload;
+use crate::{error::Reason, exchange::Exchange, http1, multiplexed::Stream, tunnel::Tunnel};
+
+/// The body of a response to a client.
+#[derive(Debug)]
+pub(crate) enum ResponseBody {
+    /// Our own, or none.
+    Own(Option<Bytes>),
+    /// A backend's, as it arrives.
+    Backend(Box<BackendBody>),
+    /// None: both sides speak another protocol from now on.
+    Switched(Box<Tunnel>),
+}
+
+/// A response's body and what it arrives on.
+#[derive(Debug)]
+pub(crate) enum Arriving {
+    /// Of HTTP/1.
+    Alone(http1::Incoming),
+    /// Of HTTP/2, with its place on the connection.
+    Shared(Incoming, Stream),
+    /// It has.
+    Ended,
+    /// It never will.
+    Cut(Reason),
+}
+
+impl Arriving {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Alone(incoming) => incoming.is_end_stream(),
+            Self::Shared(incoming, _) => incoming.is_end_stream(),
+            Self::Ended => true,
+            Self::Cut(_) => false,
+        }
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Alone(incoming) => incoming.size_hint(),
+            Self::Shared(incoming, _) => incoming.size_hint(),
+            Self::Ended => SizeHint::with_exact(0),
+            Self::Cut(_) => SizeHint::new(),
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
+        match self {
+            Self::Alone(incoming) => incoming.poll_frame(context),
+            Self::Shared(incoming, _) => {
+                Pin::new(incoming).poll_frame(context).map_err(|error| match error.is_parse() {
+                    true => Reason::ProtocolError,
+                    false => Reason::ResetMidBody,
+                })
+            }
+            Self::Ended => Poll::Ready(None),
+            Self::Cut(reason) => Poll::Ready(Some(Err(*reason))),
+        }
+    }
+
+    /// The socket and what has come on it, once both sides have switched to another protocol.
+    pub(crate) fn into_switched(self) -> Option<(TcpStream, Bytes)> {
+        match self {
+            Self::Alone(incoming) => incoming.into_connection().into_switched(),
+            Self::Shared(..) | Self::Ended | Self::Cut(_) => None,
+        }
+    }
+}
+
+/// A backend's body with what hangs on its end.
+#[derive(Debug)]
+pub(crate) struct BackendBody {
+    arriving: Arriving,
+    read_timeout: Duration,
+    /// Armed while we wait; most bodies arrive with the head and never need it.
+    waiting: Option<Pin<Box<Sleep>>>,
+    /// A body that is still going up shows that the client and the backend are alive.
+    upload: Option<Rc<Upload>>,
+    /// What ends it, if it never ends by itself.
+    ending: Option<Ending>,
+    /// Gone once the end was recorded. Dropped earlier, it records that the client left.
+    exchange: Option<Exchange>,
+}
+
+/// Is through when a response must end that goes on.
+pub(crate) struct Ending(pub(crate) Pin<Box<dyn Future<Output = ()>>>);
+
+impl fmt::Debug for Ending {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Ending")
+    }
+}
+
+/// Why a response was cut.
+#[derive(Debug, thiserror::Error)]
+#[error("the response was cut: {}", .0.token())]
+pub(crate) struct Cut(Reason);
+
+impl ResponseBody {
+    /// A backend's body. What hangs on its end happens now if it has none.
+    pub(crate) fn backend(
+        arriving: Arriving,
+        (exchange, ending): (Exchange, Option<Ending>),
+        upload: Option<Rc<Upload>>,
+        read_timeout: Duration,
+    ) -> Self {
+        if arriving.is_end_stream() {
+            exchange.complete(arriving, upload);
+            return Self::Own(None);
+        }
+        let exchange = Some(exchange);
+        let waiting = None;
+        let body = BackendBody { arriving, read_timeout, waiting, upload, ending, exchange };
+        Self::Backend(Box::new(body))
+    }
+}
+
+impl BackendBody {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match self.arriving.poll_frame(context) {
+            Poll::Ready(frame) => {
+                self.waiting = None;
+                match &frame {
+                    Some(Ok(_)) if !self.arriving.is_end_stream() => {}
+                    Some(Ok(_)) | None => self.complete(),
+                    Some(Err(reason)) => return self.fail(*reason, context),
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Cut)))
+            }
+            Poll::Pending if self.must_end(context) => {
+                self.arriving = Arriving::Ended;
+                if let Some(exchange) = self.exchange.take() {
+                    exchange.end();
+                }
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let timeout = self.read_timeout;
+                let waiting =
+                    self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+                while waiting.as_mut().poll(context).is_ready() {
+                    let moved = self.upload.as_ref().map(|upload| upload.moved() + timeout);
+                    match moved.filter(|deadline| *deadline > Instant::now()) {
+                        Some(deadline) => waiting.as_mut().reset(deadline),
+                        None => break,
+                    }
+                }
+                if !waiting.is_elapsed() {
+                    return Poll::Pending;
+                }
+                self.fail(Reason::ReadTimeout, context)
+            }
+        }
+    }
+
+    /// Whether it is to end here.
+    fn must_end(&mut self, context: &mut Context<'_>) -> bool {
+        self.ending.as_mut().is_some_and(|Ending(ending)| ending.as_mut().poll(context).is_ready())
+    }
+
+    fn complete(&mut self) {
+        let arrived = std::mem::replace(&mut self.arriving, Arriving::Ended);
+        if let Some(exchange) = self.exchange.take() {
+            exchange.complete(arrived, self.upload.take());
+        }
+    }
+
+    /// Records that no more will come. The client is told at the next look: an error throws away
+    /// what has not gone out yet, and a response that is cut must be seen to have begun.
+    fn fail(
+        &mut self,
+        reason: Reason,
+        context: &Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let Some(exchange) = self.exchange.take() else {
+            return Poll::Ready(Some(Err(Cut(reason))));
+        };
+        // A backend that was sent half a request is not to blame for what comes of it.
+        let of_client = self.upload.as_deref().and_then(Upload::failure);
+        exchange.fail(of_client.unwrap_or(reason));
+        self.arriving = Arriving::Cut(reason);
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match self.get_mut() {
+            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Backend(body) => body.poll_frame(context),
+            Self::Switched(_) => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(bytes) => bytes.is_none(),
+            Self::Backend(body) => body.arriving.is_end_stream(),
+            Self::Switched(_) => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Backend(body) => body.arriving.size_hint(),
+            Self::Switched(_) => SizeHint::with_exact(0),
+        }
+    }
+}
