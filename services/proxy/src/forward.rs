@@ -226,7 +226,7 @@ async fn attempt(
                 return Ok(arriving(head, connection));
             }
             Ok(Err(Failure::Unsent(unsent))) => {
-                *body = unsent;
+                *body = unsent.put_down();
                 if !is_kept {
                     return Err(Failed::unsent(Reason::ResetBeforeHeaders));
                 }
@@ -288,7 +288,7 @@ async fn attempt_multiplexed(
             Ok(Err(mut error)) => match error.take_message() {
                 // hyper gives the request back only if it wrote nothing of it.
                 Some(unsent) => {
-                    *body = unsent.into_body();
+                    *body = unsent.into_body().put_down();
                     if !stream.is_kept {
                         return Err(Failed::unsent(Reason::ResetBeforeHeaders));
                     }
@@ -387,7 +387,7 @@ fn respond(
     let ending = is_endless.then(|| exchange.ending()).flatten();
     let ends = (exchange, ending);
     let mut response =
-        response.map(|arriving| ResponseBody::backend(arriving, exchange, upload, read_timeout));
+        response.map(|arriving| ResponseBody::backend(arriving, ends, upload, read_timeout));
     worker.close_if_draining(&mut response);
     response
 }

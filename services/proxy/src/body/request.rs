@@ -203,6 +203,15 @@ impl RequestBody {
         }
     }
 
+    /// The same body, which waits for another backend now.
+    #[must_use]
+    pub(crate) fn put_down(self) -> Self {
+        if let Self::Client(ClientBody::Http1(body), _) = &self {
+            body.put_down();
+        }
+        self
+    }
+
     pub(crate) fn upload(&self) -> Option<Rc<Upload>> {
         match self {
             Self::Empty => None,

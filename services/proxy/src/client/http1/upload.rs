@@ -31,6 +31,15 @@ impl WireBody {
         Some(Self { wire: Rc::clone(wire), framing })
     }
 
+    /// Nobody reads it for now: what tells that the client has left is for the connection to see.
+    pub(crate) fn put_down(&self) {
+        let mut wire = self.wire.borrow_mut();
+        if wire.upload == Uploading::Coming {
+            wire.upload = Uploading::Announced;
+            wire.wake_connection();
+        }
+    }
+
     pub(crate) fn is_end_stream(&self) -> bool {
         self.framing.is_done()
     }
@@ -98,5 +107,25 @@ impl Drop for WireBody {
             let framing = std::mem::replace(&mut self.framing, Framing::Length(0));
             wire.end_upload(Uploading::Dropped(framing));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, time::Duration};
+
+    use super::*;
+    use crate::client::http1::wire::tests::connected;
+
+    #[tokio::test]
+    async fn a_client_that_leaves_is_seen_while_nobody_reads_its_body_any_more() {
+        let (client, wire, _) = connected().await;
+        let mut body = WireBody::new(&wire, Framing::Length(10), false).unwrap();
+        let look = poll_fn(|context| Poll::Ready(body.poll_frame(context)));
+        assert!(look.await.is_pending());
+        body.put_down();
+        drop(client);
+        let gone = poll_fn(|context| wire.borrow_mut().poll_gone(context));
+        tokio::time::timeout(Duration::from_secs(20), gone).await.expect("nobody sees it");
     }
 }

@@ -315,7 +315,7 @@ impl Wire {
         remember(&mut self.connection, context);
     }
 
-    fn wake_connection(&mut self) {
+    pub(super) fn wake_connection(&mut self) {
         if let Some(connection) = self.connection.take() {
             connection.wake();
         }
@@ -355,7 +355,7 @@ impl ReadSize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::future::poll_fn;
 
     use tokio::{
@@ -367,7 +367,7 @@ mod tests {
     use crate::{client::activity::Phase, settings::Settings};
 
     /// A client, and its connection here.
-    async fn connected() -> (TcpStream, SharedWire, Rc<Activity>) {
+    pub(in super::super) async fn connected() -> (TcpStream, SharedWire, Rc<Activity>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
