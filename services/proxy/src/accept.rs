@@ -30,6 +30,9 @@ use crate::{
 /// After an error that will not go away by itself at once, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How often that is waited for at the end: for a second in all, in which most requests end.
+const PAUSES_AT_THE_END: u32 = 20;
+
 /// Connections in a row, at the end, before requests get their turn.
 const IN_A_ROW: u32 = 64;
 
@@ -107,6 +110,7 @@ impl Acceptor {
         }
         // Whoever is in the queue already was told that we listen.
         let listener = listener.into_std()?;
+        let mut pauses = PAUSES_AT_THE_END;
         for count in 1_u32.. {
             if count.is_multiple_of(IN_A_ROW) {
                 tokio::task::yield_now().await;
@@ -117,7 +121,13 @@ impl Acceptor {
                 }
                 Ok(_) => {}
                 Err(error) if is_of_one_connection(&error) => {}
-                Err(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) if pauses == 0 => break,
+                // As connections end now, there will be room for more.
+                Err(_) => {
+                    pauses -= 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
         Ok(())
