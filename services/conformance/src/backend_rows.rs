@@ -196,6 +196,7 @@ fn too_much() -> Vec<Row> {
         row
     };
     let more = |answer: &[u8]| Answer::Keep([answer, POISON].concat());
+    let late = |answer: &[u8]| Answer::Late(answer.to_vec(), POISON.to_vec());
     let head: &[u8] = b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let chunked: &[u8] =
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
@@ -210,13 +211,16 @@ fn too_much() -> Vec<Row> {
         row("a body after 204", "9110 §15.3.5", b"", more(no_content), Want::Clean(b"")),
         row("a body after 304", "9110 §15.4.5", b"", more(not_modified), Want::Clean(b"")),
         row("a body after HEAD", "9110 §9.3.2", head, more(for_head), Want::Clean(b"")),
+        row("an answer on an idle connection", "§9.2", b"", late(OK), Want::Clean(b"ok")),
+        row("a body some time after 204", "9110 §15.3.5", b"", late(no_content), Want::Clean(b"")),
         row(
-            "an answer on an idle connection",
-            "§9.2",
+            "a body some time after 304",
+            "9110 §15.4.5",
             b"",
-            Answer::Late(OK.to_vec(), POISON.to_vec()),
-            Want::Clean(b"ok"),
+            late(not_modified),
+            Want::Clean(b""),
         ),
+        row("a body some time after HEAD", "9110 §9.3.2", head, late(for_head), Want::Clean(b"")),
         row(
             "a chunk after the last one",
             "§7.1",
