@@ -2,7 +2,7 @@
 // load that never repeats a request and so shows each one that fails.
 
 import { spawn } from "node:child_process";
-import { appendFileSync, openSync, readFileSync, closeSync, writeFileSync } from "node:fs";
+import { appendFileSync, openSync, readFileSync, readdirSync, closeSync, writeFileSync } from "node:fs";
 
 import { expect, until } from "./report.js";
 
@@ -59,7 +59,13 @@ export async function kill(name) {
 }
 
 /** It neither answers nor goes, as on a machine that swaps, until it is thawed. */
-export const freeze = (name) => running.get(name).kill("SIGSTOP");
+export async function freeze(name) {
+  const child = running.get(name);
+  child.kill("SIGSTOP");
+  // A signal is on its way for a while, and each thread stops by itself.
+  const stateOf = (thread) => readFileSync(`/proc/${child.pid}/task/${thread}/stat`, "utf8").split(") ").at(-1)[0];
+  await until(`${name} stands still`, 5, () => readdirSync(`/proc/${child.pid}/task`).every((thread) => stateOf(thread) === "T"));
+}
 export const thaw = (name) => running.get(name).kill("SIGCONT");
 
 export async function stopAll() {
