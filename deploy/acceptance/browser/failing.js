@@ -50,6 +50,7 @@ export async function killedServer() {
 /** All of the last picture: what is drawn of it, its charts and its rows. */
 const stale = (page) => page.locator(".traffic, .panels, #pools").evaluateAll((parts) =>
   parts.length === 3 && parts.every((part) => getComputedStyle(part).filter.includes("grayscale(1)")));
+const greyHero = (page) => page.locator(".hero").evaluate((hero) => getComputedStyle(hero).filter.includes("grayscale(1)"));
 const age = async (page) =>
   Number(/last picture, (\d+) s old/.exec(await page.locator("#notice").innerText().catch(() => ""))?.[1] ?? NaN);
 
@@ -157,11 +158,32 @@ export async function silentDashboard() {
     expect(/^Stale/.test(says), says);
     return `"Live" after ${seen.findLast(({ says }) => says === "Live").ms} ms, "${says}" from ${seen.find(({ says }) => says !== "Live").ms} to ${ms} ms`;
   });
+  await check("what it shows is grey meanwhile, as with a proxy that is away, and the first line too", async () => {
+    expect(await stale(page), "the picture is not greyed");
+    expect(await greyHero(page), "the first line is as green as ever");
+    expect(await headline(page) === ALL_WELL, "the first line went away");
+  });
+  await picture(page, "dashboard-silent-light-1400");
   await check("and is live by itself when the dashboard goes on", async () => {
     await page.clock.resume();
     stack.thaw("dashboard");
     const { ms } = await until("it is live", 10, async () => await live.innerText() === "Live");
+    expect(!await stale(page) && !await greyHero(page), "it is still greyed");
     return `after ${ms} ms`;
   });
   await close(page);
+  // The browser notes on its console that the feed was cut off, which is what is wanted here.
+  const other = await open({ harmful: true });
+  const says = other.locator("#live");
+  await until("it is live", 10, async () => await says.innerText() === "Live");
+  await check("a page whose dashboard does not answer is greyed until it does", async () => {
+    await stack.kill("dashboard");
+    const { ms } = await until("it says so", 10, async () => /^The dashboard does not answer/.test(await says.innerText()));
+    expect(await stale(other) && await greyHero(other), "it is not greyed");
+    stack.start("dashboard");
+    const { ms: back } = await until("it is live", 20, async () => await says.innerText() === "Live");
+    expect(!await stale(other) && !await greyHero(other), "it is still greyed");
+    return `after ${ms} ms, live again after ${back} ms`;
+  });
+  await close(other);
 }
