@@ -87,12 +87,15 @@ export async function withoutScript() {
     const { ms } = await until("the uptime grows", 12, async () => await page.locator("#subline").innerText() !== was);
     return `"${await page.locator("#live").innerText()}", newer after ${ms} ms`;
   });
-  await check("a control works by form, and the result is shown", async () => {
+  await check("a control works by form, and the result is shown, with the same window and order", async () => {
+    await page.goto(`${stack.page}/?window=hour&sort=name-turned`);
     await control(page, first, "Not ready").click();
     await page.getByLabel("Reason").fill("acceptance: no script");
     await page.getByRole("button", { name: "Set to not ready" }).click();
     const result = await page.locator("#toasts").innerText();
     expect(result.includes(first) && result.includes("not ready"), `the result is "${result}"`);
+    const { pathname, search } = new URL(page.url());
+    expect(pathname === "/" && /^\?window=hour&sort=name-turned&result=\w+$/.test(search), page.url());
     const { value, ms } = await until("a reload shows it", 12, async () => {
       const one = await row(page, first);
       return one.state === "Not ready" && one;

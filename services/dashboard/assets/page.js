@@ -247,7 +247,11 @@ function sort(link) {
   sorted = true;
   // Who goes on to another window takes the order along.
   const order = down === (link.dataset.sort !== "name") ? link.dataset.sort : `${link.dataset.sort}-turned`;
-  for (const way of document.querySelectorAll(".windows a")) way.search = `?window=${new URLSearchParams(way.search).get("window")}&sort=${order}`;
+  for (const way of document.querySelectorAll(".windows a")) {
+    const query = new URLSearchParams(way.search);
+    query.set("sort", order);
+    way.search = query;
+  }
   const body = table.tBodies[0];
   const rows = [...body.rows];
   rows.forEach(flush);

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::{
     App,
+    address::Shown,
     admin::Change,
     headline::capital,
     page::{Flash, explain, reason_field, small_page, sorry},
@@ -46,12 +47,20 @@ pub(crate) struct ChangeForm {
     ttl: String,
     #[serde(default)]
     force: bool,
+    /// How the page was shown before; so is the next.
+    window: Option<String>,
+    sort: Option<String>,
 }
 
 impl ChangeForm {
     fn wish(&self) -> Result<Wish, Problem> {
         let number = |field: &Option<String>| field.clone().unwrap_or_default();
         Wish::parse(&self.state, &number(&self.weight), &number(&self.max_in_flight))
+    }
+
+    /// How the page was shown that all of this began on.
+    fn shown(&self) -> Shown {
+        Shown::parse(self.window.as_deref(), self.sort.as_deref())
     }
 
     /// Whether a number is still to be typed, and of what.
@@ -73,13 +82,19 @@ pub(crate) async fn ask(
     Query(form): Query<ChangeForm>,
 ) -> Response {
     let may_ask = app.gate.standing(peer.ip(), &headers).and_then(|_| known(&app, &pool, &id));
+    let shown = match form.shown() {
+        // The first of these pages: it has no fields of ours before it.
+        usual if usual == Shown::default() => Shown::before(&headers),
+        shown => shown,
+    };
     if let (Ok(()), Some(what)) = (&may_ask, form.asks_for()) {
-        return number_page(&pool, &id, what);
+        return number_page(&pool, &id, what, shown);
     }
     match may_ask.and_then(|()| form.wish()) {
         Ok(wish) => {
             let effect = effect(&app, &pool, &id, &wish).await;
-            question_page(StatusCode::OK, (&pool, &id), (&wish, &effect), &form, None)
+            let asked = (StatusCode::OK, shown);
+            question_page(asked, (&pool, &id), (&wish, &effect), &form, None)
         }
         Err(problem) => sorry(problem.status(), &capital(problem.detail())),
     }
@@ -131,7 +146,9 @@ pub(crate) async fn change(
     match result {
         Ok(message) if json_wanted => Json(json!({ "message": message })).into_response(),
         Ok(message) => {
-            Redirect::to(&app.flashes.keep(Flash { good: true, message })).into_response()
+            let shown = form.map(|Form(form)| form.shown()).unwrap_or_default();
+            let flash = Flash { good: true, message };
+            Redirect::to(&app.flashes.keep(flash, shown)).into_response()
         }
         Err((_, problem)) if json_wanted => problem.into_response(),
         Err((label, problem)) => without_script(&app, label, &problem, (&pool, &id), form).await,
@@ -241,18 +258,19 @@ async fn without_script(
     match (form.wish(), problem.status(), label) {
         (Ok(wish), status @ StatusCode::CONFLICT, _) => {
             // The refusal tells the proxies' word already.
-            question_page(status, (pool, id), (&wish, ""), &form, Some(problem.detail()))
+            let asked = (status, form.shown());
+            question_page(asked, (pool, id), (&wish, ""), &form, Some(problem.detail()))
         }
         (_, status, "forbidden" | "malformed") => sorry(status, &capital(problem.detail())),
         _ => {
             let flash = Flash { good: false, message: capital(problem.detail()) };
-            Redirect::to(&app.flashes.keep(flash)).into_response()
+            Redirect::to(&app.flashes.keep(flash, form.shown())).into_response()
         }
     }
 }
 
 fn question_page(
-    status: StatusCode,
+    (status, shown): (StatusCode, Shown),
     (pool, id): (&str, &str),
     (wish, effect): (&Wish, &str),
     form: &ChangeForm,
@@ -266,6 +284,7 @@ fn question_page(
         @if let Some(objection) = objection { p.banner.bad role="alert" { (objection) } }
         form method="post" action=(table::path(pool, id, None)) {
             input type="hidden" name=(field) value=(value);
+            (shown.fields())
             @if objection.is_some() {
                 input type="hidden" name="reason" value=(form.reason);
                 input type="hidden" name="ttl" value=(form.ttl);
@@ -273,7 +292,7 @@ fn question_page(
                 (reason_field())
             }
             div.actions {
-                a.button href="/" { "Cancel" }
+                a.button href=(shown.address("/")) { "Cancel" }
                 @if objection.is_some() {
                     button.danger type="submit" name="force" value="true" { "Do it anyway" }
                 } @else {
@@ -286,7 +305,7 @@ fn question_page(
 }
 
 /// Where a number is typed in peace: a page that reloads by itself forgets what is half typed.
-fn number_page(pool: &str, id: &str, what: What) -> Response {
+fn number_page(pool: &str, id: &str, what: What, shown: Shown) -> Response {
     let (name, label, most) = match what {
         What::Limit => ("max_in_flight", "limit of requests in flight", LIMIT_MOST),
         What::State | What::Weight | What::Policy => ("weight", "weight", WEIGHT_MOST),
@@ -295,10 +314,11 @@ fn number_page(pool: &str, id: &str, what: What) -> Response {
     let body = html! {
         p { (explain(&what.usual())) }
         form method="get" action=(table::path(pool, id, Some("change"))) {
+            (shown.fields())
             label for=(name) { (capital(label)) }
             input id=(name) type="number" name=(name) min="0" max=(most) step="1" required inputmode="numeric";
             div.actions {
-                a.button href=(table::path(pool, id, None)) { "Cancel" }
+                a.button href=(shown.address(&table::path(pool, id, None))) { "Cancel" }
                 button.primary type="submit" { "What would it do?" }
             }
         }

@@ -6,7 +6,7 @@
 
 use maud::{Markup, html};
 
-use crate::{charts::Window, saved, sort::Sort};
+use crate::{address::Shown, saved, sort::Sort};
 
 /// Heading, the classes of the column's cells, and the name to sort by.
 pub(crate) const COLUMNS: [(&str, &str, &str); 13] = [
@@ -26,21 +26,21 @@ pub(crate) const COLUMNS: [(&str, &str, &str); 13] = [
 ];
 
 /// The heading of a table, of one in a file if it `is_saved`.
-pub(crate) fn heading(sort: Option<Sort>, window: Window, is_saved: bool) -> Markup {
+pub(crate) fn heading(shown: Shown, is_saved: bool) -> Markup {
     // The roles are implied by the elements until the style sheet turns rows into cards.
     html! {
         thead role="rowgroup" {
             tr role="row" {
                 @for (name, class, column) in COLUMNS {
-                    @let chosen = sort.filter(|sort| sort.column == column);
+                    @let chosen = shown.sort.filter(|sort| sort.column == column);
                     @let order = chosen.map(|sort| if sort.down { "descending" } else { "ascending" });
-                    @let next = Sort::next(sort, column);
+                    @let next = Sort::next(shown.sort, column);
                     th scope="col" role="columnheader" class=(class) aria-sort=[order] {
                         @if is_saved {
-                            button.link form=(saved::FORM) name="sort" value=(next) data-sort=(column) { (name) }
+                            button.link form=(saved::FORM) name="sort" value=(next.text()) data-sort=(column) { (name) }
                         } @else {
-                            @let kept = if window == Window::default() { String::new() } else { format!("window={}&", window.key()) };
-                            a href={ "/?" (kept) "sort=" (next) } data-sort=(column) { (name) }
+                            @let way = Shown { sort: Some(next), ..shown };
+                            a href=(way.address("/")) data-sort=(column) { (name) }
                         }
                     }
                 }

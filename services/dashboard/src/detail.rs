@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::{
     App,
+    address::Shown,
     charts::Window,
     closeup::CloseUp,
     decision, events,
@@ -288,7 +289,7 @@ fn decisions(closeup: Option<&CloseUp>, id: &str, several: bool) -> Markup {
 }
 
 /// The parts of the page around the moving ones.
-pub(crate) fn body(frame: &Frame, looks: &Looks, base: &str) -> Markup {
+pub(crate) fn body(frame: &Frame, looks: &Looks, path: &str) -> Markup {
     html! {
         p.crumbs { a href="/" { "← All backends" } }
         div.hero { div role="status" aria-live="polite" { (frame.part("headline")) } (frame.part("subline")) }
@@ -302,7 +303,7 @@ pub(crate) fn body(frame: &Frame, looks: &Looks, base: &str) -> Markup {
             }
             section.card aria-label="Facts" { h2 { "Facts" } (frame.part("facts")) }
         }
-        (panels::windows(base, looks.window, None))
+        (panels::windows(path, Shown { window: looks.window, sort: None }))
         (page::panel_row(frame))
         (frame.part("opinions"))
         (frame.part("decisions"))

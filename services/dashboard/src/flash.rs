@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{page::Flash, session::random_id};
+use crate::{address::Shown, page::Flash, session::random_id};
 
 /// Messages kept; each is read within a second or never.
 const MOST: usize = 64;
@@ -23,14 +23,14 @@ const TIME: Duration = Duration::from_secs(20);
 pub(crate) struct Flashes(Mutex<VecDeque<(String, Instant, Flash)>>);
 
 impl Flashes {
-    /// Keeps a message and gives the address of the page that shows it.
-    pub(crate) fn keep(&self, flash: Flash) -> String {
+    /// Keeps a message and gives the address of the page that shows it, shown as before.
+    pub(crate) fn keep(&self, flash: Flash, shown: Shown) -> String {
         // Without entropy the page comes without its message, which is better than not at all.
-        let Ok(id) = random_id() else { return "/".to_owned() };
+        let Ok(id) = random_id() else { return shown.address("/") };
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.truncate(MOST - 1);
         waiting.push_front((id.clone(), Instant::now() + TIME, flash));
-        format!("/?result={id}")
+        shown.address_with("/", Some(("result", &id)))
     }
 
     /// The message of that name, while it lasts.

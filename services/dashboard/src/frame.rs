@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use maud::{Markup, PreEscaped, html};
 use serde::Serialize;
 
-use crate::{charts::Window, columns, sort::Sort};
+use crate::{address::Shown, charts::Window, columns, sort::Sort};
 
 /// All moving parts at one moment.
 #[derive(Debug, Default)]
@@ -126,7 +126,7 @@ impl PoolPart {
             section.pool.dense[self.dense] id=(self.id) aria-label="Backends" {
                 (PreEscaped(&self.head.1))
                 table role="table" {
-                    (columns::heading(sort, window, self.is_saved))
+                    (columns::heading(Shown { window, sort }, self.is_saved))
                     tbody id={ (self.id) "-rows" } role="rowgroup" {
                         @for row in rows { (row.html()) }
                     }

@@ -23,6 +23,7 @@ use url::Url;
 
 pub use settings::{Settings, TokenSource};
 
+mod address;
 mod admin;
 mod ask;
 mod assets;
@@ -262,15 +263,15 @@ async fn index(
     headers: HeaderMap,
 ) -> Response {
     let visitor = app.visitor(peer, &headers);
+    let shown = address::Shown::parse(query.window.as_deref(), query.sort.as_deref());
     let looks = page::Looks {
         subject: page::Subject::All,
-        window: charts::Window::parse(query.window.as_deref()),
+        window: shown.window,
         may_change: visitor.may_change,
     };
     let view = app.views.newest();
     let frame = page::frame(&view, &app.url, &looks, None);
-    let sort = sort::Sort::parse(query.sort.as_deref());
-    let pools = match sort {
+    let pools = match shown.sort {
         None => frame.pools(),
         Some(sort) => {
             let pools = view.picture.iter().flat_map(|picture| &picture.answer.pools);
@@ -279,7 +280,7 @@ async fn index(
         }
     };
     let flash = query.result.and_then(|id| app.flashes.find(&id));
-    page::main_page(&frame, &looks, visitor, (&pools, sort), (flash.as_ref(), &app.url))
+    page::main_page(&frame, &looks, visitor, (&pools, shown.sort), (flash.as_ref(), &app.url))
         .into_response()
 }
 

@@ -7,6 +7,7 @@ use http::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 
 use crate::{
+    address::Shown,
     assets,
     charts::Window,
     closeup::CloseUp,
@@ -160,7 +161,7 @@ pub(crate) fn main_page(
             (frame.part("notice"))
             (frame.part("freshness"))
             section.traffic aria-label="Traffic" { (frame.part("map")) (frame.part("map-tiles")) }
-            div.above-panels { (frame.part("overridden")) (panels::windows("/", looks.window, sort)) }
+            div.above-panels { (frame.part("overridden")) (panels::windows("/", Shown { window: looks.window, sort })) }
             (panel_row(frame))
             (table_and_filter(frame, pools))
             (frame.part("proxies"))

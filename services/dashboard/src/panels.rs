@@ -3,11 +3,11 @@
 use maud::{Markup, html};
 
 use crate::{
+    address::Shown,
     charts::{Axis, Line, Mark, Window, chart},
     headline,
     history::{Sample, Series},
     model::Traffic,
-    sort::Sort,
     words::{millis, number, percent},
 };
 
@@ -124,12 +124,12 @@ impl<'a> Charts<'a> {
 
 /// The way to the other window, with the rows in the same order. Links, so that it works without
 /// JavaScript.
-pub(crate) fn windows(base: &str, chosen: Window, sort: Option<Sort>) -> Markup {
-    let sort = sort.map(|sort| format!("&sort={}", sort.text())).unwrap_or_default();
+pub(crate) fn windows(path: &str, shown: Shown) -> Markup {
     html! {
         nav.windows aria-label="Time shown" {
             @for (window, text) in [(Window::Minutes, "5 minutes"), (Window::Hour, "1 hour")] {
-                a href={ (base) "?window=" (window.key()) (sort) } aria-current=[(window == chosen).then_some("true")] { (text) }
+                @let way = Shown { window, ..shown };
+                a href=(way.address(path)) aria-current=[(way == shown).then_some("true")] { (text) }
             }
         }
     }

@@ -35,14 +35,10 @@ impl Sort {
         format!("{}{turned}", self.column)
     }
 
-    /// The query that a click on a column's head leads to.
-    pub(crate) fn next(now: Option<Self>, column: &str) -> String {
-        match now {
-            Some(now) if now.column == column && now.down == first_is_down(column) => {
-                format!("{column}-turned")
-            }
-            _ => column.to_owned(),
-        }
+    /// The order that a click on a column's head leads to.
+    pub(crate) fn next(now: Option<Self>, column: &'static str) -> Self {
+        let first = Self { column, down: first_is_down(column) };
+        if now == Some(first) { Self { down: !first.down, ..first } } else { first }
     }
 
     /// The order of two backends.
@@ -144,9 +140,10 @@ mod tests {
         for text in ["rate", "rate-turned", "name", "name-turned"] {
             assert_eq!(Sort::parse(Some(text)).map(Sort::text).as_deref(), Some(text));
         }
-        assert_eq!(Sort::next(None, "rate"), "rate");
-        assert_eq!(Sort::next(Sort::parse(Some("rate")), "rate"), "rate-turned");
-        assert_eq!(Sort::next(Sort::parse(Some("rate-turned")), "rate"), "rate");
-        assert_eq!(Sort::next(Sort::parse(Some("rate")), "name"), "name");
+        let next = |now, column| Sort::next(Sort::parse(now), column).text();
+        assert_eq!(next(None, "rate"), "rate");
+        assert_eq!(next(Some("rate"), "rate"), "rate-turned");
+        assert_eq!(next(Some("rate-turned"), "rate"), "rate");
+        assert_eq!(next(Some("rate"), "name"), "name");
     }
 }

@@ -111,6 +111,59 @@ async fn without_javascript_forms_ask_do_and_show_the_result() {
     assert_eq!(admin.with(|world| world.changes.len()), 1);
 }
 
+fn location(answer: &reqwest::Response) -> &str {
+    answer.headers()["location"].to_str().expect("an address is text")
+}
+
+#[tokio::test]
+async fn without_javascript_all_of_a_change_keeps_how_the_page_is_shown() {
+    let (admin, dashboard) = started(&[]).await;
+    let ask = async |query: &str, from: &str| {
+        let request = dashboard.client.get(dashboard.url(&format!("{PATH}/change?{query}")));
+        let answer = request.header("referer", dashboard.url(from)).send().await.unwrap();
+        answer.text().await.unwrap()
+    };
+    let has_fields = |page: &str| {
+        let fields = ["name=\"window\" value=\"hour\"", "name=\"sort\" value=\"rate-turned\""];
+        assert!(fields.iter().all(|field| page.contains(field)), "{page}");
+    };
+    let from = "/?window=hour&sort=rate-turned&result=1";
+    let question = ask("state=drain", from).await;
+    has_fields(&question);
+    let cancel = "href=\"/?window=hour&amp;sort=rate-turned\">Cancel";
+    assert!(question.contains(cancel), "{question}");
+    // Of a number there are two questions, and the second comes from the first.
+    has_fields(&ask("weight=", from).await);
+    has_fields(&ask("weight=3&window=hour&sort=rate-turned", &format!("{PATH}/change")).await);
+
+    let form = [FORM[0], ("window", "hour"), ("sort", "rate-turned")];
+    let done = dashboard.post(PATH, &form, &[]).await;
+    let back = location(&done);
+    assert!(back.starts_with("/?window=hour&sort=rate-turned&result="), "{back}");
+    let page = dashboard.text(back).await;
+    assert!(page.contains("a:1 is set to drain.") && page.contains("over an hour"), "{page}");
+    admin.with(|world| world.refusal = Some((503, "it is stopping")));
+    let refused = dashboard.post(PATH, &form, &[]).await;
+    let back = location(&refused);
+    assert!(back.starts_with("/?window=hour&sort=rate-turned&result="), "{back}");
+    admin.with(|world| world.refusal = Some((409, "too few would be left")));
+    has_fields(&dashboard.post(PATH, &form, &[]).await.text().await.unwrap());
+}
+
+#[tokio::test]
+async fn nothing_that_a_link_or_a_form_says_leads_elsewhere_after_a_change() {
+    let (_admin, dashboard) = started(&[]).await;
+    for value in ["//evil.example", "https://evil.example/", "hour&x=1", "rate\r\nx: y", "/login"] {
+        let form = [FORM[0], ("window", value), ("sort", value), ("next", value)];
+        let done = dashboard.post(PATH, &form, &[("referer", "http://evil.example/")]).await;
+        let back = location(&done);
+        let is_ours = back
+            .strip_prefix("/?result=")
+            .is_some_and(|id| id.len() > 16 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        assert!(is_ours, "{value}: {back}");
+    }
+}
+
 #[tokio::test]
 async fn a_weight_is_set_and_taken_back_with_and_without_javascript() {
     let (admin, dashboard) = started(&[]).await;
