@@ -5,7 +5,7 @@ import { launch, pictureAll, quit } from "./browser.js";
 import { killedProxy, killedServer, silentDashboard } from "./failing.js";
 import { manners, otherOrigins } from "./guarding.js";
 import { lastOne, looking, notReady } from "./operating.js";
-import { steady, steadyOne } from "./steady.js";
+import { steady, steadyDispute, steadyOne } from "./steady.js";
 import { fullRows, sortedAnywhere } from "./table.js";
 import { accessible, everyWidth, keyboard, withoutScript } from "./reaching.js";
 import { calm, cheapUpdates, manySizes, oneBackend, overTime, severalProxies } from "./showing.js";
@@ -13,7 +13,7 @@ import { check, onFailure } from "./report.js";
 import * as stack from "./stack.js";
 
 const SCENARIOS = [looking, notReady, lastOne, killedServer, keyboard, withoutScript, everyWidth, killedProxy, silentDashboard, accessible,
-  oneBackend, overTime, manySizes, fullRows, sortedAnywhere, steady, steadyOne, cheapUpdates, severalProxies, calm, otherOrigins, manners];
+  oneBackend, overTime, manySizes, fullRows, sortedAnywhere, steady, steadyOne, steadyDispute, cheapUpdates, severalProxies, calm, otherOrigins, manners];
 // For work on one of them: ONLY=keyboard,manners.
 const only = process.env.ONLY?.split(",");
 

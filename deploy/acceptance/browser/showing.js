@@ -394,6 +394,14 @@ export async function severalProxies() {
   await picture(page, "one-replica-disagrees-light-390");
   await page.setViewportSize({ width: 1400, height: 1000 });
   await check("a dispute has no serious finding by axe", () => axe(page));
+  await check("nor has the page of the backend that it is about", async () => {
+    const way = await page.locator("tr:has(.opinion) th.name a").getAttribute("href");
+    const own = await open({ to: `${fleet.page}${way}`, bypassCSP: true });
+    expect((await own.locator("#opinions").innerText()).startsWith("Proxies disagree"), "the dispute is not told");
+    const found = await axe(own);
+    await close(own);
+    return found;
+  });
   await check("a change goes to both, and the page says so", async () => {
     const [id] = await ids(page);
     await change(page, id, "Drain", "acceptance: both");

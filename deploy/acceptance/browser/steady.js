@@ -44,6 +44,44 @@ function stillness(all) {
   });
 }
 
+/** The page of one backend at each width, from its top, its charts and its probes. */
+async function placesOf(to) {
+  const all = [];
+  for (const width of WIDTHS) {
+    for (const [at, selector] of [["top", null], ["charts", "#panel-rate"], ["probes", "#probes"]]) {
+      const page = await open({ to, width, height: 900 });
+      if (selector) await page.locator(selector).evaluate((one) => one.scrollIntoView());
+      all.push({ name: `${width} px, at the ${at}`, page });
+    }
+  }
+  return all;
+}
+
+/** The page of one backend that one of the proxies comes to see otherwise. */
+export async function steadyDispute() {
+  heading("Nothing moves under the reader when proxies disagree about a backend");
+  const fleet = await stack.fakes(["edge-1", "edge-2"].map((name) => ({ count: 3, name, well: true })));
+  const first = await open({ to: fleet.page });
+  const { value: id } = await until("an id", 20, () => first.locator("#pools tbody th.name .mono").first().textContent());
+  await close(first);
+  const all = await placesOf(`${fleet.page}/backends/default/${id}`);
+  for (const { page } of all) {
+    await until("it is live", 20, async () => await page.locator("#live").innerText() === "Live");
+    await until("something is predicted", 20, async () => /Then \d of 3 serve/.test(await page.locator(".predictions").innerText()));
+    await watchShifts(page);
+  }
+  const still = stillness(all);
+  const told = (page) => page.locator("#opinions").innerText();
+  await still("one proxy comes to see it otherwise", () => fleet.change(1, id, { up: false }),
+    async (page) => /edge-2\s+Down\s+connection refused/.test(await told(page)) && /on some proxies only/.test(await headline(page)));
+  for (const { name, page } of all.filter((one) => one.name.endsWith("charts"))) {
+    await page.screenshot({ path: `${process.env.OUT}/steady-dispute-${name.split(" ")[0]}.png` });
+  }
+  await still("they agree again", () => fleet.change(1, id, { up: true }), async (page) => !/disagree/.test(await told(page)));
+  for (const { page } of all) await close(page);
+  await fleet.stop();
+}
+
 /** The page of one backend, on a stack that probes, predicts and remembers. */
 export async function steadyOne() {
   heading("Nothing moves under the reader of a backend's page");
@@ -53,14 +91,7 @@ export async function steadyOne() {
   await sees(first, 20, ALL_WELL);
   await close(first);
   const [id] = stack.backends;
-  const all = [];
-  for (const width of WIDTHS) {
-    for (const [at, selector] of [["top", null], ["charts", "#panel-rate"], ["probes", "#probes"]]) {
-      const page = await open({ to: `${stack.page}/backends/default/${id}`, width, height: 900 });
-      if (selector) await page.locator(selector).evaluate((one) => one.scrollIntoView());
-      all.push({ name: `${width} px, at the ${at}`, page });
-    }
-  }
+  const all = await placesOf(`${stack.page}/backends/default/${id}`);
   // From here on there is something in each of its parts.
   for (const { page } of all) {
     await until("all parts are filled", 60, async () => /Then \d of 3 serve; its [\d.]+\/s/.test(await page.locator(".predictions").innerText())

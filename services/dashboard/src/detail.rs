@@ -21,7 +21,7 @@ use crate::{
     hash::hash,
     headline::{self, capital},
     icons::icon,
-    model::{Admin, Backend, Pool},
+    model::{Admin, Backend, Opinion, Pool},
     numbers, overrides,
     page::{self, Looks, Subject},
     panels::{self, Charts},
@@ -112,7 +112,7 @@ pub(crate) fn frame(
             part("panel-latency", charts.latency()),
             part("panel-flight", charts.flight()),
             part("facts", facts(view, pool, backend)),
-            part("opinions", opinions(backend)),
+            part("opinions", opinions(backend, view.proxies.len() > 1)),
             part("probes", probes(&view.probes().of(pool_name, id), view.proxies.len() > 1)),
             part("decisions", decisions(closeup, id, view.proxies.len() > 1)),
             part("events", events::list(view, Some(id))),
@@ -231,24 +231,33 @@ pub(crate) fn facts(view: &View, pool: &Pool, backend: &Backend) -> Markup {
     }
 }
 
-pub(crate) fn opinions(backend: &Backend) -> Markup {
+/// What each proxy says of it. Where there are several it stands in its place while they agree, too:
+/// one that comes to see it otherwise must not move what is below.
+pub(crate) fn opinions(backend: &Backend, several: bool) -> Markup {
+    let agree = backend.opinions.is_empty();
     html! {
         div id="opinions" {
-            @if !backend.opinions.is_empty() {
+            @if several || !agree {
                 section.card aria-label="What each proxy says" {
-                    h2 { "Proxies disagree" }
-                    ul.log {
-                        @for one in &backend.opinions {
-                            @let (word, tone, shape) = one.effective.show();
-                            li {
-                                span.mono { (one.replica) }
-                                @if one.known { strong.(tone.class()) { (icon(shape)) " " (word) } } @else { strong.idle { "Unknown there" } }
-                                span { (one.reason) @if one.admin != backend.admin { " (its intent is " (one.admin.word().to_lowercase()) ")" } }
-                            }
+                    h2 { "Proxies " (if agree { "agree" } else { "disagree" }) }
+                    @if agree { p.quiet { "Each that answers says the same." } } @else {
+                        ul.log tabindex="0" aria-label="What each proxy says" {
+                            @for one in &backend.opinions { (opinion(one, backend)) }
                         }
                     }
                 }
             }
+        }
+    }
+}
+
+fn opinion(one: &Opinion, backend: &Backend) -> Markup {
+    let (word, tone, shape) = one.effective.show();
+    html! {
+        li {
+            span.mono { (one.replica) }
+            @if one.known { strong.(tone.class()) { (icon(shape)) " " (word) } } @else { strong.idle { "Unknown there" } }
+            span { (one.reason) @if one.admin != backend.admin { " (its intent is " (one.admin.word().to_lowercase()) ")" } }
         }
     }
 }

@@ -103,7 +103,7 @@ pub(crate) fn backend_page(
                 (events::list(view, Some(&backend.id)))
             }
         }
-        (detail::opinions(backend))
+        (detail::opinions(backend, false))
     };
     shell(saved, &format!("{} in a saved hour · Evenkeel", backend.id), hour, body)
 }

@@ -60,6 +60,11 @@ async fn what_proxies_disagree_about_is_told_with_names() {
     assert!(page.contains("Both backends serve, but proxies disagree about x:1"), "{page}");
     let told = page.split("class=\"opinion\"").nth(1).unwrap();
     assert!(told.contains("edge-2") && told.contains("connection refused"), "{told}");
+    // On a backend's own page it has a place where they agree, too: what comes moves nothing.
+    for (id, words) in [("x:1", "Proxies disagree"), ("y:1", "Proxies agree")] {
+        let page = dashboard.text(&format!("/backends/default/{id}")).await;
+        assert!(page.contains(words), "{id}: {page}");
+    }
 }
 
 #[tokio::test]
