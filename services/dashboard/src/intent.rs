@@ -14,6 +14,10 @@
 //! proxy refuses that too. Being ready, or of the configured weight, with nobody who said so is no
 //! word: it is what a proxy begins with. Nothing is ever forced: one that refuses is asked again
 //! later.
+//!
+//! What nobody needs any more is forgotten: words about a backend that has been gone for as long as
+//! proxies themselves remember, since whoever comes back later is somebody else, and overrides that
+//! have ended and that no proxy tells of any more.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -32,12 +36,22 @@ const SAME_END: f64 = 5.0;
 /// How long an override is to hold of which a proxy is told only that it has ended.
 const AT_ONCE: Duration = Duration::from_millis(1);
 
+/// Seconds for which words are kept that nobody needs. Proxies keep the intent for a backend that is
+/// gone for an hour; a little less, so that none is told anew what all of them have just forgotten.
+const KEPT: f64 = 3_600.0 - SETTLE;
+/// Things that words are kept of, each with two words of a kilobyte at most: the state, the weight and
+/// the limit of 3000 backends, six times as many as the page is made for. Nobody says so much; an
+/// admin API that makes up its backends must not fill the memory all the same.
+const THINGS_MOST: usize = 9_000;
+
 /// The newest words of one thing, each with when it was said.
 #[derive(Debug, Default)]
 struct Newest {
     standing: Option<(u64, Word)>,
     /// Of all; its word, and until when by our clock, unless it has ended or has no end.
     latest: Option<(u64, Option<(Word, f64)>)>,
+    /// When it was needed last, in seconds for which somebody has answered.
+    needed: f64,
 }
 
 impl Newest {
@@ -57,6 +71,17 @@ impl Newest {
                 self.latest = Some((said, on_top));
             }
         }
+    }
+
+    /// Whether a proxy may yet have to be told of it.
+    fn is_in_force(&self) -> bool {
+        self.standing.is_some() || matches!(self.latest, Some((_, Some(_))))
+    }
+
+    /// When the last word of it was said.
+    fn last_said(&self) -> Option<u64> {
+        let standing = self.standing.as_ref().map(|(said, _)| *said);
+        standing.max(self.latest.as_ref().map(|(said, _)| *said))
     }
 
     fn end(&mut self, now: f64) {
@@ -153,21 +178,69 @@ pub(crate) struct Book {
     newest: HashMap<Key, Newest>,
     /// By proxy and backend: since when, and when it was told last.
     differing: HashMap<(String, Key), (f64, Option<f64>)>,
+    /// Seconds for which somebody has answered: while nobody does, no backend is known to be gone.
+    answered: f64,
+    /// When that was counted last.
+    last: f64,
+    /// Whether there was too much to keep.
+    is_full: bool,
 }
 
 impl Book {
     /// Notes what the proxies that answer say at `now`, in seconds, and gives what to tell whom.
     pub(crate) fn note(&mut self, now: f64, said: &[(&str, &Answer)]) -> Vec<Order> {
+        if !said.is_empty() {
+            self.answered += now - self.last;
+        }
+        self.last = now;
         for (_, answer) in said {
-            for (key, heard) in heard(answer).filter(|(_, heard)| heard.latest.is_some()) {
-                let left = left(answer, &heard);
-                self.newest.entry(key).or_default().hear(heard, left, now);
+            for (key, heard) in heard(answer) {
+                self.hear(key, heard, answer, now);
             }
         }
         for newest in self.newest.values_mut() {
             newest.end(now);
         }
+        self.forget();
         self.orders(now, said)
+    }
+
+    fn hear(&mut self, key: Key, heard: Heard<'_>, answer: &Answer, now: f64) {
+        if heard.latest.is_some() {
+            let left = left(answer, &heard);
+            let newest = self.newest.entry(key).or_default();
+            newest.hear(heard, left, now);
+            newest.needed = self.answered;
+        } else if let Some(newest) = self.newest.get_mut(&key).filter(|it| it.is_in_force()) {
+            newest.needed = self.answered;
+        }
+    }
+
+    /// Leaves out what nobody needs any more. Where there is too much all the same, what has not been
+    /// needed for longest goes first, and of that what was said first.
+    fn forget(&mut self) {
+        self.newest.retain(|_, newest| self.answered - newest.needed <= KEPT);
+        let surplus = self.newest.len().saturating_sub(THINGS_MOST);
+        if surplus > 0 && !self.is_full {
+            tracing::warn!(
+                most = THINGS_MOST,
+                "operators' words on too many things: some are not carried"
+            );
+        }
+        self.is_full = surplus > 0;
+        if surplus == 0 {
+            return;
+        }
+        let all = self.newest.iter();
+        let mut all: Vec<_> =
+            all.map(|(key, newest)| (newest.needed, newest.last_said(), key.clone())).collect();
+        all.sort_unstable_by(|(needed, said, key), (other_needed, other_said, other_key)| {
+            let by_need = needed.total_cmp(other_needed);
+            by_need.then_with(|| (said, key).cmp(&(other_said, other_key)))
+        });
+        for (.., key) in all.into_iter().take(surplus) {
+            self.newest.remove(&key);
+        }
     }
 
     fn orders(&mut self, now: f64, said: &[(&str, &Answer)]) -> Vec<Order> {

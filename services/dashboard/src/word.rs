@@ -18,7 +18,7 @@ pub(crate) const CARRIED: &str = ", carried over by the dashboard";
 const NO_LIMIT: Option<u32> = Some(0);
 
 /// What a word is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum What {
     State,
     Weight,

@@ -1,8 +1,9 @@
 use super::*;
-use crate::word::CARRIED;
+use crate::{model::Backend, word::CARRIED};
 use chassis::wall;
 use serde_json::{Value, json};
 
+mod forgetting;
 mod numbers;
 mod policy;
 
