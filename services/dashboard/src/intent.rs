@@ -56,7 +56,8 @@ struct Newest {
 
 impl Newest {
     /// Notes what a proxy says. Of two words of the same time, the one that has ended counts, and
-    /// else the greater wish.
+    /// else the greater wish, at each dashboard alike. When they end is no part of that order: even
+    /// the same word ends at a slightly other time on each proxy.
     fn hear(&mut self, heard: Heard<'_>, left: Option<f64>, now: f64) {
         if let Some(said) = heard.standing_said {
             let known = self.standing.as_ref().map(|(said, word)| (*said, &word.wish));

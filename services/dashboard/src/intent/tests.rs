@@ -322,6 +322,23 @@ fn nobody_is_told_what_it_has_heard_and_of_two_words_at_once_the_greater_holds()
     assert_eq!(told_of(said), [order("a", Admin::Maint, 10, false)]);
 }
 
+/// Two dashboards may say something in the same millisecond, and each proxy keeps what it heard last.
+#[test]
+fn of_two_words_at_once_each_dashboard_takes_the_same_whichever_it_hears_first() {
+    let on_top = |at, state| knows(at, ("ready", 5, None), Some((state, 10, Some(90))), 10);
+    let stands = |at, state| knows(at, (state, 10, None), None, 10);
+    for ends in [false, true] {
+        let knows = |at, state| if ends { on_top(at, state) } else { stands(at, state) };
+        for lesser in ["ready", "drain"] {
+            let expected = [order("a", Admin::Maint, 10, ends)];
+            let said = |at| vec![("a", knows(at, lesser)), ("b", knows(at, "maint"))];
+            assert_eq!(told_of(said), expected, "{lesser}, {ends}");
+            let said = |at| vec![("b", knows(at, "maint")), ("a", knows(at, lesser))];
+            assert_eq!(told_of(said), expected, "{lesser}, {ends}, the other way round");
+        }
+    }
+}
+
 /// Being told again would take the deadline away that came with it.
 #[test]
 fn who_has_heard_the_same_at_another_time_is_not_told_again() {
