@@ -329,6 +329,12 @@ impl Pool {
         self.published.queue().length()
     }
 
+    /// How many backends there are.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.backends.len()
+    }
+
     /// First attempts so far.
     #[must_use]
     pub fn picks(&self) -> u64 {

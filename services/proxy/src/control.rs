@@ -3,10 +3,16 @@
 //! All of it lives on the admin thread. Workers never touch the pool: they pick from published
 //! snapshots and send the rare failure that says something of a backend's health over a channel.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use balance::{AttemptFailure, BackendId, Effect, Event, EventKind, Pool, ProbeOrder, Time};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     clock::Clock,
@@ -21,6 +27,14 @@ pub(crate) const POOL: &str = "default";
 /// Reports that may wait to be told to the pool. When more come at once they are dropped: the
 /// first few of a burst say all there is to say.
 const REPORTS_WAITING: usize = 1024;
+
+/// Between two looks at what is due, for each backend. A look goes over all of them, and each probe
+/// would bring two: of a thousand backends, that alone would be a third of a processor.
+const SPACING: Duration = Duration::from_micros(20);
+
+/// The longest time between two looks. Nothing that is due by the pool's clock is told to the
+/// millisecond, but people wait for some of it.
+const SPACING_MAX: Duration = Duration::from_millis(100);
 
 /// What a worker reports of a backend.
 #[derive(Debug)]
@@ -116,6 +130,14 @@ impl Control {
         answer
     }
 
+    fn take_in(&self, report: Report) {
+        let Report { id, generation, seen } = report;
+        self.step(|pool, now| match seen {
+            Seen::Failure(failure) => pool.attempt_failed(&id, generation, failure, now),
+            Seen::Degraded(reason) => pool.degraded(&id, generation, &reason, now),
+        });
+    }
+
     /// Takes up what operators wanted before this process.
     fn restore_intents(&self) {
         match self.saving.file().map(|file| file.load(POOL)) {
@@ -187,30 +209,43 @@ impl Control {
 pub(crate) async fn drive(control: Arc<Control>, mut reports: mpsc::Receiver<Report>) {
     loop {
         control.step(|pool, now| pool.advance(now));
-        let deadline = control.read(|pool| pool.deadline(control.clock.now()));
-        let due = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(control.clock.instant(deadline)).await,
-                None => std::future::pending().await,
+        let (deadline, size) =
+            control.read(|pool| (pool.deadline(control.clock.now()), pool.size()));
+        let soonest = Instant::now() + spacing(size);
+        let mut due = deadline.map(|deadline| control.clock.instant(deadline).max(soonest));
+        while due.is_none_or(|due| Instant::now() < due) {
+            tokio::select! {
+                () = until(due) => break,
+                () = until(control.saving.again()) => control.keep_again(),
+                () = control.deadline_changed.notified() => {}
+                Some(report) = reports.recv() => control.take_in(report),
             }
-        };
-        let again = async {
-            match control.saving.again() {
-                Some(again) => tokio::time::sleep_until(again).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = due => {}
-            () = again => control.keep_again(),
-            () = control.deadline_changed.notified() => {}
-            Some(report) = reports.recv() => {
-                let Report { id, generation, seen } = report;
-                control.step(|pool, now| match seen {
-                    Seen::Failure(failure) => pool.attempt_failed(&id, generation, failure, now),
-                    Seen::Degraded(reason) => pool.degraded(&id, generation, &reason, now),
-                });
-            }
+            due = Some(soonest);
         }
+    }
+}
+
+/// How much time has to pass between two looks at a pool of so many backends. Of a small one, none.
+fn spacing(backends: usize) -> Duration {
+    let spacing = SPACING.saturating_mul(u32::try_from(backends).unwrap_or(u32::MAX));
+    // Less than a millisecond is more to a timer than it is here.
+    Duration::from_millis(spacing.min(SPACING_MAX).as_millis() as u64)
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_pool_is_looked_at_at_once_and_a_large_one_now_and_then() {
+        let spacings = [3, 49, 100, 1_000, 100_000].map(|size| spacing(size).as_millis());
+        assert_eq!(spacings, [0, 0, 2, 20, 100]);
     }
 }
