@@ -36,6 +36,8 @@ pub(crate) enum Origin {
 pub(crate) enum Fault {
     /// No connection.
     Unreachable(String),
+    /// The connection broke while we waited for the answer.
+    Broken(String),
     /// No answer in time.
     Timeout,
     /// An answer that the admin API would not give.
@@ -50,7 +52,7 @@ impl Fault {
     /// The label in metrics.
     pub(crate) fn label(&self) -> &'static str {
         match self {
-            Self::Unreachable(_) => "unreachable",
+            Self::Unreachable(_) | Self::Broken(_) => "unreachable",
             Self::Timeout => "timeout",
             Self::NotAdminApi(_) | Self::Status(_) => "not_admin_api",
             Self::ReadRefused => "refused",
@@ -60,10 +62,15 @@ impl Fault {
     /// What happened, in a few words.
     pub(crate) fn headline(&self) -> &'static str {
         match self {
-            Self::Unreachable(_) | Self::Timeout => "The proxy does not answer",
+            Self::Unreachable(_) | Self::Broken(_) | Self::Timeout => "The proxy does not answer",
             Self::NotAdminApi(_) | Self::Status(_) => "The proxy's admin API is not there",
             Self::ReadRefused => "The proxy wants a token",
         }
+    }
+
+    /// Whether the proxy cannot have heard of a request that ended so.
+    pub(crate) fn is_unheard(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
     }
 
     /// What happened and what to do, in sentences. `url` is what did not answer, of `origin`.
@@ -87,6 +94,7 @@ impl Fault {
                 };
                 format!("Nothing answers at {url} ({why}). Is the proxy running? {advice}")
             }
+            Self::Broken(why) => format!("The connection to {url} broke ({why})."),
             Self::Timeout => format!(
                 "{url} did not answer within {} s. The proxy may be overloaded or unreachable.",
                 TIMEOUT.as_secs()
@@ -113,7 +121,7 @@ impl Fault {
 
 impl From<reqwest::Error> for Fault {
     fn from(error: reqwest::Error) -> Self {
-        if error.is_timeout() {
+        if error.is_timeout() && !error.is_connect() {
             return Self::Timeout;
         }
         let mut cause: &dyn Error = &error;
@@ -124,8 +132,8 @@ impl From<reqwest::Error> for Fault {
             Some(io::ErrorKind::ConnectionRefused) => {
                 Self::Unreachable("connection refused".to_owned())
             }
-            Some(_) => Self::Unreachable(cause.to_string()),
-            None if error.is_connect() => Self::Unreachable(cause.to_string()),
+            _ if error.is_connect() => Self::Unreachable(cause.to_string()),
+            Some(_) => Self::Broken(cause.to_string()),
             // hyper's own errors: something answered, but no HTTP that could be read.
             None => Self::NotAdminApi(cause.to_string()),
         }

@@ -16,11 +16,14 @@ use serde_json::json;
 use crate::{
     App,
     address::Shown,
-    admin::Change,
+    admin::{Change, Fault},
     headline::capital,
     page::{Flash, explain, reason_field, small_page, sorry},
     permit::Right,
-    predict, table, tell,
+    predict,
+    replica::Proxy,
+    table,
+    tell::{self, Outcome},
     wish::{LIMIT_MOST, WEIGHT_MOST, Wish},
     word::What,
 };
@@ -190,24 +193,10 @@ async fn carry_out(
         app.views.hurry();
     }
     match (&outcome.refused[..], &outcome.silent[..]) {
-        ([(name, status, sentence), ..], _) => {
-            let sentence = refusal(&token, *status, sentence);
-            // The proxy's refusal of *our* token is not the visitor's fault: 401 would send them
-            // to a sign-in that cannot help.
-            let status = match *status {
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => StatusCode::BAD_GATEWAY,
-                status => status,
-            };
-            let sentence = if outcome.done.is_empty() {
-                sentence
-            } else {
-                format!("{id} is set{}, but {name} refused: {sentence}", outcome.places())
-            };
-            Err(("refused", Problem::new(status, sentence)))
-        }
-        ([], [(proxy, fault), ..]) if outcome.done.is_empty() => {
-            let detail = format!("Nothing was changed. {}", proxy.api.explain(fault));
-            Err((fault.label(), Problem::new(StatusCode::BAD_GATEWAY, detail)))
+        ([_, ..], _) => Err(("refused", refused(&outcome, id, &token))),
+        ([], [(_, fault), ..]) if outcome.done.is_empty() => {
+            let problem = Problem::new(StatusCode::BAD_GATEWAY, unanswered(&outcome.silent));
+            Err((fault.label(), problem))
         }
         _ => {
             let words = wish.words();
@@ -217,6 +206,49 @@ async fn carry_out(
                 outcome.unsaved() + &outcome.missing()
             ))
         }
+    }
+}
+
+/// What each proxy said of a change that not all of them made.
+fn refused(outcome: &Outcome, id: &str, token: &Result<Option<Secret>, String>) -> Problem {
+    let mut refused: Vec<_> = outcome.refused.iter().collect();
+    // What stands against the change itself counts most: it may be insisted on.
+    refused.sort_by_key(|(_, status, _)| *status != StatusCode::CONFLICT);
+    let sentences: Vec<(&str, String)> = refused
+        .iter()
+        .map(|(name, status, sentence)| (name.as_str(), refusal(token, *status, sentence)))
+        .collect();
+    let named = |(name, sentence): &(&str, String)| format!("{name} refused: {sentence}");
+    let told = match (&sentences[..], outcome.done.is_empty()) {
+        ([(_, sentence)], true) => sentence.clone(),
+        (all, true) => all.iter().map(named).collect::<Vec<_>>().join(" "),
+        (all, false) => {
+            let all: Vec<String> = all.iter().map(named).collect();
+            let rest = outcome.unsaved() + &outcome.missing();
+            format!("{id} is set{}, but {}{rest}", outcome.places(), all.join(" "))
+        }
+    };
+    // The proxy's refusal of *our* token is not the visitor's fault: 401 would send them to a
+    // sign-in that cannot help.
+    let status = match refused.first().map(|(_, status, _)| *status) {
+        None | Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => StatusCode::BAD_GATEWAY,
+        Some(status) => status,
+    };
+    Problem::new(status, told)
+}
+
+/// What is known where no proxy has answered.
+fn unanswered(silent: &[(Proxy, Fault)]) -> String {
+    let heard = silent.iter().find(|(_, fault)| !fault.is_unheard());
+    match (heard, silent) {
+        (Some((proxy, fault)), _) => format!(
+            "Whether it was changed is not known: the page shows it once the proxy answers. {}",
+            proxy.api.explain(fault)
+        ),
+        (None, [(proxy, fault), ..]) => {
+            format!("Nothing was changed. {}", proxy.api.explain(fault))
+        }
+        (None, []) => "Nothing was changed.".to_owned(),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Telling a change to every proxy, and what came of it.
 //!
-//! One proxy is told first: if it refuses, nobody else is bothered and nothing has changed. The
-//! others are told together. One that does not answer gets the change when it returns; see
-//! `intent`.
+//! One proxy is told first: if it refuses the change, nobody else is bothered and nothing has
+//! changed. If it only cannot make it, such as one that has not found the backend yet, the next one
+//! is told. The others are told together. One that does not answer gets the change when it returns;
+//! see `intent`.
 
 use chassis::{secret::Secret, wall};
 use futures_util::future::join_all;
@@ -72,7 +73,7 @@ async fn all(
     while !waiting.is_empty() && outcome.done.is_empty() {
         let proxy = waiting.remove(0);
         outcome.note(proxy, tell(proxy, key, change, token, actor).await);
-        if !outcome.refused.is_empty() {
+        if outcome.is_refused() {
             return outcome;
         }
     }
@@ -96,6 +97,18 @@ async fn tell(
     proxy.api.change(key, &Change { said_at, ..change.clone() }, token, actor).await
 }
 
+/// Whether a refusal is one of the change, and not of the proxy's own trouble, or with us.
+fn is_of_change(status: StatusCode) -> bool {
+    let is_own = matches!(
+        status,
+        StatusCode::NOT_FOUND
+            | StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::TOO_MANY_REQUESTS
+    );
+    status.is_client_error() && !is_own
+}
+
 impl Outcome {
     fn note(&mut self, proxy: &Proxy, result: Result<Verdict, Fault>) {
         let name = proxy.name.clone();
@@ -113,6 +126,11 @@ impl Outcome {
         }
     }
 
+    /// Whether a proxy says no to the change itself.
+    fn is_refused(&self) -> bool {
+        self.refused.iter().any(|(_, status, _)| is_of_change(*status))
+    }
+
     /// Where it was done, as the end of a sentence; nothing if there is only one proxy.
     pub(crate) fn places(&self) -> String {
         match (&self.done[..], self.refused.is_empty() && self.silent.is_empty()) {
@@ -126,9 +144,13 @@ impl Outcome {
     pub(crate) fn unsaved(&self) -> String {
         match &self.unsaved[..] {
             [] => String::new(),
-            [(name, why), ..] => {
-                let who = if self.done.len() > 1 { name.as_str() } else { "the proxy" };
-                format!(" It is not saved, and a restart of {who} would undo it: {why}.")
+            [(_, why)] if self.done.len() == 1 => {
+                format!(" It is not saved, and a restart of the proxy would undo it: {why}.")
+            }
+            all => {
+                let whys: Vec<String> =
+                    all.iter().map(|(name, why)| format!("of {name} ({why})")).collect();
+                format!(" It is not saved: a restart {} would undo it.", whys.join(", "))
             }
         }
     }

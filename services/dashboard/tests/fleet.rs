@@ -108,6 +108,38 @@ async fn a_change_goes_to_all_and_each_answer_is_told() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_cannot_make_a_change_keeps_it_from_nobody_and_all_that_is_said_is_told() {
+    let mut proxies = ["a", "b", "c", "d"].map(|name| proxy(name, &[backend("x:1")]));
+    // They are told in the order of their addresses.
+    proxies.sort_by_key(FakeAdmin::url);
+    let [one, two, three, mut four] = proxies;
+    let named = [(&one, "edge-1"), (&two, "edge-2"), (&three, "edge-3"), (&four, "edge-4")];
+    for (proxy, name) in named {
+        proxy.with(|world| world.pools["proxy"]["name"] = json!(name));
+    }
+    let dashboard = dashboard(&[&one, &two, &three, &four]);
+    dashboard.text_with("/", |text| text.contains("4 of 4 proxies answer")).await;
+    four.kill();
+    dashboard.text_with("/", |text| text.contains("1 of 4 proxies does not answer")).await;
+    one.with(|world| world.refusal = Some((404, "there is no backend x:1")));
+    two.with(|world| world.not_saved = Some("the disk is full"));
+    three.with(|world| world.refusal = Some((409, "it is the only one")));
+    let form = [("state", "drain")];
+    let answer = dashboard.post("/backends/default/x:1", &form, &[("accept", "application/json")]);
+    let answer = answer.await;
+    let (status, text) = (answer.status(), answer.text().await.unwrap());
+    assert_eq!(status, 409, "what can be insisted on: {text}");
+    for part in [
+        "x:1 is set on edge-2, but edge-3 refused: It is the only one.",
+        "edge-1 refused: There is no backend x:1.",
+        "It is not saved, and a restart of the proxy would undo it: the disk is full.",
+        "edge-4 does not answer; it is told when it returns.",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn a_proxy_that_was_away_gets_the_standing_intent_when_it_returns() {
     let (one, mut two) = (proxy("edge-1", &[backend("x:1")]), proxy("edge-2", &[backend("x:1")]));
     let dashboard = dashboard(&[&one, &two]);

@@ -41,6 +41,8 @@ pub struct World {
     pub newer: Option<&'static str>,
     /// Why changes are not saved.
     pub not_saved: Option<&'static str>,
+    /// Whether the connection breaks once a change is made.
+    pub is_cut_short: bool,
     /// The token that reads and changes need.
     pub read_token: Option<&'static str>,
     pub changes: Vec<Change>,
@@ -183,6 +185,11 @@ async fn change(
         return Json(world.dry_run.clone().unwrap_or_else(|| dry_run(3, 2, None))).into_response();
     }
     world.changes.push(change);
+    if world.is_cut_short {
+        let broken =
+            futures_util::stream::once(async { Err::<Bytes, _>(std::io::Error::other("cut")) });
+        return axum::body::Body::from_stream(broken).into_response();
+    }
     if let (Some(newer), Some(said_at)) = (world.newer, body["said_at"].as_str())
         && said_at < newer
     {
