@@ -128,6 +128,24 @@ export async function sortedAnywhere() {
     expect((await order()).join() === was, `now ${(await order()).slice(0, 5)}`);
     expect(await page.locator("thead tr").innerHTML() === heads, "the heading says something else");
   });
+  await check("and nothing that waited for a row to come into sight is newer than that", async () => {
+    const cell = await page.evaluate(() => {
+      scrollTo(0, 0);
+      const row = document.querySelector("#pools tbody > tr:last-child");
+      const cell = row.cells[row.cells.length - 1];
+      apply({ html: { [cell.id]: `<td id="${cell.id}">of old</td>` } });
+      if (!waiting.has(cell.id)) return "the last row is in sight";
+      window.messagesOfTheSuite = 0;
+      connect();
+      feed.addEventListener("patch", () => { window.messagesOfTheSuite += 1; });
+      return cell.id;
+    });
+    await until("the page goes on", 20, () => page.evaluate(() => window.messagesOfTheSuite >= 1));
+    await page.evaluate((id) => document.getElementById(id).scrollIntoView(), cell);
+    await until("the row is in sight", 5, () => page.evaluate((id) => inSight.has(document.getElementById(id).parentNode.id), cell));
+    const text = await page.evaluate((id) => document.getElementById(id).innerText, cell);
+    expect(!text.includes("of old"), `it says "${text}"`);
+  });
   await close(page);
   const plain = await open({ to: fleet.page, width: 390, javaScriptEnabled: false });
   await check("and without JavaScript on a phone, where the order outlives a reload", async () => {

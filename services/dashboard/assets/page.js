@@ -79,6 +79,13 @@ function flush(row) {
   }
 }
 
+/* What waits for a row that has gone is of no use to another one of its name. */
+function forget(row) {
+  watcher.unobserve(row);
+  inSight.delete(row.id);
+  for (const id of [...waiting.keys()]) if (id.startsWith(`${row.id}-`)) waiting.delete(id);
+}
+
 function watchRows() {
   for (const row of document.querySelectorAll("#pools tbody > tr")) watcher.observe(row);
 }
@@ -98,7 +105,11 @@ function apply(patch) {
     // Who sorted the rows keeps that order; what is new comes last.
     const keep = sorted ? [...rows.children].map((row) => row.id).filter((id) => wanted.has(id)) : [];
     const places = sorted ? [...new Set([...keep, ...order])] : order;
-    for (const row of [...rows.children]) if (!wanted.has(row.id)) row.remove();
+    for (const row of [...rows.children]) {
+      if (wanted.has(row.id)) continue;
+      row.remove();
+      forget(row);
+    }
     let at = rows.firstElementChild;
     for (const id of places) {
       if (at && at.id === id) {
@@ -118,6 +129,8 @@ function apply(patch) {
     waiting.delete(id);
     const now = $(id);
     const then = parse(html);
+    // All of it is newer than what waits.
+    if (id === "pools") waiting.clear();
     if (id === "pools" && then && sorted) keepOrder(then);
     if (now && then) morph(now, then);
     if (id === "pools") watchRows();
