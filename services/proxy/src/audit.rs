@@ -6,21 +6,26 @@
 //! nobody was told has succeeded. A log that cannot be written is told in the log of the process
 //! and on each further entry, and never keeps an operator from acting in trouble.
 //!
-//! The file is bounded: at [`FILE_MOST`] it becomes `….1` and a new one begins. Guessers cannot
-//! flush it, because wrong tokens are limited per address before they are written here.
+//! The file is bounded: at [`FILE_MOST`] it becomes `….1` and a new one begins. Whoever is refused
+//! cannot flush it, because the lines of refusals are rationed (see `refusals`).
+
+mod refusals;
 
 use std::{
     collections::VecDeque,
     fs::{self, File, OpenOptions},
+    hash::{DefaultHasher, Hash, Hasher},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use self::refusals::Refusals;
 use crate::control::{Control, POOL};
 
 /// Two files of this size hold some 20 000 entries: years of an operator's changes.
@@ -105,11 +110,12 @@ pub(crate) struct Audit {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     file: Option<File>,
     bytes: u64,
     kept: VecDeque<Entry>,
+    refusals: Refusals,
 }
 
 impl Audit {
@@ -118,7 +124,7 @@ impl Audit {
     /// # Errors
     /// The file cannot be read or appended to: better told at the start than after a change.
     pub(crate) fn open(path: Option<&str>) -> io::Result<Self> {
-        let mut state = State { file: None, bytes: 0, kept: VecDeque::new() };
+        let mut state = State::default();
         let path = path.map(PathBuf::from);
         if let Some(path) = &path {
             let told = |error: io::Error| {
@@ -144,6 +150,24 @@ impl Audit {
         state.keep(entry);
     }
 
+    /// Appends the entry of a refusal, if there have not been too many and it is not one of before.
+    pub(crate) fn add_refused(&self, mut entry: Entry, now: Instant) {
+        let mut hasher = DefaultHasher::new();
+        let Entry { actor, from, path, status, detail, .. } = &entry;
+        (actor, from, path, status, detail).hash(&mut hasher);
+        let Some(untold) = self.lock().refusals.note(hasher.finish(), now) else { return };
+        if untold > 0 {
+            let detail = entry.detail.take().unwrap_or_default();
+            entry.detail = Some(format!("{detail} ({untold} further refusals since the last)"));
+        }
+        self.add(entry);
+    }
+
+    /// How many refusals have no entry, since the process began.
+    pub(crate) fn untold(&self) -> u64 {
+        self.lock().refusals.untold()
+    }
+
     /// The last entries, newest first.
     pub(crate) fn latest(&self) -> Vec<Entry> {
         self.lock().kept.iter().rev().cloned().collect()
@@ -161,26 +185,35 @@ pub(crate) async fn follow(audit: Arc<Audit>, control: Arc<Control>) {
     while changes.changed().await.is_ok() {
         changes.borrow_and_update();
         for event in control.events.after(seen) {
+            if event.id > seen + 1 {
+                let lost = event.id - seen - 1;
+                let detail = format!("{lost} events came too fast; what expired is not known");
+                audit.add(expired(event.at.clone(), None, detail));
+            }
             seen = event.id;
             if event.is_expiry() {
-                audit.add(Entry {
-                    at: event.at,
-                    action: "expired".to_owned(),
-                    actor: "the proxy".to_owned(),
-                    from: None,
-                    role: "none".to_owned(),
-                    path: match event.backend {
-                        Some(backend) => format!("/v1/pools/{POOL}/backends/{backend}"),
-                        None => format!("/v1/pools/{POOL}"),
-                    },
-                    status: 200,
-                    reason: None,
-                    before: None,
-                    after: None,
-                    detail: Some(event.message),
-                });
+                audit.add(expired(event.at, event.backend, event.message));
             }
         }
+    }
+}
+
+fn expired(at: String, backend: Option<String>, detail: String) -> Entry {
+    Entry {
+        at,
+        action: "expired".to_owned(),
+        actor: "the proxy".to_owned(),
+        from: None,
+        role: "none".to_owned(),
+        path: match backend {
+            Some(backend) => format!("/v1/pools/{POOL}/backends/{backend}"),
+            None => format!("/v1/pools/{POOL}"),
+        },
+        status: 200,
+        reason: None,
+        before: None,
+        after: None,
+        detail: Some(detail),
     }
 }
 
@@ -322,6 +355,21 @@ mod tests {
             (kept.len(), &kept[..4]),
             (KEPT, ["2", "1", "0", "filler"].map(String::from).as_slice())
         );
+    }
+
+    #[test]
+    fn whoever_is_refused_pushes_no_change_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let (audit, now) = (open(&folder), Instant::now());
+        audit.add(entry("ada"));
+        for n in 0..5_000 {
+            let path = format!("/v1/{n}");
+            let refused = Entry { action: "refused".to_owned(), path, ..entry("mallory") };
+            audit.add_refused(refused, now);
+        }
+        let kept = actors(&open(&folder));
+        assert!(kept.len() < 50 && kept.last().unwrap() == "ada", "{kept:?}");
+        assert_eq!(kept.len() as u64 + audit.untold(), 5_001);
     }
 
     #[test]

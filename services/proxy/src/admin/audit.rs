@@ -1,7 +1,7 @@
 //! `GET /v1/audit`: who changed what, and who was refused. What it needs is the admin role: it
 //! tells names and addresses.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Instant};
 
 use axum::{Json, extract::State};
 use balance::{BackendView, Pool, PoolView};
@@ -27,6 +27,9 @@ const PATH_LONGEST: usize = 200;
 pub(super) struct AuditList {
     /// Newest first
     entries: Vec<Entry>,
+    /// Refusals since the proxy began that have no entry of their own: the same as one before, or
+    /// one of too many
+    refusals_not_listed: u64,
 }
 
 /// The last thousand changes and refusals, newest first; with the admin role
@@ -36,7 +39,8 @@ pub(super) struct AuditList {
     responses((status = 200, body = AuditList), Reading, Guarded)
 )]
 pub(super) async fn audit(State(admin): State<Admin>) -> Json<AuditList> {
-    Json(AuditList { entries: admin.audit.latest() })
+    let (entries, refusals_not_listed) = (admin.audit.latest(), admin.audit.untold());
+    Json(AuditList { entries, refusals_not_listed })
 }
 
 impl Admin {
@@ -69,12 +73,13 @@ impl Admin {
         path: String,
         problem: &Problem,
     ) {
-        self.audit.add(Entry {
+        let entry = Entry {
             action: "refused".to_owned(),
             status: problem.status().as_u16(),
             detail: Some(problem.detail().to_owned()),
             ..self.entry(caller, actor, path)
-        });
+        };
+        self.audit.add_refused(entry, Instant::now());
     }
 
     fn entry(&self, caller: &Caller, actor: String, path: String) -> Entry {
