@@ -45,7 +45,7 @@ struct EventList {
 /// What happened: as a list, or live
 ///
 /// With `Accept: text/event-stream` server-sent events, from `Last-Event-ID` on, with a comment
-/// every 15 s. If events after that number are forgotten, the first message is named `gap`.
+/// every 15 s. Where events are forgotten that were not sent yet, a message named `gap` comes first.
 #[utoipa::path(
     get,
     path = "/v1/events",
@@ -90,12 +90,6 @@ fn beating(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'stati
 
 fn live(admin: Admin, after: u64) -> impl Stream<Item = Result<Event, Infallible>> {
     let changes = admin.control.events.subscribe();
-    let oldest = admin.control.events.oldest();
-    let gap = oldest.filter(|oldest| after != 0 && after + 1 < *oldest);
-    let gap = gap.map(|oldest| {
-        let missed = serde_json::json!({"after": after, "oldest_id": oldest});
-        Ok(Event::default().event("gap").data(missed.to_string()))
-    });
     let shutdown = admin.shutdown.clone();
     let batches =
         stream::unfold((admin, changes, after), |(admin, mut changes, after)| async move {
@@ -103,21 +97,32 @@ fn live(admin: Admin, after: u64) -> impl Stream<Item = Result<Event, Infallible
                 // Marked as seen first: what comes while we read is found in the next round.
                 changes.borrow_and_update();
                 let events = admin.control.events.after(after);
-                if let Some(last) = events.last() {
-                    let after = last.id;
-                    return Some((events, (admin, changes, after)));
+                if let Some(last) = events.last().map(|event| event.id) {
+                    return Some((messages(after, events), (admin, changes, last)));
                 }
                 changes.changed().await.ok()?;
             }
         });
-    let events = batches.flat_map(stream::iter).map(|event| {
-        let json = serde_json::to_string(&event).unwrap_or_default();
-        Ok(Event::default().id(event.id.to_string()).data(json))
-    });
-    stream::iter(gap)
-        .chain(events)
+    batches
+        .flat_map(|messages| stream::iter(messages.into_iter().map(Ok)))
         // An endless answer must not hold up a stop.
         .take_until(async move { shutdown.requested().await })
+}
+
+/// The messages of events that were found after number `after`. Before them one of a gap, if there
+/// were others that are forgotten: at the beginning, or because more came than are kept while the
+/// reader took the ones before.
+fn messages(after: u64, events: Vec<NumberedEvent>) -> Vec<Event> {
+    let oldest = events.first().map(|event| event.id);
+    let gap = oldest.filter(|oldest| after != 0 && after + 1 < *oldest).map(|oldest| {
+        let missed = serde_json::json!({"after": after, "oldest_id": oldest});
+        Event::default().event("gap").data(missed.to_string())
+    });
+    let events = events.into_iter().map(|event| {
+        let json = serde_json::to_string(&event).unwrap_or_default();
+        Event::default().id(event.id.to_string()).data(json)
+    });
+    gap.into_iter().chain(events).collect()
 }
 
 #[cfg(test)]
@@ -125,6 +130,34 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::{clock::Clock, events::Events};
+
+    #[tokio::test]
+    async fn what_came_too_fast_for_a_reader_is_told_as_a_gap_at_any_time() {
+        let clock = Clock::start();
+        let events = Events::new(clock);
+        let add = |count| {
+            for _ in 0..count {
+                let message = "x".to_owned();
+                let (at, kind) = (clock.now(), balance::EventKind::Health);
+                let event = balance::Event { at, kind, backend: None, message, actor: None };
+                events.add("default", event);
+            }
+        };
+        let before = *events.subscribe().borrow();
+        add(3);
+        let named = |after| {
+            let told: Vec<String> = messages(after, events.after(after))
+                .iter()
+                .map(|event| format!("{event:?}"))
+                .collect();
+            (told.len(), told[0].contains("gap"))
+        };
+        assert_eq!(named(0), (3, false), "whoever has seen nothing misses nothing");
+        assert_eq!(named(before + 1), (2, false));
+        add(2_000);
+        assert_eq!(named(before + 3), (1_001, true));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_on_which_nothing_happens_has_a_comment_every_fifteen_seconds() {
