@@ -124,7 +124,11 @@ impl Rules<'_> {
             return Ok(Role::Anybody);
         }
         if let (Some(candidate), true) = (access::bearer(headers), self.has_token()) {
-            return self.by_token(peer, candidate, need, now);
+            match self.by_token(peer, candidate, need, now) {
+                // There is no other token that it could send.
+                Ok(Role::Read) if need == Need::Admin => {}
+                decided => return decided,
+            }
         }
         if need == Need::Read || self.admin.is_some() {
             return Err(unauthorised("send the token as 'Authorization: Bearer TOKEN'"));
@@ -165,6 +169,7 @@ impl Rules<'_> {
         match (is_admin, is_read, need) {
             (true, _, _) => Ok(Role::Admin),
             (false, true, Need::Read) => Ok(Role::Read),
+            (false, true, Need::Admin) if self.admin.is_none() => Ok(Role::Read),
             (false, true, Need::Admin) => {
                 let detail = "this token is for reading: send the admin token";
                 Err(Problem::new(StatusCode::FORBIDDEN, detail))
@@ -212,43 +217,85 @@ mod tests {
             (bearer("admin-token"), bearer("read-token"), bearer("wrong-token"));
         let none: &[(&'static str, &str)] = &[];
         let by = |value| [("authorization", value)];
-        // Read, and the other two, without tokens; with the admin token set; with both set.
+        // Read, and the other two, without tokens; with the admin token set; with both set; with only
+        // the one for reading.
         type Cell = (u16, u16);
-        type Row<'a> = (&'a str, IpAddr, Vec<(&'static str, &'a str)>, [Cell; 3]);
-        let rows: [Row<'_>; 10] = [
-            ("here, no token sent", here, none.to_vec(), [(200, 200), (200, 401), (401, 401)]),
-            ("elsewhere, none sent", there, none.to_vec(), [(200, 403), (200, 401), (401, 401)]),
-            ("admin token", there, by(&*right).to_vec(), [(200, 403), (200, 200), (200, 200)]),
-            ("read token", there, by(&*reading).to_vec(), [(200, 403), (200, 401), (200, 403)]),
-            ("wrong token", there, by(&*wrong).to_vec(), [(200, 403), (200, 401), (401, 401)]),
-            ("wrong token, here", here, by(&*wrong).to_vec(), [(200, 200), (200, 401), (401, 401)]),
+        type Row<'a> = (&'a str, IpAddr, Vec<(&'static str, &'a str)>, [Cell; 4]);
+        let rows: [Row<'_>; 11] = [
+            (
+                "here, no token sent",
+                here,
+                none.to_vec(),
+                [(200, 200), (200, 401), (401, 401), (401, 200)],
+            ),
+            (
+                "elsewhere, none sent",
+                there,
+                none.to_vec(),
+                [(200, 403), (200, 401), (401, 401), (401, 403)],
+            ),
+            (
+                "admin token",
+                there,
+                by(&*right).to_vec(),
+                [(200, 403), (200, 200), (200, 200), (401, 401)],
+            ),
+            (
+                "read token",
+                there,
+                by(&*reading).to_vec(),
+                [(200, 403), (200, 401), (200, 403), (200, 403)],
+            ),
+            (
+                "read token, here",
+                here,
+                by(&*reading).to_vec(),
+                [(200, 200), (200, 401), (200, 403), (200, 200)],
+            ),
+            (
+                "wrong token",
+                there,
+                by(&*wrong).to_vec(),
+                [(200, 403), (200, 401), (401, 401), (401, 401)],
+            ),
+            (
+                "wrong token, here",
+                here,
+                by(&*wrong).to_vec(),
+                [(200, 200), (200, 401), (401, 401), (401, 401)],
+            ),
             (
                 "through a proxy here",
                 here,
                 vec![("x-forwarded-for", "10.0.0.9")],
-                [(200, 403), (200, 401), (401, 401)],
+                [(200, 403), (200, 401), (401, 401), (401, 403)],
             ),
             (
                 "a rebound name",
                 here,
                 vec![("host", "evil.example")],
-                [(200, 403), (200, 401), (401, 401)],
+                [(200, 403), (200, 401), (401, 401), (401, 403)],
             ),
             (
                 "a page of another site",
                 here,
                 vec![("origin", "http://evil.example")],
-                [(200, 403), (200, 403), (401, 403)],
+                [(200, 403), (200, 403), (401, 403), (401, 403)],
             ),
             (
                 "another site's page with the token",
                 here,
                 vec![("origin", "http://evil.example"), ("authorization", &right)],
-                [(200, 403), (200, 403), (200, 403)],
+                [(200, 403), (200, 403), (200, 403), (401, 403)],
             ),
         ];
         for (name, peer, pairs, cells) in rows {
-            let set = [(None, None), (Some(&admin), None), (Some(&admin), Some(&read))];
+            let set = [
+                (None, None),
+                (Some(&admin), None),
+                (Some(&admin), Some(&read)),
+                (None, Some(&read)),
+            ];
             for ((admin, read), (reads, changes)) in set.into_iter().zip(cells) {
                 for (need, expected) in [(Need::Read, reads), (Need::Admin, changes)] {
                     let attempts = Attempts::default();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 use crate::clock;
 
-/// Longer reasons do not help on a page; the whole log of a day does not belong here.
+/// In characters. Longer reasons do not help on a page; the whole log of a day does not belong here.
 const REASON_LONGEST: usize = 500;
 
 /// How far the clock of whoever says something may be ahead of ours. It has room for a clock of
@@ -67,8 +67,8 @@ pub(super) fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 /// # Errors
 /// It is too long, or not one line.
 pub(super) fn reason(reason: Option<String>) -> Result<Option<String>, Problem> {
-    if reason.as_ref().is_some_and(|reason| reason.len() > REASON_LONGEST) {
-        return Err(bad(format!("reason: expected at most {REASON_LONGEST} bytes")));
+    if reason.as_ref().is_some_and(|reason| reason.chars().count() > REASON_LONGEST) {
+        return Err(bad(format!("reason: expected at most {REASON_LONGEST} characters")));
     }
     if reason.as_ref().is_some_and(|reason| reason.chars().any(char::is_control)) {
         return Err(bad("reason: expected one line of text"));
