@@ -56,7 +56,7 @@ pub fn settings<S: Settings>() -> Result<S, ExitCode> {
     match loaded.task {
         Task::Run => {
             telemetry::init(loaded.settings.log());
-            open_files::raise_limit();
+            open_files::prepare();
             Ok(loaded.settings)
         }
         Task::Check => {
