@@ -51,11 +51,11 @@ def first_version(command: list[str]) -> str:
     return found.group(0) if found else "?"
 
 
-def evenkeel(binary: Path | None = None, *options: str):
+def evenkeel(binary: Path | None = None, *options: str, bind: str = "127.0.0.1"):
     def command(setting: Setting) -> list[str]:
         backends = ",".join(f"http://127.0.0.1:{port}" for port in setting.backends)
         return [str(binary or setting.folder / "bin/evenkeel-proxy"),
-                "--bind", "127.0.0.1", "--port", str(setting.port),
+                "--bind", bind, "--port", str(setting.port),
                 "--admin-bind", "127.0.0.1", "--admin-port", str(setting.port + 1),
                 "--workers", str(setting.workers), "--backends", backends, *options]
     return command

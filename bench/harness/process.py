@@ -9,9 +9,15 @@ import urllib.request
 from pathlib import Path
 
 
+# Before all that others do on the machine.
+REALTIME = "realtime"
+
+
 def prioritise(priority):
-    """The nice value of this process, and of its session where the kernel shares time by sessions."""
-    if priority:
+    """The nice value of this process, and of its session where the kernel shares time by sessions, or `REALTIME`."""
+    if priority == REALTIME:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    elif priority:
         os.setpriority(os.PRIO_PROCESS, 0, priority)
         autogroup = Path("/proc/self/autogroup")
         if autogroup.exists():
