@@ -1,6 +1,7 @@
 //! A seeded world drives the real pool: backends crash, hang, slow down, flap, fail in part, ask to
 //! be spared and take over each other's addresses; discovery and operators change their minds;
-//! probes and reports get lost; time leaps; requests come and go all the while.
+//! probes and reports get lost; time leaps; requests come and go all the while, meet backends that are
+//! full and wait in line.
 //!
 //! A shadow model knows what must be true after each step from nothing but what the pool was told
 //! (`check.rs`), and the pool's own invariants are swept in debug builds after each event.
@@ -14,7 +15,7 @@ mod world;
 use world::{Coverage, run};
 
 /// Seeds of a normal run: some seconds of a debug build.
-const SEEDS: u64 = 24;
+const SEEDS: u64 = 28;
 
 /// What happens about once in fifty simulated hours: only the sweep must come to it.
 const RARE: [&str; 1] = ["back early"];

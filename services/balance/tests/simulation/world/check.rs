@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{World, balance::*, traffic::RETRY_RESERVE};
+use super::{World, balance::*, limits::Room, traffic::RETRY_RESERVE};
 
 /// Who should be picked.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(crate) struct Expected {
     pub(crate) rest: BTreeMap<u64, (Rung, u16)>,
     /// Those who get nothing but visits.
     pub(crate) visited: BTreeSet<u64>,
+    /// What each has room for.
+    pub(crate) rooms: BTreeMap<u64, Room>,
 }
 
 impl World {
@@ -76,7 +78,8 @@ impl World {
             let visited = visited.map(|backend| backend.member.generation());
             let visited = visited.filter(|generation| !members.contains(generation)).collect();
             let weights = self.weights_of(&members);
-            let expected = Expected { rung, tier, members, weights, rest, visited };
+            let rooms = self.rooms(&view, |generation| members.contains(&generation));
+            let expected = Expected { rung, tier, members, weights, rest, visited, rooms };
             self.expected = Some(Rc::new(expected));
         }
         self.expected.clone().unwrap()
@@ -154,14 +157,16 @@ impl World {
         assert!(!tried.contains(&generation), "{name} was tried before");
         let is_leaving = self.leaving.contains_key(&generation);
         assert!(is_leaving || Some(generation) == self.generation(name), "{name} is stale");
+        self.check_limit(ticket);
         self.check_choice(ticket, key, tried);
     }
 
-    /// Whoever need not serve is only for requests that have tried all who do, the best first.
+    /// Whoever need not serve is only for requests that have tried all who do, the best with room first.
     fn check_resort(&mut self, picked: u64, expected: &Expected, tried: &[u64]) {
         let all_tried = expected.members.iter().all(|member| tried.contains(member));
         assert!(all_tried, "{picked} was picked before {expected:?}, {tried:?}");
-        let untried = expected.rest.iter().filter(|(generation, _)| !tried.contains(generation));
+        let may = |of: &u64| !tried.contains(of) && expected.had_room(*of, picked);
+        let untried = expected.rest.iter().filter(|(generation, _)| may(generation));
         let best = untried.map(|(_, stand)| *stand).min();
         assert_eq!(expected.rest.get(&picked).copied(), best, "{picked} was picked too early");
         self.coverage.see("last resort of a request");
@@ -216,6 +221,7 @@ impl World {
             let is_quiet = backend.reasons.is_empty();
             assert_eq!(is_quiet, is_member && rung == Rung::Up, "{:?}", backend.reasons);
             self.check_intent(backend);
+            self.check_room(backend);
             self.check_health(backend);
             self.check_deadline(backend);
             self.check_drain(backend);
@@ -224,6 +230,7 @@ impl World {
         if let Some((_, end)) = self.wanted.then() {
             assert!(self.pool.deadline(self.now).unwrap() <= end, "a policy ends late");
         }
+        assert_eq!(view.waiting, self.line.len(), "who waits");
         self.check_tickets(&view);
         self.check_search();
         self.check_cap(&view);
@@ -254,13 +261,10 @@ impl World {
         assert_eq!(backend.weight_reverts_to.zip(backend.weight_expires), then, "{name}'s weight");
         let limit = |said: Option<(u32, Time)>| said.map(|(limit, _)| limit);
         assert_eq!(backend.max_in_flight_wanted, limit(intent.limit.now()), "{name}'s limit");
-        if backend.climbed_percent == 100 {
-            assert_eq!(backend.max_in_flight, limit(intent.limit.now()), "{name}'s limit");
-        }
         let since = backend.max_in_flight_set.as_ref().map(|set| set.since);
         assert_eq!(since, intent.limit.now().map(|(_, since)| since), "since when {name} has it");
         let then = backend.max_in_flight_expires.map(|end| (backend.max_in_flight_reverts_to, end));
-        let expected = intent.limit.then().map(|(said, end)| (limit(said), end));
+        let expected = intent.limit.then().map(|(said, end)| (self.limit_of(said), end));
         assert_eq!(then, expected, "{name}'s limit afterwards");
     }
 

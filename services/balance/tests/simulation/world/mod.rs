@@ -6,6 +6,8 @@ mod check;
 mod choice;
 mod coverage;
 mod dice;
+mod limits;
+mod line;
 mod operator;
 mod probes;
 mod shadow;
@@ -15,7 +17,7 @@ mod visitors;
 
 use std::{
     cell::Cell,
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     time::Duration,
@@ -28,6 +30,7 @@ use self::{
     check::Expected,
     choice::Preferences,
     dice::Dice,
+    line::Waiting,
     probes::Pending,
     shadow::{Intent, Layers, Shadow},
     traffic::Attempt,
@@ -74,6 +77,14 @@ pub(crate) struct World {
     are_trusting: bool,
     /// What visitors draw from, where backends have tags.
     visitors: Option<Dice>,
+    /// What is drawn from where backends have few places.
+    narrow: Option<Dice>,
+    /// The limit of requests in flight for which no operator wants another.
+    configured_limit: Option<u32>,
+    /// Of those that left, by generation.
+    limits_left: BTreeMap<u64, Option<u32>>,
+    /// Who waits for a place, or for anybody.
+    line: VecDeque<Waiting>,
     /// When the last one came to a generation, or when that arrived.
     visited: BTreeMap<u64, Time>,
     plan: ProbePlan,
@@ -152,11 +163,13 @@ impl World {
         if is_large {
             policy = [Policy::LeastRequest, Policy::PowerOfTwo][(seed / 12 % 2) as usize];
         }
+        let (narrow, configured_limit) = limits::narrow(seed, is_large);
         let mut pool = Pool::new("default", policy, plan.clone(), seed)
             .with_ejection(ejection.clone())
             .with_slow_start(slow_start)
             .with_tier_least(tier_least)
-            .with_last_resort(last_resort);
+            .with_last_resort(last_resort)
+            .with_max_in_flight(configured_limit);
         let visitors = seed.is_multiple_of(3).then_some(Dice(!seed));
         if visitors.is_some() {
             pool = pool.with_tags(visitors::tag).with_visitor_idle(visitors::IDLE);
@@ -167,6 +180,10 @@ impl World {
             is_large,
             are_trusting: seed % 8 == 5,
             visitors,
+            narrow,
+            configured_limit,
+            limits_left: BTreeMap::new(),
+            line: VecDeque::new(),
             visited: BTreeMap::new(),
             plan,
             ejection,
@@ -228,12 +245,15 @@ impl World {
             14 if self.dice.percent(40) => self.switch(),
             13 if self.dice.percent(30) => self.leap(),
             15 if self.are_trusting => self.rely_on_one_for_a_while(&name),
+            16..=19 => self.limit(&name),
             _ => {}
         }
+        self.serve_line_perhaps();
         self.flap();
         let requests = if self.is_busy { 50 + self.dice.below(250) } else { self.dice.below(4) };
         self.request(requests);
         (0..requests / 8 + 1).for_each(|_| self.visit());
+        self.serve_line();
         self.check_turns();
         let pass = match self.dice.below(10) {
             0 if !self.is_busy => Duration::from_secs(self.dice.below(300)),
@@ -242,6 +262,8 @@ impl World {
         };
         self.let_pass(if self.is_large { pass.min(Duration::from_millis(300)) } else { pass });
         self.finish_attempts();
+        self.leave_line();
+        self.serve_line();
         self.check();
     }
 
@@ -269,6 +291,7 @@ impl World {
         assert!(deadline.is_none_or(|deadline| deadline > self.now), "the pool wants no rest");
         self.check_streaks();
         self.check_search();
+        self.serve_line_perhaps();
     }
 
     /// Nobody gets any time, as when a machine sleeps.
@@ -350,6 +373,7 @@ impl World {
     }
 
     fn end(mut self) -> Coverage {
+        self.line.clear();
         self.attempts.clear();
         self.check();
         for (reason, count) in self.pool.view().ejections {

@@ -16,6 +16,7 @@ impl World {
         };
         let found: Vec<Found> = self.truth.iter().map(found).collect();
         let could_serve = self.able();
+        let could_hold = self.expected();
         let were_up = self.last_up_in_service();
         let before = std::mem::take(&mut self.generations);
         // What was heard of those that leave is told of nobody.
@@ -60,7 +61,10 @@ impl World {
             .filter(|(generation, _)| !self.generations.values().any(|known| known == generation));
         self.left_up = left.map(|(_, last)| last).chain([self.left_up]).max().flatten();
         self.told = self.truth.clone();
+        let limits = could_hold.rooms.iter().map(|(generation, room)| (*generation, room.limit));
+        self.limits_left.extend(limits);
         self.note_leaving(could_serve, &before);
+        self.limits_left.retain(|generation, _| self.leaving.contains_key(generation));
         self.expected = None;
     }
 
@@ -101,8 +105,9 @@ impl World {
         let states = [Admin::Ready, Admin::Ready, Admin::Drain, Admin::Maint];
         let state = Some(self.dice.one_of(&states));
         let weight = self.dice.percent(20).then(|| self.dice.below(4) as u32);
-        // So high that nobody has to wait: what is modelled is which one holds.
+        // So high that nobody has to wait, but in a narrow world.
         let limit = self.dice.percent(10).then(|| 100_000 + self.dice.below(3) as u32);
+        let limit = limit.map(|limit| self.small_limit().unwrap_or(limit));
         let is_both = self.dice.percent(50);
         let known = self.intents.get(name).and_then(|intent| intent.admin.said().latest);
         let said_at = self.said_at(known);
@@ -139,7 +144,7 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, name: &str, change: &Change) {
+    pub(crate) fn carry_out(&mut self, name: &str, change: &Change) {
         let (state, weight, limit) = (change.state, change.weight, change.max_in_flight);
         let said_at = change.said_at.unwrap();
         let before = self.pool.view();
@@ -221,7 +226,7 @@ impl World {
 
     /// When something is said of which the newest word is `known`. Sometimes somebody tells of a word
     /// that the pool has missed, often of the last before a newer one.
-    fn said_at(&mut self, known: Option<SaidAt>) -> SaidAt {
+    pub(crate) fn said_at(&mut self, known: Option<SaidAt>) -> SaidAt {
         let now = self.now.since_start().as_millis() as u64;
         SaidAt(match (self.dice.below(4), known) {
             (0, _) => now.saturating_sub(self.dice.below(90_000)),

@@ -14,6 +14,16 @@ const IN_FLIGHT_MOST: usize = 3_000;
 /// Retries that the budget allows in its window whatever the traffic.
 pub(crate) const RETRY_RESERVE: usize = 20;
 
+/// A request, between its attempts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Request {
+    pub(crate) key: Option<u64>,
+    /// By which it asks for the backend that it had before.
+    pub(crate) tag: Option<u128>,
+    /// Generations that have failed it.
+    pub(crate) tried: Vec<u64>,
+}
+
 /// An attempt that is under way.
 pub(crate) struct Attempt {
     pub(crate) ticket: Ticket,
@@ -37,28 +47,31 @@ impl World {
             if self.attempts.len() >= IN_FLIGHT_MOST {
                 return;
             }
-            let rung = self.expected().rung;
-            *self.picks.entry(rung).or_default() += 1;
             let key = self.dice.percent(50).then(|| self.dice.below(40));
             self.picker.tell_time(self.now);
-            match self.picker.pick(key) {
-                Ok(ticket) => self.serve(ticket, key),
-                Err(NoBackend::Awaited) => assert_eq!(rung, Rung::Queue),
-                Err(none) => assert_eq!(rung, Rung::Nobody, "{none:?}"),
-            }
+            self.begin(Request { key, ..Request::default() });
+            self.hang_up();
+            self.serve_line_perhaps();
         }
     }
 
-    /// The life of a request from its first ticket on.
-    pub(crate) fn serve(&mut self, mut ticket: Ticket, key: Option<u64>) {
-        let mut tried = Vec::new();
+    /// A request that goes to whom the policy chooses, or waits.
+    pub(crate) fn begin(&mut self, request: Request) {
+        match self.pick_first(request.key) {
+            Ok(ticket) => self.serve(ticket, request),
+            Err(none) => self.wait(none, request),
+        }
+    }
+
+    /// The life of a request from a ticket on.
+    pub(crate) fn serve(&mut self, mut ticket: Ticket, mut request: Request) {
         loop {
             let generation = ticket.member().generation();
             match ticket.is_visit() {
                 true => self.check_visit(&ticket),
-                false => self.check_pick(&ticket, key, &tried),
+                false => self.check_pick(&ticket, request.key, &request.tried),
             }
-            tried.push(generation);
+            request.tried.push(generation);
             let term = self.term(&ticket);
             let failure = match self.fate(&ticket) {
                 Fate::Answered(outcome, after) => {
@@ -72,18 +85,13 @@ impl World {
             self.report(ticket.member().id().clone(), generation, failure);
             drop(ticket);
             // Where nothing was sent, another backend costs no retry.
-            if tried.len() == 4 || (failure == AttemptFailure::Unreachable && !self.take_retry()) {
+            let is_refused = failure == AttemptFailure::Refused;
+            if request.tried.len() == 4 || (!is_refused && !self.take_retry()) {
                 return;
             }
-            let other = self.picker.pick_other(key, &tried);
-            match other.or_else(|_| self.picker.pick_resort(&tried)) {
+            match self.pick_other(request.key, &request.tried) {
                 Ok(other) => ticket = other,
-                Err(none) => {
-                    let expected = self.expected();
-                    let mut all = expected.members.iter().chain(expected.rest.keys());
-                    assert!(all.all(|one| tried.contains(one)), "{none:?} after {tried:?}");
-                    return;
-                }
+                Err(none) => return self.wait(none, request),
             }
             self.coverage.see("retry");
         }
@@ -190,11 +198,19 @@ impl World {
         let (done, going) =
             std::mem::take(&mut self.attempts).into_iter().partition(|attempt| attempt.due <= now);
         self.attempts = going;
-        for Attempt { ticket, took, outcome, term, .. } in Vec::<Attempt>::into_iter(done) {
-            if outcome != Outcome::Unknown {
-                ticket.member().answered(took, outcome == Outcome::Failure, now);
-            }
-            self.note(&ticket, outcome, term);
+        for attempt in Vec::<Attempt>::into_iter(done) {
+            let outcome = attempt.outcome;
+            self.give_back(attempt, outcome);
+            self.serve_line_perhaps();
         }
+    }
+
+    /// An attempt is over, and its ticket is free.
+    pub(crate) fn give_back(&mut self, attempt: Attempt, outcome: Outcome) {
+        let Attempt { ticket, took, term, .. } = attempt;
+        if outcome != Outcome::Unknown {
+            ticket.member().answered(took, outcome == Outcome::Failure, self.now);
+        }
+        self.note(&ticket, outcome, term);
     }
 }

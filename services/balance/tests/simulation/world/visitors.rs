@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{World, balance::*};
+use super::{World, balance::*, check::Expected, traffic::Request};
 
 /// How long a drain waits for the next visitor.
 pub(crate) const IDLE: Duration = Duration::from_secs(20);
@@ -35,29 +35,45 @@ impl World {
             self.tells_instances.then(|| if is_earlier { told.wrapping_sub(1) } else { told });
         let tag = tag_of(&name, instance.map(|instance| instance.to_string()).as_deref());
         let tag = if is_forged { !tag } else { tag };
-        let is_hers = !is_forged && instance.is_none_or(|instance| instance == told);
-        let expected = self.expected();
-        let (members, visited) = (&expected.members, &expected.visited);
-        match self.picker.pick_visited(tag, self.now) {
+        let (may, expected) = (self.may_visit(tag, false), self.expected());
+        let visit = self.picker.pick_visited(tag, self.now);
+        let visits = visit.as_ref().map(drop).map_err(|none| *none);
+        assert_eq!(visits, may, "whether {name} is visited");
+        match visit {
             Ok(ticket) => {
                 let picked = ticket.member().generation();
-                assert!(is_hers && ticket.member().id().as_str() == name, "{name} was asked for");
-                if members.contains(&picked) {
+                assert_eq!(ticket.member().id().as_str(), name, "another was asked for");
+                if expected.members.contains(&picked) {
                     *self.picks.entry(expected.rung).or_default() += 1;
                 } else {
                     self.coverage.see("visit to one that gets nothing else");
                 }
                 self.coverage.see("visit");
                 self.visited.insert(picked, self.now);
-                self.serve(ticket, None);
+                self.serve(ticket, Request::default());
             }
-            Err(none) => {
-                let generation = self.generation(&name);
-                let may = generation.filter(|of| members.contains(of) || visited.contains(of));
-                assert!(!is_hers || may.is_none(), "{name} may be visited: {none:?}");
-                self.coverage.see("visit to nobody");
+            Err(NoVisit::Full) => {
+                self.coverage.see("visit to one that is full");
+                self.begin(Request { tag: Some(tag), ..Request::default() });
             }
+            Err(NoVisit::Unknown) => self.coverage.see("visit to nobody"),
         }
+    }
+
+    /// Whether a visitor gets the backend of its tag, or why it does not.
+    pub(crate) fn may_visit(&mut self, tag: u128, is_first_in_line: bool) -> Result<(), NoVisit> {
+        let expected = self.expected();
+        let Expected { members, visited, rooms, .. } = &*expected;
+        let is_hers = |generation: &&u64| {
+            let name = rooms[*generation].name();
+            let instance = self.tells_instances.then(|| self.told[name].instance.to_string());
+            tag_of(name, instance.as_deref()) == tag
+        };
+        let member = members.iter().find(is_hers);
+        let generation = member.or_else(|| visited.iter().find(is_hers)).ok_or(NoVisit::Unknown)?;
+        // The room of members is for those in line.
+        let is_kept = member.is_some() && !is_first_in_line && !self.line.is_empty();
+        if is_kept || !rooms[generation].is_left() { Err(NoVisit::Full) } else { Ok(()) }
     }
 
     /// Whoever is visited serves, or keeps the visitors that it has.
@@ -67,6 +83,7 @@ impl World {
         let (name, generation) = (ticket.member().id(), ticket.member().generation());
         let may = members.contains(&generation) || visited.contains(&generation);
         assert!(may, "{name} was visited, beside {members:?} and {visited:?}");
+        self.check_limit(ticket);
     }
 
     /// Whoever was taken out is drained once nothing is in flight and, where it keeps visitors, once
