@@ -31,6 +31,10 @@ pub(crate) async fn file(State(app): State<App>) -> Response {
         return sorry(StatusCode::SERVICE_UNAVAILABLE, "The dashboard is stopping.");
     };
     let view = app.views.newest();
+    if view.picture.is_none() {
+        let told = "No proxy has answered yet: there is nothing to save. Try again when the page shows backends.";
+        return sorry(StatusCode::SERVICE_UNAVAILABLE, told);
+    }
     let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
     let pools = || view.picture.iter().flat_map(|picture| &picture.answer.pools);
     let proxies: Vec<Proxy> = view.answering().cloned().collect();

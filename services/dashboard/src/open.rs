@@ -3,6 +3,8 @@
 //! What is in the file is as little trusted as what proxies send: it is only shown. It must come
 //! from our own form, so that no other site can show an operator a page of its making here.
 
+use std::time::Duration;
+
 use axum::{
     extract::{Multipart, State, multipart::MultipartError},
     response::{IntoResponse, Response},
@@ -10,6 +12,7 @@ use axum::{
 use http::{HeaderMap, StatusCode};
 use maud::html;
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use crate::{
     App,
@@ -26,6 +29,9 @@ use crate::{
 
 /// Twice the hour of 500 backends.
 pub(crate) const FILE_MOST: usize = 32 * 1024 * 1024;
+
+/// How long a file may take to come. Somebody is waiting for it, and all others wait meanwhile.
+const UPLOAD_LONGEST: Duration = Duration::from_secs(60);
 
 /// Where files are opened.
 pub(crate) const PATH: &str = "/open";
@@ -91,9 +97,9 @@ pub(crate) async fn open(State(app): State<App>, headers: HeaderMap, form: Multi
     let Ok(_permit) = app.open_permit.acquire().await else {
         return sorry(StatusCode::SERVICE_UNAVAILABLE, "The dashboard is stopping.");
     };
-    let sent = match upload(form).await {
+    let sent = match receive(form).await {
         Ok(sent) => sent,
-        Err(error) => return sorry(error.status(), &capital(&error.body_text())),
+        Err((status, why)) => return sorry(status, &why),
     };
     match serde_json::from_slice::<File>(&sent.file) {
         Ok(file) if file.format == FORMAT => page_of(file, &sent),
@@ -114,6 +120,18 @@ struct Sent {
     /// The name of a backend's row.
     backend: String,
     sort: String,
+}
+
+/// What the form sends, if it comes in time.
+async fn receive(form: Multipart) -> Result<Sent, (StatusCode, String)> {
+    match timeout(UPLOAD_LONGEST, upload(form)).await {
+        Ok(Ok(sent)) => Ok(sent),
+        Ok(Err(error)) => Err((error.status(), capital(&error.body_text()))),
+        Err(_) => {
+            let why = format!("The file did not come within {UPLOAD_LONGEST:?}.");
+            Err((StatusCode::REQUEST_TIMEOUT, why))
+        }
+    }
 }
 
 async fn upload(mut form: Multipart) -> Result<Sent, MultipartError> {
@@ -176,5 +194,27 @@ impl Columns {
             step: self.step_seconds.clamp(1, 60),
             newest: self.newest_unix,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, extract::FromRequest};
+    use futures_util::{StreamExt, stream};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_does_not_come_to_its_end_keeps_nobody_else_waiting_for_long() {
+        let begun = "--x\r\ncontent-disposition: form-data; name=\"file\"\r\n\r\n{";
+        let parts = stream::iter([Ok::<_, std::io::Error>(begun)]).chain(stream::pending());
+        let request = http::Request::post(PATH)
+            .header("content-type", "multipart/form-data; boundary=x")
+            .body(Body::from_stream(parts));
+        let form = Multipart::from_request(request.unwrap(), &()).await.unwrap();
+        let start = tokio::time::Instant::now();
+        let Err((status, why)) = receive(form).await else { panic!("it is not all there") };
+        assert_eq!((status, start.elapsed()), (StatusCode::REQUEST_TIMEOUT, UPLOAD_LONGEST));
+        assert!(why.contains("60s"), "{why}");
     }
 }

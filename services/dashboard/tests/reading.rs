@@ -265,6 +265,16 @@ async fn text_in_a_pipe_is_the_same_table_once() {
 }
 
 #[tokio::test]
+async fn nothing_is_saved_before_a_proxy_has_answered() {
+    let mut admin = FakeAdmin::start(pools(&[backend("a:1")]));
+    admin.kill();
+    let dashboard = Dashboard::start(&admin.url(), &[]);
+    let answer = dashboard.get("/api/export").await;
+    assert_eq!(answer.status(), 503);
+    assert!(answer.text().await.unwrap().contains("No proxy has answered yet"));
+}
+
+#[tokio::test]
 async fn a_saved_hour_is_opened_again_without_a_proxy() {
     let mut admin = FakeAdmin::start(three());
     let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
