@@ -30,14 +30,15 @@ pub(super) struct Refusals {
     /// What had a line lately, and when.
     known: VecDeque<(u64, Instant)>,
     /// Those without a line since the last that had one.
+    untold_since: u64,
+    /// And since the beginning.
     untold: u64,
-    untold_total: u64,
 }
 
 impl Default for Refusals {
     fn default() -> Self {
         let known = VecDeque::new();
-        Self { left: BURST, refilled: None, known, untold: 0, untold_total: 0 }
+        Self { left: BURST, refilled: None, known, untold_since: 0, untold: 0 }
     }
 }
 
@@ -48,8 +49,8 @@ impl Refusals {
         self.refill(now);
         self.known.retain(|(_, told)| now.duration_since(*told) < SAME);
         if self.left == 0 || self.known.iter().any(|(known, _)| *known == what) {
+            self.untold_since += 1;
             self.untold += 1;
-            self.untold_total += 1;
             return None;
         }
         self.left -= 1;
@@ -57,12 +58,12 @@ impl Refusals {
             self.known.pop_front();
         }
         self.known.push_back((what, now));
-        Some(std::mem::take(&mut self.untold))
+        Some(std::mem::take(&mut self.untold_since))
     }
 
     /// How many have no line, since the process began.
     pub(super) fn untold(&self) -> u64 {
-        self.untold_total
+        self.untold
     }
 
     fn refill(&mut self, now: Instant) {
