@@ -29,8 +29,11 @@ use crate::{
 
 /// A change reaches all proxies within this time, or not at all.
 const SETTLE: f64 = 2.0;
-/// Between two attempts to tell the same proxy the same thing.
+/// Between the first two attempts to tell the same proxy the same thing; twice as long each time, since
+/// a proxy that refuses it goes on to for as long as its guard has to.
 const AGAIN: f64 = 10.0;
+/// And no longer than this.
+const AGAIN_MOST: f64 = 300.0;
 /// Overrides that end so many seconds apart end at the same time, as far as anybody meant it.
 const SAME_END: f64 = 5.0;
 /// How long an override is to hold of which a proxy is told only that it has ended.
@@ -173,12 +176,45 @@ fn rank(said: u64, on_top: &Option<(Word, f64)>) -> (u64, bool, Option<&Wish>) {
     (said, on_top.is_none(), on_top.as_ref().map(|(word, _)| &word.wish))
 }
 
+/// What a proxy has missed.
+#[derive(Debug)]
+struct Differing {
+    since: f64,
+    /// When it was told last.
+    told: Option<f64>,
+    /// How often it was told the same.
+    times: u32,
+    /// What it has to be told. Not for how long, which is another time each second.
+    what: Vec<(Wish, Option<u64>)>,
+}
+
+impl Differing {
+    fn begin(now: f64) -> Self {
+        Self { since: now, told: None, times: 0, what: Vec::new() }
+    }
+
+    /// Whether to tell these changes now; something else than before need not wait as long.
+    fn is_due(&mut self, now: f64, changes: &[Telling]) -> bool {
+        let what: Vec<_> = changes.iter().map(|it| (it.wish.clone(), it.said_at)).collect();
+        if self.what != what {
+            (self.times, self.what) = (0, what);
+        }
+        let doublings = self.times.saturating_sub(1).min(16);
+        let wait = (AGAIN * f64::from(1_u32 << doublings)).min(AGAIN_MOST);
+        let is_due = now - self.since >= SETTLE && self.told.is_none_or(|told| now - told >= wait);
+        if is_due {
+            (self.told, self.times) = (Some(now), self.times.saturating_add(1));
+        }
+        is_due
+    }
+}
+
 /// The newest words of all things, and who has missed some since when.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     newest: HashMap<Key, Newest>,
-    /// By proxy and backend: since when, and when it was told last.
-    differing: HashMap<(String, Key), (f64, Option<f64>)>,
+    /// By proxy and thing.
+    differing: HashMap<(String, Key), Differing>,
     /// Seconds for which somebody has answered: while nobody does, no backend is known to be gone.
     answered: f64,
     /// When that was counted last.
@@ -255,13 +291,12 @@ impl Book {
                     continue;
                 }
                 let entry = ((*replica).to_owned(), key);
-                let (since, told) = before.remove(&entry).unwrap_or((now, None));
-                let due = now - since >= SETTLE && told.is_none_or(|told| now - told >= AGAIN);
-                if due {
+                let mut differing = before.remove(&entry).unwrap_or_else(|| Differing::begin(now));
+                if differing.is_due(now, &changes) {
                     let (replica, (pool, id, _)) = entry.clone();
                     orders.push(Order { replica, pool, id, changes });
                 }
-                self.differing.insert(entry, (since, if due { Some(now) } else { told }));
+                self.differing.insert(entry, differing);
             }
         }
         orders

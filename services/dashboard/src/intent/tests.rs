@@ -71,6 +71,24 @@ fn a_proxy_that_comes_back_without_memory_gets_the_standing_intent() {
 }
 
 #[test]
+fn a_proxy_that_goes_on_refusing_is_asked_less_and_less_until_there_is_something_else_to_tell() {
+    let mut book = Book::default();
+    let mut asked = Vec::new();
+    for second in 60..1_200_u32 {
+        let at = u64::from(second);
+        // Something else is said at 1000.
+        let (state, since) = if second < 1_000 { ("drain", 10) } else { ("maint", 1_000) };
+        let wanted = says(at, 0, state, since, Some("ann"), None);
+        let fresh = says(at, 0, "ready", 59, None, None);
+        if !run(&mut book, f64::from(second), &[("a", wanted), ("b", fresh)]).is_empty() {
+            asked.push(second);
+        }
+    }
+    let before = [62, 72, 92, 132, 212, 372, 672, 972];
+    assert_eq!(asked, [&before[..], &[1_000, 1_010, 1_030, 1_070, 1_150]].concat());
+}
+
+#[test]
 fn what_expired_is_not_brought_back() {
     let mut book = Book::default();
     let drained = |at| says(at, 0, "drain", 10, Some("ann"), Some(30));
