@@ -1,6 +1,6 @@
 //! Changing a backend: the question "sure?", the form, and what the proxy said.
 
-use std::net::SocketAddr;
+use std::{iter, net::SocketAddr};
 
 use axum::{
     Form, Json,
@@ -220,8 +220,12 @@ fn refused(outcome: &Outcome, id: &str, token: &Result<Option<Secret>, String>) 
         .collect();
     let named = |(name, sentence): &(&str, String)| format!("{name} refused: {sentence}");
     let told = match (&sentences[..], outcome.done.is_empty()) {
-        ([(_, sentence)], true) => sentence.clone(),
-        (all, true) => all.iter().map(named).collect::<Vec<_>>().join(" "),
+        ([(_, sentence)], true) if outcome.silent.is_empty() => sentence.clone(),
+        (all, true) => {
+            // One that gave no answer may have made it all the same.
+            let silent = (!outcome.silent.is_empty()).then(|| unanswered(&outcome.silent));
+            all.iter().map(named).chain(silent).collect::<Vec<_>>().join(" ")
+        }
         (all, false) => {
             let all: Vec<String> = all.iter().map(named).collect();
             let rest = outcome.unsaved() + &outcome.missing();
@@ -237,19 +241,15 @@ fn refused(outcome: &Outcome, id: &str, token: &Result<Option<Secret>, String>) 
     Problem::new(status, told)
 }
 
-/// What is known where no proxy has answered.
+/// What is known where no proxy has made the change and these gave no answer.
 fn unanswered(silent: &[(Proxy, Fault)]) -> String {
-    let heard = silent.iter().find(|(_, fault)| !fault.is_unheard());
-    match (heard, silent) {
-        (Some((proxy, fault)), _) => format!(
-            "Whether it was changed is not known: the page shows it once the proxy answers. {}",
-            proxy.api.explain(fault)
-        ),
-        (None, [(proxy, fault), ..]) => {
-            format!("Nothing was changed. {}", proxy.api.explain(fault))
-        }
-        (None, []) => "Nothing was changed.".to_owned(),
-    }
+    let known = if silent.iter().all(|(_, fault)| fault.is_unheard()) {
+        "Nothing was changed."
+    } else {
+        "Whether it was changed is not known: the page shows it once the proxy answers."
+    };
+    let whys = silent.iter().map(|(proxy, fault)| proxy.api.explain(fault));
+    iter::once(known.to_owned()).chain(whys).collect::<Vec<_>>().join(" ")
 }
 
 /// What a proxy said, with what to do about it.

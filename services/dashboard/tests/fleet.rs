@@ -140,6 +140,35 @@ async fn a_proxy_that_cannot_make_a_change_keeps_it_from_nobody_and_all_that_is_
 }
 
 #[tokio::test]
+async fn a_refusal_does_not_hide_that_others_gave_no_answer_to_the_change() {
+    let mut proxies = ["a", "b", "c"].map(|name| proxy(name, &[backend("x:1")]));
+    // They are told in the order of their addresses.
+    proxies.sort_by_key(FakeAdmin::url);
+    let [one, two, mut three] = proxies;
+    for (proxy, name) in [(&one, "edge-1"), (&two, "edge-2"), (&three, "edge-3")] {
+        proxy.with(|world| world.pools["proxy"]["name"] = json!(name));
+    }
+    let dashboard = dashboard(&[&one, &two, &three]);
+    dashboard.text_with("/", |text| text.contains("3 of 3 proxies answer")).await;
+    three.kill();
+    dashboard.text_with("/", |text| text.contains("1 of 3 proxies does not answer")).await;
+    one.with(|world| world.refusal = Some((404, "there is no backend x:1")));
+    two.with(|world| world.is_cut_short = true);
+    let form = [("state", "drain")];
+    let answer = dashboard.post("/backends/default/x:1", &form, &[("accept", "application/json")]);
+    let text = answer.await.text().await.unwrap();
+    assert_eq!(two.with(|world| world.changes.len()), 1, "it has taken it");
+    for part in [
+        "edge-1 refused: There is no backend x:1.".to_owned(),
+        "Whether it was changed is not known".to_owned(),
+        two.url(),
+        format!("Nothing answers at {}", three.url()),
+    ] {
+        assert!(text.contains(&part), "{part}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn a_proxy_that_was_away_gets_the_standing_intent_when_it_returns() {
     let (one, mut two) = (proxy("edge-1", &[backend("x:1")]), proxy("edge-2", &[backend("x:1")]));
     let dashboard = dashboard(&[&one, &two]);
