@@ -104,6 +104,8 @@ pub struct Member {
     visits: Visits,
     // A std mutex: held for a copy, never across I/O, and only where a connection is made.
     addresses: Mutex<Vec<SocketAddr>>,
+    /// How often they have changed.
+    moves: AtomicU32,
 }
 
 /// One attempt in the upper half of [`Member::attempts`].
@@ -139,6 +141,7 @@ impl Member {
             tag: None,
             visits: Visits::default(),
             addresses: Mutex::new(addresses),
+            moves: AtomicU32::new(0),
         }
     }
 
@@ -198,8 +201,19 @@ impl Member {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How often its addresses have changed: a connection that was made before may lead to one that
+    /// is no longer its.
+    #[must_use]
+    pub fn moves(&self) -> u32 {
+        self.moves.load(Ordering::Acquire)
+    }
+
     pub(crate) fn set_addresses(&self, addresses: Vec<SocketAddr>) {
-        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+        let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != addresses {
+            *known = addresses;
+            self.moves.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// Attempts that hold a ticket.

@@ -65,6 +65,8 @@ pub(crate) struct Connection {
     may_say_more: bool,
     /// Since when it waits for a request.
     idle_since: Instant,
+    /// How often its backend's addresses had changed when they still had that of this one.
+    moves: u32,
     _counted: Counted,
 }
 
@@ -108,6 +110,8 @@ pub(crate) async fn open(
     timeout: Duration,
     gauges: &Arc<Gauges>,
 ) -> Result<Connection, Reason> {
+    // Before they are read: what changes meanwhile is looked at again.
+    let moves = member.moves();
     let connected = connect(&member.addresses(), timeout).await;
     let stream = connected.map_err(|error| error.reason())?;
     // A small request must not wait for an acknowledgement; failure costs only time.
@@ -121,6 +125,7 @@ pub(crate) async fn open(
         is_kept: true,
         may_say_more: false,
         idle_since: Instant::now(),
+        moves,
         _counted: Counted::new(gauges, |gauges| &gauges.backend_open),
     })
 }
@@ -135,6 +140,19 @@ impl Connection {
         let asks_kernel = asks_kernel || self.may_say_more;
         let peeked = if asks_kernel { peek() } else { stream.try_io(Interest::READABLE, peek) };
         peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Whether its address is still one of the backend's.
+    pub(crate) fn is_of(&mut self, member: &Member) -> bool {
+        let moves = member.moves();
+        if self.moves != moves {
+            let peer = self.reader.peer_addr();
+            if !peer.is_ok_and(|peer| member.addresses().contains(&peer)) {
+                return false;
+            }
+            self.moves = moves;
+        }
+        true
     }
 
     /// Whether a body goes on being sent.

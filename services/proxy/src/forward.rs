@@ -207,7 +207,7 @@ async fn attempt(
         let kept = match connections {
             Connections::New { .. } => None,
             Connections::Any { is_replayable } => {
-                upstream.take_idle(timeouts.upstream_idle, is_replayable)
+                upstream.take_idle(member, timeouts.upstream_idle, is_replayable)
             }
         };
         let is_kept = kept.is_some();

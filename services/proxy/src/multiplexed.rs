@@ -16,6 +16,7 @@ use std::{
     future::poll_fn,
     io::ErrorKind,
     mem::MaybeUninit,
+    net::SocketAddr,
     pin::{Pin, pin},
     rc::{Rc, Weak},
     sync::{Arc, atomic::Ordering},
@@ -97,6 +98,9 @@ struct Connection {
     running: Weak<Running>,
     /// When we began to make it.
     made: Instant,
+    /// Where it leads, and how often the backend's addresses had changed when that was one of them.
+    peer: Option<SocketAddr>,
+    moves: Cell<u32>,
     /// When the last one ended.
     used: Cell<Instant>,
     /// Whether a request was answered on it.
@@ -128,6 +132,19 @@ enum Look {
 impl Connection {
     fn is_alive(&self) -> bool {
         !self.sender.is_closed() && !self.is_retired.get()
+    }
+
+    /// Whether its address is still one of the backend's.
+    fn is_of(&self, member: &Member) -> bool {
+        let moves = member.moves();
+        if self.moves.get() != moves {
+            if !self.peer.is_some_and(|peer| member.addresses().contains(&peer)) {
+                self.is_retired.set(true);
+                return false;
+            }
+            self.moves.set(moves);
+        }
+        true
     }
 
     fn is_idle(&self) -> bool {
@@ -250,7 +267,7 @@ impl Multiplexed {
         since: Option<Instant>,
         timeouts: &Timeouts,
     ) -> Result<Stream, NoStream> {
-        if let Some(stream) = self.existing(since, timeouts.upstream_idle).await {
+        if let Some(stream) = self.existing(member, since, timeouts.upstream_idle).await {
             return Ok(stream);
         }
         let deadline = Instant::now() + timeouts.connect;
@@ -259,7 +276,7 @@ impl Multiplexed {
         let turn = timeout_at(deadline, self.opening.lock()).await;
         let _opening = turn.map_err(|_| NoStream::WaitedInVain)?;
         // Somebody else may have made one meanwhile.
-        if let Some(stream) = self.existing(since, timeouts.upstream_idle).await {
+        if let Some(stream) = self.existing(member, since, timeouts.upstream_idle).await {
             return Ok(stream);
         }
         if Instant::now() >= deadline {
@@ -272,9 +289,14 @@ impl Multiplexed {
         Ok(stream)
     }
 
-    async fn existing(&self, since: Option<Instant>, configured: Duration) -> Option<Stream> {
+    async fn existing(
+        &self,
+        member: &Member,
+        since: Option<Instant>,
+        configured: Duration,
+    ) -> Option<Stream> {
         for _ in 0..LOOKS_MAX {
-            let free = self.free(since, configured)?;
+            let free = self.free(member, since, configured)?;
             if !free.is_idle() {
                 return Some(Stream::new(&free, true));
             }
@@ -288,12 +310,18 @@ impl Multiplexed {
     }
 
     /// The first connection with room that has not been idle for too long.
-    fn free(&self, since: Option<Instant>, configured: Duration) -> Option<Rc<Connection>> {
+    fn free(
+        &self,
+        member: &Member,
+        since: Option<Instant>,
+        configured: Duration,
+    ) -> Option<Rc<Connection>> {
         let now = Instant::now();
         let limit = self.idle_limit.current(configured, now);
         let is_fit = |connection: &Connection| {
             since.is_none_or(|since| connection.made >= since)
                 && connection.has_room()
+                && connection.is_of(member)
                 && (!connection.is_idle() || now.duration_since(connection.used.get()) < limit)
         };
         self.connections.borrow().iter().find(|one| is_fit(one)).map(Rc::clone)
@@ -336,11 +364,13 @@ async fn open(
     gauges: &Arc<Gauges>,
 ) -> Result<Connection, Reason> {
     let made = Instant::now();
+    // Before they are read: what changes meanwhile is looked at again.
+    let moves = Cell::new(member.moves());
     let connected = connect(&member.addresses(), deadline - made).await;
     let stream = connected.map_err(|error| error.reason())?;
     // A small request must not wait for an acknowledgement; failure costs only time.
     let _ = stream.set_nodelay(true);
-    let socket = SockRef::from(&stream).try_clone().ok();
+    let (socket, peer) = (SockRef::from(&stream).try_clone().ok(), stream.peer_addr().ok());
     let tasks = OnThisThread::default();
     let handshake = Builder::new(tasks.clone())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -366,6 +396,8 @@ async fn open(
     Ok(Connection {
         sender,
         running: connection_running,
+        peer,
+        moves,
         streams: Cell::new(0),
         made,
         used: Cell::new(Instant::now()),

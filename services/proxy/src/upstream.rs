@@ -61,12 +61,17 @@ impl Upstream {
     /// sent again (unless `is_replayable`), each is looked at first.
     pub(crate) fn take_idle(
         &self,
+        member: &Member,
         configured: Duration,
         is_replayable: bool,
     ) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let now = Instant::now();
-        while let Some(Idle { connection, .. }) = idle.pop_back() {
+        while let Some(Idle { mut connection, .. }) = idle.pop_back() {
+            if !connection.is_of(member) {
+                // It leads to where its name led before.
+                continue;
+            }
             let age = connection.idle_for(now);
             if age >= self.idle_limit.current(configured, now) {
                 // All the others have been idle for longer.
@@ -199,14 +204,15 @@ pub(crate) mod tests {
     }
 
     /// An idle connection, and the backend's end of it.
-    async fn kept(listener: &TcpListener) -> (Rc<Upstream>, Arc<Gauges>, TcpStream) {
+    async fn kept(listener: &TcpListener) -> (Arc<Member>, Rc<Upstream>, Arc<Gauges>, TcpStream) {
         let member = member(listener.local_addr().unwrap());
         let stats = Arc::new(Stats::new(1));
         let gauges = Arc::clone(&stats.gauges[0]);
         let upstream = Upstreams::new(0, stats).of(&member);
         let connection = crate::connection::open(&member, LIMIT, &gauges).await.unwrap();
         upstream.put_idle(connection, 1);
-        (upstream, gauges, listener.accept().unwrap().0)
+        let backend = listener.accept().unwrap().0;
+        (member, upstream, gauges, backend)
     }
 
     #[tokio::test]
@@ -214,10 +220,10 @@ pub(crate) mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         LocalSet::new()
             .run_until(async {
-                let (upstream, gauges, backend) = kept(&listener).await;
+                let (member, upstream, gauges, backend) = kept(&listener).await;
                 // Nothing is awaited from here on, so that nobody has told us of the end yet.
                 drop(backend);
-                assert!(upstream.take_idle(LIMIT, false).is_none());
+                assert!(upstream.take_idle(&member, LIMIT, false).is_none());
                 assert_eq!(
                     gauges.backend_idle_closed.load(std::sync::atomic::Ordering::Relaxed),
                     1
@@ -231,9 +237,9 @@ pub(crate) mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         LocalSet::new()
             .run_until(async {
-                let (upstream, _, mut backend) = kept(&listener).await;
+                let (member, upstream, _, mut backend) = kept(&listener).await;
                 backend.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").unwrap();
-                assert!(upstream.take_idle(LIMIT, false).is_none());
+                assert!(upstream.take_idle(&member, LIMIT, false).is_none());
             })
             .await;
     }
@@ -243,14 +249,14 @@ pub(crate) mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         LocalSet::new()
             .run_until(async {
-                let (upstream, gauges, mut backend) = kept(&listener).await;
+                let (member, upstream, gauges, mut backend) = kept(&listener).await;
                 let mut headers = http::HeaderMap::new();
                 headers.insert("keep-alive", http::HeaderValue::from_static("timeout=1"));
                 upstream.idle_limit.hear(&headers);
                 tokio::time::pause();
                 tokio::time::advance(Duration::from_millis(800)).await;
                 upstream.look(LIMIT);
-                assert!(upstream.take_idle(LIMIT, true).is_none());
+                assert!(upstream.take_idle(&member, LIMIT, true).is_none());
                 tokio::task::yield_now().await;
                 tokio::time::resume();
                 assert_eq!(backend.read(&mut [0]).unwrap(), 0, "it was we who closed");

@@ -61,3 +61,28 @@ async fn addresses(world: &World) -> Vec<String> {
     let addresses = backends.flat_map(|backend| backend["addresses"].as_array().unwrap());
     addresses.map(|address| address.as_str().unwrap().to_owned()).collect()
 }
+
+#[tokio::test]
+async fn a_name_in_a_list_that_moves_step_by_step_is_followed_by_connections_in_use() {
+    for protocol in ["http1", "h2c"] {
+        let listener = at(1, 6, 0);
+        let port = listener.local_addr().unwrap().port();
+        let names = NameServer::start(&names::web(1, &[6])).await;
+        let servers = [server(0, listener), server(1, at(1, 7, port))];
+        let variables = [("PROXY_BACKEND_PROTOCOL", protocol)];
+        let world = names::world(&names, &format!("http://web.test:{port}"), &variables);
+        world.until_eligible(1).await;
+        let load = Load::of_gets_and_posts(&world);
+        load.more(&world, 20).await;
+        // Each answer shares an address with the one before: it is one backend all the time.
+        names.set(&names::web(1, &[6, 7]));
+        world.until("both", async || addresses(&world).await.len() == 2).await;
+        names.set(&names::web(1, &[7]));
+        world.until("one", async || addresses(&world).await.len() == 1).await;
+        let found = async || world.get("/").await == (200, "s1".to_owned());
+        world.until("the new address to serve", found).await;
+        assert_eq!(world.spread(50).await, even(&["s1"], 50), "{protocol}: no way leads back");
+        load.end().await;
+        drop(servers);
+    }
+}
