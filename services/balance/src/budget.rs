@@ -6,7 +6,7 @@
 //! decided, not when it is sent, so that those waiting cannot add up unseen (envoy#30205).
 //!
 //! Requests are not counted here: the shared pick counter already does that, so a request that
-//! needs no retry pays nothing. Only a retry takes the lock.
+//! needs no retry pays nothing. Only a retry takes the lock, and a note of the counter now and then.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -47,16 +47,16 @@ impl RetryBudget {
         Self { share, windows: Mutex::new([window; 2]) }
     }
 
+    /// Notes how many requests there have been so far. To be called every few seconds at least: who
+    /// takes a retry after a silence would otherwise know of no requests before.
+    pub fn note(&self, requests: u64, now: Time) {
+        slide(&mut self.windows.lock().unwrap_or_else(PoisonError::into_inner), requests, now);
+    }
+
     /// Takes one retry from the budget, if there is one. `requests` counts all requests so far.
     pub fn take(&self, requests: u64, now: Time) -> bool {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let age = now.since(windows[1].start);
-        if age >= WINDOW / 2 {
-            let fresh = Window { start: now, requests_before: requests, retries: 0 };
-            // After a long silence the older half is no longer of the last seconds.
-            let older = if age >= WINDOW { fresh } else { windows[1] };
-            *windows = [older, fresh];
-        }
+        slide(&mut windows, requests, now);
         let recent = requests.saturating_sub(windows[0].requests_before);
         let spent = windows[0].retries + windows[1].retries;
         // A share of nothing means that nobody wants retries; the reserve is for small shares.
@@ -66,6 +66,17 @@ impl RetryBudget {
             windows[1].retries += 1;
         }
         allowed
+    }
+}
+
+/// Begins a new half when it is time to.
+fn slide(windows: &mut [Window; 2], requests: u64, now: Time) {
+    let age = now.since(windows[1].start);
+    if age >= WINDOW / 2 {
+        let fresh = Window { start: now, requests_before: requests, retries: 0 };
+        // After a long silence the older half is no longer of the last seconds.
+        let older = if age >= WINDOW { fresh } else { windows[1] };
+        *windows = [older, fresh];
     }
 }
 
@@ -84,6 +95,18 @@ mod tests {
         }
         let share = granted as f64 / requests as f64;
         assert!((0.19..=0.2).contains(&share), "{share} of {requests}");
+    }
+
+    #[test]
+    fn the_first_retries_in_a_long_time_have_a_share_of_the_requests_before() {
+        let (budget, second) = (RetryBudget::new(0.2), Duration::from_secs(1));
+        // A thousand a second, and nobody needs a retry.
+        for passed in 0..=600 {
+            budget.note(u64::from(passed) * 1_000, Time::after_start(second * passed));
+        }
+        let now = Time::after_start(second * 600);
+        let granted = (0..5_000).filter(|_| budget.take(600_000, now)).count();
+        assert!((1_000..=2_000).contains(&granted), "{granted}");
     }
 
     #[test]

@@ -244,6 +244,7 @@ async fn serve(worker: Rc<Worker>, inbox: Inbox) {
             Some(request) = fences.recv() => fence::answer(request).await,
             _ = look.tick() => {
                 worker.upstreams.borrow().look(worker.settings.timeouts.upstream_idle);
+                worker.budget.note(worker.picker.borrow().picks(), worker.clock.now());
             }
             _ = stage.changed() => worker.is_draining.set(*stage.borrow() >= Stage::Draining),
         }
