@@ -110,3 +110,16 @@ fn the_limit_of_requests_in_flight_climbs_too() {
     world.run(SECOND * 10, &ALL);
     assert_eq!(limits(&world), [Some(15), None, Some(15)]);
 }
+
+#[test]
+fn of_two_that_are_restarted_in_turn_the_colder_one_gets_no_more() {
+    let mut world = world(&["a", "b"]);
+    world.run(SECOND * 20, &["a", "b"]);
+    // One after the other, faster than either has climbed.
+    world.run(SECOND * 4, &["b"]);
+    world.run(SECOND * 4, &["a", "b"]);
+    world.run(SECOND * 4, &["a"]);
+    world.run(SECOND, &["a", "b"]);
+    assert_eq!(world.pool.view().eligible(), 2);
+    assert_eq!(world.picks(20), counts(&[("a", 10), ("b", 10)]));
+}

@@ -4,7 +4,8 @@
 //! yet; a full share at once can bring down what just came up. Its weight climbs in steps instead,
 //! one tenth of the time each: every step is a published snapshot in which turns are exact, so that
 //! round robin needs no exception. When the whole pool is new nobody starts slowly: somebody has to
-//! do the work, and holding back all of them alike would change nothing but the turns.
+//! do the work, and holding back all of them alike would change nothing but the turns. So it is when
+//! one comes up while all others still climb: then nobody climbs, or the coldest would get the most.
 
 use std::time::Duration;
 
@@ -35,13 +36,15 @@ impl Pool {
         };
         let is_pool_new = !self.backends.values().any(is_settled);
         let step = self.slow_start_step().as_nanos();
-        let begin = if time.is_zero() || is_pool_new { STEPS } else { 1 };
+        let are_all_whole = time.is_zero() || is_pool_new;
+        let begin = if are_all_whole { STEPS } else { 1 };
         for entry in self.backends.values_mut() {
             match (entry.observed(), entry.up_since) {
                 (Health::Checking | Health::Down | Health::Ejected, _) => entry.up_since = None,
                 (Health::Up | Health::Degraded, None) => {
                     (entry.up_since, entry.climbed) = (Some(now), begin);
                 }
+                (Health::Up | Health::Degraded, Some(_)) if are_all_whole => entry.climbed = STEPS,
                 (Health::Up | Health::Degraded, Some(since)) if entry.climbed < STEPS => {
                     let steps = now.since(since).as_nanos() / step;
                     entry.climbed = u32::try_from(steps + 1).unwrap_or(STEPS).min(STEPS);
