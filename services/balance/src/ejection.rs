@@ -260,6 +260,13 @@ impl Ejection {
         time
     }
 
+    /// It failed and is not out for it: if it is on probation, that begins anew.
+    pub(crate) fn try_again(&mut self, counts: Counts) {
+        if let Standing::Probation { begun } = &mut self.standing {
+            *begun = counts;
+        }
+    }
+
     /// What was before does not count any more.
     pub(crate) fn forget_window(&mut self, counts: Counts, now: Time) {
         self.window = Window::new(counts, now);

@@ -222,3 +222,30 @@ fn backends_that_were_ejected_together_come_back_one_after_the_other() {
     }
     assert_eq!(ejected(&world).len(), 1, "neither at once with the other");
 }
+
+#[test]
+fn a_probation_with_a_failure_that_all_shared_ends_after_some_successes() {
+    let mut world = world(EjectionPlan::default());
+    requests(&mut world, 20, &["a"]);
+    world.run(SECOND * 11, &ALL);
+    assert!(ejected(&world).is_empty());
+    // A moment in which all fail, as when their database is away: nobody may be ejected.
+    requests(&mut world, 4, &["b", "c", "d"]);
+    requests(&mut world, 4, &ALL);
+    requests(&mut world, 40, &[]);
+    run(&mut world, 60, &[]);
+    requests(&mut world, 4, &["a"]);
+    assert!(ejected(&world).is_empty(), "{:?}", world.pool.view().ejections);
+}
+
+#[test]
+fn a_trouble_that_all_shared_ejects_nobody_when_it_is_over() {
+    let mut world = world(EjectionPlan::default());
+    requests(&mut world, 40, &ALL);
+    assert!(ejected(&world).is_empty(), "the others fail as much");
+    // Nobody asks for anything from now on.
+    for _ in 0..30 {
+        world.run(SECOND, &ALL);
+        assert!(ejected(&world).is_empty(), "{:?}", world.events);
+    }
+}

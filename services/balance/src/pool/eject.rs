@@ -44,7 +44,10 @@ impl Pool {
                 entry.member.set_streak_limit(self.ejection.consecutive);
                 passed.push(id.clone());
             }
-            let streak = entry.member.take_streak();
+            // One that nobody has asked since is not judged by what was before: perhaps it was a
+            // trouble that all of them shared, of which only that is known.
+            let has_failed = entry.ejection.recent().failures > 0;
+            let streak = entry.member.take_streak() && has_failed;
             match entry.ejection.verdict(streak, &self.ejection) {
                 Some(verdict) if entry.rung().is_some_and(|rung| rung != Rung::Ejected) => {
                     suspects.push((id.clone(), verdict));
@@ -107,6 +110,7 @@ impl Pool {
     /// Tells once that a backend is not ejected that should be.
     fn tell_withheld(&mut self, id: &BackendId, verdict: &Verdict, why: Withheld, now: Time) {
         let Some(entry) = self.backends.get_mut(id) else { return };
+        entry.ejection.try_again(entry.member.counts());
         if entry.ejection.withheld.replace(why) == Some(why) {
             return;
         }

@@ -364,6 +364,7 @@ impl World {
         let span = self.ejection.window * 2;
         self.ejection.consecutive > 0
             && of(backend).streak >= self.ejection.consecutive
+            && of(backend).failed_within(self.ejection.window.mul_f64(0.8), self.now)
             && !is_out(&backend)
             && self.rung_of(backend) < Rung::Nobody
             && out as f64 <= self.ejection.pool_share * in_service.count() as f64
