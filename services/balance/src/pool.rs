@@ -63,6 +63,8 @@ pub struct Pool {
     /// Those that left and serve until somebody of `backends` can, by generation: a name may be
     /// another's by now.
     leaving: BTreeMap<u64, Leaving>,
+    /// Those that left with something under way, whose drain has a deadline.
+    leaving_by: Vec<(Arc<Member>, Time)>,
     /// Intent for backends that are gone, until the time given.
     departed: BTreeMap<BackendId, (Intent, Time)>,
     next_generation: u64,
@@ -111,6 +113,7 @@ impl Pool {
             random: Random::new(seed),
             backends: BTreeMap::new(),
             leaving: BTreeMap::new(),
+            leaving_by: Vec::new(),
             departed: BTreeMap::new(),
             next_generation: 1,
             next_probe: 1,
@@ -182,8 +185,11 @@ impl Pool {
                 None => arriving.push(found),
             }
         }
-        // Without probes, those that arrive serve at once.
-        let are_needed = !arriving.is_empty() && !self.can_serve() && self.plan.enabled;
+        // Others may come for those that leave, now or in a look-up before. Without probes, those that
+        // arrive serve at once.
+        let is_unjudged = |entry: &Entry| entry.health.health == Health::Checking;
+        let others_come = !arriving.is_empty() || self.backends.values().any(is_unjudged);
+        let are_needed = others_come && !self.can_serve() && self.plan.enabled;
         for (id, backend) in before {
             if backend.is_in_service() {
                 self.left_up = self.left_up.max(backend.health.last_up(now));
@@ -280,7 +286,7 @@ impl Pool {
         }
         self.judge_outcomes(now, false);
         self.end_degraded(now);
-        self.departed.retain(|_, (_, until)| *until > now);
+        self.forget_departed(now);
         self.end_tunnels(now);
         self.tell_drained(now);
         self.settle(now);
@@ -299,7 +305,8 @@ impl Pool {
                 backend.intent.stated().deadline.filter(|_| !backend.member.must_end_tunnels());
             [probe, drained, degraded, tunnels, backend.intent.next_end()]
         });
-        let of_departed = self.departed.values().map(|(_, until)| Some(*until));
+        let of_departed = self.departed.values().map(|(_, until)| *until);
+        let of_departed = of_departed.chain(self.leaving_by.iter().map(|(_, end)| *end)).map(Some);
         of_backends
             .chain(of_departed)
             .chain([
@@ -446,6 +453,12 @@ impl Pool {
 
     fn depart(&mut self, id: BackendId, backend: Entry, now: Time) -> Entry {
         self.tell(now, EventKind::Discovery, Some(&id), "left the pool");
+        if let Some(end) = backend.intent.stated().deadline
+            && !backend.member.must_end_tunnels()
+            && backend.member.in_flight() > 0
+        {
+            self.leaving_by.push((Arc::clone(&backend.member), end));
+        }
         if backend.intent.is_special() {
             self.departed.insert(id, (backend.intent.clone(), now + INTENT_KEPT));
         }

@@ -102,3 +102,19 @@ fn a_drain_without_a_deadline_waits_for_tunnels_for_good() {
     set(&mut pool, Admin::Drain, None, Time::START);
     assert!(!asks(&mut pool, Time::START + Duration::from_secs(86_400)) && !tunnel.must_end());
 }
+
+#[test]
+fn the_deadline_ends_tunnels_of_one_that_discovery_has_dropped_meanwhile() {
+    let mut pool = pool();
+    let mut picker = pool.picker();
+    let tunnels = [(); 2].map(|()| picker.pick(None).unwrap().into_tunnel());
+    let of_b0 = tunnels.iter().find(|tunnel| tunnel.member().id().as_str() == "b0").unwrap();
+    set(&mut pool, Admin::Drain, Some(DEADLINE), Time::START);
+    let rest = Found::new(BackendId::new("b1"), Ok(vec![([10, 0, 0, 1], 80).into()]));
+    pool.discovered(vec![rest], Time::START);
+    let end = Time::START + DEADLINE;
+    assert!(pool.deadline(Time::START).unwrap() <= end);
+    assert!(!asks(&mut pool, Time::after_start(DEADLINE / 2)) && !of_b0.must_end());
+    assert!(asks(&mut pool, end) && of_b0.must_end());
+    assert!(!asks(&mut pool, end + DEADLINE), "once");
+}

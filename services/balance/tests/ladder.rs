@@ -425,3 +425,17 @@ fn a_probe_that_is_brought_forward_when_time_takes_the_last_one_out_is_made_at_o
     assert_eq!(world.order("b").id.as_str(), "b");
     assert!(world.pool.deadline(world.now).unwrap() > world.now, "the pool wants no rest");
 }
+
+#[test]
+fn whoever_leaves_stays_while_one_that_came_a_look_up_before_is_not_judged_yet() {
+    let mut world = World::with(&["a"]);
+    world.run(SECOND * 10, &["a"]);
+    world.discover(&["a", "c"]);
+    world.run(SECOND / 2, &["a"]);
+    world.discover(&["c"]);
+    world.run(SECOND / 10, &["a"]);
+    assert_eq!(world.pool.view().rung, Rung::Terminating);
+    assert_eq!(world.picks(3), counts(&[("a", 3)]));
+    world.run(SECOND * 10, &["a", "c"]);
+    assert_eq!(world.picks(3), counts(&[("c", 3)]));
+}

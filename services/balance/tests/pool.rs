@@ -424,3 +424,16 @@ fn picks_that_take_no_turn_count_whoever_of_the_workers_made_them() {
         assert_eq!((pool.picks(), pickers[7].picks()), (120, 120), "{policy:?}");
     }
 }
+
+#[test]
+fn what_is_forgotten_after_an_hour_is_forgotten_in_the_file_too() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    world.set("a", Admin::Maint).unwrap();
+    world.run(SECOND, &["a", "b"]);
+    world.discover(&["b"]);
+    world.run(SECOND * 60 * 59, &["b"]);
+    assert_eq!(world.intents.len(), 1);
+    world.run(SECOND * 120, &["b"]);
+    assert!(world.intents.is_empty(), "the file still has {:?}", world.intents);
+}

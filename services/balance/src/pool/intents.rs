@@ -170,8 +170,25 @@ impl Pool {
         self.effects.push(Effect::KeepIntents);
     }
 
+    /// Forgets what was wanted of those that have been away for too long; in the file, too, or it
+    /// would come back with a restart.
+    pub(super) fn forget_departed(&mut self, now: Time) {
+        let before = self.departed.len();
+        self.departed.retain(|_, (_, until)| *until > now);
+        if self.departed.len() < before {
+            self.effects.push(Effect::KeepIntents);
+        }
+    }
+
     /// Has the tunnels ended whose deadline has passed.
     pub(super) fn end_tunnels(&mut self, now: Time) {
+        let (due, waiting) = std::mem::take(&mut self.leaving_by)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(_, end)| *end <= now);
+        self.leaving_by = waiting;
+        if due.into_iter().filter(|(member, _)| member.set_must_end_tunnels(true)).count() > 0 {
+            self.effects.push(Effect::EndTunnels);
+        }
         let due = self.backends.values().filter(|backend| {
             let is_due = backend.intent.stated().deadline.is_some_and(|deadline| deadline <= now);
             is_due && backend.member.set_must_end_tunnels(true)

@@ -15,7 +15,7 @@ mod world;
 use world::{Coverage, run};
 
 /// Seeds of a normal run: some seconds of a debug build.
-const SEEDS: u64 = 28;
+const SEEDS: u64 = 36;
 
 /// What happens about once in fifty simulated hours: only the sweep must come to it.
 const RARE: [&str; 1] = ["back early"];

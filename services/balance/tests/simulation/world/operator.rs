@@ -79,7 +79,9 @@ impl World {
     /// them and the source does not tell itself who is going away.
     fn note_leaving(&mut self, could_serve: BTreeMap<u64, String>, before: &BTreeMap<String, u64>) {
         let arrived = self.generations.values().any(|new| !before.values().any(|old| old == new));
-        if arrived && !self.tells_instances {
+        let is_unjudged = |backend: &BackendView| backend.health == Health::Checking;
+        let others_come = arrived || self.pool.view().backends.iter().any(is_unjudged);
+        if others_come && !self.tells_instances {
             let longest = (self.plan.transition_interval + self.plan.give_up) * self.plan.fall;
             let until = self.now + longest;
             let stays = |generation| self.generations.values().any(|known| *known == generation);
