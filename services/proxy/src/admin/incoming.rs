@@ -105,3 +105,17 @@ pub(super) fn said_at(text: Option<&str>, now: SaidAt) -> Result<Option<SaidAt>,
     }
     Ok(Some(said_at))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_as_long_as_the_document_says_in_any_language() {
+        for char in ["x", "ö", "漢"] {
+            assert!(reason(Some(char.repeat(REASON_LONGEST))).is_ok(), "{char}");
+            let refused = reason(Some(char.repeat(REASON_LONGEST + 1))).unwrap_err();
+            assert!(refused.detail().contains("at most 500 characters"), "{char}: {refused:?}");
+        }
+    }
+}
