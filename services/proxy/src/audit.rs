@@ -289,9 +289,14 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use balance::{EXPIRED, Event, EventKind, Policy, Pool, ProbePlan};
+    use futures_util::poll;
     use tempfile::TempDir;
 
     use super::*;
+    use crate::clock::Clock;
 
     fn path(folder: &TempDir) -> PathBuf {
         folder.path().join("audit.log")
@@ -370,6 +375,29 @@ mod tests {
         let kept = actors(&open(&folder));
         assert!(kept.len() < 50 && kept.last().unwrap() == "ada", "{kept:?}");
         assert_eq!(kept.len() as u64 + audit.untold(), 5_001);
+    }
+
+    /// What is told of ends by themselves if `after` others come before the follower looks.
+    async fn told_of_an_end_and(after: usize) -> Vec<String> {
+        let pool = Pool::new("default", Policy::RoundRobin, ProbePlan::default(), 1);
+        let control = Control::new(pool, Clock::start(), None).0;
+        let audit = Arc::new(Audit::open(None).unwrap());
+        let mut following = pin!(follow(audit.clone(), control.clone()));
+        assert!(poll!(following.as_mut()).is_pending());
+        let ended = format!("b is ready: {EXPIRED}");
+        for message in std::iter::once(ended).chain((0..after).map(|n| n.to_string())) {
+            let (at, kind) = (control.clock.now(), EventKind::Admin);
+            control.events.add(POOL, Event { at, kind, backend: None, message, actor: None });
+        }
+        assert!(poll!(following.as_mut()).is_pending());
+        audit.latest().into_iter().filter_map(|entry| entry.detail).collect()
+    }
+
+    #[tokio::test]
+    async fn an_end_that_is_forgotten_before_it_is_read_is_told_as_not_known() {
+        assert_eq!(told_of_an_end_and(999).await, [format!("b is ready: {EXPIRED}")]);
+        let lost = "3 events came too fast; what expired is not known";
+        assert_eq!(told_of_an_end_and(1_002).await, [lost]);
     }
 
     #[test]
