@@ -167,3 +167,35 @@ async fn every_change_and_refusal_is_in_the_audit_log_of_this_process_and_the_ne
     assert!(!text.contains("horse"), "a token is in the log: {text}");
     assert_eq!(text.lines().count(), entries.len());
 }
+
+#[tokio::test]
+async fn a_flood_of_refusals_leaves_the_changes_in_the_log_and_says_how_many_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = file_in(&folder, "audit.log");
+    let variables = [("PROXY_ADMIN_TOKEN", "correct-horse"), ("PROXY_AUDIT_LOG", &file)];
+    let world = World::start(2, &variables).await;
+    let id = world.id(0);
+    assert_eq!(drain(&world, &id, "correct-horse").await.status, 200);
+    for _ in 0..100 {
+        assert_eq!(drain(&world, &world.id(1), "correct-horse").await.status, 409, "the last one");
+    }
+    let lines = || std::fs::read_to_string(&file).unwrap().lines().count();
+    assert_eq!(lines(), 2, "what is refused again and again has one line");
+    for n in 0..300 {
+        let url = world.admin_url(&format!("/v1/pools/default/backends/{n}"));
+        let (change, origin) = (json!({"state": "drain"}), "http://evil.example");
+        let request = world.client.patch(url).json(&change);
+        let request = if n % 2 == 0 { request } else { request.header("origin", origin) };
+        assert_eq!(world.ask(request).await.status, if n % 2 == 0 { 401 } else { 403 });
+    }
+    assert!((3..50).contains(&lines()), "{} lines", lines());
+    let told = read(&world, "/v1/audit", "correct-horse").await;
+    let entries = entries(&told);
+    assert_eq!(entries.len(), lines());
+    assert_eq!(entries.last().unwrap()["action"], "changed", "the change came first and is there");
+    let next = "(99 further refusals since the last)";
+    let others = entries[entries.len() - 3]["detail"].as_str().unwrap();
+    assert!(others.ends_with(next), "{others}");
+    let refused = entries.len() as u64 - 1;
+    assert_eq!(told.body["refusals_not_listed"].as_u64().unwrap() + refused, 400);
+}
