@@ -183,18 +183,30 @@ impl World {
             let span = self.ejection.window + self.ejection.window / 10;
             let recent = |time: &&Time| self.now.since(**time) <= span;
             let failed = shadow.failed.iter().filter(recent).count();
+            // A row that has ended is told at the next sample.
+            let part = self.ejection.window / 10;
+            let has_tripped = shadow.tripped.is_some_and(|time| self.now.since(time) <= part);
             let is_due = match text {
                 // A row may take any time.
                 text if text.contains("in a row") => {
-                    shadow.failed.len() >= self.ejection.consecutive as usize
+                    shadow.streak >= self.ejection.consecutive || has_tripped
                 }
-                text if text.contains("probation") => !shadow.failed.is_empty(),
+                text if text.contains("probation") => {
+                    shadow.failed.iter().any(|time| Some(*time) >= shadow.back)
+                }
                 _ => failed >= self.ejection.volume as usize / 2,
             };
             assert!(is_due, "{name} is {text}, and failed {failed} times");
-            (shadow.ejections, shadow.streak) = (shadow.ejections + 1, 0);
+            let forgiven = shadow.back.map_or(0, |back| {
+                self.now.since(back).div_duration_f64(self.ejection.time).floor() as u32
+            });
+            shadow.count = shadow.count.saturating_sub(forgiven) + 1;
+            let time = (self.ejection.time * shadow.count).min(self.ejection.time_max);
+            (shadow.ejections, shadow.streak, shadow.tripped) = (shadow.ejections + 1, 0, None);
+            self.check_ejection(&name, time);
         } else if text.starts_with("back on probation") {
-            shadow.streak = 0;
+            (shadow.streak, shadow.tripped) = (0, None);
+            shadow.back = Some(self.now);
             let early = text.contains("early");
             self.coverage.see(if early { "back early" } else { "back on probation" });
         } else if text.contains("not ejected, because") {
@@ -206,6 +218,22 @@ impl World {
         } else if text.starts_with("no longer degraded") {
             self.coverage.see("no longer degraded");
         }
+    }
+
+    /// Who has just been ejected is out for this time, more or less, and enough others can serve.
+    fn check_ejection(&self, name: &str, time: Duration) {
+        let view = self.pool.view();
+        let usable = view.backends.iter().filter(|one| self.rung_of(one) <= Rung::Degraded).count();
+        let floor = self.ejection.floor;
+        assert!(usable >= floor, "{name} is ejected and {usable} are left, of at least {floor}");
+        let ejected = view.backends.iter().find(|one| one.id.as_str() == name).unwrap();
+        if ejected.health != Health::Ejected {
+            // It is back already: too many of the pool were out.
+            return;
+        }
+        let out = ejected.health_until.unwrap().since(ejected.health_since);
+        let (least, most) = (time.mul_f64(0.9), time.mul_f64(1.1).min(self.ejection.time_max));
+        assert!(out >= least && out <= most, "{name} is out for {out:?}, not for {time:?}");
     }
 
     pub(crate) fn check(&mut self) {

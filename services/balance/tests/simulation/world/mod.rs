@@ -305,6 +305,7 @@ impl World {
         failed.filter(is_unseen).for_each(|time| *time = self.now);
         for shadow in self.shadow.values_mut() {
             shadow.asked_latest = shadow.asked_latest + leap;
+            shadow.tripped = shadow.tripped.map(|time| time + leap);
         }
         self.sought.clear();
         let late = self.probed.values_mut();

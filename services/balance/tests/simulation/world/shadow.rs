@@ -17,6 +17,11 @@ pub(crate) struct Shadow {
     pub(crate) failed: VecDeque<Time>,
     /// Failed attempts since the last that succeeded, and since when.
     pub(crate) streak: u32,
+    /// When there were last so many in a row as eject.
+    pub(crate) tripped: Option<Time>,
+    /// When it came back from an ejection, and how many of these lengthen the next one.
+    pub(crate) back: Option<Time>,
+    pub(crate) count: u32,
     pub(crate) streak_since: Time,
     /// When it last asked to be spared.
     pub(crate) asked: Option<Time>,
@@ -236,7 +241,7 @@ impl World {
             Some("never up")
         } else if shadow.has_verdict && !shadow.is_up && shadow.passes >= rise {
             // It may be another process: what failed before says nothing of it.
-            (shadow.is_up, shadow.streak) = (true, 0);
+            (shadow.is_up, shadow.streak, shadow.tripped) = (true, 0, None);
             shadow.ejections += 1;
             Some(if is_back_at_once { "up at the first pass" } else { "up again" })
         } else {

@@ -150,6 +150,9 @@ impl World {
         if let Some(shadow) = self.shadow.get_mut(&(id.to_string(), generation)) {
             let is_stale = outcome == Outcome::Failure && term != shadow.ejections;
             shadow.note(if is_stale { Outcome::Unknown } else { outcome }, now);
+            if shadow.streak > 0 && shadow.streak >= self.ejection.consecutive {
+                shadow.tripped = Some(now);
+            }
         }
         if ticket.note(outcome) {
             if self.dice.percent(10) {
