@@ -159,8 +159,15 @@ pub(crate) struct Ejection {
 #[derive(Debug)]
 enum Standing {
     In,
-    Out { since: Time, until: Time, text: String },
-    Probation { begun: Counts },
+    Out {
+        since: Time,
+        until: Time,
+        text: String,
+    },
+    /// Since these counts; none begins it anew with the next sample.
+    Probation {
+        begun: Option<Counts>,
+    },
 }
 
 impl Ejection {
@@ -206,7 +213,11 @@ impl Ejection {
     pub(crate) fn sample(&mut self, counts: Counts, plan: &EjectionPlan, now: Time) -> bool {
         self.window.add(counts, plan.window, now);
         match self.standing {
-            Standing::Probation { begun } => {
+            Standing::Probation { begun: None } => {
+                self.standing = Standing::Probation { begun: Some(counts) };
+                false
+            }
+            Standing::Probation { begun: Some(begun) } => {
                 let since = counts.since(begun);
                 let passed = since.failures == 0 && since.successes() >= plan.trial();
                 if passed {
@@ -260,10 +271,11 @@ impl Ejection {
         time
     }
 
-    /// It failed and is not out for it: if it is on probation, that begins anew.
-    pub(crate) fn try_again(&mut self, counts: Counts) {
+    /// It failed and is not out for it: if it is on probation, that begins anew, but not at once: the
+    /// attempt that failed has yet to be counted as one that ended.
+    pub(crate) fn try_again(&mut self) {
         if let Standing::Probation { begun } = &mut self.standing {
-            *begun = counts;
+            *begun = None;
         }
     }
 
@@ -274,7 +286,7 @@ impl Ejection {
 
     /// Back, on probation. What was before does not count any more.
     pub(crate) fn come_back(&mut self, counts: Counts, now: Time) {
-        self.standing = Standing::Probation { begun: counts };
+        self.standing = Standing::Probation { begun: Some(counts) };
         self.forget_window(counts, now);
         self.counted = now;
     }

@@ -110,7 +110,7 @@ impl Pool {
     /// Tells once that a backend is not ejected that should be.
     fn tell_withheld(&mut self, id: &BackendId, verdict: &Verdict, why: Withheld, now: Time) {
         let Some(entry) = self.backends.get_mut(id) else { return };
-        entry.ejection.try_again(entry.member.counts());
+        entry.ejection.try_again();
         if entry.ejection.withheld.replace(why) == Some(why) {
             return;
         }

@@ -197,13 +197,8 @@ impl World {
                 _ => failed >= self.ejection.volume as usize / 2,
             };
             assert!(is_due, "{name} is {text}, and failed {failed} times");
-            let forgiven = shadow.back.map_or(0, |back| {
-                self.now.since(back).div_duration_f64(self.ejection.time).floor() as u32
-            });
-            shadow.count = shadow.count.saturating_sub(forgiven) + 1;
-            let time = (self.ejection.time * shadow.count).min(self.ejection.time_max);
             (shadow.ejections, shadow.streak, shadow.tripped) = (shadow.ejections + 1, 0, None);
-            self.check_ejection(&name, time);
+            self.check_floor(&name);
         } else if text.starts_with("back on probation") {
             (shadow.streak, shadow.tripped) = (0, None);
             shadow.back = Some(self.now);
@@ -220,20 +215,12 @@ impl World {
         }
     }
 
-    /// Who has just been ejected is out for this time, more or less, and enough others can serve.
-    fn check_ejection(&self, name: &str, time: Duration) {
+    /// Of those who are left when one is ejected, enough can serve.
+    fn check_floor(&self, name: &str) {
         let view = self.pool.view();
         let usable = view.backends.iter().filter(|one| self.rung_of(one) <= Rung::Degraded).count();
         let floor = self.ejection.floor;
         assert!(usable >= floor, "{name} is ejected and {usable} are left, of at least {floor}");
-        let ejected = view.backends.iter().find(|one| one.id.as_str() == name).unwrap();
-        if ejected.health != Health::Ejected {
-            // It is back already: too many of the pool were out.
-            return;
-        }
-        let out = ejected.health_until.unwrap().since(ejected.health_since);
-        let (least, most) = (time.mul_f64(0.9), time.mul_f64(1.1).min(self.ejection.time_max));
-        assert!(out >= least && out <= most, "{name} is out for {out:?}, not for {time:?}");
     }
 
     pub(crate) fn check(&mut self) {
@@ -392,7 +379,7 @@ impl World {
         let span = self.ejection.window * 2;
         self.ejection.consecutive > 0
             && of(backend).streak >= self.ejection.consecutive
-            && of(backend).failed_within(self.ejection.window.mul_f64(0.8), self.now)
+            && self.now.since(of(backend).latest_failure) <= self.ejection.window.mul_f64(0.6)
             && !is_out(&backend)
             && self.rung_of(backend) < Rung::Nobody
             && out as f64 <= self.ejection.pool_share * in_service.count() as f64

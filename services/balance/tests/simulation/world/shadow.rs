@@ -19,9 +19,10 @@ pub(crate) struct Shadow {
     pub(crate) streak: u32,
     /// When there were last so many in a row as eject.
     pub(crate) tripped: Option<Time>,
-    /// When it came back from an ejection, and how many of these lengthen the next one.
+    /// When it came back from an ejection.
     pub(crate) back: Option<Time>,
-    pub(crate) count: u32,
+    /// When an attempt last failed, also if nobody got any time since.
+    pub(crate) latest_failure: Time,
     pub(crate) streak_since: Time,
     /// When it last asked to be spared.
     pub(crate) asked: Option<Time>,
@@ -162,6 +163,7 @@ impl Shadow {
                     self.streak_since = now;
                 }
                 self.streak += 1;
+                self.latest_failure = now;
                 self.failed.push_back(now);
                 if self.failed.len() > FAILED_MOST {
                     self.failed.pop_front();
