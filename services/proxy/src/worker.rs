@@ -29,6 +29,7 @@ use crate::{
     fence,
     guests::Guest,
     hash_key::KnownKey,
+    headers::Client,
     settings::Settings,
     stats::{Counted, Gauges, NO_BACKEND, Shard, Stats},
     sticky::Sticky,
@@ -273,10 +274,10 @@ async fn serve(worker: Rc<Worker>, inbox: Inbox) {
 
 fn begin(worker: &Rc<Worker>, accepted: Accepted) {
     let Accepted { stream, peer, counted, guest } = accepted;
+    let client = Client::new(peer.ip(), &worker.settings.forwarding.trusted_proxies);
     // Fails only if the client is gone already.
     let Ok(stream) = stream.here() else { return };
-    let _counted = (Open::new(&worker.open), counted);
-    let session = Session { worker: Rc::clone(worker), peer: peer.ip(), _counted };
+    let session = Session::new(worker, client, (Open::new(&worker.open), counted));
     client::start(session, Socket { stream, _guest: guest }, true);
 }
 

@@ -54,13 +54,6 @@ impl Activity {
         })
     }
 
-    /// That of a connection that has served and been idle since.
-    pub(super) fn after_rest() -> Rc<Self> {
-        let activity = Self::new();
-        activity.has_served.set(true);
-        activity
-    }
-
     pub(super) fn enter(&self, phase: Phase) {
         self.since.set(self.now());
         self.phase.set(phase);

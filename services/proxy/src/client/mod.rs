@@ -12,10 +12,10 @@ mod linger;
 mod rest;
 mod streams;
 
-use std::{net::IpAddr, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use bytes::BytesMut;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::net::TcpStream;
 
 use self::activity::Activity;
 pub(crate) use self::{
@@ -41,14 +41,21 @@ pub(crate) struct Socket {
     pub(crate) _guest: Option<Guest>,
 }
 
-/// What belongs to a client's connection, whatever it is doing. What can be made anew is not kept
-/// while it rests.
+/// What belongs to a client's connection, whatever it is doing.
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub(crate) worker: Rc<Worker>,
-    pub(crate) peer: IpAddr,
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    activity: Rc<Activity>,
     /// What counts it as open.
-    pub(crate) _counted: (Open, Counted),
+    _counted: (Open, Counted),
+}
+
+impl Session {
+    pub(crate) fn new(worker: &Rc<Worker>, client: Client, counted: (Open, Counted)) -> Self {
+        let (worker, client) = (Rc::clone(worker), Rc::new(client));
+        Self { worker, client, activity: Activity::new(), _counted: counted }
+    }
 }
 
 /// Serves a client's connection in a task of its own. `is_new` if nothing has come on it before.
@@ -58,16 +65,14 @@ pub(crate) fn start(session: Session, socket: Socket, is_new: bool) {
 
 /// Serves a connection until it ends or rests.
 async fn serve(session: Session, socket: Socket, is_new: bool) {
-    let worker = &session.worker;
-    let client = Rc::new(Client::new(session.peer, &worker.settings.forwarding.trusted_proxies));
-    let activity = if is_new { Activity::new() } else { Activity::after_rest() };
-    match http1::serve(worker, socket, is_new, &client, &activity).await {
+    let Session { worker, client, activity, .. } = &session;
+    match http1::serve(worker, socket, is_new, client, activity).await {
         Then::Close => {}
         Then::Linger(socket) => linger::linger(socket).await,
         Then::Http2(socket, read) => {
-            Box::pin(http2::serve(worker, socket, read, &client, &activity)).await;
+            Box::pin(http2::serve(worker, socket, read, client, activity)).await;
         }
-        Then::Rest(socket, deadline) => rest::start(session, socket, deadline),
+        Then::Rest(socket) => rest::start(session, socket),
     }
 }
 
@@ -79,6 +84,6 @@ enum Then {
     Linger(Socket),
     /// It is one of HTTP/2, of which this was read.
     Http2(Socket, BytesMut),
-    /// It has been idle for a while, and may be so until then.
-    Rest(Socket, Instant),
+    /// It has been idle for a while.
+    Rest(Socket),
 }

@@ -5,58 +5,39 @@
 //! waits in a task of its own, which is as small as can be, until the client says something or its
 //! time is over.
 
-use std::{future::poll_fn, sync::atomic::Ordering};
+use std::future::poll_fn;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 
 use super::{Session, Socket};
-use crate::{
-    stats::Counted,
-    worker::{Stage, Worker},
-};
+use crate::{stats::Counted, worker::Stage};
 
-/// Has a connection wait until it is to be served again, or until `deadline`.
-pub(super) fn start(session: Session, socket: Socket, deadline: Instant) {
-    tokio::task::spawn_local(rest(session, socket, deadline));
+/// Has a connection wait until it is to be served again.
+pub(super) fn start(session: Session, socket: Socket) {
+    tokio::task::spawn_local(rest(session, socket));
 }
 
-#[allow(clippy::manual_async_fn)] // The future of one has room for its arguments twice.
-fn rest(session: Session, socket: Socket, deadline: Instant) -> impl Future<Output = ()> {
-    async move {
-        if is_back(&session.worker, &socket, deadline).await {
-            super::start(session, socket, false);
-        }
+async fn rest(session: Session, socket: Socket) {
+    if is_back(&session, &socket).await {
+        super::start(session, socket, false);
     }
 }
 
 /// Waits for the client to say something. Otherwise the connection is to be closed: it said nothing
 /// for too long, or a stop has come to finishing.
-async fn is_back(worker: &Worker, socket: &Socket, deadline: Instant) -> bool {
+async fn is_back(session: &Session, socket: &Socket) -> bool {
+    let Session { worker, activity, .. } = session;
     let _resting = Counted::new(&worker.gauges, |gauges| &gauges.client_resting);
+    let Some(limit) = activity.deadline(&worker.settings.timeouts) else { return false };
     let mut stage = worker.stage.clone();
     tokio::select! {
         biased;
         // Whether it is a request, an end or an error, whoever reads will see.
         _ = poll_fn(|context| socket.stream.poll_read_ready(context)) => true,
-        () = sleep_until(deadline) => {
-            worker.gauges.idle_timeouts.fetch_add(1, Ordering::Relaxed);
+        () = sleep_until(limit) => {
+            activity.count_timeout(&worker.gauges);
             false
         }
         _ = stage.wait_for(|stage| *stage >= Stage::Finishing) => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn size<F>(_of: impl Fn(Session, Socket, Instant) -> F) -> usize {
-        size_of::<F>()
-    }
-
-    #[test]
-    fn a_connection_that_rests_takes_little_room() {
-        let bytes = size(rest);
-        assert!(bytes <= 512, "{bytes}");
     }
 }

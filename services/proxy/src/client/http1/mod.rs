@@ -92,12 +92,8 @@ pub(super) async fn serve(
                 if is_finishing && is_idle {
                     return Then::Close;
                 }
-                if activity.may_rest(now, timeouts.rest)
-                    && connection.has_read_nothing()
-                    && let Some(deadline) = activity.deadline(timeouts)
-                {
-                    let rest = |(socket, _)| Then::Rest(socket, deadline);
-                    return connection.take().map_or(Then::Close, rest);
+                if activity.may_rest(now, timeouts.rest) && connection.has_read_nothing() {
+                    return connection.take().map_or(Then::Close, |(socket, _)| Then::Rest(socket));
                 }
                 match activity.deadline(timeouts) {
                     Some(deadline) if deadline <= now => {
