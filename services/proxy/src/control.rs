@@ -29,7 +29,7 @@ pub(crate) const POOL: &str = "default";
 const REPORTS_WAITING: usize = 1024;
 
 /// Between two looks at what is due, for each backend. A look goes over all of them, and each probe
-/// would bring two: of a thousand backends, that alone would be a third of a processor.
+/// would bring two: a thousand a second of a thousand backends.
 const SPACING: Duration = Duration::from_micros(20);
 
 /// The longest time between two looks. Nothing that is due by the pool's clock is told to the
