@@ -1,8 +1,9 @@
 //! Making a connection to one of a backend's addresses, for requests and for probes alike: what a
 //! probe can reach, a request can too.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{cell::Cell, io, net::SocketAddr, time::Duration};
 
+use balance::Member;
 use tokio::net::TcpStream;
 
 use crate::error::Reason;
@@ -39,6 +40,42 @@ pub(crate) fn is_own_fault(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| TOO_MANY_FILES.contains(&number))
 }
 
+/// Where a connection leads.
+#[derive(Debug)]
+pub(crate) struct Lead {
+    address: SocketAddr,
+    /// How often the backend's addresses had changed when they still had this one.
+    moves: Cell<u32>,
+}
+
+impl Lead {
+    /// Whether the address is still one of the backend's.
+    pub(crate) fn is_to(&self, member: &Member) -> bool {
+        let moves = member.moves();
+        if self.moves.get() != moves {
+            if !member.addresses().contains(&self.address) {
+                return false;
+            }
+            self.moves.set(moves);
+        }
+        true
+    }
+}
+
+/// Connects to a backend for requests.
+///
+/// # Errors
+/// Why there is no connection.
+pub(crate) async fn to(member: &Member, timeout: Duration) -> Result<(TcpStream, Lead), Reason> {
+    // Before they are read: what changes meanwhile is looked at again.
+    let moves = Cell::new(member.moves());
+    let connected = first(&member.addresses(), timeout).await;
+    let (stream, address) = connected.map_err(|error| error.reason())?;
+    // A small request must not wait for an acknowledgement; failure costs only time.
+    let _ = stream.set_nodelay(true);
+    Ok((stream, Lead { address, moves }))
+}
+
 /// Connects to the first address that answers. Each gets an equal part of the time, so that one
 /// that swallows everything cannot use up what the next needs.
 ///
@@ -48,11 +85,19 @@ pub(crate) async fn connect(
     addresses: &[SocketAddr],
     timeout: Duration,
 ) -> Result<TcpStream, ConnectError> {
+    first(addresses, timeout).await.map(|(stream, _)| stream)
+}
+
+/// The same, with the address.
+async fn first(
+    addresses: &[SocketAddr],
+    timeout: Duration,
+) -> Result<(TcpStream, SocketAddr), ConnectError> {
     let part = timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
     let mut last = ConnectError::Io(io::ErrorKind::AddrNotAvailable.into());
     for address in addresses {
         last = match tokio::time::timeout(part, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Ok(stream)) => return Ok((stream, *address)),
             Ok(Err(error)) => ConnectError::Io(error),
             Err(_) => ConnectError::Timeout,
         };

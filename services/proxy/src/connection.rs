@@ -31,7 +31,7 @@ use tokio::{
 use crate::{
     body::{RequestBody, Upload},
     client::Interim,
-    connect::connect,
+    connect::{self, Lead},
     error::Reason,
     http1::{self, NotSent, Outgoing, ResponseHead},
     stats::{Counted, Gauges},
@@ -65,8 +65,7 @@ pub(crate) struct Connection {
     may_say_more: bool,
     /// Since when it waits for a request.
     idle_since: Instant,
-    /// How often its backend's addresses had changed when they still had that of this one.
-    moves: u32,
+    pub(crate) lead: Lead,
     _counted: Counted,
 }
 
@@ -110,12 +109,7 @@ pub(crate) async fn open(
     timeout: Duration,
     gauges: &Arc<Gauges>,
 ) -> Result<Connection, Reason> {
-    // Before they are read: what changes meanwhile is looked at again.
-    let moves = member.moves();
-    let connected = connect(&member.addresses(), timeout).await;
-    let stream = connected.map_err(|error| error.reason())?;
-    // A small request must not wait for an acknowledgement; failure costs only time.
-    let _ = stream.set_nodelay(true);
+    let (stream, lead) = connect::to(member, timeout).await?;
     let (reader, writer) = stream.into_split();
     Ok(Connection {
         reader,
@@ -125,7 +119,7 @@ pub(crate) async fn open(
         is_kept: true,
         may_say_more: false,
         idle_since: Instant::now(),
-        moves,
+        lead,
         _counted: Counted::new(gauges, |gauges| &gauges.backend_open),
     })
 }
@@ -140,19 +134,6 @@ impl Connection {
         let asks_kernel = asks_kernel || self.may_say_more;
         let peeked = if asks_kernel { peek() } else { stream.try_io(Interest::READABLE, peek) };
         peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
-    }
-
-    /// Whether its address is still one of the backend's.
-    pub(crate) fn is_of(&mut self, member: &Member) -> bool {
-        let moves = member.moves();
-        if self.moves != moves {
-            let peer = self.reader.peer_addr();
-            if !peer.is_ok_and(|peer| member.addresses().contains(&peer)) {
-                return false;
-            }
-            self.moves = moves;
-        }
-        true
     }
 
     /// Whether a body goes on being sent.

@@ -16,7 +16,6 @@ use std::{
     future::poll_fn,
     io::ErrorKind,
     mem::MaybeUninit,
-    net::SocketAddr,
     pin::{Pin, pin},
     rc::{Rc, Weak},
     sync::{Arc, atomic::Ordering},
@@ -39,7 +38,7 @@ use tokio::{
 
 use crate::{
     body::RequestBody,
-    connect::connect,
+    connect::{self, Lead},
     error::Reason,
     idle_limit::IdleLimit,
     retry::Unprocessed,
@@ -98,9 +97,7 @@ struct Connection {
     running: Weak<Running>,
     /// When we began to make it.
     made: Instant,
-    /// Where it leads, and how often the backend's addresses had changed when that was one of them.
-    peer: Option<SocketAddr>,
-    moves: Cell<u32>,
+    lead: Lead,
     /// When the last one ended.
     used: Cell<Instant>,
     /// Whether a request was answered on it.
@@ -134,17 +131,13 @@ impl Connection {
         !self.sender.is_closed() && !self.is_retired.get()
     }
 
-    /// Whether its address is still one of the backend's.
+    /// Whether it leads to the backend as it is now. One that does not is of no use any more.
     fn is_of(&self, member: &Member) -> bool {
-        let moves = member.moves();
-        if self.moves.get() != moves {
-            if !self.peer.is_some_and(|peer| member.addresses().contains(&peer)) {
-                self.is_retired.set(true);
-                return false;
-            }
-            self.moves.set(moves);
+        let is_of = self.lead.is_to(member);
+        if !is_of {
+            self.is_retired.set(true);
         }
-        true
+        is_of
     }
 
     fn is_idle(&self) -> bool {
@@ -364,13 +357,8 @@ async fn open(
     gauges: &Arc<Gauges>,
 ) -> Result<Connection, Reason> {
     let made = Instant::now();
-    // Before they are read: what changes meanwhile is looked at again.
-    let moves = Cell::new(member.moves());
-    let connected = connect(&member.addresses(), deadline - made).await;
-    let stream = connected.map_err(|error| error.reason())?;
-    // A small request must not wait for an acknowledgement; failure costs only time.
-    let _ = stream.set_nodelay(true);
-    let (socket, peer) = (SockRef::from(&stream).try_clone().ok(), stream.peer_addr().ok());
+    let (stream, lead) = connect::to(member, deadline - made).await?;
+    let socket = SockRef::from(&stream).try_clone().ok();
     let tasks = OnThisThread::default();
     let handshake = Builder::new(tasks.clone())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -396,8 +384,7 @@ async fn open(
     Ok(Connection {
         sender,
         running: connection_running,
-        peer,
-        moves,
+        lead,
         streams: Cell::new(0),
         made,
         used: Cell::new(Instant::now()),

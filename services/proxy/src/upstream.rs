@@ -67,8 +67,8 @@ impl Upstream {
     ) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let now = Instant::now();
-        while let Some(Idle { mut connection, .. }) = idle.pop_back() {
-            if !connection.is_of(member) {
+        while let Some(Idle { connection, .. }) = idle.pop_back() {
+            if !connection.lead.is_to(member) {
                 // It leads to where its name led before.
                 continue;
             }
