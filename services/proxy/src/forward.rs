@@ -222,7 +222,7 @@ async fn attempt(
         let answered = connection.exchange(head, std::mem::take(body), interim);
         match patience.wait(upload.as_deref(), answered).await {
             Ok(Ok(head)) => {
-                upstream.idle_limit.hear(&head.headers);
+                upstream.idle_watch.limit.hear(&head.headers);
                 return Ok(arriving(head, connection));
             }
             Ok(Err(Failure::Unsent(unsent))) => {

@@ -6,12 +6,16 @@
 //! most; a backend that tells a shorter one in `Keep-Alive`, or that is seen to close sooner, gets
 //! a shorter one, with room for a request on its way.
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::Cell,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use crate::upstream::LOOK_EVERY;
+use crate::{stats::Gauges, upstream::LOOK_EVERY};
 
 /// Of a backend's limit, what is used. The rest is for a request on its way, and for the moment
 /// from which either side counts.
@@ -82,6 +86,35 @@ impl IdleLimit {
         let doublings = now.duration_since(at).as_secs() / DOUBLES_AFTER.as_secs();
         let factor = u32::try_from(doublings).ok().and_then(|times| 1_u32.checked_shl(times))?;
         idle.checked_mul(factor)
+    }
+}
+
+/// What a worker sees of connections to one backend that are idle.
+#[derive(Debug)]
+pub(crate) struct IdleWatch {
+    pub(crate) limit: IdleLimit,
+    /// When they were last looked at.
+    looked: Cell<Instant>,
+    gauges: Arc<Gauges>,
+}
+
+impl IdleWatch {
+    pub(crate) fn new(gauges: &Arc<Gauges>) -> Self {
+        let (limit, looked) = (IdleLimit::default(), Cell::new(Instant::now()));
+        Self { limit, looked, gauges: Arc::clone(gauges) }
+    }
+
+    /// Takes note that all of them were looked at.
+    pub(crate) fn looked(&self, now: Instant) {
+        self.looked.set(now);
+    }
+
+    /// Takes note that the backend has closed one that is idle for as long as `age`. It may have done
+    /// so right after the last look.
+    pub(crate) fn saw_close(&self, age: Duration, now: Instant) {
+        let unseen = now.duration_since(self.looked.get());
+        self.limit.saw_close(age, unseen, now);
+        self.gauges.backend_idle_closed.fetch_add(1, Ordering::Relaxed);
     }
 }
 

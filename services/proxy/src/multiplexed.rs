@@ -18,7 +18,7 @@ use std::{
     mem::MaybeUninit,
     pin::{Pin, pin},
     rc::{Rc, Weak},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Poll, Waker},
     time::Duration,
 };
@@ -40,7 +40,7 @@ use crate::{
     body::RequestBody,
     connect::{self, Lead},
     error::Reason,
-    idle_limit::IdleLimit,
+    idle_limit::IdleWatch,
     retry::Unprocessed,
     settings::Timeouts,
     stats::{Counted, Gauges},
@@ -70,9 +70,7 @@ pub(crate) struct Multiplexed {
     connections: RefCell<Vec<Rc<Connection>>>,
     /// Held while a connection is being made, so that requests that come together share one.
     opening: Mutex<()>,
-    idle_limit: IdleLimit,
-    /// When those that nobody uses were last looked at.
-    looked: Cell<Instant>,
+    idle_watch: IdleWatch,
     gauges: Arc<Gauges>,
 }
 
@@ -243,8 +241,7 @@ impl Multiplexed {
         Self {
             connections: RefCell::default(),
             opening: Mutex::default(),
-            idle_limit: IdleLimit::default(),
-            looked: Cell::new(Instant::now()),
+            idle_watch: IdleWatch::new(gauges),
             gauges: Arc::clone(gauges),
         }
     }
@@ -310,7 +307,7 @@ impl Multiplexed {
         configured: Duration,
     ) -> Option<Rc<Connection>> {
         let now = Instant::now();
-        let limit = self.idle_limit.current(configured, now);
+        let limit = self.idle_watch.limit.current(configured, now);
         let is_fit = |connection: &Connection| {
             since.is_none_or(|since| connection.made >= since)
                 && connection.has_room()
@@ -323,17 +320,14 @@ impl Multiplexed {
     /// Takes note that the backend has closed a connection that nobody used.
     fn saw_close(&self, connection: &Connection, now: Instant) {
         connection.is_retired.set(true);
-        let age = now.duration_since(connection.used.get());
-        let unseen = now.duration_since(self.looked.get());
-        self.idle_limit.saw_close(age, unseen, now);
-        self.gauges.backend_idle_closed.fetch_add(1, Ordering::Relaxed);
+        self.idle_watch.saw_close(now.duration_since(connection.used.get()), now);
     }
 
     /// Lets go of connections that nobody has used for too long or that can take no request. Those
     /// close once the last request on them has ended.
     pub(crate) fn close_idle(&self, configured: Duration) {
         let now = Instant::now();
-        let limit = self.idle_limit.current(configured, now);
+        let limit = self.idle_watch.limit.current(configured, now);
         self.connections.borrow_mut().retain(|connection| {
             if !connection.is_idle() {
                 return connection.is_alive();
@@ -343,7 +337,7 @@ impl Multiplexed {
             }
             connection.is_alive() && now.duration_since(connection.used.get()) < limit
         });
-        self.looked.set(now);
+        self.idle_watch.looked(now);
     }
 }
 
@@ -443,6 +437,7 @@ mod tests {
     use std::{
         io::{Read as _, Write as _},
         net::{TcpListener, TcpStream as StdStream},
+        sync::atomic::Ordering,
     };
 
     use tokio::task::LocalSet;

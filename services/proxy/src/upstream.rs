@@ -4,13 +4,7 @@
 //! last in, first out: the warmest connection is the least likely to be closed by the backend in
 //! this moment, and those not needed any more grow old and go.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::VecDeque,
-    rc::Rc,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
 
 use balance::Member;
 use tokio::time::Instant;
@@ -18,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     connection::Connection,
     gone::Gone,
-    idle_limit::IdleLimit,
+    idle_limit::IdleWatch,
     multiplexed::Multiplexed,
     stats::{Counted, Gauges, Shard, Stats},
 };
@@ -40,12 +34,10 @@ pub(crate) struct Upstream {
     idle: RefCell<VecDeque<Idle>>,
     /// Those of HTTP/2.
     pub(crate) multiplexed: Multiplexed,
-    pub(crate) idle_limit: IdleLimit,
+    pub(crate) idle_watch: IdleWatch,
     pub(crate) gone: Gone,
     pub(crate) shard: Arc<Shard>,
     gauges: Arc<Gauges>,
-    /// When idle connections were last looked at.
-    looked: Cell<Instant>,
 }
 
 /// A connection that waits for a request.
@@ -73,7 +65,7 @@ impl Upstream {
                 continue;
             }
             let age = connection.idle_for(now);
-            if age >= self.idle_limit.current(configured, now) {
+            if age >= self.idle_watch.limit.current(configured, now) {
                 // All the others have been idle for longer.
                 idle.clear();
                 return None;
@@ -82,7 +74,7 @@ impl Upstream {
             if connection.is_silent(!is_trusted) {
                 return Some(connection);
             }
-            self.saw_close(age, now);
+            self.idle_watch.saw_close(age, now);
         }
         None
     }
@@ -96,30 +88,22 @@ impl Upstream {
         }
     }
 
-    /// Takes note that the backend has closed a connection that is idle for as long as `age`. It may
-    /// have done so right after the last look.
-    fn saw_close(&self, age: Duration, now: Instant) {
-        let unseen = now.duration_since(self.looked.get());
-        self.idle_limit.saw_close(age, unseen, now);
-        self.gauges.backend_idle_closed.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Lets go of connections that have been idle for too long or that the backend has closed.
     fn look(&self, configured: Duration) {
         let now = Instant::now();
-        let limit = self.idle_limit.current(configured, now);
+        let limit = self.idle_watch.limit.current(configured, now);
         self.idle.borrow_mut().retain_mut(|Idle { connection, .. }| {
             let age = connection.idle_for(now);
             let is_silent = connection.is_silent(false);
             if !is_silent {
-                self.saw_close(age, now);
+                self.idle_watch.saw_close(age, now);
             }
             if age >= LOOK_EVERY {
                 connection.rest();
             }
             is_silent && age < limit
         });
-        self.looked.set(now);
+        self.idle_watch.looked(now);
         self.multiplexed.close_idle(configured);
     }
 }
@@ -154,11 +138,10 @@ impl Upstreams {
             generation: member.generation(),
             idle: RefCell::default(),
             multiplexed: Multiplexed::new(&gauges),
-            idle_limit: IdleLimit::default(),
+            idle_watch: IdleWatch::new(&gauges),
             gone: Gone::default(),
             shard: self.stats.shard(member.id().as_str(), self.worker),
             gauges,
-            looked: Cell::new(Instant::now()),
         });
         self.table[slot] = Some(Rc::clone(&upstream));
         upstream
@@ -252,7 +235,7 @@ pub(crate) mod tests {
                 let (member, upstream, gauges, mut backend) = kept(&listener).await;
                 let mut headers = http::HeaderMap::new();
                 headers.insert("keep-alive", http::HeaderValue::from_static("timeout=1"));
-                upstream.idle_limit.hear(&headers);
+                upstream.idle_watch.limit.hear(&headers);
                 tokio::time::pause();
                 tokio::time::advance(Duration::from_millis(800)).await;
                 upstream.look(LIMIT);
