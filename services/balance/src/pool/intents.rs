@@ -182,11 +182,8 @@ impl Pool {
 
     /// Has the tunnels ended whose deadline has passed.
     pub(super) fn end_tunnels(&mut self, now: Time) {
-        let (due, waiting) = std::mem::take(&mut self.leaving_by)
-            .into_iter()
-            .partition::<Vec<_>, _>(|(_, end)| *end <= now);
-        self.leaving_by = waiting;
-        if due.into_iter().filter(|(member, _)| member.set_must_end_tunnels(true)).count() > 0 {
+        let due = self.leaving_by.extract_if(.., |(_, end)| *end <= now);
+        if due.filter(|(member, _)| member.set_must_end_tunnels(true)).count() > 0 {
             self.effects.push(Effect::EndTunnels);
         }
         let due = self.backends.values().filter(|backend| {
