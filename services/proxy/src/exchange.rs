@@ -18,8 +18,7 @@ use crate::{
     decisions::{AttemptRecord, Candidate, Record, candidates},
     error::{self, Reason},
     headers::X_REQUEST_ID,
-    stats,
-    tunnel::until_must_end,
+    stats, tunnel,
     upstream::Upstream,
     worker::Worker,
 };
@@ -151,7 +150,7 @@ impl Exchange {
     pub(crate) fn ending(&self) -> Option<Ending> {
         let member = Arc::clone(&self.attempt.as_ref()?.member);
         let looks = self.worker.end_tunnels.clone();
-        Some(Ending(Box::pin(async move { until_must_end(Some(&member), looks).await })))
+        Some(Ending(Box::pin(tunnel::until(move || member.must_end_tunnels(), looks))))
     }
 
     /// The response was ended before its backend did.

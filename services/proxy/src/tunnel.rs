@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use balance::{Member, Ticket};
+use balance::Ticket;
 use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -100,7 +100,7 @@ impl Tunnel {
         // A tunnel that breaks is told to each side by the other's closing.
         let joined = join(client, backend, limits, is_websocket, end);
         let cut = async {
-            until_must_end(ticket.as_ref().map(balance::Tunnel::member), looks).await;
+            until(|| ticket.as_ref().is_some_and(balance::Tunnel::must_end), looks).await;
             must_end.send_replace(true);
             if is_websocket {
                 tokio::time::sleep(GOOD_BYE).await;
@@ -122,9 +122,9 @@ impl Tunnel {
     }
 }
 
-/// Waits until the deadline of the backend's drain has passed.
-pub(crate) async fn until_must_end(member: Option<&Arc<Member>>, mut looks: watch::Receiver<()>) {
-    while !member.is_some_and(|member| member.must_end_tunnels()) {
+/// Waits until something must end, because the deadline of its backend's drain has passed.
+pub(crate) async fn until(must_end: impl Fn() -> bool, mut looks: watch::Receiver<()>) {
+    while !must_end() {
         if looks.changed().await.is_err() {
             // The control side is gone: it will not say so any more.
             std::future::pending().await
