@@ -275,6 +275,13 @@ async fn refusing(refusal: Refusal) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, requests)
 }
 
+/// The same, which has refused before, and now answers. How many it is sent counts from one.
+async fn answering(refusal: Refusal) -> (SocketAddr, Arc<AtomicUsize>) {
+    let (address, requests) = refusing(refusal).await;
+    requests.store(1, Ordering::Relaxed);
+    (address, requests)
+}
+
 #[tokio::test]
 async fn what_a_backend_certainly_has_not_begun_with_is_sent_again_whatever_it_is() {
     for (refusal, expected, sent) in [
@@ -283,9 +290,7 @@ async fn what_a_backend_certainly_has_not_begun_with_is_sent_again_whatever_it_i
         (Refusal::GoodbyeAfterwards, 502, 1),
     ] {
         let (address, requests) = refusing(refusal).await;
-        let second = refusing(refusal).await;
-        // The other backend has refused before, and now answers.
-        second.1.store(1, Ordering::Relaxed);
+        let second = answering(refusal).await;
         let variables =
             [("PROXY_BACKEND_PROTOCOL", "h2c"), ("PROXY_PROBE", "off"), ("PROXY_POLICY", "first")];
         let backends = format!("http://{address},http://{}", second.0);
@@ -351,9 +356,7 @@ async fn a_backend_that_ends_or_refuses_streams_is_ejected_while_others_serve() 
         (Refusal::EachStream(INTERNAL_ERROR), Method::GET),
     ] {
         let bad = refusing(refusal).await.0;
-        // It has refused before, and now answers.
-        let (good, requests) = refusing(Refusal::Stream).await;
-        requests.store(1, Ordering::Relaxed);
+        let (good, requests) = answering(Refusal::Stream).await;
         let variables = [("PROXY_BACKEND_PROTOCOL", "h2c"), ("PROXY_PROBE", "off")];
         let world = World::over(&format!("http://{bad},http://{good}"), &variables, vec![]);
         world.until_eligible(2).await;
@@ -371,9 +374,7 @@ async fn who_waits_for_a_connection_that_others_make_in_vain_has_seen_nothing_of
     // It takes connections, and nobody says anything on them.
     let silent = common::any_port();
     let silent_address = silent.local_addr().unwrap();
-    let (good, requests) = refusing(Refusal::Stream).await;
-    // It has refused before, and now answers.
-    requests.store(1, Ordering::Relaxed);
+    let (good, requests) = answering(Refusal::Stream).await;
     let variables = [
         ("PROXY_BACKEND_PROTOCOL", "h2c"),
         ("PROXY_PROBE", "off"),
@@ -420,9 +421,7 @@ async fn a_request_that_is_not_answered_in_time_takes_its_connection_out_of_use(
 #[tokio::test]
 async fn a_request_that_a_backend_is_slow_with_is_tried_elsewhere() {
     let slow = Backend::start(100).await;
-    let (good, requests) = refusing(Refusal::Stream).await;
-    // It has refused before, and now answers.
-    requests.store(1, Ordering::Relaxed);
+    let (good, requests) = answering(Refusal::Stream).await;
     let variables = [
         ("PROXY_BACKEND_PROTOCOL", "h2c"),
         ("PROXY_PROBE", "off"),
