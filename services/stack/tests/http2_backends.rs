@@ -356,7 +356,7 @@ async fn a_backend_that_ends_or_refuses_streams_is_ejected_while_others_serve() 
         (Refusal::EachStream(INTERNAL_ERROR), Method::GET),
     ] {
         let bad = refusing(refusal).await.0;
-        let (good, requests) = answering(Refusal::Stream).await;
+        let (good, _) = answering(Refusal::Stream).await;
         let variables = [("PROXY_BACKEND_PROTOCOL", "h2c"), ("PROXY_PROBE", "off")];
         let world = World::over(&format!("http://{bad},http://{good}"), &variables, vec![]);
         world.until_eligible(2).await;
@@ -374,7 +374,7 @@ async fn who_waits_for_a_connection_that_others_make_in_vain_has_seen_nothing_of
     // It takes connections, and nobody says anything on them.
     let silent = common::any_port();
     let silent_address = silent.local_addr().unwrap();
-    let (good, requests) = answering(Refusal::Stream).await;
+    let (good, _) = answering(Refusal::Stream).await;
     let variables = [
         ("PROXY_BACKEND_PROTOCOL", "h2c"),
         ("PROXY_PROBE", "off"),
