@@ -1,0 +1,138 @@
+//! Making a connection of HTTP/2 to a backend.
+//!
+//! It counts as made when the backend has said how many streams it allows, and allows one, as gRPC's
+//! clients have it too. What is sent before is a guess: it may be refused, or wait in the library for
+//! room that does not come, where nobody can say any more whether it was sent.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::Arc,
+    task::{Poll, Waker},
+};
+
+use balance::Member;
+use hyper::{
+    client::conn::http2::{self, Builder},
+    rt::Executor,
+};
+use hyper_util::rt::TokioIo;
+use socket2::SockRef;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+
+use super::{Connection, Running, STREAMS_MAX};
+use crate::{
+    body::RequestBody,
+    connect,
+    error::Reason,
+    stats::{Counted, Gauges},
+};
+
+/// What a backend may have sent of a response before its client has taken it.
+const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+
+/// The same over all responses. Enough for each: were it less, some slow clients could stop the
+/// responses of all others.
+const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MAX as u32;
+
+/// What of a request's body may wait for a slow backend.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// What takes requests to a connection.
+pub(super) type Driver = http2::Connection<TokioIo<TcpStream>, RequestBody, OnThisThread>;
+
+/// Makes a connection that has room for a request.
+///
+/// # Errors
+/// There is none by the deadline. Nobody has sent anything on it.
+pub(super) async fn open(
+    member: &Member,
+    deadline: Instant,
+    gauges: &Arc<Gauges>,
+) -> Result<Connection, Reason> {
+    let made = Instant::now();
+    let (stream, lead) = connect::to(member, deadline - made).await?;
+    let socket = SockRef::from(&stream).try_clone().ok();
+    let tasks = OnThisThread::default();
+    let handshake = Builder::new(tasks.clone())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        // Until the backend tells.
+        .initial_max_send_streams(0)
+        .handshake(TokioIo::new(stream));
+    let ready = async {
+        let (sender, mut driver) = handshake.await.map_err(|_| Reason::ConnectFailed)?;
+        tasks.until_streams(&mut driver).await.map(|()| (sender, driver))
+    };
+    let (sender, driver) =
+        timeout_at(deadline, ready).await.map_err(|_| Reason::ConnectTimeout)??;
+    let counted = Counted::new(gauges, |gauges| &gauges.backend_open);
+    let running = Rc::new(Running { driver: RefCell::new(driver), socket });
+    let connection_running = Rc::downgrade(&running);
+    tokio::task::spawn_local(async move {
+        // Whoever waits for a response learns of an error there.
+        let _ = poll_fn(|context| Pin::new(&mut *running.driver.borrow_mut()).poll(context)).await;
+        drop(counted);
+    });
+    Ok(Connection {
+        sender,
+        running: connection_running,
+        lead,
+        streams: Cell::new(0),
+        made,
+        used: Cell::new(Instant::now()),
+        has_served: Cell::new(false),
+        is_retired: Cell::new(false),
+    })
+}
+
+/// Runs hyper's tasks on the thread whose backends they serve. They read what a backend says, which
+/// hyper tells nobody.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OnThisThread {
+    /// Who waits for what may have been read.
+    waiting: Rc<RefCell<Option<Waker>>>,
+}
+
+impl OnThisThread {
+    /// Waits until the backend allows streams on a connection.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    async fn until_streams(&self, driver: &mut Driver) -> Result<(), Reason> {
+        poll_fn(|context| {
+            if Pin::new(&mut *driver).poll(context).is_ready() {
+                return Poll::Ready(Err(Reason::ResetBeforeHeaders));
+            }
+            if driver.current_max_send_streams() > 0 {
+                return Poll::Ready(Ok(()));
+            }
+            self.waiting.replace(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl<F: Future + 'static> Executor<F> for OnThisThread {
+    fn execute(&self, task: F) {
+        let waiting = Rc::clone(&self.waiting);
+        tokio::task::spawn_local(async move {
+            let mut task = pin!(task);
+            poll_fn(|context| {
+                let polled = task.as_mut().poll(context);
+                if let Some(waker) = waiting.take() {
+                    waker.wake();
+                }
+                polled
+            })
+            .await
+        });
+    }
+}
