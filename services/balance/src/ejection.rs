@@ -153,7 +153,9 @@ pub(crate) struct Ejection {
     /// When it came back last; ejections are forgiven from then on.
     counted: Time,
     /// What kept it from being ejected, since when that was told.
-    pub(crate) withheld: Option<Withheld>,
+    withheld: Option<Withheld>,
+    /// Its counts when the others failed as much last: what was before is not its own fault.
+    excused: Option<Counts>,
 }
 
 #[derive(Debug)]
@@ -173,7 +175,14 @@ enum Standing {
 impl Ejection {
     pub(crate) fn new(counts: Counts, now: Time) -> Self {
         let window = Window::new(counts, now);
-        Self { standing: Standing::In, window, count: 0, counted: now, withheld: None }
+        Self {
+            standing: Standing::In,
+            window,
+            count: 0,
+            counted: now,
+            withheld: None,
+            excused: None,
+        }
     }
 
     pub(crate) fn is_out(&self) -> bool {
@@ -254,6 +263,36 @@ impl Ejection {
         }
     }
 
+    /// Whether what speaks against it is from when the others failed as much, and not enough has come
+    /// since to say the same.
+    pub(crate) fn is_excused(&self, reason: EjectReason, now: Counts, plan: &EjectionPlan) -> bool {
+        self.excused.is_some_and(|excused| {
+            let since = now.since(excused);
+            match reason {
+                EjectReason::ConsecutiveFailures => since.failures < plan.consecutive,
+                EjectReason::FailureRatio => {
+                    since.attempts < plan.volume || since.ratio() < plan.ratio
+                }
+                EjectReason::FailedProbation => since.failures < PROBATION_STREAK,
+            }
+        })
+    }
+
+    /// It should be out, and the pool cannot do without it. True if that is news.
+    pub(crate) fn withhold(&mut self, why: Withheld, counts: Counts) -> bool {
+        self.try_again();
+        if why == Withheld::Shared {
+            self.excused = Some(counts);
+        }
+        self.withheld.replace(why) != Some(why)
+    }
+
+    /// Nothing speaks against it.
+    pub(crate) fn clear(&mut self) {
+        self.withheld = None;
+        self.excused = None;
+    }
+
     /// Out, for longer each time. Gives the time.
     pub(crate) fn eject(
         &mut self,
@@ -267,7 +306,7 @@ impl Ejection {
         let time = plan.time.saturating_mul(self.count).min(plan.time_max);
         let time = random.jitter(time, JITTER).min(plan.time_max);
         self.standing = Standing::Out { since: now, until: now + time, text: text.to_owned() };
-        self.withheld = None;
+        self.clear();
         time
     }
 
@@ -279,15 +318,16 @@ impl Ejection {
         }
     }
 
-    /// What was before does not count any more.
+    /// What was before does not count any more: a probation begins anew.
     pub(crate) fn forget_window(&mut self, counts: Counts, now: Time) {
         self.window = Window::new(counts, now);
+        self.try_again();
     }
 
     /// Back, on probation. What was before does not count any more.
     pub(crate) fn come_back(&mut self, counts: Counts, now: Time) {
-        self.standing = Standing::Probation { begun: Some(counts) };
         self.forget_window(counts, now);
+        self.standing = Standing::Probation { begun: Some(counts) };
         self.counted = now;
     }
 }

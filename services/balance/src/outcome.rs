@@ -53,6 +53,22 @@ impl Counts {
         Self { attempts: attempts.cast_unsigned().max(failures), failures }
     }
 
+    /// Of this and of other attempts.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            attempts: self.attempts.saturating_add(other.attempts),
+            failures: self.failures.saturating_add(other.failures),
+        }
+    }
+
+    /// Of these attempts but for some of them.
+    pub(crate) fn without(self, some: Self) -> Self {
+        Self {
+            attempts: self.attempts.saturating_sub(some.attempts),
+            failures: self.failures.saturating_sub(some.failures),
+        }
+    }
+
     pub(crate) fn successes(self) -> u32 {
         self.attempts - self.failures
     }

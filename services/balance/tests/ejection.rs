@@ -249,3 +249,61 @@ fn a_trouble_that_all_shared_ejects_nobody_when_it_is_over() {
         assert!(ejected(&world).is_empty(), "{:?}", world.events);
     }
 }
+
+/// As [`requests`], all answered, but for those that come to one backend: their clients leave.
+fn requests_of_others(world: &mut World, count: usize, but: &str) {
+    let mut picker = world.pool.picker();
+    for _ in 0..count {
+        let ticket = picker.pick(None).unwrap();
+        let is_other = ticket.member().id().as_str() != but;
+        _ = ticket.note(if is_other { Outcome::Success } else { Outcome::Unknown });
+    }
+}
+
+#[test]
+fn one_that_nobody_asks_after_a_trouble_that_all_shared_is_not_ejected_as_the_others_recover() {
+    for plan in [
+        EjectionPlan::default(),
+        EjectionPlan { consecutive: 0, volume: 10, ..EjectionPlan::default() },
+    ] {
+        let mut world = world(plan);
+        run(&mut world, 2, &ALL);
+        assert!(ejected(&world).is_empty(), "the others fail as much");
+        for _ in 0..20 {
+            requests_of_others(&mut world, 400, "a");
+            world.run(SECOND / 2, &ALL);
+            assert!(ejected(&world).is_empty(), "{:?}", world.events);
+        }
+    }
+}
+
+#[test]
+fn one_that_goes_on_failing_after_a_trouble_that_all_shared_is_ejected() {
+    for plan in
+        [EjectionPlan::default(), EjectionPlan { consecutive: 0, ..EjectionPlan::default() }]
+    {
+        let mut world = world(plan);
+        run(&mut world, 2, &ALL);
+        run(&mut world, 10, &["a"]);
+        assert_eq!(ejected(&world), names(&["a"]));
+    }
+}
+
+#[test]
+fn a_failure_on_probation_that_comes_while_it_is_drained_does_not_keep_it_there() {
+    let mut world = world(EjectionPlan::default());
+    requests(&mut world, 20, &["a"]);
+    world.run(SECOND * 11, &ALL);
+    let mut picker = world.pool.picker();
+    let under_way: Vec<_> = (0..4).map(|_| picker.pick(None).unwrap()).collect();
+    world.set("a", Admin::Drain).unwrap();
+    for ticket in under_way {
+        let is_a = ticket.member().id().as_str() == "a";
+        _ = ticket.note(if is_a { Outcome::Failure } else { Outcome::Success });
+    }
+    world.run(SECOND, &ALL);
+    world.set("a", Admin::Ready).unwrap();
+    run(&mut world, 10, &[]);
+    requests(&mut world, 4, &["a"]);
+    assert!(ejected(&world).is_empty(), "its probation is over: {:?}", world.events);
+}

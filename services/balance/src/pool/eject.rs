@@ -22,6 +22,16 @@ use crate::{
 /// Below one, because their windows hold what was before the trouble began.
 const AS_MUCH: f64 = 0.75;
 
+/// Of the backends in service, what decides whether one of them may be out.
+#[derive(Debug, Default)]
+struct Sums {
+    in_service: usize,
+    usable: usize,
+    out: usize,
+    /// Attempts at those that serve, within their windows.
+    recent: Counts,
+}
+
 impl Pool {
     /// Ejects backends by this plan. To be called before backends are there.
     #[must_use]
@@ -37,55 +47,75 @@ impl Pool {
             return;
         }
         self.next_sample = now + self.ejection.window / PARTS;
+        let suspects = self.sample_outcomes(now);
+        let mut all = self.sum_up();
+        for (id, verdict) in suspects {
+            match self.withheld(&id, &verdict, &all) {
+                None => {
+                    self.eject(&id, &verdict, now);
+                    all = self.sum_up();
+                }
+                Some(why) => self.tell_withheld(&id, &verdict, why, now),
+            }
+        }
+    }
+
+    /// Samples all outcomes. Gives who should be out, the worst first: not all of them may be.
+    fn sample_outcomes(&mut self, now: Time) -> Vec<(BackendId, Verdict)> {
+        let plan = &self.ejection;
         let mut suspects: Vec<(BackendId, Verdict)> = Vec::new();
         let mut passed: Vec<BackendId> = Vec::new();
         for (id, entry) in &mut self.backends {
-            if entry.ejection.sample(entry.member.counts(), &self.ejection, now) {
-                entry.member.set_streak_limit(self.ejection.consecutive);
+            let counts = entry.member.counts();
+            if entry.ejection.sample(counts, plan, now) {
+                entry.member.set_streak_limit(plan.consecutive);
                 passed.push(id.clone());
             }
             // One that nobody has asked since is not judged by what was before: perhaps it was a
             // trouble that all of them shared, of which only that is known.
             let has_failed = entry.ejection.recent().failures > 0;
             let streak = entry.member.take_streak() && has_failed;
-            match entry.ejection.verdict(streak, &self.ejection) {
-                Some(verdict) if entry.rung().is_some_and(|rung| rung != Rung::Ejected) => {
-                    suspects.push((id.clone(), verdict));
-                }
-                _ => entry.ejection.withheld = None,
+            let may_be_out = serves(entry);
+            let ejection = &mut entry.ejection;
+            match ejection.verdict(streak, plan) {
+                // Known already, and told.
+                Some(verdict) if ejection.is_excused(verdict.reason, counts, plan) => {}
+                Some(verdict) if may_be_out => suspects.push((id.clone(), verdict)),
+                // Nobody sends it anything, so that there is nothing to take it out of.
+                Some(_) => ejection.try_again(),
+                None => ejection.clear(),
             }
         }
         for id in passed {
             self.tell(now, EventKind::Health, Some(&id), "passed its probation");
         }
-        // The worst first: not all of them may be ejected.
         suspects.sort_by(|(_, a), (_, b)| b.failing.total_cmp(&a.failing));
-        for (id, verdict) in suspects {
-            match self.withheld(&id, &verdict) {
-                None => self.eject(&id, &verdict, now),
-                Some(why) => self.tell_withheld(&id, &verdict, why, now),
-            }
-        }
+        suspects
     }
 
-    /// Why the pool cannot do without a backend, if it cannot.
-    fn withheld(&self, id: &BackendId, verdict: &Verdict) -> Option<Withheld> {
-        let in_service = self.backends.values().filter(|entry| entry.is_in_service());
-        let others = in_service.clone().filter(|entry| entry.found.id != *id);
-        let usable = others.clone().filter(|entry| entry.is_usable()).count();
-        let mut recent = Counts::default();
-        // Those that are out or down are no others: nobody can send them anything.
-        let serving = others.filter(|entry| entry.rung().is_some_and(|rung| rung != Rung::Ejected));
-        serving.for_each(|other| {
-            let Counts { attempts, failures } = other.ejection.recent();
-            recent.attempts = recent.attempts.saturating_add(attempts);
-            recent.failures = recent.failures.saturating_add(failures);
-        });
-        if self.count_out() + 1 > self.ejection.most_out(in_service.count()) {
+    /// What bears on whether the pool can do without one of them.
+    fn sum_up(&self) -> Sums {
+        let mut sums = Sums { out: self.count_out(), ..Sums::default() };
+        for entry in self.backends.values().filter(|entry| entry.is_in_service()) {
+            sums.in_service += 1;
+            sums.usable += usize::from(entry.is_usable());
+            // Those that are out or down are no others: nobody can send them anything.
+            if serves(entry) {
+                sums.recent = sums.recent.and(entry.ejection.recent());
+            }
+        }
+        sums
+    }
+
+    /// Why the pool cannot do without a backend that serves, if it cannot.
+    fn withheld(&self, id: &BackendId, verdict: &Verdict, all: &Sums) -> Option<Withheld> {
+        let entry = self.backends.get(id)?;
+        let others = all.recent.without(entry.ejection.recent());
+        if all.out + 1 > self.ejection.most_out(all.in_service) {
             Some(Withheld::Share)
-        } else if usable < self.ejection.floor {
+        } else if all.usable - usize::from(entry.is_usable()) < self.ejection.floor {
             Some(Withheld::Floor)
-        } else if recent.ratio() >= AS_MUCH * verdict.failing {
+        } else if others.ratio() >= AS_MUCH * verdict.failing {
             Some(Withheld::Shared)
         } else {
             None
@@ -110,8 +140,7 @@ impl Pool {
     /// Tells once that a backend is not ejected that should be.
     fn tell_withheld(&mut self, id: &BackendId, verdict: &Verdict, why: Withheld, now: Time) {
         let Some(entry) = self.backends.get_mut(id) else { return };
-        entry.ejection.try_again();
-        if entry.ejection.withheld.replace(why) == Some(why) {
+        if !entry.ejection.withhold(why, entry.member.counts()) {
             return;
         }
         *self.withheld.entry(why).or_default() += 1;
@@ -189,6 +218,11 @@ impl Pool {
             self.judge_outcomes(now, true);
         }
     }
+}
+
+/// Whether it may get requests and is not out.
+fn serves(entry: &Entry) -> bool {
+    entry.rung().is_some_and(|rung| rung != Rung::Ejected)
 }
 
 fn counts_as_out(entry: &Entry) -> bool {
