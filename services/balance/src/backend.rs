@@ -311,9 +311,14 @@ impl Member {
     }
 
     /// Notes that a response asks to spare the backend. True if the pool is to be told with
-    /// [`crate::Pool::degraded`].
+    /// [`crate::Pool::degraded`]; if it cannot be, say so with [`Self::not_asked_to_spare`].
     pub fn ask_to_spare(&self) -> bool {
         self.saying.say()
+    }
+
+    /// The pool could not be told: the next response that asks is news again.
+    pub fn not_asked_to_spare(&self) {
+        self.saying.not_told();
     }
 
     pub(crate) fn take_streak(&self) -> bool {

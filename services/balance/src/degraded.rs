@@ -40,6 +40,11 @@ impl Saying {
         }
     }
 
+    /// The pool could not be told. The next one tells it.
+    pub(crate) fn not_told(&self) {
+        self.0.store(QUIET, Ordering::Relaxed);
+    }
+
     /// The pool was told.
     pub(crate) fn told(&self) {
         self.0.store(TOLD, Ordering::Relaxed);
@@ -66,5 +71,7 @@ mod tests {
         assert!(saying.ask_again(), "it was said meanwhile");
         assert!(!saying.ask_again(), "and not since");
         assert!(saying.say(), "this one is news again");
+        saying.not_told();
+        assert!(saying.say(), "and still is");
     }
 }

@@ -164,8 +164,9 @@ impl Exchange {
         if let Some(reason) = self.worker.settings.degrading.take(headers)
             && let Some(Attempt { member, .. }) = &self.attempt
             && member.ask_to_spare()
+            && !self.worker.report(member, Seen::Degraded(reason))
         {
-            self.worker.report(member, Seen::Degraded(reason));
+            member.not_asked_to_spare();
         }
     }
 
@@ -236,7 +237,8 @@ impl Exchange {
         if let Some(Attempt { member, ticket: Some(ticket), .. }) = &self.attempt
             && ticket.note(outcome)
         {
-            self.worker.report(member, Seen::Failure(AttemptFailure::Streak));
+            // Nothing is lost if it cannot be told: the next sample sees it, too.
+            _ = self.worker.report(member, Seen::Failure(AttemptFailure::Streak));
         }
     }
 

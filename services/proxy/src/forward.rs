@@ -339,7 +339,7 @@ fn tell_pool(worker: &Worker, member: &Member, reason: Reason) {
         }
         _ => return,
     };
-    worker.report(member, Seen::Failure(failure));
+    _ = worker.report(member, Seen::Failure(failure));
 }
 
 /// What a backend has answered so far.

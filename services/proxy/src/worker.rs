@@ -204,10 +204,10 @@ impl Worker {
         self.budget.take(requests, self.clock.now())
     }
 
-    /// Reports to the pool. When more come than it can take in, the rest adds nothing.
-    pub(crate) fn report(&self, member: &Member, seen: Seen) {
+    /// Reports to the pool. False if more come than it can take in: of failures the rest adds nothing.
+    pub(crate) fn report(&self, member: &Member, seen: Seen) -> bool {
         let (id, generation) = (member.id().clone(), member.generation());
-        let _ = self.reports.try_send(Report { id, generation, seen });
+        self.reports.try_send(Report { id, generation, seen }).is_ok()
     }
 }
 
