@@ -43,7 +43,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(100);
 const VISIT_LOOK: Duration = Duration::from_secs(1);
 
 /// How long intent for a backend that left is kept: one that is restarted during its maintenance
-/// must not come back into traffic by itself.
+/// must not come back into traffic by itself. It counts only while look-ups say who is there.
 const INTENT_KEPT: Duration = Duration::from_secs(60 * 60);
 
 /// Between two early look-ups. A burst of failing requests asks for one.
@@ -164,6 +164,7 @@ impl Pool {
         if found.is_empty() && !self.backends.is_empty() {
             return self.discovery_failed("the look-up found no backends", now);
         }
+        self.keep_departed_on(now);
         if self.discovery_error.take().is_some() {
             self.tell(now, EventKind::Discovery, None, "backends are looked up again");
         }
@@ -305,7 +306,8 @@ impl Pool {
                 backend.intent.stated().deadline.filter(|_| !backend.member.must_end_tunnels());
             [probe, drained, degraded, tunnels, backend.intent.next_end()]
         });
-        let of_departed = self.departed.values().map(|(_, until)| *until);
+        let forgotten = self.departed.values().filter(|_| self.is_looked_up());
+        let of_departed = forgotten.map(|(_, until)| *until);
         let of_departed = of_departed.chain(self.leaving_by.iter().map(|(_, end)| *end)).map(Some);
         of_backends
             .chain(of_departed)

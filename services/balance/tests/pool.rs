@@ -437,3 +437,30 @@ fn what_is_forgotten_after_an_hour_is_forgotten_in_the_file_too() {
     world.run(SECOND * 120, &["b"]);
     assert!(world.intents.is_empty(), "the file still has {:?}", world.intents);
 }
+
+#[test]
+fn nothing_is_forgotten_while_look_ups_fail_and_nobody_can_know_who_is_there() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    world.set("a", Admin::Maint).unwrap();
+    world.discover(&["b"]);
+    world.pool.discovery_failed("no answer", world.now);
+    world.run(SECOND * 60 * 90, &["b"]);
+    world.discover(&["b"]);
+    world.run(SECOND * 60 * 59, &["b"]);
+    world.discover(&["a", "b"]);
+    assert_eq!(world.effective("a"), Effective::Maint);
+}
+
+#[test]
+fn what_was_wanted_before_a_restart_waits_for_the_first_look_up_however_late() {
+    let mut before = World::with(&["a", "b"]);
+    before.run(SECOND, &["a", "b"]);
+    before.set("a", Admin::Drain).unwrap();
+    before.run(SECOND, &["a", "b"]);
+    let mut after = World::looking_up();
+    after.pool.restore(before.intents, after.now);
+    after.run(SECOND * 60 * 90, &[]);
+    after.discover(&["a", "b"]);
+    assert_eq!(after.effective("a"), Effective::Drained);
+}

@@ -170,9 +170,24 @@ impl Pool {
         self.effects.push(Effect::KeepIntents);
     }
 
+    /// Whether look-ups say who is there: the first one has been answered, and so was the last.
+    pub(super) fn is_looked_up(&self) -> bool {
+        self.discovered.is_some() && self.discovery_error.is_none()
+    }
+
+    /// While look-ups failed nobody could know who was there: their time begins anew.
+    pub(super) fn keep_departed_on(&mut self, now: Time) {
+        if !self.is_looked_up() {
+            self.departed.values_mut().for_each(|(_, until)| *until = now + INTENT_KEPT);
+        }
+    }
+
     /// Forgets what was wanted of those that have been away for too long; in the file, too, or it
     /// would come back with a restart.
     pub(super) fn forget_departed(&mut self, now: Time) {
+        if !self.is_looked_up() {
+            return;
+        }
         let before = self.departed.len();
         self.departed.retain(|_, (_, until)| *until > now);
         if self.departed.len() < before {

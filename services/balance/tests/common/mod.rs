@@ -22,16 +22,21 @@ impl World {
     }
 
     pub fn with_ejection(names: &[&str], plan: EjectionPlan) -> Self {
-        let pool = Pool::new("default", Policy::RoundRobin, ProbePlan::default(), 42);
-        let mut world = Self {
-            pool: pool.with_ejection(plan),
+        let mut world = Self::looking_up();
+        world.pool = world.pool.with_ejection(plan);
+        world.discover(names);
+        world
+    }
+
+    /// Before the first look-up is answered.
+    pub fn looking_up() -> Self {
+        Self {
+            pool: Pool::new("default", Policy::RoundRobin, ProbePlan::default(), 42),
             now: Time::START,
             events: Vec::new(),
             discoveries: 0,
             intents: Vec::new(),
-        };
-        world.discover(names);
-        world
+        }
     }
 
     pub fn discover(&mut self, names: &[&str]) {

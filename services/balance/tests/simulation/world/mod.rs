@@ -125,6 +125,8 @@ pub(crate) struct World {
     intents: BTreeMap<String, Intent>,
     /// When backends left of which operators wanted something.
     gone: BTreeMap<String, Time>,
+    /// Whether the last look-up failed: nobody knows who is there, and nothing is forgotten.
+    is_blind: bool,
     /// Probes that were ordered and not answered.
     probes: Vec<Pending>,
     /// When each backend was last probed, or began to wait for it.
@@ -210,6 +212,7 @@ impl World {
             shadow: BTreeMap::new(),
             intents: BTreeMap::new(),
             gone: BTreeMap::new(),
+            is_blind: false,
             probes: Vec::new(),
             probed: BTreeMap::new(),
             sought: BTreeMap::new(),

@@ -18,6 +18,9 @@ impl World {
         let could_serve = self.able();
         let could_hold = self.expected();
         let were_up = self.last_up_in_service();
+        if std::mem::take(&mut self.is_blind) {
+            self.gone.values_mut().for_each(|since| *since = self.now);
+        }
         let before = std::mem::take(&mut self.generations);
         // What was heard of those that leave is told of nobody.
         self.tell(|pool, now| pool.discovered(found, now));
@@ -100,6 +103,8 @@ impl World {
             self.tell(|pool, now| pool.discovered(Vec::new(), now));
         }
         assert_eq!(self.pool.view().backends.len(), before, "trouble must not empty the pool");
+        // An empty answer is a failure where there is somebody.
+        self.is_blind = self.pool.view().discovery_error.is_some();
         self.coverage.see("discovery failed");
     }
 

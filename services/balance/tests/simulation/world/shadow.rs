@@ -265,7 +265,8 @@ impl World {
     /// What operators wanted for a while is over, or for a backend that is gone for good.
     pub(crate) fn expire_intents(&mut self) {
         let gone = &mut self.gone;
-        gone.retain(|_, since| self.now.since(*since) < INTENT_KEPT);
+        let is_blind = self.is_blind;
+        gone.retain(|_, since| is_blind || self.now.since(*since) < INTENT_KEPT);
         let (told, gone) = (&self.told, &self.gone);
         self.intents.retain(|name, _| told.contains_key(name) || gone.contains_key(name));
         if self.wanted.end(self.now) {
