@@ -154,8 +154,8 @@ pub(crate) struct Ejection {
     counted: Time,
     /// What kept it from being ejected, since when that was told.
     withheld: Option<Withheld>,
-    /// Its counts when the others failed as much last: what was before is not its own fault.
-    excused: Option<Counts>,
+    /// Its counts when the others failed as much last, and when that was.
+    excused: Option<(Counts, Time)>,
 }
 
 #[derive(Debug)]
@@ -263,26 +263,33 @@ impl Ejection {
         }
     }
 
-    /// Whether what speaks against it is from when the others failed as much, and not enough has come
-    /// since to say the same.
-    pub(crate) fn is_excused(&self, reason: EjectReason, now: Counts, plan: &EjectionPlan) -> bool {
-        self.excused.is_some_and(|excused| {
-            let since = now.since(excused);
-            match reason {
-                EjectReason::ConsecutiveFailures => since.failures < plan.consecutive,
-                EjectReason::FailureRatio => {
-                    since.attempts < plan.volume || since.ratio() < plan.ratio
+    /// Whether what speaks against it is from when the others failed as much, within the window, and
+    /// not enough has come since to say the same.
+    pub(crate) fn is_excused(
+        &self,
+        reason: EjectReason,
+        counts: Counts,
+        plan: &EjectionPlan,
+        now: Time,
+    ) -> bool {
+        self.excused.is_some_and(|(excused, at)| {
+            let since = counts.since(excused);
+            now.since(at) < plan.window
+                && match reason {
+                    EjectReason::ConsecutiveFailures => since.failures < plan.consecutive,
+                    EjectReason::FailureRatio => {
+                        since.attempts < plan.volume || since.ratio() < plan.ratio
+                    }
+                    EjectReason::FailedProbation => since.failures < PROBATION_STREAK,
                 }
-                EjectReason::FailedProbation => since.failures < PROBATION_STREAK,
-            }
         })
     }
 
     /// It should be out, and the pool cannot do without it. True if that is news.
-    pub(crate) fn withhold(&mut self, why: Withheld, counts: Counts) -> bool {
+    pub(crate) fn withhold(&mut self, why: Withheld, counts: Counts, now: Time) -> bool {
         self.try_again();
         if why == Withheld::Shared {
-            self.excused = Some(counts);
+            self.excused = Some((counts, now));
         }
         self.withheld.replace(why) != Some(why)
     }

@@ -79,7 +79,7 @@ impl Pool {
             let ejection = &mut entry.ejection;
             match ejection.verdict(streak, plan) {
                 // Known already, and told.
-                Some(verdict) if ejection.is_excused(verdict.reason, counts, plan) => {}
+                Some(verdict) if ejection.is_excused(verdict.reason, counts, plan, now) => {}
                 Some(verdict) if may_be_out => suspects.push((id.clone(), verdict)),
                 // Nobody sends it anything, so that there is nothing to take it out of.
                 Some(_) => ejection.try_again(),
@@ -140,7 +140,7 @@ impl Pool {
     /// Tells once that a backend is not ejected that should be.
     fn tell_withheld(&mut self, id: &BackendId, verdict: &Verdict, why: Withheld, now: Time) {
         let Some(entry) = self.backends.get_mut(id) else { return };
-        if !entry.ejection.withhold(why, entry.member.counts()) {
+        if !entry.ejection.withhold(why, entry.member.counts(), now) {
             return;
         }
         *self.withheld.entry(why).or_default() += 1;

@@ -376,7 +376,13 @@ impl World {
         let others =
             view.backends.iter().filter(|b| b.id != backend.id && self.rung_of(b) < Rung::Nobody);
         let usable = others.clone().filter(|b| self.rung_of(b) <= Rung::Degraded).count();
-        let span = self.ejection.window * 2;
+        // What the others failed is in their windows for one, and excuses for another.
+        let span = self.ejection.window.mul_f64(2.3);
+        let own = backend.member.generation();
+        let have_others_failed = self
+            .failed_last
+            .iter()
+            .any(|(generation, time)| *generation != own && self.now.since(*time) <= span);
         self.ejection.consecutive > 0
             && of(backend).streak >= self.ejection.consecutive
             && self.now.since(of(backend).latest_failure) <= self.ejection.window.mul_f64(0.6)
@@ -384,7 +390,7 @@ impl World {
             && self.rung_of(backend) < Rung::Nobody
             && out as f64 <= self.ejection.pool_share * in_service.count() as f64
             && usable >= self.ejection.floor
-            && !others.clone().any(|other| of(other).failed_within(span, self.now))
+            && !have_others_failed
     }
 
     /// Retries of the last seconds are within the share and the reserve of two windows.

@@ -127,6 +127,8 @@ pub(crate) struct World {
     gone: BTreeMap<String, Time>,
     /// Whether the last look-up failed: nobody knows who is there, and nothing is forgotten.
     is_blind: bool,
+    /// When an attempt failed last, by generation, also of those that are gone.
+    failed_last: BTreeMap<u64, Time>,
     /// Probes that were ordered and not answered.
     probes: Vec<Pending>,
     /// When each backend was last probed, or began to wait for it.
@@ -213,6 +215,7 @@ impl World {
             intents: BTreeMap::new(),
             gone: BTreeMap::new(),
             is_blind: false,
+            failed_last: BTreeMap::new(),
             probes: Vec::new(),
             probed: BTreeMap::new(),
             sought: BTreeMap::new(),
@@ -310,6 +313,7 @@ impl World {
             shadow.asked_latest = shadow.asked_latest + leap;
             shadow.tripped = shadow.tripped.map(|time| time + leap);
         }
+        self.failed_last.values_mut().for_each(|time| *time = *time + leap);
         self.sought.clear();
         let late = self.probed.values_mut();
         late.for_each(|time| *time = *time + leap);

@@ -172,10 +172,6 @@ impl Shadow {
             Outcome::Unknown => {}
         }
     }
-
-    pub(crate) fn failed_within(&self, span: Duration, now: Time) -> bool {
-        self.failed.back().is_some_and(|last| now.since(*last) <= span)
-    }
 }
 
 impl World {

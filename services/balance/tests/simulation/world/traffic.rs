@@ -153,6 +153,9 @@ impl World {
             if shadow.streak > 0 && shadow.streak >= self.ejection.consecutive {
                 shadow.tripped = Some(now);
             }
+            if outcome == Outcome::Failure {
+                self.failed_last.insert(generation, now);
+            }
         }
         if ticket.note(outcome) {
             if self.dice.percent(10) {
