@@ -8,6 +8,7 @@ pub mod access;
 pub mod attempts;
 pub mod command;
 mod command_line;
+pub mod detach;
 pub mod json;
 pub mod metrics;
 pub mod net;

@@ -77,6 +77,7 @@ pub(crate) fn routes(admin: Admin) -> Router {
     router
         .merge(openapi::route(&api))
         .layer(DefaultBodyLimit::max(CHANGE_LONGEST))
+        .layer(middleware::from_fn(make::to_its_end))
         .layer(middleware::from_fn_with_state(admin.clone(), access::check))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)
