@@ -21,8 +21,8 @@ impl Fields {
     pub(crate) const X_FORWARDED_PROTO: Self = Self(1 << 6);
     pub(crate) const X_FORWARDED_HOST: Self = Self(1 << 7);
     pub(crate) const X_REQUEST_ID: Self = Self(1 << 8);
-    /// What a client might claim to be, beside the above.
-    pub(crate) const IDENTITY: Self = Self(1 << 9);
+    /// What a client might claim of itself, beside the above.
+    pub(crate) const OTHER_CLAIM: Self = Self(1 << 9);
     /// What concerns one connection only, beside the above.
     pub(crate) const OTHER_HOP: Self = Self(1 << 10);
 
@@ -42,8 +42,8 @@ impl Fields {
             "x-forwarded-proto" => Self::X_FORWARDED_PROTO,
             "x-forwarded-host" => Self::X_FORWARDED_HOST,
             "x-request-id" => Self::X_REQUEST_ID,
-            "forwarded" | "x-real-ip" => Self::IDENTITY,
             "keep-alive" | "http2-settings" | "proxy-connection" => Self::OTHER_HOP,
+            name if is_claim(name) => Self::OTHER_CLAIM,
             _ => Self(0),
         }
     }
@@ -55,6 +55,25 @@ impl Fields {
     /// Whether one of `names` is in it.
     pub(crate) const fn has(self, names: Self) -> bool {
         self.0 & names.0 != 0
+    }
+}
+
+/// Whether a field says who sent a request, or how: what a client says of itself there is not to be
+/// believed. Programs that get fields as CGI's variables (RFC 3875 §4.1.18) cannot tell `_` from `-`.
+pub(crate) fn is_claim(name: &str) -> bool {
+    const BEGINNING: &str = "x-forwarded-";
+    let reads_as = |name: &str, known: &str| {
+        let mut both = name.bytes().zip(known.bytes());
+        both.all(|(byte, known)| byte == known || (byte, known) == (b'_', b'-'))
+    };
+    match name.as_bytes() {
+        b"forwarded" => true,
+        [b'x', ..] => match name.len() {
+            9 => reads_as(name, "x-real-ip"),
+            12 => reads_as(name, "x-request-id") && name != "x-request-id",
+            length => length > BEGINNING.len() && reads_as(name, BEGINNING),
+        },
+        _ => false,
     }
 }
 
@@ -76,8 +95,14 @@ mod tests {
         for name in crate::headers::HOP_BY_HOP {
             assert!(fields(&name).has(crate::headers::HAS_HOP_BY_HOP), "{name}");
         }
-        for name in crate::headers::SPOOFABLE {
-            assert!(fields(&name).has(crate::headers::HAS_SPOOFABLE), "{name}");
+        for name in ["forwarded", "x-real-ip", "x-forwarded-proto", "x-forwarded-host"]
+            .into_iter()
+            .chain(["x-forwarded-port", "x-forwarded-prefix", "x_forwarded_for", "x_real-ip"])
+            .chain(["x_request_id"])
+        {
+            let name = HeaderName::from_static(name);
+            assert!(fields(&name).has(crate::headers::HAS_CLAIMS), "{name}");
+            assert!(is_claim(name.as_str()), "{name}");
         }
     }
 

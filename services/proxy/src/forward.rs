@@ -162,7 +162,10 @@ fn admit(
     }
     let body = RequestBody::new(body, origin.busy.as_ref(), worker);
     if http_body::Body::size_hint(&body).exact().is_none() {
-        // A body of unknown length needs a framing.
+        // A body of unknown length needs a framing, and only one.
+        if headers.contains_key(header::CONTENT_LENGTH) {
+            return Err(Reason::BadRequest);
+        }
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let request_id = headers[headers::X_REQUEST_ID].clone();

@@ -8,14 +8,14 @@ use http::{
         CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING,
         UPGRADE,
     },
-    uri::{self, Authority, Uri},
+    uri::{self, Authority, PathAndQuery, Uri},
 };
 
+#[cfg(test)]
+pub(crate) use self::client::HAS_CLAIMS;
 use self::client::forward_identity;
 pub(crate) use self::client::{Client, X_FORWARDED_PROTO};
-#[cfg(test)]
-pub(crate) use self::client::{HAS_SPOOFABLE, SPOOFABLE};
-use crate::{error::Reason, fields::Fields};
+use crate::{error::Reason, fields::Fields, numbers};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -116,8 +116,10 @@ fn check_target(method: &Method, uri: &Uri) -> Result<(), Reason> {
     let is_authority_form = uri.authority().is_some() && uri.scheme().is_none();
     let is_asterisk = uri.path() == "*" && method == Method::OPTIONS;
     let is_foreign = uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https"));
-    // HTTP/2 has paths that no request line could have.
-    let is_path = uri.path().starts_with('/');
+    // HTTP/2 has paths that no request line could have: empty ones before a query, and bytes beyond
+    // ASCII. A fragment its library has cut before anybody else sees it.
+    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let is_path = target.starts_with('/') && target.is_ascii();
     if is_foreign || has_user || is_authority_form || !(is_path || is_asterisk) {
         return Err(Reason::BadRequest);
     }
@@ -139,12 +141,12 @@ fn check_framing(headers: &HeaderMap, fields: Fields) -> Result<(), ()> {
 }
 
 /// One length at most, in digits: the HTTP/2 library compares it with what comes, but a backend of
-/// HTTP/1 goes by what is written.
+/// HTTP/1 goes by what is written. The library takes an empty one for 0.
 fn check_length(headers: &HeaderMap) -> Result<(), ()> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     match (lengths.next(), lengths.next()) {
         (None, _) => Ok(()),
-        (Some(length), None) if length.as_bytes().iter().all(u8::is_ascii_digit) => Ok(()),
+        (Some(length), None) if numbers::length(length.as_bytes()).is_some() => Ok(()),
         _ => Err(()),
     }
 }

@@ -9,21 +9,16 @@ use http::{
 use ipnet::IpNet;
 
 use super::{is_host, tokens};
-use crate::fields::Fields;
+use crate::fields::{Fields, is_claim};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// What a client that is not trusted may not say of itself, beside `X-Forwarded-For`.
-pub(crate) const SPOOFABLE: [HeaderName; 4] =
-    [FORWARDED, X_REAL_IP, X_FORWARDED_PROTO, X_FORWARDED_HOST];
-
-/// [`SPOOFABLE`], as a set.
-pub(crate) const HAS_SPOOFABLE: Fields =
-    Fields::IDENTITY.with(Fields::X_FORWARDED_PROTO).with(Fields::X_FORWARDED_HOST);
+/// What a client that is not trusted may not say of itself ([`is_claim`]), beside `X-Forwarded-For`, as
+/// a set.
+pub(crate) const HAS_CLAIMS: Fields =
+    Fields::OTHER_CLAIM.with(Fields::X_FORWARDED_PROTO).with(Fields::X_FORWARDED_HOST);
 
 /// Longer names than DNS knows (255) are not worth a client's memory.
 const REMEMBERED_HOST_MAX: usize = 255;
@@ -94,8 +89,8 @@ pub(super) fn forward_identity(
     } else {
         headers.insert(X_FORWARDED_FOR, client.address.clone());
     }
-    if !client.is_trusted && fields.has(HAS_SPOOFABLE) {
-        SPOOFABLE.iter().for_each(|name| drop(headers.remove(name)));
+    if !client.is_trusted && fields.has(HAS_CLAIMS) {
+        remove_claims(headers);
     }
     if !(fields.has(Fields::X_FORWARDED_PROTO) && headers.contains_key(X_FORWARDED_PROTO)) {
         // What the connection is, not what an absolute target claims.
@@ -112,6 +107,13 @@ pub(super) fn forward_identity(
         _ => "1.1 evenkeel",
     });
     headers.append(VIA, via);
+}
+
+/// Removes what the client says of itself. `X-Forwarded-For` is ours by now.
+fn remove_claims(headers: &mut HeaderMap) {
+    let is_its_own = |name: &&HeaderName| is_claim(name.as_str()) && **name != X_FORWARDED_FOR;
+    let names: Vec<HeaderName> = headers.keys().filter(is_its_own).cloned().collect();
+    names.iter().for_each(|name| drop(headers.remove(name)));
 }
 
 /// What `X-Forwarded-For` says on all its lines, and `address` last.
