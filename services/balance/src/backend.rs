@@ -321,6 +321,10 @@ impl Member {
         self.saying.not_told();
     }
 
+    pub(crate) fn is_failing(&self) -> bool {
+        self.outcomes.is_failing()
+    }
+
     pub(crate) fn take_streak(&self) -> bool {
         self.outcomes.take_streak()
     }

@@ -231,6 +231,9 @@ impl Ejection {
                 let passed = since.failures == 0 && since.successes() >= plan.trial();
                 if passed {
                     self.standing = Standing::In;
+                } else if since.failures > 0 {
+                    // It is ejected for that now, or tries again.
+                    self.try_again();
                 }
                 passed
             }
@@ -287,7 +290,6 @@ impl Ejection {
 
     /// It should be out, and the pool cannot do without it. True if that is news.
     pub(crate) fn withhold(&mut self, why: Withheld, counts: Counts, now: Time) -> bool {
-        self.try_again();
         if why == Withheld::Shared {
             self.excused = Some((counts, now));
         }
@@ -317,9 +319,9 @@ impl Ejection {
         time
     }
 
-    /// It failed and is not out for it: if it is on probation, that begins anew, but not at once: the
-    /// attempt that failed has yet to be counted as one that ended.
-    pub(crate) fn try_again(&mut self) {
+    /// A probation begins anew, but not at once: the attempt that failed has yet to be counted as one
+    /// that ended.
+    fn try_again(&mut self) {
         if let Standing::Probation { begun } = &mut self.standing {
             *begun = None;
         }

@@ -127,6 +127,11 @@ impl Outcomes {
         Counts { attempts, failures: self.failures.load(Ordering::Relaxed) }
     }
 
+    /// Whether the last attempt failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.streak.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether there are or were as many failures in a row as the limit says. Asking forgets those
     /// that were.
     pub(crate) fn take_streak(&self) -> bool {

@@ -250,6 +250,24 @@ fn a_trouble_that_all_shared_ejects_nobody_when_it_is_over() {
     }
 }
 
+#[test]
+fn a_trouble_that_all_share_ejects_nobody_as_it_begins() {
+    for each_second in [1, 10, 100] {
+        let mut world = world(EjectionPlan::default());
+        let go = |world: &mut World, seconds: u32, failing: &[&str]| {
+            for _ in 0..seconds * 10 {
+                requests(world, 4 * each_second / 10 + usize::from(each_second < 10), failing);
+                world.run(SECOND / 10, &ALL);
+            }
+        };
+        // Their windows are full of successes.
+        go(&mut world, 20, &[]);
+        go(&mut world, 20, &ALL);
+        assert!(ejected(&world).is_empty(), "{each_second}: {:?}", world.events);
+        assert_eq!(world.pool.view().ejections.values().sum::<u64>(), 0, "{:?}", world.events);
+    }
+}
+
 /// As [`requests`], all answered, but for those that come to one backend: their clients leave.
 fn requests_of_others(world: &mut World, count: usize, but: &str) {
     let mut picker = world.pool.picker();

@@ -18,8 +18,9 @@ use crate::{
     window::PARTS,
 };
 
-/// The others fail as much as one backend if their failing share is at least this much of its own.
-/// Below one, because their windows hold what was before the trouble began.
+/// The others fail as much as one backend if their failing share is at least this much of its own, or
+/// if the last attempts of this many of them failed. Below one, because one of them may do well by
+/// chance, and their windows hold what was before the trouble began.
 const AS_MUCH: f64 = 0.75;
 
 /// Of the backends in service, what decides whether one of them may be out.
@@ -30,6 +31,10 @@ struct Sums {
     out: usize,
     /// Attempts at those that serve, within their windows.
     recent: Counts,
+    /// Those that serve and were asked within their windows.
+    asked: usize,
+    /// Those of them whose last attempts failed.
+    failing: usize,
 }
 
 impl Pool {
@@ -78,11 +83,14 @@ impl Pool {
             let may_be_out = serves(entry);
             let ejection = &mut entry.ejection;
             match ejection.verdict(streak, plan) {
-                // Known already, and told.
-                Some(verdict) if ejection.is_excused(verdict.reason, counts, plan, now) => {}
-                Some(verdict) if may_be_out => suspects.push((id.clone(), verdict)),
+                // What is excused is known already, and told.
+                Some(verdict) if may_be_out => {
+                    if !ejection.is_excused(verdict.reason, counts, plan, now) {
+                        suspects.push((id.clone(), verdict));
+                    }
+                }
                 // Nobody sends it anything, so that there is nothing to take it out of.
-                Some(_) => ejection.try_again(),
+                Some(_) => {}
                 None => ejection.clear(),
             }
         }
@@ -102,6 +110,8 @@ impl Pool {
             // Those that are out or down are no others: nobody can send them anything.
             if serves(entry) {
                 sums.recent = sums.recent.and(entry.ejection.recent());
+                sums.asked += usize::from(is_asked(entry));
+                sums.failing += usize::from(is_failing(entry));
             }
         }
         sums
@@ -111,11 +121,15 @@ impl Pool {
     fn withheld(&self, id: &BackendId, verdict: &Verdict, all: &Sums) -> Option<Withheld> {
         let entry = self.backends.get(id)?;
         let others = all.recent.without(entry.ejection.recent());
+        let asked = all.asked - usize::from(is_asked(entry));
+        let failing = all.failing - usize::from(is_failing(entry));
+        // As a trouble begins, the windows are full of what was before it.
+        let fail_now = failing > 0 && failing as f64 >= AS_MUCH * asked as f64;
         if all.out + 1 > self.ejection.most_out(all.in_service) {
             Some(Withheld::Share)
         } else if all.usable - usize::from(entry.is_usable()) < self.ejection.floor {
             Some(Withheld::Floor)
-        } else if others.ratio() >= AS_MUCH * verdict.failing {
+        } else if fail_now || others.ratio() >= AS_MUCH * verdict.failing {
             Some(Withheld::Shared)
         } else {
             None
@@ -218,6 +232,16 @@ impl Pool {
             self.judge_outcomes(now, true);
         }
     }
+}
+
+/// Whether it serves, and requests came to it within its window.
+fn is_asked(entry: &Entry) -> bool {
+    serves(entry) && entry.ejection.recent().attempts > 0
+}
+
+/// Whether it is asked, and its last attempt failed.
+fn is_failing(entry: &Entry) -> bool {
+    is_asked(entry) && entry.ejection.recent().failures > 0 && entry.member.is_failing()
 }
 
 /// Whether it may get requests and is not out.
