@@ -23,6 +23,8 @@ pub(crate) struct Entry {
     /// Its place in the list that discovery gave.
     pub(crate) place: usize,
     pub(crate) member: Arc<Member>,
+    /// What of it is still under way from before it left and came back.
+    pub(crate) before: Vec<Arc<Member>>,
     pub(crate) arrived: Time,
     pub(crate) intent: Intent,
     /// What probes say.
@@ -39,6 +41,29 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Requests in flight, with those from before it came back.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.all_members().map(|member| member.in_flight()).sum()
+    }
+
+    /// Upgraded connections and the like, with those from before it came back.
+    pub(crate) fn tunnels(&self) -> u32 {
+        self.all_members().map(|member| member.tunnels()).sum()
+    }
+
+    /// Has its tunnels ended, or not. True if that is news for some of them.
+    pub(crate) fn set_must_end_tunnels(&self, must: bool) -> bool {
+        self.all_members().filter(|one| one.set_must_end_tunnels(must)).count() > 0
+    }
+
+    pub(crate) fn must_end_tunnels(&self) -> bool {
+        self.all_members().all(|member| member.must_end_tunnels())
+    }
+
+    pub(crate) fn all_members(&self) -> impl Iterator<Item = &Arc<Member>> {
+        [&self.member].into_iter().chain(&self.before)
+    }
+
     pub(crate) fn weight(&self) -> u32 {
         self.intent.weight(self.found.weight)
     }
@@ -177,7 +202,7 @@ impl Entry {
 
     /// What comes of it while those serve, where `is_awaited` if its drain waits for visitors.
     pub(crate) fn effective(&self, serving: Serving, is_awaited: bool) -> Effective {
-        let is_done = self.member.in_flight() == 0 && !is_awaited;
+        let is_done = self.in_flight() == 0 && !is_awaited;
         match (self.intent.admin(), self.observed()) {
             (Admin::Maint, _) => Effective::Maint,
             (Admin::Drain, _) if is_done => Effective::Drained,
@@ -246,18 +271,6 @@ impl Entry {
         }
     }
 
-    /// Whether a look-up's finding is the backend that we know: its name is, and what the source tells
-    /// instances by, or at least one address, unless one of the two look-ups told none.
-    pub(crate) fn is_same_instance(&self, found: &Found) -> bool {
-        if let (Some(before), Some(now)) = (&self.found.instance, &found.instance) {
-            return before == now;
-        }
-        match (&self.found.addresses, &found.addresses) {
-            (Ok(before), Ok(now)) => now.iter().any(|address| before.contains(address)),
-            (Err(_), _) | (_, Err(_)) => true,
-        }
-    }
-
     /// A backend that stays. If its name stopped resolving, the last good addresses stay too.
     pub(crate) fn updated(mut self, found: Found) -> Self {
         match (&found.addresses, &self.found.addresses) {
@@ -295,6 +308,8 @@ impl Entry {
         BackendView {
             id: found.id.clone(),
             member: Arc::clone(member),
+            in_flight: self.in_flight(),
+            tunnels: self.tunnels(),
             addresses: member.addresses(),
             weight: self.weight(),
             tier: found.tier,
@@ -342,6 +357,19 @@ impl Entry {
                 streak: health.passes.max(health.failures),
             }),
         }
+    }
+}
+
+/// Whether a look-up's finding is the backend that an earlier one found by this name: its instance is
+/// the same, where the source tells instances apart, or at least one address, unless one of the two
+/// look-ups told none.
+pub(crate) fn is_same_instance(before: &Found, now: &Found) -> bool {
+    if let (Some(before), Some(now)) = (&before.instance, &now.instance) {
+        return before == now;
+    }
+    match (&before.addresses, &now.addresses) {
+        (Ok(before), Ok(now)) => now.iter().any(|address| before.contains(address)),
+        (Err(_), _) | (_, Err(_)) => true,
     }
 }
 

@@ -12,6 +12,7 @@ mod leaving;
 mod policy;
 mod publish;
 mod slow_start;
+mod under_way;
 mod visitors;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -19,7 +20,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use crate::{
     backend::{BackendId, Found, Member},
     ejection::{EjectReason, Ejection, EjectionPlan, Withheld},
-    entry::Entry,
+    entry::{Entry, is_same_instance},
     events::{Effect, Event, EventKind, ProbeOrder},
     health::{AttemptFailure, Health, HealthState, ProbePlan, ProbeResult},
     intent::{Intent, Overridable},
@@ -35,6 +36,7 @@ use crate::{
 pub use intents::EXPIRED;
 use leaving::Leaving;
 pub(crate) use slow_start::STEPS;
+use under_way::UnderWay;
 
 /// How often a draining backend is looked at for its last request's end.
 const DRAIN_LOOK: Duration = Duration::from_millis(100);
@@ -63,13 +65,14 @@ pub struct Pool {
     /// Those that left and serve until somebody of `backends` can, by generation: a name may be
     /// another's by now.
     leaving: BTreeMap<u64, Leaving>,
-    /// Those that left with something under way, whose drain has a deadline.
-    leaving_by: Vec<(Arc<Member>, Time)>,
+    under_way: Vec<UnderWay>,
     /// Intent for backends that are gone, until the time given.
     departed: BTreeMap<BackendId, (Intent, Time)>,
     next_generation: u64,
     next_probe: u64,
     discovered: Option<Time>,
+    /// Since when no look-up says who is there, if it is so.
+    blind_since: Option<Time>,
     discovery_error: Option<String>,
     early_discovery: Option<Time>,
     /// When the outcomes of attempts are sampled next.
@@ -113,11 +116,12 @@ impl Pool {
             random: Random::new(seed),
             backends: BTreeMap::new(),
             leaving: BTreeMap::new(),
-            leaving_by: Vec::new(),
+            under_way: Vec::new(),
             departed: BTreeMap::new(),
             next_generation: 1,
             next_probe: 1,
             discovered: None,
+            blind_since: Some(Time::START),
             discovery_error: None,
             early_discovery: None,
             next_sample: Time::START,
@@ -165,6 +169,7 @@ impl Pool {
             return self.discovery_failed("the look-up found no backends", now);
         }
         self.keep_departed_on(now);
+        self.forget_ended();
         if self.discovery_error.take().is_some() {
             self.tell(now, EventKind::Discovery, None, "backends are looked up again");
         }
@@ -176,7 +181,7 @@ impl Pool {
         let mut arriving = Vec::new();
         for found in found {
             match before.remove(&found.id) {
-                Some(known) if known.is_same_instance(&found) => {
+                Some(known) if is_same_instance(&known.found, &found) => {
                     self.backends.insert(found.id.clone(), known.updated(found));
                 }
                 Some(replaced) => {
@@ -186,19 +191,15 @@ impl Pool {
                 None => arriving.push(found),
             }
         }
-        // Others may come for those that leave, now or in a look-up before. Without probes, those that
-        // arrive serve at once.
-        let is_unjudged = |entry: &Entry| entry.health.health == Health::Checking;
-        let others_come = !arriving.is_empty() || self.backends.values().any(is_unjudged);
-        let are_needed = others_come && !self.can_serve() && self.plan.enabled;
+        let mut left = Vec::new();
         for (id, backend) in before {
             if backend.is_in_service() {
                 self.left_up = self.left_up.max(backend.health.last_up(now));
             }
-            let left = self.depart(id, backend, now);
-            if are_needed {
-                self.keep_leaving(left, now);
-            }
+            left.push(self.depart(id, backend, now));
+        }
+        if self.plan.enabled && !self.can_serve() && self.others_come(&arriving) {
+            left.into_iter().for_each(|entry| self.keep_leaving(entry, now));
         }
         for found in arriving {
             self.arrive(found, now);
@@ -216,6 +217,7 @@ impl Pool {
             self.tell(now, EventKind::Discovery, None, &format!("{why}; keeping {kept} backends"));
             self.discovery_error = Some(why.to_owned());
         }
+        self.blind_since.get_or_insert(now);
         self.settle(now);
     }
 
@@ -302,19 +304,18 @@ impl Pool {
             let probe = backend.health.deadline(&self.plan).filter(|_| backend.is_probed());
             let drained = self.drain_look(backend, now);
             let degraded = backend.degraded.as_ref().map(|degraded| degraded.until);
-            let tunnels =
-                backend.intent.stated().deadline.filter(|_| !backend.member.must_end_tunnels());
+            let tunnels = backend.intent.stated().deadline.filter(|_| !backend.must_end_tunnels());
             [probe, drained, degraded, tunnels, backend.intent.next_end()]
         });
-        let forgotten = self.departed.values().filter(|_| self.is_looked_up());
-        let of_departed = forgotten.map(|(_, until)| *until);
-        let of_departed = of_departed.chain(self.leaving_by.iter().map(|(_, end)| *end)).map(Some);
+        let forgotten = self.departed.values().filter(|_| self.blind_since.is_none());
+        let of_departed = forgotten.map(|(_, until)| Some(*until));
         of_backends
             .chain(of_departed)
             .chain([
                 self.ejection_deadline(),
                 self.climb_deadline(),
                 self.leaving_deadline(),
+                self.under_way_deadline(),
                 self.last_resort_deadline(),
                 self.wanted.expires(),
             ])
@@ -431,6 +432,7 @@ impl Pool {
         // A deadline that had passed before it came has been told, and ends nothing any more.
         let is_past = intent.stated().deadline.is_some_and(|deadline| deadline <= now);
         member.set_must_end_tunnels(is_past);
+        let before = self.take_under_way(&found);
         match &found.addresses {
             Ok(_) => self.tell(now, EventKind::Discovery, Some(&id), "joined the pool"),
             Err(error) => self.tell(now, EventKind::Discovery, Some(&id), error),
@@ -441,6 +443,7 @@ impl Pool {
             found,
             place: 0,
             member: Arc::new(member),
+            before,
             arrived: now,
             intent,
             health,
@@ -455,12 +458,7 @@ impl Pool {
 
     fn depart(&mut self, id: BackendId, backend: Entry, now: Time) -> Entry {
         self.tell(now, EventKind::Discovery, Some(&id), "left the pool");
-        if let Some(end) = backend.intent.stated().deadline
-            && !backend.member.must_end_tunnels()
-            && backend.member.in_flight() > 0
-        {
-            self.leaving_by.push((Arc::clone(&backend.member), end));
-        }
+        self.keep_under_way(&backend);
         if backend.intent.is_special() {
             self.departed.insert(id, (backend.intent.clone(), now + INTENT_KEPT));
         }

@@ -69,8 +69,12 @@ impl PoolView {
 pub struct BackendView {
     /// Its name.
     pub id: BackendId,
-    /// What workers share of it: generation, requests in flight.
+    /// What workers share of it: its generation, above all.
     pub member: Arc<Member>,
+    /// Requests in flight, with those from before it left and came back.
+    pub in_flight: u32,
+    /// Of those, upgraded connections and the like.
+    pub tunnels: u32,
     /// Where to connect.
     pub addresses: Vec<SocketAddr>,
     /// The weight in force.

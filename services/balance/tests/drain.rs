@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use balance::{Admin, BackendId, Change, Effect, Found, Policy, Pool, ProbePlan, Time};
+use balance::{Admin, BackendId, Change, Effect, Effective, Found, Policy, Pool, ProbePlan, Time};
 use evenkeel_balance as balance;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -13,11 +13,18 @@ const DEADLINE: Duration = Duration::from_secs(30);
 fn pool() -> Pool {
     let plan = ProbePlan { enabled: false, ..ProbePlan::default() };
     let mut pool = Pool::new("default", Policy::RoundRobin, plan, 7);
-    let found = |last: u8| {
-        Found::new(BackendId::new(&format!("b{last}")), Ok(vec![([10, 0, 0, last], 80).into()]))
-    };
     pool.discovered((0..2).map(found).collect(), Time::START);
     pool
+}
+
+fn found(last: u8) -> Found {
+    Found::new(BackendId::new(&format!("b{last}")), Ok(vec![([10, 0, 0, last], 80).into()]))
+}
+
+/// A look-up does not name b0, and the next one does.
+fn flap(pool: &mut Pool, now: Time) {
+    pool.discovered(vec![found(1)], now);
+    pool.discovered(vec![found(0), found(1)], now);
 }
 
 fn set(pool: &mut Pool, state: Admin, deadline: Option<Duration>, now: Time) {
@@ -38,7 +45,7 @@ fn tunnels_are_counted_within_and_beside_the_requests_in_flight() {
     let (request, tunnel) = (picker.pick(None).unwrap(), picker.pick(None).unwrap().into_tunnel());
     let counts = || {
         let backends = pool.view().backends;
-        backends.iter().map(|b| (b.member.in_flight(), b.member.tunnels())).collect::<Vec<_>>()
+        backends.iter().map(|b| (b.in_flight, b.tunnels)).collect::<Vec<_>>()
     };
     assert_eq!(counts(), [(1, 0), (1, 1)]);
     drop(tunnel);
@@ -110,11 +117,60 @@ fn the_deadline_ends_tunnels_of_one_that_discovery_has_dropped_meanwhile() {
     let tunnels = [(); 2].map(|()| picker.pick(None).unwrap().into_tunnel());
     let of_b0 = tunnels.iter().find(|tunnel| tunnel.member().id().as_str() == "b0").unwrap();
     set(&mut pool, Admin::Drain, Some(DEADLINE), Time::START);
-    let rest = Found::new(BackendId::new("b1"), Ok(vec![([10, 0, 0, 1], 80).into()]));
-    pool.discovered(vec![rest], Time::START);
+    pool.discovered(vec![found(1)], Time::START);
     let end = Time::START + DEADLINE;
     assert!(pool.deadline(Time::START).unwrap() <= end);
     assert!(!asks(&mut pool, Time::after_start(DEADLINE / 2)) && !of_b0.must_end());
     assert!(asks(&mut pool, end) && of_b0.must_end());
     assert!(!asks(&mut pool, end + DEADLINE), "once");
+}
+
+#[test]
+fn a_drain_waits_for_what_was_under_way_before_a_look_up_left_its_backend_out() {
+    for drains_first in [true, false] {
+        let mut pool = pool();
+        let tunnel = pool.picker().pick(None).unwrap().into_tunnel();
+        if drains_first {
+            set(&mut pool, Admin::Drain, Some(DEADLINE), Time::START);
+        }
+        flap(&mut pool, Time::START);
+        flap(&mut pool, Time::START);
+        if !drains_first {
+            set(&mut pool, Admin::Drain, Some(DEADLINE), Time::START);
+        }
+        let backend = pool.view().backends.remove(0);
+        assert_eq!((backend.effective, backend.in_flight), (Effective::Draining, 1));
+        assert!(pool.is_draining(&backend.id));
+        let end = Time::START + DEADLINE;
+        assert!(!asks(&mut pool, Time::after_start(DEADLINE / 2)) && !tunnel.must_end());
+        assert!(asks(&mut pool, end) && tunnel.must_end());
+        drop(tunnel);
+        pool.advance(end);
+        assert_eq!(pool.view().backends[0].effective, Effective::Drained);
+    }
+}
+
+#[test]
+fn a_drain_that_is_taken_back_ends_nothing_of_before_a_look_up_left_its_backend_out() {
+    for comes_back_as in [0, 9] {
+        let mut pool = pool();
+        let tunnel = pool.picker().pick(None).unwrap().into_tunnel();
+        set(&mut pool, Admin::Drain, Some(DEADLINE), Time::START);
+        pool.discovered(vec![found(1)], Time::START);
+        let back = Found { addresses: found(comes_back_as).addresses, ..found(0) };
+        pool.discovered(vec![back, found(1)], Time::START);
+        set(&mut pool, Admin::Ready, None, Time::START);
+        assert!(!asks(&mut pool, Time::START + DEADLINE * 2) && !tunnel.must_end());
+    }
+}
+
+#[test]
+fn another_instance_under_the_same_name_does_not_wait_for_what_the_one_before_has_under_way() {
+    let mut pool = pool();
+    let tunnel = pool.picker().pick(None).unwrap().into_tunnel();
+    let other = Found { addresses: found(9).addresses, ..found(0) };
+    pool.discovered(vec![other, found(1)], Time::START);
+    set(&mut pool, Admin::Drain, None, Time::START);
+    assert_eq!(pool.view().backends[0].effective, Effective::Drained);
+    drop(tunnel);
 }

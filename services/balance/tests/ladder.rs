@@ -191,6 +191,21 @@ fn those_that_left_all_at_once_serve_until_a_new_one_is_up() {
 }
 
 #[test]
+fn nobody_that_left_is_kept_for_one_that_may_not_serve() {
+    let mut world = World::with(&["a", "m"]);
+    world.force("m", Admin::Maint);
+    world.run(SECOND, &["a", "m"]);
+    world.discover(&["m"]);
+    assert_eq!(world.pool.view().rung, Rung::Nobody);
+    let mut world = World::with(&["a", "m"]);
+    world.run(SECOND, &["a", "m"]);
+    world.force("m", Admin::Maint);
+    world.discover(&["a"]);
+    world.discover(&["m"]);
+    assert_eq!(world.pool.view().rung, Rung::Nobody);
+}
+
+#[test]
 fn an_instance_whose_name_is_anothers_serves_until_that_one_is_up() {
     let mut world = World::with(&["a"]);
     world.run(SECOND, &["a"]);

@@ -444,12 +444,14 @@ fn nothing_is_forgotten_while_look_ups_fail_and_nobody_can_know_who_is_there() {
     world.run(SECOND, &["a", "b"]);
     world.set("a", Admin::Maint).unwrap();
     world.discover(&["b"]);
+    world.run(SECOND * 60 * 30, &["b"]);
     world.pool.discovery_failed("no answer", world.now);
     world.run(SECOND * 60 * 90, &["b"]);
     world.discover(&["b"]);
-    world.run(SECOND * 60 * 59, &["b"]);
-    world.discover(&["a", "b"]);
-    assert_eq!(world.effective("a"), Effective::Maint);
+    world.run(SECOND * 60 * 29, &["b"]);
+    assert_eq!(world.pool.standing_intents().len(), 1);
+    world.run(SECOND * 120, &["b"]);
+    assert!(world.pool.standing_intents().is_empty(), "it was away for an hour all the same");
 }
 
 #[test]

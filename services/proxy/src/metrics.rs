@@ -164,9 +164,9 @@ impl ProxyCollector {
                 f64::from(u8::from(matches!(backend.health, Health::Up | Health::Degraded))),
             )
         });
-        let in_flight = backends.iter().map(|backend| {
-            gauge(labels(backend.id.as_str()), f64::from(backend.member.in_flight()))
-        });
+        let in_flight = backends
+            .iter()
+            .map(|backend| gauge(labels(backend.id.as_str()), f64::from(backend.in_flight)));
         let weight = backends
             .iter()
             .map(|backend| gauge(labels(backend.id.as_str()), f64::from(backend.weight)));
@@ -178,7 +178,7 @@ impl ProxyCollector {
         });
         let tunnels = backends
             .iter()
-            .map(|backend| gauge(labels(backend.id.as_str()), f64::from(backend.member.tunnels())));
+            .map(|backend| gauge(labels(backend.id.as_str()), f64::from(backend.tunnels)));
         let admin = backends.iter().flat_map(|backend| {
             [Admin::Ready, Admin::Drain, Admin::Maint].map(|state| {
                 let mut labels = labels(backend.id.as_str()).to_vec();

@@ -178,7 +178,7 @@ pub(crate) async fn run(
         let mut grown = sampler.sample(&stats);
         for backend in backends {
             let second = grown.entry(backend.id.to_string()).or_default();
-            second.in_flight = backend.member.in_flight();
+            second.in_flight = backend.in_flight;
         }
         history.record(history::half_second(control.clock.unix()), grown);
     }

@@ -135,7 +135,7 @@ impl Pool {
     #[must_use]
     pub fn is_draining(&self, id: &BackendId) -> bool {
         self.backends.get(id).is_some_and(|backend| {
-            let is_busy = backend.member.in_flight() > 0 || self.visitors_until(backend).is_some();
+            let is_busy = backend.in_flight() > 0 || self.visitors_until(backend).is_some();
             !backend.is_wanted() && is_busy
         })
     }
@@ -164,28 +164,25 @@ impl Pool {
         }
         backend.drained_told = false;
         if intent.stated().deadline.is_none_or(|deadline| deadline > now) {
-            backend.member.set_must_end_tunnels(false);
+            backend.set_must_end_tunnels(false);
         }
-        backend.intent = intent;
+        backend.intent = intent.clone();
+        self.follow_intent(id, &intent, now);
         self.effects.push(Effect::KeepIntents);
     }
 
-    /// Whether look-ups say who is there: the first one has been answered, and so was the last.
-    pub(super) fn is_looked_up(&self) -> bool {
-        self.discovered.is_some() && self.discovery_error.is_none()
-    }
-
-    /// While look-ups failed nobody could know who was there: their time begins anew.
+    /// Look-ups say again who is there: while they did not, nobody could know who was away.
     pub(super) fn keep_departed_on(&mut self, now: Time) {
-        if !self.is_looked_up() {
-            self.departed.values_mut().for_each(|(_, until)| *until = now + INTENT_KEPT);
+        if let Some(since) = self.blind_since.take() {
+            let blind = now.since(since);
+            self.departed.values_mut().for_each(|(_, until)| *until = *until + blind);
         }
     }
 
     /// Forgets what was wanted of those that have been away for too long; in the file, too, or it
     /// would come back with a restart.
     pub(super) fn forget_departed(&mut self, now: Time) {
-        if !self.is_looked_up() {
+        if self.blind_since.is_some() {
             return;
         }
         let before = self.departed.len();
@@ -197,16 +194,13 @@ impl Pool {
 
     /// Has the tunnels ended whose deadline has passed.
     pub(super) fn end_tunnels(&mut self, now: Time) {
-        let due = self.leaving_by.extract_if(.., |(_, end)| *end <= now);
-        if due.filter(|(member, _)| member.set_must_end_tunnels(true)).count() > 0 {
-            self.effects.push(Effect::EndTunnels);
-        }
+        self.end_under_way(now);
         let due = self.backends.values().filter(|backend| {
             let is_due = backend.intent.stated().deadline.is_some_and(|deadline| deadline <= now);
-            is_due && backend.member.set_must_end_tunnels(true)
+            is_due && backend.set_must_end_tunnels(true)
         });
         let due: Vec<(BackendId, u32)> =
-            due.map(|backend| (backend.found.id.clone(), backend.member.tunnels())).collect();
+            due.map(|backend| (backend.found.id.clone(), backend.tunnels())).collect();
         for (id, count) in due {
             self.effects.push(Effect::EndTunnels);
             let text = format!("the deadline is over: ending {count} upgraded connections");

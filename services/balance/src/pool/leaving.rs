@@ -15,9 +15,11 @@ use std::time::Duration;
 
 use super::Pool;
 use crate::{
+    backend::Found,
     entry::Entry,
     events::EventKind,
-    health::ProbePlan,
+    health::{Health, ProbePlan},
+    intent::Intent,
     tier::Serving,
     time::Time,
     view::{BackendView, Effective},
@@ -41,6 +43,19 @@ impl Leaving {
 }
 
 impl Pool {
+    /// Whether others come for those that leave, in this look-up or in one before: nobody has judged
+    /// them yet, and operators let them serve.
+    pub(super) fn others_come(&self, arriving: &[Found]) -> bool {
+        let is_unjudged =
+            |entry: &Entry| entry.health.health == Health::Checking && entry.is_in_service();
+        let may_serve = |found: &Found| {
+            let kept = self.departed.get(&found.id);
+            let wants_traffic = |(intent, _): &(Intent, Time)| intent.wants_traffic(found.weight);
+            kept.map_or(found.weight > 0, wants_traffic) && found.addresses.is_ok()
+        };
+        self.backends.values().any(is_unjudged) || arriving.iter().any(may_serve)
+    }
+
     /// Keeps one that left and can serve while nobody of the pool can.
     pub(super) fn keep_leaving(&mut self, mut entry: Entry, now: Time) {
         if entry.rung().is_none() || entry.found.instance.is_some() {

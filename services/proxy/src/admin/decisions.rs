@@ -221,7 +221,7 @@ fn not_eligible(backend: &BackendView) -> Considered {
     Considered {
         backend: backend.id.to_string(),
         weight: backend.weight,
-        in_flight: backend.member.in_flight(),
+        in_flight: backend.in_flight,
         verdict: "not_eligible",
         why,
     }

@@ -86,7 +86,7 @@ impl Prediction {
         let shares = shares(&parts, pool.plan.policy, rate);
         let backends = pool.backends.iter().zip(&parts).zip(shares);
         let backends = backends.map(|((backend, part), (before, share))| {
-            let in_flight = backend.member.in_flight();
+            let in_flight = backend.in_flight;
             let grown = if part.rate > 0.0 { share * rate / part.rate } else { 0.0 };
             BackendPrediction {
                 id: backend.id.to_string(),
@@ -106,7 +106,7 @@ impl Prediction {
             eligible_before: pool.eligible(),
             eligible_after: after.serving.len(),
             floor: after.floor,
-            in_flight: pool.everybody().map(|one| u64::from(one.member.in_flight())).sum(),
+            in_flight: pool.everybody().map(|one| u64::from(one.in_flight)).sum(),
             max_in_flight_before: together(serve_now.map(|one| one.max_in_flight)),
             max_in_flight_after: together(serve_then.map(|one| after.limit_of(one))),
             backends: backends.collect(),

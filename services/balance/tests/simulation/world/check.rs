@@ -202,6 +202,7 @@ impl World {
         } else if text.starts_with("back on probation") {
             (shadow.streak, shadow.tripped) = (0, None);
             shadow.back = Some(self.now);
+            shadow.prove_anew(&self.ejection, self.now);
             let early = text.contains("early");
             self.coverage.see(if early { "back early" } else { "back on probation" });
         } else if text.contains("not ejected, because") {
@@ -340,6 +341,18 @@ impl World {
         for (generation, (tickets, in_flight)) in out {
             assert_eq!(tickets, in_flight, "tickets and requests in flight of {generation}");
         }
+        for backend in &view.backends {
+            let own = &self.identities[&backend.member.generation()];
+            let of = |attempt: &&super::Attempt| {
+                self.identities[&attempt.ticket.member().generation()] == *own
+            };
+            let tickets = self.attempts.iter().filter(of).count();
+            assert_eq!(
+                tickets, backend.in_flight as usize,
+                "in flight at {}, from before too",
+                backend.id
+            );
+        }
     }
 
     fn check_cap(&self, view: &PoolView) {
@@ -354,6 +367,12 @@ impl World {
     /// sample later, even if the report got lost. To be called with each sample.
     pub(crate) fn check_streaks(&mut self) {
         let view = self.pool.view();
+        for backend in &view.backends {
+            let shadow = &self.shadow[&(backend.id.to_string(), backend.member.generation())];
+            let is_over = shadow.is_proven(&self.ejection, self.now);
+            let is_on_probation = backend.health_reason.contains("on probation after");
+            assert!(!(is_over && is_on_probation), "{} is on probation for ever", backend.id);
+        }
         let should: BTreeSet<u64> = view
             .backends
             .iter()

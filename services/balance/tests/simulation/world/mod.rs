@@ -119,14 +119,16 @@ pub(crate) struct World {
     /// Who the pool was last told of.
     told: BTreeMap<String, Truth>,
     generations: BTreeMap<String, u64>,
+    /// What each generation was: its instance, or its address where nobody tells instances.
+    identities: BTreeMap<u64, (String, String)>,
     /// Who left and may serve until somebody of the pool can, by generation: its name, until when.
     leaving: BTreeMap<u64, (String, Time)>,
     shadow: BTreeMap<(String, u64), Shadow>,
     intents: BTreeMap<String, Intent>,
     /// When backends left of which operators wanted something.
     gone: BTreeMap<String, Time>,
-    /// Whether the last look-up failed: nobody knows who is there, and nothing is forgotten.
-    is_blind: bool,
+    /// Since when look-ups fail: nobody knows who is there, and nothing is forgotten.
+    blind_since: Option<Time>,
     /// When an attempt failed last, by generation, also of those that are gone.
     failed_last: BTreeMap<u64, Time>,
     /// Probes that were ordered and not answered.
@@ -210,11 +212,12 @@ impl World {
             blue: BTreeMap::new(),
             told: BTreeMap::new(),
             generations: BTreeMap::new(),
+            identities: BTreeMap::new(),
             leaving: BTreeMap::new(),
             shadow: BTreeMap::new(),
             intents: BTreeMap::new(),
             gone: BTreeMap::new(),
-            is_blind: false,
+            blind_since: None,
             failed_last: BTreeMap::new(),
             probes: Vec::new(),
             probed: BTreeMap::new(),
@@ -312,6 +315,7 @@ impl World {
         for shadow in self.shadow.values_mut() {
             shadow.asked_latest = shadow.asked_latest + leap;
             shadow.tripped = shadow.tripped.map(|time| time + leap);
+            shadow.prove_anew(&self.ejection, self.now);
         }
         self.failed_last.values_mut().for_each(|time| *time = *time + leap);
         self.sought.clear();

@@ -18,8 +18,9 @@ impl World {
         let could_serve = self.able();
         let could_hold = self.expected();
         let were_up = self.last_up_in_service();
-        if std::mem::take(&mut self.is_blind) {
-            self.gone.values_mut().for_each(|since| *since = self.now);
+        if let Some(since) = self.blind_since.take() {
+            let blind = self.now.since(since);
+            self.gone.values_mut().for_each(|gone| *gone = *gone + blind);
         }
         let before = std::mem::take(&mut self.generations);
         // What was heard of those that leave is told of nobody.
@@ -41,6 +42,12 @@ impl World {
                 self.coverage.see("address used again");
             }
             assert_eq!(before.get(name) == Some(&generation), is_same, "the generation of {name}");
+            let of = if tells_instances {
+                &truth.instance.to_string()
+            } else {
+                &truth.address.to_string()
+            };
+            self.identities.insert(generation, (name.clone(), of.clone()));
             if !is_same {
                 self.probes.retain(|probe| probe.order.id.as_str() != name);
                 self.probed.insert(name.clone(), self.now);
@@ -66,7 +73,7 @@ impl World {
         self.told = self.truth.clone();
         let limits = could_hold.rooms.iter().map(|(generation, room)| (*generation, room.limit));
         self.limits_left.extend(limits);
-        self.note_leaving(could_serve, &before);
+        self.note_leaving(could_serve);
         self.limits_left.retain(|generation, _| self.leaving.contains_key(generation));
         self.expected = None;
     }
@@ -80,10 +87,12 @@ impl World {
 
     /// Of those that left, whoever could serve does so until somebody else can, if others came for
     /// them and the source does not tell itself who is going away.
-    fn note_leaving(&mut self, could_serve: BTreeMap<u64, String>, before: &BTreeMap<String, u64>) {
-        let arrived = self.generations.values().any(|new| !before.values().any(|old| old == new));
-        let is_unjudged = |backend: &BackendView| backend.health == Health::Checking;
-        let others_come = arrived || self.pool.view().backends.iter().any(is_unjudged);
+    fn note_leaving(&mut self, could_serve: BTreeMap<u64, String>) {
+        let is_unjudged = |backend: &BackendView| {
+            let may_serve = backend.admin == Admin::Ready && backend.weight > 0;
+            backend.health == Health::Checking && may_serve
+        };
+        let others_come = self.pool.view().backends.iter().any(is_unjudged);
         if others_come && !self.tells_instances {
             let longest = (self.plan.transition_interval + self.plan.give_up) * self.plan.fall;
             let until = self.now + longest;
@@ -104,7 +113,9 @@ impl World {
         }
         assert_eq!(self.pool.view().backends.len(), before, "trouble must not empty the pool");
         // An empty answer is a failure where there is somebody.
-        self.is_blind = self.pool.view().discovery_error.is_some();
+        if self.pool.view().discovery_error.is_some() {
+            self.blind_since.get_or_insert(self.now);
+        }
         self.coverage.see("discovery failed");
     }
 

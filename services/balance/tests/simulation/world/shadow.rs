@@ -24,6 +24,12 @@ pub(crate) struct Shadow {
     /// When an attempt last failed, also if nobody got any time since.
     pub(crate) latest_failure: Time,
     pub(crate) streak_since: Time,
+    /// Successes that count for the end of a probation: since some time after the last failure.
+    proven: u32,
+    /// From when on they count.
+    pub(crate) proves_from: Time,
+    /// When the latest of them was that were too few.
+    unproven: Time,
     /// When it last asked to be spared.
     pub(crate) asked: Option<Time>,
     /// When the pool heard of it at the latest.
@@ -153,7 +159,36 @@ const INTENT_KEPT: Duration = Duration::from_secs(60 * 60);
 /// More failures than that are of no more interest.
 const FAILED_MOST: usize = 64;
 
+/// The part of a window after which a failure holds up no probation any more: all of it, if its share
+/// speaks against the backend and the pool cannot do without that, and two samples.
+const HELD_UP: f64 = 1.25;
+
 impl Shadow {
+    /// Takes in what counts for the end of a probation, which so many successes bring.
+    pub(crate) fn prove(&mut self, outcome: Outcome, plan: &EjectionPlan, now: Time) {
+        let needed = if plan.consecutive > 0 { plan.consecutive } else { 5 };
+        match outcome {
+            Outcome::Success if now >= self.proves_from => self.proven += 1,
+            Outcome::Failure => self.prove_anew(plan, now),
+            Outcome::Success | Outcome::Unknown => {}
+        }
+        if self.proven <= needed {
+            self.unproven = now;
+        }
+    }
+
+    /// What succeeded so far does not count.
+    pub(crate) fn prove_anew(&mut self, plan: &EjectionPlan, now: Time) {
+        (self.proven, self.proves_from) = (0, now + plan.window.mul_f64(HELD_UP));
+    }
+
+    /// Whether a probation must be over.
+    pub(crate) fn is_proven(&self, plan: &EjectionPlan, now: Time) -> bool {
+        let needed = if plan.consecutive > 0 { plan.consecutive } else { 5 };
+        let is_sampled = now.since(self.unproven) > plan.window / 5;
+        self.proven > needed && is_sampled
+    }
+
     /// Takes in the end of an attempt.
     pub(crate) fn note(&mut self, outcome: Outcome, now: Time) {
         match outcome {
@@ -240,6 +275,7 @@ impl World {
         } else if shadow.has_verdict && !shadow.is_up && shadow.passes >= rise {
             // It may be another process: what failed before says nothing of it.
             (shadow.is_up, shadow.streak, shadow.tripped) = (true, 0, None);
+            shadow.prove_anew(&self.ejection, now);
             shadow.ejections += 1;
             Some(if is_back_at_once { "up at the first pass" } else { "up again" })
         } else {
@@ -261,7 +297,7 @@ impl World {
     /// What operators wanted for a while is over, or for a backend that is gone for good.
     pub(crate) fn expire_intents(&mut self) {
         let gone = &mut self.gone;
-        let is_blind = self.is_blind;
+        let is_blind = self.blind_since.is_some();
         gone.retain(|_, since| is_blind || self.now.since(*since) < INTENT_KEPT);
         let (told, gone) = (&self.told, &self.gone);
         self.intents.retain(|name, _| told.contains_key(name) || gone.contains_key(name));

@@ -149,7 +149,9 @@ impl World {
         let now = self.now;
         if let Some(shadow) = self.shadow.get_mut(&(id.to_string(), generation)) {
             let is_stale = outcome == Outcome::Failure && term != shadow.ejections;
-            shadow.note(if is_stale { Outcome::Unknown } else { outcome }, now);
+            let counted = if is_stale { Outcome::Unknown } else { outcome };
+            shadow.note(counted, now);
+            shadow.prove(counted, &self.ejection, now);
             if shadow.streak > 0 && shadow.streak >= self.ejection.consecutive {
                 shadow.tripped = Some(now);
             }

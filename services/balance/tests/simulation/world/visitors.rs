@@ -90,7 +90,7 @@ impl World {
     /// none has come for a while; and no later than that.
     pub(crate) fn check_drain(&mut self, backend: &BackendView) {
         let name = backend.id.as_str();
-        let is_busy = backend.member.in_flight() > 0;
+        let is_busy = backend.in_flight > 0;
         let is_awaited = self.is_awaited(backend);
         match backend.effective {
             Effective::Drained => {
