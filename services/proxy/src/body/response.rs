@@ -136,8 +136,22 @@ impl ResponseBody {
     }
 }
 
+impl ResponseBody {
+    /// Whether it ends here because it has to, though its client does not take what there is.
+    pub(crate) fn ends(&mut self, context: &mut Context<'_>) -> bool {
+        match self {
+            Self::Backend(body) => body.ends(context),
+            Self::Own(_) | Self::Switched(_) => false,
+        }
+    }
+}
+
 impl BackendBody {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        // First, as a backend may have something each time.
+        if self.ends(context) {
+            return Poll::Ready(None);
+        }
         match self.arriving.poll_frame(context) {
             Poll::Ready(frame) => {
                 self.waiting = None;
@@ -147,13 +161,6 @@ impl BackendBody {
                     Some(Err(reason)) => return self.fail(*reason, context),
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Cut)))
-            }
-            Poll::Pending if self.must_end(context) => {
-                self.arriving = Arriving::Ended;
-                if let Some(exchange) = self.exchange.take() {
-                    exchange.end();
-                }
-                Poll::Ready(None)
             }
             Poll::Pending => {
                 let timeout = self.read_timeout;
@@ -174,9 +181,17 @@ impl BackendBody {
         }
     }
 
-    /// Whether it is to end here.
-    fn must_end(&mut self, context: &mut Context<'_>) -> bool {
-        self.ending.as_mut().is_some_and(|Ending(ending)| ending.as_mut().poll(context).is_ready())
+    /// Whether it ends here, because it has to.
+    fn ends(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(Ending(ending)) = &mut self.ending else { return false };
+        let must_end = ending.as_mut().poll(context).is_ready();
+        if must_end {
+            (self.ending, self.arriving) = (None, Arriving::Ended);
+            if let Some(exchange) = self.exchange.take() {
+                exchange.end();
+            }
+        }
+        must_end
     }
 
     fn complete(&mut self) {

@@ -125,6 +125,33 @@ async fn at_the_deadline_event_streams_end_as_if_complete_and_other_responses_go
     }
 }
 
+/// With a backend that always has an event, and a client that takes them or none.
+#[tokio::test]
+async fn at_the_deadline_event_streams_end_that_are_never_silent() {
+    for reads in [true, false] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_head(&mut stream).await;
+            let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+            stream.write_all(head).await.unwrap();
+            let events = b"6\r\ndata:\n\r\n".repeat(10_000);
+            while stream.write_all(&events).await.is_ok() {}
+        });
+        let world = World::over(&format!("http://{address}"), &[("PROXY_PROBE", "off")], vec![]);
+        world.until_eligible(1).await;
+        let mut answer = world.client.get(world.url("/")).send().await.unwrap();
+        let id = address.to_string();
+        let change = json!({"state": "drain", "force": true, "deadline": "200ms"});
+        assert_eq!(world.patch(&id, change).await.0, 200);
+        if reads {
+            while answer.chunk().await.unwrap().is_some() {}
+        }
+        assert_eq!(wait(&world, &id, "20s").await["effective"], "drained");
+    }
+}
+
 #[tokio::test]
 async fn at_the_deadline_other_upgrades_are_cut() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -238,6 +238,10 @@ impl<'a> Connection<'a> {
                         context.waker().wake_by_ref();
                         return Poll::Pending;
                     }
+                    Poll::Pending if !is_done && body.ends(context) => {
+                        is_done = true;
+                        is_cut = answer.end(&mut wire.out).is_err();
+                    }
                     // Either side has to move. Perhaps the client does not want to any more.
                     _ => return wire.poll_gone(context).map(|()| Err(Gone)),
                 }
