@@ -72,19 +72,56 @@ async fn a_client_that_leaves_while_it_waits_in_line_is_gone_whatever_it_has_sen
     first.write_all(b"GET /delay/60s HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let id = world.id(0);
     world.until("it to be full", async || world.backend(&id).await["in_flight"] == 1).await;
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n";
+    let whole = format!("{post}{}", "x".repeat(100_000));
+    let pipelined = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1_000);
     for sent in [
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc",
+        &format!("{post}abc"),
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nabc",
+        &whole,
+        &pipelined,
     ] {
-        let mut client = TcpStream::connect(address).await.unwrap();
-        client.write_all(sent.as_bytes()).await.unwrap();
-        let waiting = async || world.metric("evenkeel_queue_length{pool=\"default\"}").await;
-        world.until("it to wait", async || waiting().await == 1.0).await;
-        drop(client);
-        world.until("its place to be free", async || waiting().await == 0.0).await;
+        for resets in [false, true] {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(sent.as_bytes()).await.unwrap();
+            let waiting = async || world.metric("evenkeel_queue_length{pool=\"default\"}").await;
+            world.until("it to wait", async || waiting().await == 1.0).await;
+            leave(client, resets);
+            world.until("its place to be free", async || waiting().await == 0.0).await;
+        }
     }
+}
+
+/// Closes a connection, or has it reset.
+fn leave(client: TcpStream, resets: bool) {
+    if resets {
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    drop(client);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_not_held_against_a_backend_that_takes_no_upload() {
+    // It takes connections, and nobody reads from them.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let backend = listener.local_addr().unwrap().to_string();
+    let variables = [("PROXY_PROBE", "off"), ("PROXY_RESPONSE_TIMEOUT", "60s")];
+    let world = World::over(&format!("http://{backend}"), &variables, vec![]);
+    world.until_eligible(1).await;
+    let mut client = TcpStream::connect(world.proxy.address).await.unwrap();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 500000000\r\n\r\n";
+    client.write_all(head).await.unwrap();
+    let fill = async { while client.write(&[0; 65_536]).await.is_ok() {} };
+    // Until nothing goes any more. A close would wait behind it; a reset does not.
+    _ = tokio::time::timeout(Duration::from_millis(500), fill).await;
+    leave(client, true);
+    let series = format!(
+        "evenkeel_failures_total{{pool=\"default\",backend=\"{backend}\",reason=\"client_gone\"}}"
+    );
+    world.until("it to be gone", async || world.metric(&series).await == 1.0).await;
+    assert_eq!(world.backend(&backend).await["in_flight"], 0);
 }
 
 #[tokio::test]

@@ -66,6 +66,11 @@ impl<'a> Connection<'a> {
         self.wire.borrow_mut().take()
     }
 
+    /// Whether nobody hears of the client's end, and somebody should look for it now and then.
+    pub(super) fn is_unread(&self) -> bool {
+        self.wire.borrow().is_unread
+    }
+
     /// Whether nothing has come since the last request, not even half an empty line.
     pub(super) fn has_read_nothing(&self) -> bool {
         self.wire.borrow().read.is_empty()

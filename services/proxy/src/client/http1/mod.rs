@@ -27,6 +27,7 @@ use std::{
     future::poll_fn,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::time::{Instant, Sleep};
@@ -40,6 +41,9 @@ use crate::{
     headers::Client,
     worker::{Stage, Worker},
 };
+
+/// How soon the end of a client is found that has sent more than anybody reads.
+const END_LOOK: Duration = Duration::from_millis(500);
 
 /// What happens to a connection.
 enum Event {
@@ -75,8 +79,15 @@ pub(super) async fn serve(
                 return Poll::Ready(Event::Ended(then));
             }
             if activity.is(Phase::Busy) && !activity.is_blocked() {
-                // Neither has a say, and looking at them costs. What comes after it is seen here too.
-                return Poll::Pending;
+                if !connection.is_unread() {
+                    // Neither has a say, and looking at them costs. What comes after it is seen here
+                    // too.
+                    return Poll::Pending;
+                }
+                let soon = Instant::now() + END_LOOK;
+                if timer.deadline() > soon {
+                    timer.as_mut().reset(soon);
+                }
             }
             if timer.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Event::Look);

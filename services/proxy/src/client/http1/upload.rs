@@ -66,6 +66,7 @@ impl WireBody {
             return Poll::Ready(Some(Err(Reason::ClientGone)));
         }
         wire.upload = Uploading::Coming;
+        wire.is_awaited = false;
         wire.ask_for_body();
         loop {
             match framing.next(&mut wire.read) {

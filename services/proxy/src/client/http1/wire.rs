@@ -14,7 +14,7 @@ use std::{
 
 use bytes::BytesMut;
 use http::HeaderMap;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, Interest};
 
 use super::{
     head::{self, Refusal, RequestHead, Search},
@@ -68,6 +68,10 @@ pub(super) struct Wire {
     pub(super) is_cut_short: bool,
     /// Who waits for more of the body.
     reader: Option<Waker>,
+    /// Whether it waits now. If not, it has something to do first, such as to write.
+    pub(super) is_awaited: bool,
+    /// Whether nobody reads, so that nobody would hear of the client's end. It has to be looked for.
+    pub(super) is_unread: bool,
     /// The connection, where it waits for what somebody else does to the wire.
     connection: Option<Waker>,
 }
@@ -123,6 +127,8 @@ impl Wire {
             wants_continue: false,
             is_cut_short: false,
             reader: None,
+            is_awaited: false,
+            is_unread: false,
             connection: None,
         }))
     }
@@ -209,13 +215,14 @@ impl Wire {
     }
 
     /// Whether the client has left while it is being served. What comes before it leaves, such as
-    /// the next request, waits; beyond [`READ_BYTES`] of it nobody looks.
+    /// the next request, waits; beyond [`READ_BYTES`] of it nobody reads.
     pub(super) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.is_unread = false;
         match self.upload {
             // Whoever reads it sees. The connection is told when they are through.
             Uploading::Coming => {
                 self.wait(context);
-                return Poll::Pending;
+                return if self.is_awaited { Poll::Pending } else { self.look_for_end() };
             }
             Uploading::Broken => return Poll::Pending,
             Uploading::Gone => return Poll::Ready(()),
@@ -227,7 +234,16 @@ impl Wire {
                 return Poll::Ready(());
             }
         }
-        Poll::Pending
+        self.look_for_end()
+    }
+
+    /// Whether the client has left, with things on their way that nobody reads. Nobody is woken for
+    /// that: it is asked about now and then.
+    fn look_for_end(&mut self) -> Poll<()> {
+        self.is_unread = true;
+        let Some(socket) = &self.socket else { return Poll::Ready(()) };
+        let ended = pin!(socket.stream.ready(Interest::PRIORITY | Interest::ERROR));
+        ended.poll(&mut Context::from_waker(Waker::noop())).map(drop)
     }
 
     /// Whether there is, or may be, more from the client than was taken.
@@ -308,6 +324,7 @@ impl Wire {
 
     /// Remembers who waits for more of the body.
     pub(super) fn wait_for_body(&mut self, context: &Context<'_>) {
+        self.is_awaited = true;
         remember(&mut self.reader, context);
     }
 
