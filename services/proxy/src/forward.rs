@@ -74,7 +74,7 @@ pub(crate) async fn forward(
         let upstream = worker.upstreams.borrow_mut().of(&member);
         exchange.attempt(ticket, Rc::clone(&upstream));
         let upload = body.upload();
-        let connections = tried.connections(is_replayable);
+        let connections = tried.connections();
         let mut patience = Patience {
             worker: &worker,
             member: &member,
@@ -209,9 +209,7 @@ async fn attempt(
     loop {
         let kept = match connections {
             Connections::New { .. } => None,
-            Connections::Any { is_replayable } => {
-                upstream.take_idle(member, timeouts.upstream_idle, is_replayable)
-            }
+            Connections::Any => upstream.take_idle(member, timeouts.upstream_idle),
         };
         let is_kept = kept.is_some();
         let mut connection = match kept {

@@ -209,10 +209,10 @@ impl Tried {
         *self.deadline.get_or_insert(now + limit)
     }
 
-    pub(crate) fn connections(&self, is_replayable: bool) -> Connections {
+    pub(crate) fn connections(&self) -> Connections {
         match self.needs_new_connection {
             Some(since) => Connections::New { since },
-            None => Connections::Any { is_replayable },
+            None => Connections::Any,
         }
     }
 
@@ -284,7 +284,7 @@ pub(crate) enum Connections {
     /// One that nobody has used; of those that requests share, one that was made since then.
     New { since: Instant },
     /// One that is idle, or a new one.
-    Any { is_replayable: bool },
+    Any,
 }
 
 impl Connections {

@@ -17,12 +17,6 @@ use crate::{
     stats::{Counted, Gauges, Shard, Stats},
 };
 
-/// A connection that served another request a moment ago is as good as checked, where a request
-/// that is lost on it can be sent again. A turn of the loop may take longer than this, so that under
-/// load most are looked at all the same, which costs a system call; to go by what the loop has heard
-/// sends more requests to backends that are just ending, where each may be lost a second time.
-const TRUSTED: Duration = Duration::from_millis(1);
-
 /// How often idle connections are looked at. Nobody is told when a backend closes one: this is how
 /// late it is seen.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -49,14 +43,10 @@ struct Idle {
 
 impl Upstream {
     /// Takes the connection that was used last, unless it has been idle for too long: at most for
-    /// `configured`, or less if the backend is known to close sooner. For a request that cannot be
-    /// sent again (unless `is_replayable`), each is looked at first.
-    pub(crate) fn take_idle(
-        &self,
-        member: &Member,
-        configured: Duration,
-        is_replayable: bool,
-    ) -> Option<Connection> {
+    /// `configured`, or less if the backend is known to close sooner. Each is looked at first, even if
+    /// it was used a moment ago: a backend may have closed it, or have sent what would be taken for
+    /// the next answer. What is on its way yet nobody can see.
+    pub(crate) fn take_idle(&self, member: &Member, configured: Duration) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let now = Instant::now();
         while let Some(Idle { connection, .. }) = idle.pop_back() {
@@ -70,8 +60,7 @@ impl Upstream {
                 idle.clear();
                 return None;
             }
-            let is_trusted = is_replayable && age < TRUSTED;
-            if connection.is_silent(!is_trusted) {
+            if connection.is_silent(true) {
                 return Some(connection);
             }
             self.idle_watch.saw_close(age, now);
@@ -206,7 +195,7 @@ pub(crate) mod tests {
                 let (member, upstream, gauges, backend) = kept(&listener).await;
                 // Nothing is awaited from here on, so that nobody has told us of the end yet.
                 drop(backend);
-                assert!(upstream.take_idle(&member, LIMIT, false).is_none());
+                assert!(upstream.take_idle(&member, LIMIT).is_none());
                 assert_eq!(
                     gauges.backend_idle_closed.load(std::sync::atomic::Ordering::Relaxed),
                     1
@@ -222,7 +211,7 @@ pub(crate) mod tests {
             .run_until(async {
                 let (member, upstream, _, mut backend) = kept(&listener).await;
                 backend.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").unwrap();
-                assert!(upstream.take_idle(&member, LIMIT, false).is_none());
+                assert!(upstream.take_idle(&member, LIMIT).is_none());
             })
             .await;
     }
@@ -239,7 +228,7 @@ pub(crate) mod tests {
                 tokio::time::pause();
                 tokio::time::advance(Duration::from_millis(800)).await;
                 upstream.look(LIMIT);
-                assert!(upstream.take_idle(&member, LIMIT, true).is_none());
+                assert!(upstream.take_idle(&member, LIMIT).is_none());
                 tokio::task::yield_now().await;
                 tokio::time::resume();
                 assert_eq!(backend.read(&mut [0]).unwrap(), 0, "it was we who closed");
