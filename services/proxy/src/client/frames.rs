@@ -8,7 +8,7 @@
 //! WINDOW_UPDATE is not counted: it gets no answer, and an honest client may send one for each of
 //! our DATA frames.
 
-use std::sync::Arc;
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use crate::{limits::Limit, settings::Http2, stats::Gauges};
 
@@ -40,6 +40,8 @@ pub(super) struct FrameWatch {
     /// Whether a request's head has begun and not ended.
     is_head_open: bool,
     window: Window,
+    /// Requests of the window that we answered ourselves, which cost nobody else anything.
+    refused: Rc<Cell<u32>>,
 }
 
 /// What came since a moment.
@@ -55,7 +57,8 @@ struct Window {
 }
 
 impl FrameWatch {
-    pub(super) fn new(limits: Http2, gauges: &Arc<Gauges>) -> Self {
+    /// `refused` is to count requests that we answer ourselves.
+    pub(super) fn new(limits: Http2, gauges: &Arc<Gauges>, refused: &Rc<Cell<u32>>) -> Self {
         Self {
             limits,
             gauges: Arc::clone(gauges),
@@ -64,6 +67,7 @@ impl FrameWatch {
             payload_left: 0,
             is_head_open: false,
             window: Window::default(),
+            refused: Rc::clone(refused),
         }
     }
 
@@ -79,6 +83,7 @@ impl FrameWatch {
     pub(super) fn see(&mut self, mut bytes: &[u8], now_ms: u64) -> Result<(), Limit> {
         if now_ms.saturating_sub(self.window.since_ms) >= WINDOW_MS {
             self.window = Window { since_ms: now_ms, ..Window::default() };
+            self.refused.set(0);
         }
         while !bytes.is_empty() {
             let is_payload = self.payload_left > 0;
@@ -101,7 +106,8 @@ impl FrameWatch {
                 self.end_frame();
             }
         }
-        self.window.check(&self.limits).inspect_err(|limit| self.gauges.limits.hit(*limit))
+        let checked = self.window.check(&self.limits, self.refused.get());
+        checked.inspect_err(|limit| self.gauges.limits.hit(*limit))
     }
 
     /// Takes note of what has gone out. An answer to a ping is not worth a ping.
@@ -137,9 +143,10 @@ impl FrameWatch {
 }
 
 impl Window {
-    fn check(&self, limits: &Http2) -> Result<(), Limit> {
+    fn check(&self, limits: &Http2, refused: u32) -> Result<(), Limit> {
         // Somebody who cancels much but asks for more, such as a proxy in front, is welcome.
-        if self.resets > limits.resets && self.resets > self.streams / 2 {
+        let asked_for = self.streams.saturating_sub(refused);
+        if self.resets > limits.resets && self.resets > asked_for / 2 {
             return Err(Limit::Resets);
         }
         let allowed = limits.control_frames.saturating_add(self.explained);
@@ -158,7 +165,7 @@ mod tests {
 
     fn watch() -> FrameWatch {
         let limits = Http2 { streams: 100, resets: 10, control_frames: 10 };
-        FrameWatch::new(limits, &Arc::default())
+        FrameWatch::new(limits, &Arc::default(), &Rc::default())
     }
 
     fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
@@ -197,6 +204,13 @@ mod tests {
         for _ in 0..1_000 {
             honest.see(&[two.clone(), reset.clone()].concat(), 0).unwrap();
         }
+        let mut made_up = watch();
+        let refused = Rc::clone(&made_up.refused);
+        let limit = (0..1_000).find_map(|_| {
+            refused.update(|count| count + 1);
+            made_up.see(&[two.clone(), reset.clone()].concat(), 0).err()
+        });
+        assert_eq!(limit, Some(Limit::Resets), "refused ones let nothing through");
     }
 
     #[test]

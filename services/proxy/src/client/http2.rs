@@ -1,6 +1,6 @@
 //! A client's connection of HTTP/2: requests side by side on their streams (RFC 9113).
 
-use std::{rc::Rc, sync::atomic::Ordering};
+use std::{cell::Cell, rc::Rc, sync::atomic::Ordering};
 
 use bytes::BytesMut;
 use http::Request;
@@ -16,7 +16,7 @@ use super::{
     streams::{StreamBody, Streams},
 };
 use crate::{
-    body::ClientBody,
+    body::{ClientBody, ResponseBody},
     forward::{Origin, forward},
     headers::Client,
     limits::Limit,
@@ -43,7 +43,8 @@ pub(super) async fn serve(
 ) {
     let limits = worker.settings.http2;
     let header_bytes = worker.settings.limits.header_bytes;
-    let frames = FrameWatch::new(limits, &worker.gauges);
+    let refused = Rc::new(Cell::new(0));
+    let frames = FrameWatch::new(limits, &worker.gauges, &refused);
     let Ok(io) = ClientIo::new(socket, read, frames, activity) else { return };
     activity.enter(Phase::Idle);
     let streams = Streams::default();
@@ -56,8 +57,12 @@ pub(super) async fn serve(
             // The HTTP library has no way to send interim responses.
             let origin = Origin { client: Rc::clone(&client), busy, interim: None };
             let progress = streams.begin();
+            let refused = Rc::clone(&refused);
             async move {
                 let response = forward(worker, origin, request.map(ClientBody::http2)).await;
+                if matches!(response.body(), ResponseBody::Own(Some(_))) {
+                    refused.update(|count| count + 1);
+                }
                 let response = response.map(|body| StreamBody::new(body, progress));
                 Ok::<_, std::convert::Infallible>(response)
             }
