@@ -58,6 +58,7 @@ mod overrides;
 mod page;
 mod panels;
 mod permit;
+mod places;
 mod poll;
 mod predict;
 mod probes;
@@ -108,7 +109,7 @@ struct App {
     token: settings::TokenSource,
     flashes: Arc<flash::Flashes>,
     metrics: metrics::Metrics,
-    live_permits: Arc<Semaphore>,
+    live_places: Arc<places::Places>,
     shutdown: Shutdown,
 }
 
@@ -124,6 +125,7 @@ pub async fn run(
     let registry = chassis::metrics::registry("dashboard");
     let metrics = metrics::Metrics::new(&registry);
     let views = watch(&settings, &metrics, true, shutdown.clone())?;
+    let live_places = places::Places::new(metrics.live_clients.clone());
     let app = App {
         url: shown(&settings.load_balancer_url).into(),
         load_balancer: settings.load_balancer_url.clone(),
@@ -143,7 +145,7 @@ pub async fn run(
         token: settings.token.clone(),
         flashes: Arc::default(),
         metrics,
-        live_permits: Arc::new(Semaphore::new(live::CLIENTS_MOST)),
+        live_places,
         shutdown: shutdown.clone(),
     };
     if let Ok(address) = listener.local_addr() {

@@ -20,12 +20,8 @@ use axum::{
 use chassis::{problem::Problem, shutdown::Shutdown};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use prometheus::IntGauge;
 use serde::Deserialize;
-use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     App,
@@ -34,11 +30,10 @@ use crate::{
     frame::Frame,
     page::{self, Looks, Subject},
     permit::Gate,
+    places::Place,
     poll::View,
 };
 
-/// Pages fed at the same time. A hidden tab disconnects, so these are pages that are looked at.
-pub(crate) const CLIENTS_MOST: usize = 100;
 /// Between two updates of a page with hundreds of rows: nobody reads them by the second, and the
 /// browser then needs half of what once a second costs it.
 const PACE: Duration = Duration::from_secs(2);
@@ -71,8 +66,11 @@ pub(crate) async fn feed(
     if app.shutdown.is_requested() {
         return busy("the dashboard is stopping");
     }
-    let Ok(permit) = Arc::clone(&app.live_permits).try_acquire_owned() else {
-        return busy("too many pages are fed live: close some, or reload later");
+    let may_change = app.gate.standing(peer.ip(), &headers).is_ok();
+    let is_known = may_change || app.gate.guards_reading();
+    let place = match app.live_places.take((!is_known).then_some(peer.ip())) {
+        Ok(place) => place,
+        Err(why) => return busy(why),
     };
     let client = Client {
         looks: Looks {
@@ -81,7 +79,7 @@ pub(crate) async fn feed(
                 _ => Subject::All,
             },
             window: Window::parse(query.window.as_deref()),
-            may_change: app.gate.standing(peer.ip(), &headers).is_ok(),
+            may_change,
         },
         url: app.url.to_string(),
         gate: Arc::clone(&app.gate),
@@ -91,7 +89,7 @@ pub(crate) async fn feed(
         shutdown: app.shutdown.clone(),
         has: None,
         sent: Instant::now(),
-        _counted: Counted::new(app.metrics.live_clients.clone(), permit),
+        _place: place,
     };
     let events = stream::unfold(client, |mut client| async move {
         let event = client.next().await?;
@@ -119,7 +117,7 @@ struct Client {
     has: Option<Arc<Frame>>,
     /// When it was sent something.
     sent: Instant,
-    _counted: Counted,
+    _place: Place,
 }
 
 impl Client {
@@ -153,25 +151,6 @@ impl Client {
                 _ = self.shutdown.requested() => return None,
             }
         }
-    }
-}
-
-/// Holds a place among the clients until dropped.
-struct Counted {
-    gauge: IntGauge,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Counted {
-    fn new(gauge: IntGauge, permit: OwnedSemaphorePermit) -> Self {
-        gauge.inc();
-        Self { gauge, _permit: permit }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.gauge.dec();
     }
 }
 

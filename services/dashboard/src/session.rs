@@ -98,7 +98,7 @@ impl Failures {
 }
 
 /// What counts as one address: with IPv6 a /64, which is the least that a host commands.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))

@@ -87,3 +87,22 @@ async fn live_pages_are_bounded_and_counted() {
         .text_with("/metrics", |text| text.contains("evenkeel_dashboard_live_clients 0"))
         .await;
 }
+
+#[tokio::test]
+async fn a_stranger_who_opens_many_feeds_leaves_places_for_operators() {
+    let admin = FakeAdmin::start(pools(&[backend("a:1")]));
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let stranger = || dashboard.client.get(dashboard.url("/live")).header("x-forwarded-for", "x");
+    let mut open = Vec::new();
+    let refused = loop {
+        let answer = stranger().send().await.unwrap();
+        if answer.status() != 200 {
+            break answer;
+        }
+        open.push(answer);
+        assert!(open.len() < 100, "all places are taken");
+    };
+    assert_eq!((refused.status().as_u16(), open.len()), (503, 25));
+    assert!(refused.text().await.unwrap().contains("at your address"));
+    dashboard.live().await;
+}
