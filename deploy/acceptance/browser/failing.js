@@ -1,6 +1,6 @@
 // What breaks by itself: a server, and the proxy.
 
-import { ALL_WELL, close, change, control, headline, mark, notReloaded, open, picture, row, rows, sees, totalRate } from "./browser.js";
+import { ALL_WELL, REBOUND, close, change, control, headline, mark, notReloaded, open, picture, row, rows, sees, totalRate } from "./browser.js";
 import { check, expect, heading, until } from "./report.js";
 import * as stack from "./stack.js";
 
@@ -186,4 +186,65 @@ export async function silentDashboard() {
     return `after ${ms} ms, live again after ${back} ms`;
   });
   await close(other);
+}
+
+/** Feeds as scripts open them, from elsewhere by what they say of it; gives the way to end them all. */
+async function feeds(count) {
+  const end = new AbortController();
+  const headers = { "X-Forwarded-For": "192.0.2.1" };
+  const all = await Promise.all(Array.from({ length: count }, () => fetch(`${stack.page}/live`, { headers, signal: end.signal })));
+  return { statuses: all.map(({ status }) => status), end: () => end.abort() };
+}
+
+export async function refusedFeed() {
+  heading("A page that is fed no longer");
+  const token = "acceptance-token-for-reading";
+  const fleet = await stack.fakes([{ count: 2, well: true }], { DASHBOARD_READ_TOKEN: token });
+  // Under a foreign name nobody is on this machine. The browser notes each refusal on its console.
+  const foreign = (address) => address.replace("127.0.0.1", REBOUND);
+  const page = await open({ harmful: true, to: foreign(fleet.page) });
+  const live = page.locator("#live");
+  const says = (text, seconds = 10) => until(`it says "${text}"`, seconds, async () => await live.textContent() === text);
+  const signIn = async () => {
+    await page.getByLabel("Token").fill(token);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await says("Live");
+  };
+  await signIn();
+  await check("a reader whom the dashboard forgot is told so, for as long as that lasts, and may sign in", async () => {
+    await fleet.restart();
+    const { ms } = await says("You are signed out: sign in", 20);
+    expect(await stale(page) && await greyHero(page), "the picture is not greyed");
+    const seen = [];
+    for (let times = 0; times < 24; times += 1) {
+      seen.push(await live.textContent());
+      await page.waitForTimeout(250);
+    }
+    expect(seen.every((text) => text === seen[0]), [...new Set(seen)].join(", "));
+    await page.screenshot({ path: `${process.env.OUT}/signed-out-light-1400.png` });
+    await live.getByRole("link", { name: "sign in" }).click();
+    await signIn();
+    return `"${seen[0]}" ${ms} ms after the dashboard came back`;
+  });
+  await close(page);
+  await fleet.stop();
+  await stack.allWell();
+  await check("who opens many feeds elsewhere takes none from operators, and is told why there are no more", async () => {
+    const { statuses, end } = await feeds(30);
+    const page = await open({ harmful: true, to: foreign(stack.page) });
+    const operator = await open();
+    try {
+      expect(statuses.includes(503), `all of 30 were opened: ${statuses}`);
+      await until("the operator's page is live", 10, async () => await operator.locator("#live").innerText() === "Live");
+      const told = page.locator("#live");
+      const { value } = await until("a reason", 10, async () => /^Too many pages/.test(await told.innerText()) && told.innerText());
+      end();
+      const { ms } = await until("it is live", 10, async () => await told.innerText() === "Live");
+      return `"${value}", live ${ms} ms after the others ended`;
+    } finally {
+      end();
+      await close(page);
+      await close(operator);
+    }
+  });
 }

@@ -76,8 +76,8 @@ export async function stopAll() {
 
 let madeUp = [];
 
-/** A dashboard over admin APIs that are made up: of any size, and of any opinion. */
-export async function fakes(list) {
+/** A dashboard over admin APIs that are made up: of any size, and of any opinion; with more settings. */
+export async function fakes(list, more = {}) {
   // A scenario that failed has left its own behind.
   await Promise.all(madeUp.map((child) => { child.kill("SIGKILL"); return child.gone; }));
   const ports = [fakePort, otherFakePort];
@@ -86,17 +86,27 @@ export async function fakes(list) {
     return run(`fake-${name}`, ["examples/fake_admin", count, ...(well ? [] : ["--troubled"])], undefined, env);
   });
   const urls = list.map((_, index) => at(ports[index])).join(",");
-  const dashboard = run("fake-dashboard", ["evenkeel-dashboard", ...here, "--port", fakePagePort,
-    "--load-balancer-url", proxy, "--load-balancer-admin-url", urls]);
+  const begin = () => run("fake-dashboard", ["evenkeel-dashboard", ...here, "--port", fakePagePort,
+    "--load-balancer-url", proxy, "--load-balancer-admin-url", urls], undefined, more);
+  const dashboard = begin();
   const all = [...children, dashboard];
   madeUp = all;
-  await until("the made-up fleet is shown", 20, async () => {
+  const shown = () => until("the made-up fleet is shown", 20, async () => {
     const state = await (await get(`${at(fakePagePort)}/api/state`)).json();
     return state.proxies.filter((one) => one.answering).length === list.length;
   });
+  await shown();
   return {
     page: at(fakePagePort),
     dashboard,
+    /** Another dashboard in its place, which knows nobody. */
+    restart: async () => {
+      const old = all.pop();
+      old.kill("SIGKILL");
+      await old.gone;
+      all.push(begin());
+      await shown();
+    },
     /** Changes a backend behind the page's back. */
     change: async (index, id, body) => {
       const answer = await fetch(`${at(ports[index])}/v1/pools/default/backends/${id}`, {

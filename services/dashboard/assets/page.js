@@ -4,6 +4,9 @@
 
 const $ = (id) => document.getElementById(id);
 
+/** With a capital at its begin; a name such as localhost:8081 stays as it is. */
+const sentence = (text) => (/^[a-z]+[ ,]/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text);
+
 /* Changing one element into another of the same kind. */
 
 function parse(html) {
@@ -151,11 +154,13 @@ let silence = 0;
 // More than two heartbeats of the server: a connection that died without a word.
 const SILENCE_MS = 35_000;
 
-function state(name, text) {
+/** Says how the page is fed; `way` is an element that leads on from there. */
+function state(name, text, way) {
   const live = $("live");
-  if (live && (live.dataset.state !== name || live.textContent !== text)) {
+  const told = text + (way?.textContent ?? "");
+  if (live && (live.dataset.state !== name || live.textContent !== told)) {
     live.dataset.state = name;
-    live.textContent = text;
+    live.replaceChildren(text, ...(way ? [way] : []));
   }
 }
 
@@ -181,8 +186,32 @@ function connect() {
     // Only trouble that lasts is worth a word.
     clearTimeout(late);
     late = setTimeout(() => state("lost", "The dashboard does not answer; trying again"), 2500);
-    if (feed.readyState === EventSource.CLOSED) retry = setTimeout(connect, 4000);
+    if (feed.readyState === EventSource.CLOSED) {
+      retry = setTimeout(connect, 4000);
+      askWhy(feed);
+    }
   };
+}
+
+/* A feed that was refused does not tell why, but its address does to whoever asks in another way. */
+async function askWhy(refused) {
+  const end = new AbortController();
+  try {
+    const answer = await fetch(refused.url, { signal: end.signal });
+    const { detail } = answer.ok ? {} : await answer.json();
+    if (feed !== refused || !detail) return;
+    clearTimeout(late);
+    if (answer.status === 401) {
+      state("lost", "You are signed out: ", Object.assign(document.createElement("a"), { href: "/login", textContent: "sign in" }));
+    } else {
+      state("lost", `${sentence(detail)}; trying again`);
+    }
+  } catch {
+    // Whoever does not answer here either is told as that.
+  } finally {
+    // It may be a feed by now, and would take a place.
+    end.abort();
+  }
 }
 
 function disconnect() {
@@ -469,8 +498,7 @@ async function send(form, button) {
     problem = ["The dashboard did not answer. Whether the change was made is not known.", false];
   }
   const [text, forcible] = problem;
-  // A sentence begins with a capital, a name such as localhost:8081 stays as it is.
-  objection(/^[a-z]+[ ,]/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text, forcible);
+  objection(sentence(text), forcible);
 }
 
 document.addEventListener("submit", (event) => {
