@@ -188,6 +188,69 @@ export async function silentDashboard() {
   await close(other);
 }
 
+/** Shows the tab or another one before it. Playwright keeps all tabs in sight, so this is what the page is told. */
+const show = (page, shown) => page.evaluate((hidden) => {
+  Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+  document.dispatchEvent(new Event("visibilitychange"));
+}, !shown);
+
+export async function leftTab() {
+  heading("A tab that is left, and a machine that sleeps");
+  await stack.allWell();
+  const page = await open({ to: null });
+  await page.clock.install();
+  await page.goto(stack.page);
+  const live = page.locator("#live");
+  const isLive = () => until("it is live", 10, async () => await live.innerText() === "Live");
+  const isGrey = async () => await stale(page) && await greyHero(page);
+  await isLive();
+  await sees(page, 5, ALL_WELL);
+  await check("a tab that nobody sees does not call itself live, nor tell in its name what was so", async () => {
+    const was = await page.title();
+    await show(page, false);
+    expect(/^3\/3/.test(was), `it was called "${was}"`);
+    expect(await page.title() === "Evenkeel", `it is called "${await page.title()}"`);
+    expect(await live.textContent() === "Paused", await live.textContent());
+    return `"${was}", then "${await page.title()}"`;
+  });
+  await check("seen again, it is grey and not live until the dashboard has told something", async () => {
+    await page.clock.fastForward(60_000);
+    await stack.freeze("dashboard");
+    await show(page, true);
+    const says = [];
+    for (let times = 0; times < 3; times += 1) {
+      says.push(await live.innerText());
+      expect(says.at(-1) !== "Live" && await isGrey(), `"${says.at(-1)}", ${await isGrey() ? "grey" : "green"}`);
+      await page.clock.fastForward(15_000);
+    }
+    await page.screenshot({ path: `${process.env.OUT}/tab-again-light-1400.png` });
+    stack.thaw("dashboard");
+    const { ms } = await isLive();
+    expect(!await stale(page) && !await greyHero(page) && /^3\/3/.test(await page.title()), `"${await page.title()}"`);
+    return `"${says.join('", "')}", live after ${ms} ms`;
+  });
+  await check("seen again after a moment, it does not turn grey", async () => {
+    await stack.freeze("dashboard");
+    await show(page, false);
+    await show(page, true);
+    const is = await live.innerText();
+    const grey = await isGrey();
+    stack.thaw("dashboard");
+    expect(is === "Connecting …" && !grey, `"${is}", ${grey ? "grey" : "green"}`);
+    await isLive();
+  });
+  await check("a page before which the machine slept says so at once, though no time of its own passed", async () => {
+    await stack.freeze("dashboard");
+    await page.clock.setSystemTime(await page.evaluate(() => Date.now()) + 600_000);
+    const { ms } = await until("it says so", 5, async () => /^Stale/.test(await live.innerText()));
+    expect(await isGrey(), "it is green");
+    stack.thaw("dashboard");
+    await isLive();
+    return `after ${ms} ms`;
+  });
+  await close(page);
+}
+
 /** Feeds as scripts open them, from elsewhere by what they say of it; gives the way to end them all. */
 async function feeds(count) {
   const end = new AbortController();

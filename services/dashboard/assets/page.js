@@ -149,10 +149,16 @@ function apply(patch) {
 let feed = null;
 let retry = 0;
 let late = 0;
-let silence = 0;
+// When the feed was begun or broke, and when it told something last, by the time of day: a machine
+// that sleeps stops every other clock.
+let begun = 0;
+let heard = Date.now();
 
 // More than two heartbeats of the server: a connection that died without a word.
 const SILENCE_MS = 35_000;
+// What is older is not shown as if it were of now to whoever comes back.
+const FRESH_MS = 5_000;
+const TITLE = document.title;
 
 /** Says how the page is fed; `way` is an element that leads on from there. */
 function state(name, text, way) {
@@ -166,15 +172,11 @@ function state(name, text, way) {
 
 function connect() {
   disconnect();
+  begun = Date.now();
   feed = new EventSource($("main").dataset.feed);
-  const wait = () => {
-    clearTimeout(silence);
-    silence = setTimeout(() => { state("lost", "Stale: the dashboard is silent; trying again"); connect(); }, SILENCE_MS);
-  };
-  wait(); // One that takes the connection and says nothing is as silent as one that stops.
   const alive = () => {
     clearTimeout(late);
-    wait();
+    heard = Date.now();
     state("on", "Live");
   };
   feed.addEventListener("beat", alive);
@@ -185,6 +187,7 @@ function connect() {
   feed.onerror = () => {
     // Only trouble that lasts is worth a word.
     clearTimeout(late);
+    begun = Date.now();
     late = setTimeout(() => state("lost", "The dashboard does not answer; trying again"), 2500);
     if (feed.readyState === EventSource.CLOSED) {
       retry = setTimeout(connect, 4000);
@@ -216,9 +219,28 @@ async function askWhy(refused) {
 
 function disconnect() {
   clearTimeout(retry);
-  clearTimeout(silence);
+  clearTimeout(late);
   feed?.close();
   feed = null;
+}
+
+/** One that takes the connection and says nothing is as silent as one that stops. */
+function listen() {
+  if (!feed || Date.now() - Math.max(begun, heard) <= SILENCE_MS) return;
+  state("lost", "Stale: the dashboard is silent; trying again");
+  connect();
+}
+
+/** For a tab that nobody sees: its name must not say for hours what was so when it was left. */
+function pause() {
+  disconnect();
+  state("off", "Paused");
+  document.title = TITLE;
+}
+
+function resume() {
+  state(Date.now() - heard > FRESH_MS ? "wait" : "off", "Connecting …");
+  connect();
 }
 
 /* The filter, where there are many backends. */
@@ -528,12 +550,13 @@ filter();
 if ($("main")?.dataset.feed) {
   $("confirm-cancel").onclick = () => $("confirm").close();
   watchRows();
-  state("off", "Connecting …");
-  connect();
-  document.addEventListener("visibilitychange", () => {
-    if (document.hidden) disconnect();
-    else if (!feed) connect();
-  });
+  const look = () => {
+    if (document.hidden) pause();
+    else if (!feed) resume();
+  };
+  look();
+  document.addEventListener("visibilitychange", look);
+  setInterval(listen, 500);
   // The address named a result that is shown by now; a reload need not name it again.
   const query = new URLSearchParams(location.search);
   if (query.has("result")) {
