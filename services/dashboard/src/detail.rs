@@ -28,7 +28,7 @@ use crate::{
     poll::View,
     probes::Seen,
     share, table,
-    words::{count, millis, plain, since},
+    words::{clock, count, millis, plain, since},
 };
 
 /// What the address says.
@@ -234,7 +234,7 @@ pub(crate) fn facts(view: &View, pool: &Pool, backend: &Backend) -> Markup {
 /// What each proxy says of it. Where there are several it stands in its place while they agree, too:
 /// one that comes to see it otherwise must not move what is below.
 pub(crate) fn opinions(backend: &Backend, several: bool) -> Markup {
-    let agree = backend.opinions.is_empty();
+    let agree = backend.is_agreed();
     html! {
         div id="opinions" {
             @if several || !agree {
@@ -243,6 +243,7 @@ pub(crate) fn opinions(backend: &Backend, several: bool) -> Markup {
                     @if agree { p.quiet { "Each that answers says the same." } } @else {
                         ul.log tabindex="0" aria-label="What each proxy says" {
                             @for one in &backend.opinions { (opinion(one, backend)) }
+                            (set_elsewhere(backend))
                         }
                     }
                 }
@@ -262,6 +263,23 @@ fn opinion(one: &Opinion, backend: &Backend) -> Markup {
     }
 }
 
+/// What operators have set on some of the proxies only, or for another time there.
+fn set_elsewhere(backend: &Backend) -> Markup {
+    let line = |name: &str, what: &str, text: String| html! { li { span.mono { (name) } strong { (what) } span { (text) } } };
+    let limit = numbers::limit_words;
+    html! {
+        @for (name, weight) in &backend.other_weights {
+            (line(name, "Weight", format!("{weight}, elsewhere {}", backend.weight)))
+        }
+        @for (name, other) in &backend.other_limits {
+            (line(name, "Limit", format!("{}, elsewhere {}", limit(*other), limit(backend.max_in_flight))))
+        }
+        @for end in &backend.other_ends {
+            (line(&end.replica, "End", format!("of the {}: {}", end.what, end.at.as_deref().map_or("none", clock))))
+        }
+    }
+}
+
 fn probes(all: &[Seen], several: bool) -> Markup {
     html! {
         section.card id="probes" aria-label="Probes" {
@@ -275,7 +293,7 @@ fn probes(all: &[Seen], several: bool) -> Markup {
                         // Found again by its name when the list grows at its head; and nothing in it
                         // counts the seconds, or the whole log would be sent with each update.
                         li id={ "q" (hash(&[&seen.proxy, at])) } {
-                            @if !at.is_empty() { time datetime=(at) title=(at) { (crate::words::clock(at)) } }
+                            @if !at.is_empty() { time datetime=(at) title=(at) { (clock(at)) } }
                             strong.(tone) { (icon(shape)) " " (word) }
                             span { (probe.detail)
                                 // The words of one that passed tell the time, those of one that failed the body.

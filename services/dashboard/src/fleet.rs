@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use crate::{
+    ends::{self, Clocks},
     latency,
     model::{Answer, Backend, Effective, Opinion, Pool, Traffic},
 };
@@ -32,11 +33,12 @@ pub(crate) fn merge(answers: &[(&str, &Answer)]) -> Option<Answer> {
     proxy.not_saved_reason = answers.iter().find_map(|(name, answer)| {
         Some(format!("{name}: {}", answer.proxy.not_saved_reason.as_ref()?))
     });
-    let pools = pools.into_iter().filter_map(|(_, said)| merge_pools(&said)).collect();
+    let clocks = answers.iter().map(|(name, answer)| (*name, &answer.proxy)).collect();
+    let pools = pools.into_iter().filter_map(|(_, said)| merge_pools(&said, &clocks)).collect();
     Some(Answer { proxy, pools })
 }
 
-fn merge_pools(said: &[(&str, &Pool)]) -> Option<Pool> {
+fn merge_pools(said: &[(&str, &Pool)], clocks: &Clocks<'_>) -> Option<Pool> {
     let mut order: Vec<&str> = Vec::new();
     let mut by_id: HashMap<&str, Vec<(&str, &Backend)>> = HashMap::new();
     for (name, pool) in said {
@@ -54,7 +56,7 @@ fn merge_pools(said: &[(&str, &Pool)]) -> Option<Pool> {
             .iter()
             .map(|(name, _)| *name)
             .filter(|name| known.iter().all(|(who, _)| who != name));
-        merge_backends(known, missing)
+        merge_backends(known, missing, clocks)
     });
     let (_, first) = said.first()?;
     // The words of an operator, rather than of a proxy that has not heard them.
@@ -107,6 +109,7 @@ fn policies(said: &[(&str, &Pool)]) -> String {
 fn merge_backends<'a>(
     said: &[(&str, &Backend)],
     missing: impl Iterator<Item = &'a str>,
+    clocks: &Clocks<'_>,
 ) -> Option<Backend> {
     let worst = |(_, backend): &&(&str, &Backend)| rank(backend.effective);
     let (_, model) = said.iter().max_by_key(worst)?;
@@ -162,6 +165,7 @@ fn merge_backends<'a>(
         others.map(|(name, one)| ((*name).to_owned(), one.max_in_flight)).collect();
     let others = said.iter().filter(|(_, backend)| backend.weight != merged.weight);
     merged.other_weights = others.map(|(name, one)| ((*name).to_owned(), one.weight)).collect();
+    merged.other_ends = ends::differing(said, &merged, clocks);
     merged.in_flight = said.iter().map(|(_, backend)| backend.in_flight).sum();
     merged.traffic = add(said.iter().map(|(_, backend)| &backend.traffic));
     Some(merged)

@@ -35,6 +35,7 @@ mod closeup;
 mod columns;
 mod decision;
 mod detail;
+mod ends;
 mod events;
 mod export;
 mod flash;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 pub(crate) use self::{
     event::{Event, EventsAnswer},
-    states::{Admin, Effective, Health, Opinion},
+    states::{Admin, Effective, End, Health, Opinion},
 };
 use crate::{fleet, latency::Latency};
 
@@ -292,6 +292,9 @@ pub(crate) struct Backend {
     /// Proxies where it has another limit, and which.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) other_limits: Vec<(String, Option<u32>)>,
+    /// Ends of what is set, if proxies have different ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) other_ends: Vec<End>,
     /// Its traffic.
     #[serde(default)]
     pub(crate) traffic: Traffic,
@@ -409,6 +412,15 @@ impl Backend {
     #[must_use]
     pub(crate) fn usual_weight(&self) -> Option<u32> {
         self.configured_weight.filter(|usual| *usual != self.weight)
+    }
+
+    /// Whether all proxies that answer say the same of it.
+    #[must_use]
+    pub(crate) fn is_agreed(&self) -> bool {
+        self.opinions.is_empty()
+            && self.other_weights.is_empty()
+            && self.other_limits.is_empty()
+            && self.other_ends.is_empty()
     }
 
     /// Whether it takes traffic. A state that we do not know is explained by the flag beside it.

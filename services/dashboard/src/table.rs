@@ -14,7 +14,7 @@ use crate::{
     history::History,
     icons::icon,
     model::{Admin, Backend, Pool},
-    overrides, saved, share,
+    numbers, overrides, saved, share,
     sort::Sort,
     text,
     words::{Tone, ago, count, number, percent, since},
@@ -188,7 +188,12 @@ fn name(pool: &Pool, backend: &Backend, hands: Hands, row: &str) -> Markup {
         } @else {
             a.mono.long[is_long] href=(path(&pool.name, &backend.id, None)) title=(backend.url) { (backend.id) }
         }
-        @if let Some(others) = weights(backend) { small title=(others) { "weight not everywhere" } }
+        @match (weights(backend), numbers::other_limits(backend)) {
+            (Some(weights), Some(limits)) => small title={ (weights) "; " (limits) } { "weight, limit differ" },
+            (Some(weights), None) => small title=(weights) { "weight not everywhere" },
+            (None, Some(limits)) => small title=(limits) { "limit not everywhere" },
+            (None, None) => {}
+        }
         @if backend.tier > 0 { small { "tier " (backend.tier) } }
     }
 }

@@ -68,6 +68,33 @@ async fn what_proxies_disagree_about_is_told_with_names() {
 }
 
 #[tokio::test]
+async fn a_backends_page_says_that_proxies_agree_only_if_all_that_is_set_is_the_same() {
+    let ids = ["weight:1", "limit:1", "end:1", "same:1"];
+    let here = ids.map(backend);
+    let mut there = here.clone();
+    there[0]["weight"] = json!(3);
+    there[1]["max_in_flight"] = json!(7);
+    there[2]["admin_expires_at"] = json!("2026-11-23T16:07:08.000Z");
+    let (one, two) = (proxy("edge-1", &here), proxy("edge-2", &there));
+    let dashboard = dashboard(&[&one, &two]);
+    let page = dashboard.text_with("/", |text| text.contains("2 of 2 proxies answer")).await;
+    assert_eq!(page.matches("weight not everywhere").count(), 1, "{page}");
+    assert_eq!(page.matches("limit not everywhere").count(), 1, "{page}");
+    for (id, told) in [
+        ("weight:1", "elsewhere"),
+        ("limit:1", "at most 7 in flight"),
+        ("end:1", "of the state: 16:07:08"),
+    ] {
+        let page = dashboard.text(&format!("/backends/default/{id}")).await;
+        let card =
+            page.split("id=\"opinions\"").nth(1).unwrap().split("</section>").next().unwrap();
+        assert!(card.contains("Proxies disagree") && card.contains(told), "{id}: {card}");
+    }
+    let page = dashboard.text("/backends/default/same:1").await;
+    assert!(page.contains("Proxies agree"), "{page}");
+}
+
+#[tokio::test]
 async fn a_change_goes_to_all_and_each_answer_is_told() {
     let mut proxies = ["a", "b", "c"].map(|name| proxy(name, &[backend("x:1")]));
     // They are told in the order of their addresses.

@@ -93,6 +93,17 @@ pub(crate) struct Opinion {
     pub(crate) reason: String,
 }
 
+/// When what an operator set ends on one proxy, where it does not end everywhere at the same time.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct End {
+    /// The proxy.
+    pub(crate) replica: String,
+    /// What was set: `state`, `weight` or `limit`.
+    pub(crate) what: String,
+    /// By that proxy's clock; none if it does not end there.
+    pub(crate) at: Option<String>,
+}
+
 impl Opinion {
     /// Whether this proxy sends requests to it.
     #[must_use]

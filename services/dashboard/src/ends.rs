@@ -1,0 +1,93 @@
+//! What operators set for a while, where it does not end everywhere at the same time.
+//!
+//! Proxies are told how long it lasts, not until when, and each counts by its own clock. So what
+//! is left is compared, by the clock of whoever tells it, and not the times.
+
+use std::collections::HashMap;
+
+use crate::model::{Backend, End, Proxy};
+
+/// Seconds that ends may lie apart and still be one: proxies are told one after the other, and a
+/// slow one later.
+const APART: f64 = 10.0;
+
+/// Whose clocks the times are by, by the names of the proxies.
+pub(crate) type Clocks<'a> = HashMap<&'a str, &'a Proxy>;
+
+/// All ends of what is the same everywhere, as `merged` has it, but does not end at the same time.
+pub(crate) fn differing(
+    said: &[(&str, &Backend)],
+    merged: &Backend,
+    clocks: &Clocks<'_>,
+) -> Vec<End> {
+    type Same = fn(&Backend, &Backend) -> bool;
+    type Until = fn(&Backend) -> &Option<String>;
+    let kinds: [(&str, Same, Until); 3] = [
+        ("state", |a, b| a.admin == b.admin, |one| &one.admin_expires_at),
+        ("weight", |a, b| a.weight == b.weight, |one| &one.weight_expires_at),
+        ("limit", |a, b| a.max_in_flight == b.max_in_flight, |one| &one.max_in_flight_expires_at),
+    ];
+    let mut all = Vec::new();
+    for (what, same, until) in kinds {
+        // Who has another value differs in more than the end, and is told as that.
+        let with_it = said.iter().filter(|(_, backend)| same(backend, merged));
+        let ends: Vec<(&str, &Option<String>)> =
+            with_it.map(|(name, backend)| (*name, until(backend))).collect();
+        let left = |(name, at): &(&str, &Option<String>)| {
+            at.as_deref().map(|at| clocks.get(name).and_then(|clock| clock.age(Some(at))))
+        };
+        let left: Vec<_> = ends.iter().map(left).collect();
+        if left.windows(2).any(|pair| !agree(pair[0], pair[1])) {
+            all.extend(ends.into_iter().map(|(name, at)| End {
+                replica: name.to_owned(),
+                what: what.to_owned(),
+                at: at.clone(),
+            }));
+        }
+    }
+    all
+}
+
+/// Whether two proxies tell the same end, or both none. A clock that nobody knows agrees with all.
+fn agree(one: Option<Option<f64>>, other: Option<Option<f64>>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => {
+            one.zip(other).is_none_or(|(one, other)| (one - other).abs() <= APART)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What is told of two proxies, of which the second's clock is an hour ahead.
+    fn told(one: Option<&str>, other: Option<&str>) -> Vec<(String, Option<String>)> {
+        let clock = |started: &str| -> Proxy {
+            serde_json::from_value(json!({"started_at": started, "uptime_seconds": 60})).unwrap()
+        };
+        let (first, second) = (clock("2026-01-01T10:00:00Z"), clock("2026-01-01T11:00:00Z"));
+        let clocks = Clocks::from([("a", &first), ("b", &second)]);
+        let backend = |until: Option<&str>| -> Backend {
+            let drain = json!({"id": "x", "admin": "drain", "admin_expires_at": until});
+            serde_json::from_value(drain).unwrap()
+        };
+        let (one, other) = (backend(one), backend(other));
+        let ends = differing(&[("a", &one), ("b", &other)], &one, &clocks);
+        ends.into_iter().map(|end| (end.replica, end.at)).collect()
+    }
+
+    #[test]
+    fn ends_are_compared_by_the_clock_of_whoever_tells_them() {
+        let (early, late) = (Some("2026-01-01T10:30:00Z"), Some("2026-01-01T11:30:03Z"));
+        assert!(told(early, late).is_empty(), "the same but for the time it took to tell");
+        assert!(told(None, None).is_empty());
+        let both = [("a".to_owned(), early.map(str::to_owned)), ("b".to_owned(), None)];
+        assert_eq!(told(early, None), both);
+        assert_eq!(told(early, early).len(), 2, "an hour apart");
+    }
+}
