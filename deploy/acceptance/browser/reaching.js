@@ -10,8 +10,9 @@ const TABS_MOST = 80;
 
 const focused = (target) => target.evaluate((element) => element === document.activeElement);
 
-async function tabTo(page, target, key = "Tab") {
+async function tabTo(page, target, key = "Tab", pause = 0) {
   for (let count = 1; count <= TABS_MOST; count += 1) {
+    await page.waitForTimeout(pause);
     await page.keyboard.press(key);
     if (await focused(target)) return count;
   }
@@ -102,6 +103,45 @@ export async function withoutScript() {
     });
     expect(value.intent.includes("acceptance: no script"), `no reason in "${value.intent}"`);
     return `"${result}", "${value.intent}" after ${ms} ms`;
+  });
+  // As somebody does who looks where the focus is.
+  const PAUSE = 300;
+  await check("by keyboard alone, reloading is stopped, and stays so while a backend is changed", async () => {
+    await stack.allWell();
+    await page.goto(`${stack.page}/?window=hour`);
+    const stops = await tabTo(page, page.getByRole("link", { name: "Stop reloading" }), "Tab", PAUSE);
+    await page.keyboard.press("Enter");
+    await page.waitForURL(/still=yes/);
+    expect(await page.locator("noscript meta[http-equiv=refresh]").count() === 0, "it reloads itself");
+    await page.screenshot({ path: `${process.env.OUT}/still-light-1400.png` });
+    const more = await tabTo(page, control(page, second, "Drain"), "Tab", PAUSE);
+    expect(more * PAUSE > 5000, `a control is reached with ${more} stops: a reload would not be seen`);
+    await page.keyboard.press("Enter");
+    await page.getByRole("button", { name: "Set to drain" }).focus();
+    await page.keyboard.press("Enter");
+    await page.waitForURL(/result=/);
+    expect(/^\?window=hour&still=yes&result=/.test(new URL(page.url()).search), page.url());
+    expect((await stack.backend(second)).admin === "drain", "it was not changed");
+    return `after ${stops} stops, the control after ${more} more`;
+  });
+  await check("and on a backend's page and back, until it is to go on", async () => {
+    const refresh = page.locator("noscript meta[http-equiv=refresh]");
+    for (const [way, address] of [
+      [page.locator("tbody th.name a").first(), /\/backends\/.*still=yes/],
+      [page.getByRole("link", { name: "All backends" }), /\/\?.*still=yes/],
+      [page.locator("thead th.weight a"), /\/\?.*sort=weight.*still=yes/],
+    ]) {
+      await way.click();
+      await page.waitForURL(address);
+      expect(await refresh.count() === 0, `${page.url()} reloads itself`);
+    }
+    await page.getByRole("link", { name: "Reload every 5 s" }).click();
+    await page.waitForURL(/still=no/);
+    expect(await refresh.count() === 1, "it does not reload itself");
+    await page.locator("tbody th.name a").first().click();
+    await page.waitForURL(/backends/);
+    expect(await refresh.count() === 1 && !page.url().includes("still"), page.url());
+    await page.goto(stack.page);
   });
   await check("a refusal asks again, with the way to insist", async () => {
     await stack.allWell();

@@ -53,6 +53,7 @@ pub(crate) struct ChangeForm {
     /// How the page was shown before; so is the next.
     window: Option<String>,
     sort: Option<String>,
+    still: Option<String>,
 }
 
 impl ChangeForm {
@@ -63,7 +64,7 @@ impl ChangeForm {
 
     /// How the page was shown that all of this began on.
     fn shown(&self) -> Shown {
-        Shown::parse(self.window.as_deref(), self.sort.as_deref())
+        Shown::parse(self.window.as_deref(), self.sort.as_deref(), self.still.as_deref())
     }
 
     /// Whether a number is still to be typed, and of what.

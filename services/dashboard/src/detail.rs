@@ -5,16 +5,15 @@ use std::{net::SocketAddr, time::SystemTime};
 
 use axum::{
     extract::{ConnectInfo, Path, Query, State},
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
 };
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri};
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::{
     App,
     address::Shown,
-    charts::Window,
     closeup::CloseUp,
     decision, events,
     frame::Frame,
@@ -35,6 +34,7 @@ use crate::{
 #[derive(Default, Deserialize)]
 pub(crate) struct DetailQuery {
     window: Option<String>,
+    still: Option<String>,
     result: Option<String>,
 }
 
@@ -49,8 +49,12 @@ pub(crate) async fn show(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path((pool, id)): Path<(String, String)>,
     Query(query): Query<DetailQuery>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
+    if let Some(address) = Shown::stay(&uri, &headers) {
+        return Redirect::to(&address).into_response();
+    }
     let view = app.views.newest();
     let known = view.picture.as_ref().and_then(|picture| picture.answer.backend(&pool, &id));
     if known.is_none() {
@@ -58,15 +62,16 @@ pub(crate) async fn show(
         return page::sorry(StatusCode::NOT_FOUND, &sentence);
     }
     let visitor = app.visitor(peer, &headers);
+    let shown = Shown::parse(query.window.as_deref(), None, query.still.as_deref());
     let closeup = app.closeups.first(&view, &pool, &id).await;
     let looks = Looks {
         subject: Subject::Backend(pool, id),
-        window: Window::parse(query.window.as_deref()),
+        window: shown.window,
         may_change: visitor.may_change,
     };
     let frame = page::frame(&app.views.newest(), &app.url, &looks, closeup.as_deref());
     let flash = query.result.and_then(|result| app.flashes.find(&result));
-    page::backend_page(&frame, &looks, visitor, flash.as_ref()).into_response()
+    page::backend_page(&frame, &looks.subject, shown, visitor, flash.as_ref()).into_response()
 }
 
 /// The moving parts of a backend's page.
@@ -316,9 +321,9 @@ fn decisions(closeup: Option<&CloseUp>, id: &str, several: bool) -> Markup {
 }
 
 /// The parts of the page around the moving ones.
-pub(crate) fn body(frame: &Frame, looks: &Looks, path: &str) -> Markup {
+pub(crate) fn body(frame: &Frame, shown: Shown, path: &str) -> Markup {
     html! {
-        p.crumbs { a href="/" { "← All backends" } }
+        p.crumbs { a href=(shown.address("/")) { "← All backends" } }
         div.hero { div role="status" aria-live="polite" { (frame.part("headline")) } (frame.part("subline")) }
         (frame.part("notice"))
         (frame.part("freshness"))
@@ -330,7 +335,7 @@ pub(crate) fn body(frame: &Frame, looks: &Looks, path: &str) -> Markup {
             }
             section.card aria-label="Facts" { h2 { "Facts" } (frame.part("facts")) }
         }
-        (panels::windows(path, Shown { window: looks.window, sort: None }))
+        (panels::windows(path, shown))
         (page::panel_row(frame))
         (frame.part("opinions"))
         (frame.part("decisions"))

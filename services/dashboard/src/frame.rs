@@ -126,7 +126,8 @@ impl PoolPart {
             section.pool.dense[self.dense] id=(self.id) aria-label="Backends" {
                 (PreEscaped(&self.head.1))
                 table role="table" {
-                    (columns::heading(Shown { window, sort }, self.is_saved))
+                    // One that stands still leads on to such a page by itself, see `Shown::stay`.
+                    (columns::heading(Shown { window, sort, still: false }, self.is_saved))
                     tbody id={ (self.id) "-rows" } role="rowgroup" {
                         @for row in rows { (row.html()) }
                     }

@@ -10,17 +10,18 @@ use axum::{
     Json, Router,
     extract::{ConnectInfo, DefaultBodyLimit, Query, Request, State},
     middleware::{self, Next},
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
 use chassis::{observe, problem::Problem, serve, shutdown::Shutdown};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use url::Url;
 
+use address::Shown;
 pub use settings::{Settings, TokenSource};
 
 mod address;
@@ -248,6 +249,7 @@ struct IndexQuery {
     result: Option<String>,
     window: Option<String>,
     sort: Option<String>,
+    still: Option<String>,
 }
 
 impl App {
@@ -263,10 +265,15 @@ async fn index(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Query(query): Query<IndexQuery>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
+    if let Some(address) = Shown::stay(&uri, &headers) {
+        return Redirect::to(&address).into_response();
+    }
     let visitor = app.visitor(peer, &headers);
-    let shown = address::Shown::parse(query.window.as_deref(), query.sort.as_deref());
+    let shown =
+        Shown::parse(query.window.as_deref(), query.sort.as_deref(), query.still.as_deref());
     let looks = page::Looks {
         subject: page::Subject::All,
         window: shown.window,
@@ -283,8 +290,7 @@ async fn index(
         }
     };
     let flash = query.result.and_then(|id| app.flashes.find(&id));
-    page::main_page(&frame, &looks, visitor, (&pools, shown.sort), (flash.as_ref(), &app.url))
-        .into_response()
+    page::main_page(&frame, shown, visitor, &pools, (flash.as_ref(), &app.url)).into_response()
 }
 
 /// What the page shows, for scripts.

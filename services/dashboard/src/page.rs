@@ -21,7 +21,6 @@ use crate::{
     panels::{self, Charts},
     poll::View,
     proxies,
-    sort::Sort,
     table::{self, Hands},
     try_it,
     wish::Wish,
@@ -147,13 +146,13 @@ pub(crate) fn panel_row(frame: &Frame) -> Markup {
 /// The main page.
 pub(crate) fn main_page(
     frame: &Frame,
-    looks: &Looks,
+    shown: Shown,
     visitor: Visitor,
-    (pools, sort): (&Markup, Option<Sort>),
+    pools: &Markup,
     (flash, url): (Option<&Flash>, &str),
 ) -> Markup {
     let body = html! {
-        main id="main" tabindex="-1" data-feed={ "/live?window=" (looks.window.key()) } {
+        main id="main" tabindex="-1" data-feed={ "/live?window=" (shown.window.key()) } {
             div.hero {
                 div role="status" aria-live="polite" { (frame.part("headline")) }
                 (frame.part("subline"))
@@ -161,7 +160,7 @@ pub(crate) fn main_page(
             (frame.part("notice"))
             (frame.part("freshness"))
             section.traffic aria-label="Traffic" { (frame.part("map")) (frame.part("map-tiles")) }
-            div.above-panels { (frame.part("overridden")) (panels::windows("/", Shown { window: looks.window, sort })) }
+            div.above-panels { (frame.part("overridden")) (panels::windows("/", shown)) }
             (panel_row(frame))
             (table_and_filter(frame, pools))
             (frame.part("proxies"))
@@ -170,7 +169,7 @@ pub(crate) fn main_page(
         }
         (dialog())
     };
-    shell("Evenkeel", reload(), body, Some(visitor), flash)
+    shell("Evenkeel", reload(shown), body, Some((visitor, reloading(shown, "/"))), flash)
 }
 
 /// The table below what it is filtered by.
@@ -203,24 +202,39 @@ pub(crate) fn logs(frame: &Frame) -> Markup {
 /// The page of one backend.
 pub(crate) fn backend_page(
     frame: &Frame,
-    looks: &Looks,
+    subject: &Subject,
+    shown: Shown,
     visitor: Visitor,
     flash: Option<&Flash>,
 ) -> Markup {
-    let Subject::Backend(pool, id) = &looks.subject else { return html! {} };
+    let Subject::Backend(pool, id) = subject else { return html! {} };
+    let path = detail::path(pool, id);
     let feed = url::form_urlencoded::Serializer::new("/live?".to_owned())
-        .extend_pairs([("window", looks.window.key()), ("pool", pool), ("id", id)])
+        .extend_pairs([("window", shown.window.key()), ("pool", pool), ("id", id)])
         .finish();
     let feed = feed.replacen("?&", "?", 1);
     let body = html! {
-        main id="main" tabindex="-1" data-feed=(feed) { (detail::body(frame, looks, &detail::path(pool, id))) }
+        main id="main" tabindex="-1" data-feed=(feed) { (detail::body(frame, shown, &path)) }
         (dialog())
     };
-    shell(&format!("{id} · Evenkeel"), reload(), body, Some(visitor), flash)
+    let top = Some((visitor, reloading(shown, &path)));
+    shell(&format!("{id} · Evenkeel"), reload(shown), body, top, flash)
 }
 
-fn reload() -> Markup {
-    html! { noscript { meta http-equiv="refresh" content=(RELOAD_SECONDS); } }
+fn reload(shown: Shown) -> Markup {
+    html! { @if !shown.still { noscript { meta http-equiv="refresh" content=(RELOAD_SECONDS); } } }
+}
+
+/// Whether a page reloads itself, and the way to the other. Each reload takes the focus back to where
+/// the page begins, so it is there that whoever uses the keyboard must find how to stop it.
+fn reloading(shown: Shown, path: &str) -> Markup {
+    let other = shown.turned(path);
+    html! {
+        noscript {
+            @if shown.still { "Stands still · " a href=(other) { "Reload every " (RELOAD_SECONDS) " s" } }
+            @else { "Reloads every " (RELOAD_SECONDS) " s · " a href=(other) { "Stop reloading" } }
+        }
+    }
 }
 
 /// The question "sure?" with JavaScript; filled in by the script.
@@ -316,7 +330,7 @@ pub(crate) fn shell(
     title: &str,
     head: Markup,
     body: Markup,
-    visitor: Option<Visitor>,
+    top: Option<(Visitor, Markup)>,
     flash: Option<&Flash>,
 ) -> Markup {
     html! {
@@ -336,10 +350,8 @@ pub(crate) fn shell(
                 a.skip href="#main" { "Skip to the content" }
                 header.top {
                     a.brand href="/" { (mark()) "Evenkeel" }
-                    @if let Some(visitor) = visitor {
-                        span.live id="live" data-state="off" role="status" {
-                            noscript { "Reloads every " (RELOAD_SECONDS) " s" }
-                        }
+                    @if let Some((visitor, live)) = top {
+                        span.live id="live" data-state="off" role="status" { (live) }
                         (account(visitor))
                     }
                 }

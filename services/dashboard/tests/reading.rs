@@ -187,6 +187,27 @@ async fn the_ways_to_another_order_and_to_another_window_keep_one_another() {
 }
 
 #[tokio::test]
+async fn a_page_without_a_script_can_be_told_to_stand_still_and_its_links_lead_to_such_pages() {
+    let admin = FakeAdmin::start(three());
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let refresh = "http-equiv=\"refresh\"";
+    for path in ["/", "/backends/default/b:1"] {
+        let page = dashboard.text(&format!("{path}?window=hour")).await;
+        let stop = page.find(&format!("href=\"{path}?window=hour&amp;still=yes\"")).unwrap();
+        assert!(page.contains(refresh) && stop < page.find("<main").unwrap(), "{page}");
+
+        let page = dashboard.text(&format!("{path}?still=yes")).await;
+        assert!(!page.contains(refresh), "{page}");
+        assert!(page.contains(&format!("href=\"{path}?still=no\"")), "{page}");
+
+        let from = dashboard.url("/?still=yes");
+        let answer = dashboard.client.get(dashboard.url(path)).header("referer", from);
+        let answer = answer.send().await.unwrap();
+        assert_eq!(answer.headers()["location"], format!("{path}?still=yes"));
+    }
+}
+
+#[tokio::test]
 async fn rows_can_be_put_in_order_without_a_script() {
     let admin = FakeAdmin::start(three());
     let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
