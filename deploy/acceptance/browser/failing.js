@@ -1,6 +1,7 @@
 // What breaks by itself: a server, and the proxy.
 
 import { ALL_WELL, REBOUND, close, change, control, headline, mark, notReloaded, open, picture, row, rows, sees, totalRate } from "./browser.js";
+import { axe } from "./reaching.js";
 import { check, expect, heading, until } from "./report.js";
 import * as stack from "./stack.js";
 
@@ -51,6 +52,10 @@ export async function killedServer() {
 const stale = (page) => page.locator(".traffic, .panels, #pools").evaluateAll((parts) =>
   parts.length === 3 && parts.every((part) => getComputedStyle(part).filter.includes("grayscale(1)")));
 const greyHero = (page) => page.locator(".hero").evaluate((hero) => getComputedStyle(hero).filter.includes("grayscale(1)"));
+/** What of a backend's own page is of the last picture and as green as ever. */
+const greenParts = (page) => page.locator("main > :is(.columns, .panels, #opinions, #decisions)").evaluateAll((parts) =>
+  (parts.length === 5 ? [] : [`${parts.length} parts`]).concat(parts.filter((part) => !getComputedStyle(part).filter.includes("grayscale(1)"))
+    .map((part) => part.innerText.trim().slice(0, 40)).filter(Boolean)).join("; "));
 const age = async (page) =>
   Number(/last picture, (\d+) s old/.exec(await page.locator("#notice").innerText().catch(() => ""))?.[1] ?? NaN);
 
@@ -59,6 +64,7 @@ export async function killedProxy() {
   await stack.allWell();
   const page = await open();
   const dark = await open({ dark: true, width: 390, height: 844 });
+  const own = await open({ to: `${stack.page}/backends/default/${stack.backends[0]}`, bypassCSP: true });
   await mark(page);
   await sees(page, 5, ALL_WELL);
   const load = stack.loadStart();
@@ -79,6 +85,12 @@ export async function killedProxy() {
     const { value } = await until("an age", 3, () => age(page));
     const { value: later, ms } = await until("a greater age", 4, async () => await age(page) > value && await age(page));
     return `${value} s, then ${later} s after ${ms} ms`;
+  });
+  await check("so does all of a backend's own page, with no serious finding by axe", async () => {
+    await until("its own page is grey", 5, async () => !await greenParts(own) || Promise.reject(new Error(await greenParts(own))));
+    expect(await greyHero(own), "its first line is green");
+    await picture(own, "proxy-away-one-light-1400");
+    return axe(own);
   });
   await check("a change is refused, and the page says that nothing was changed", async () => {
     await control(page, stack.backends[0], "Drain").click();
@@ -108,8 +120,10 @@ export async function killedProxy() {
     await sees(page, 5, ALL_WELL);
     return `after ${ms} ms`;
   });
+  await until("its own page is as green as ever", 5, async () => (await greenParts(own)).includes("; "));
   await close(page);
   await close(dark);
+  await close(own);
 }
 
 /** From now on: when the page heard its feed last, by its own clock. */
@@ -175,17 +189,20 @@ export async function silentDashboard() {
   // The browser notes on its console that the feed was cut off, which is what is wanted here.
   const other = await open({ harmful: true });
   const says = other.locator("#live");
+  const own = await open({ harmful: true, to: `${stack.page}/backends/default/${stack.backends[0]}` });
   await until("it is live", 10, async () => await says.innerText() === "Live");
   await check("a page whose dashboard does not answer is greyed until it does", async () => {
     await stack.kill("dashboard");
     const { ms } = await until("it says so", 10, async () => /^The dashboard does not answer/.test(await says.innerText()));
     expect(await stale(other) && await greyHero(other), "it is not greyed");
+    await until("so is a backend's own page", 5, async () => await greyHero(own) && !await greenParts(own));
     stack.start("dashboard");
     const { ms: back } = await until("it is live", 20, async () => await says.innerText() === "Live");
     expect(!await stale(other) && !await greyHero(other), "it is still greyed");
     return `after ${ms} ms, live again after ${back} ms`;
   });
   await close(other);
+  await close(own);
 }
 
 /** Shows the tab or another one before it. Playwright keeps all tabs in sight, so this is what the page is told. */
