@@ -13,7 +13,10 @@ use std::{
 
 use chassis::secret::Secret;
 use futures_util::future::join_all;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 
 use crate::{
     charts::Window,
@@ -35,6 +38,9 @@ const REFRESH: Duration = Duration::from_secs(2);
 const FIRST_WAIT: Duration = Duration::from_millis(600);
 /// Backends that are looked at at the same time; one that nobody looked at for longest makes room.
 const MOST: usize = 32;
+/// Backends that the proxies are asked about at the same time: each is a handful of requests to every
+/// proxy, and one that is slow holds them for seconds.
+const ASKED_MOST: usize = 8;
 /// Decisions shown of one backend; the list scrolls within its box.
 const DECISIONS: usize = 25;
 
@@ -64,6 +70,7 @@ type Key = (String, String);
 /// Those of the backends that are looked at.
 pub(crate) struct CloseUps {
     token: TokenSource,
+    asked: Arc<Semaphore>,
     // A std mutex: held to look one up, never across an await.
     kept: Mutex<HashMap<Key, Slot>>,
 }
@@ -78,12 +85,13 @@ struct Slot {
 impl CloseUps {
     /// None yet. `token` is for proxies that want one for reading.
     pub(crate) fn new(token: TokenSource) -> Self {
-        Self { token, kept: Mutex::default() }
+        Self { token, asked: Arc::new(Semaphore::new(ASKED_MOST)), kept: Mutex::default() }
     }
 
-    /// What is known of a backend that somebody looks at now.
+    /// What is known of a backend that somebody looks at now; nothing of one that the picture does not
+    /// know, which anybody could make up.
     pub(crate) fn of(&self, view: &Arc<View>, pool: &str, id: &str) -> Option<Arc<CloseUp>> {
-        self.look(view, pool, id).borrow().clone()
+        self.look(view, pool, id)?.borrow().clone()
     }
 
     /// The same for somebody who comes just now, and waits a moment for the first answers.
@@ -93,7 +101,7 @@ impl CloseUps {
         pool: &str,
         id: &str,
     ) -> Option<Arc<CloseUp>> {
-        let mut newest = self.look(view, pool, id);
+        let mut newest = self.look(view, pool, id)?;
         let known = newest.wait_for(Option::is_some);
         tokio::time::timeout(FIRST_WAIT, known).await.ok()?.ok()?.clone()
     }
@@ -103,7 +111,8 @@ impl CloseUps {
         view: &Arc<View>,
         pool: &str,
         id: &str,
-    ) -> watch::Receiver<Option<Arc<CloseUp>>> {
+    ) -> Option<watch::Receiver<Option<Arc<CloseUp>>>> {
+        view.picture.as_ref()?.answer.backend(pool, id)?;
         let (key, now) = ((pool.to_owned(), id.to_owned()), Instant::now());
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= MOST && !kept.contains_key(&key) {
@@ -120,16 +129,19 @@ impl CloseUps {
         });
         slot.looked_at = now;
         let receiver = slot.newest.subscribe();
-        if slot.asked.is_none_or(|asked| now - asked >= REFRESH) {
+        let is_due = slot.asked.is_none_or(|asked| now - asked >= REFRESH);
+        // While too many are asked about, what is known has to do: the next look asks.
+        if is_due && let Ok(permit) = Arc::clone(&self.asked).try_acquire_owned() {
             slot.asked = Some(now);
             let (newest, hour) = (slot.newest.clone(), Arc::clone(&slot.hour));
             let (token, view) = (self.token.clone(), Arc::clone(view));
             let key = (pool.to_owned(), id.to_owned());
             tokio::spawn(async move {
                 newest.send_replace(Some(Arc::new(ask(&view, token, key, hour).await)));
+                drop(permit);
             });
         }
-        receiver
+        Some(receiver)
     }
 }
 
@@ -175,4 +187,52 @@ async fn predictions(
         (state, predict::ask(view, token, pool, backend, &Wish::State(state)).await)
     });
     join_all(states).await
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::history::History;
+
+    /// Nobody is there to be asked: whatever is asked for is known once other tasks had their turn.
+    fn view(backends: usize) -> Arc<View> {
+        let backends: Vec<_> = (0..backends).map(|n| json!({"id": n.to_string()})).collect();
+        let pools = json!([{"name": "default", "backends": backends}]);
+        let answer = json!({"proxy": {"started_at": ""}, "pools": pools});
+        Arc::new(View::saved(
+            serde_json::from_value(answer).unwrap(),
+            Vec::new(),
+            History::default(),
+        ))
+    }
+
+    fn asked(closeups: &CloseUps) -> usize {
+        closeups.kept.lock().unwrap().values().filter(|slot| slot.asked.is_some()).count()
+    }
+
+    #[tokio::test]
+    async fn nobody_is_asked_about_a_backend_that_is_made_up() {
+        let (view, closeups) = (view(1), CloseUps::new(TokenSource::None));
+        assert!(closeups.first(&view, "default", "made up").await.is_none());
+        assert!(closeups.first(&view, "made up", "0").await.is_none());
+        assert_eq!(closeups.kept.lock().unwrap().len(), 0, "it takes no other one's place");
+        assert!(closeups.first(&view, "default", "0").await.is_some());
+    }
+
+    #[tokio::test]
+    async fn proxies_are_asked_about_a_few_backends_at_a_time_and_about_the_others_later() {
+        let (view, closeups) = (view(ASKED_MOST + 3), CloseUps::new(TokenSource::None));
+        let look_at_all = || {
+            (0..ASKED_MOST + 3).for_each(|n| drop(closeups.of(&view, "default", &n.to_string())))
+        };
+        look_at_all();
+        assert_eq!(asked(&closeups), ASKED_MOST);
+        look_at_all();
+        assert_eq!(asked(&closeups), ASKED_MOST, "none of them has answered yet");
+        tokio::task::yield_now().await;
+        look_at_all();
+        assert_eq!(asked(&closeups), ASKED_MOST + 3);
+    }
 }
