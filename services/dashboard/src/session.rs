@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 /// A working day with room: longer only helps whoever finds the browser open.
 pub(crate) const SESSION_TIME: Duration = Duration::from_secs(12 * 60 * 60);
-/// More than a team has browsers.
+/// With one token; more than a team has browsers.
 const SESSIONS_MOST: usize = 256;
 
 /// Wrong tokens that one address may show within [`FAILURE_TIME`]: typing errors, not guessing.
@@ -44,11 +44,13 @@ struct Session {
 }
 
 impl Sessions {
-    /// Opens a session; the oldest one ends if there are too many.
+    /// Opens a session; the oldest one with the same token ends if there are too many. Not one with
+    /// another: whoever may only read must not be able to sign operators out.
     pub(crate) fn open(&mut self, token: Secret, now: Instant) -> io::Result<String> {
         self.0.retain(|_, session| session.until > now);
-        if self.0.len() >= SESSIONS_MOST {
-            let oldest = self.0.iter().min_by_key(|(_, session)| session.until);
+        let alike = || self.0.iter().filter(|(_, session)| session.token.matches(token.expose()));
+        if alike().count() >= SESSIONS_MOST {
+            let oldest = alike().min_by_key(|(_, session)| session.until);
             if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
                 self.0.remove(&oldest);
             }
@@ -139,6 +141,17 @@ mod tests {
         let now = start + Duration::from_secs(SESSIONS_MOST as u64);
         assert!(!sessions.is_open(&ids[0], &token("correct-horse"), now));
         assert!(ids[1..].iter().all(|id| sessions.is_open(id, &token("correct-horse"), now)));
+    }
+
+    #[test]
+    fn many_sessions_with_one_token_end_none_with_another() {
+        let (mut sessions, now) = (Sessions::default(), Instant::now());
+        let operator = sessions.open(token("correct-horse"), now).unwrap();
+        for _ in 0..=SESSIONS_MOST {
+            sessions.open(token("to-read-only"), now).unwrap();
+        }
+        assert!(sessions.is_open(&operator, &token("correct-horse"), now));
+        assert_eq!(sessions.0.len(), SESSIONS_MOST + 1);
     }
 
     #[test]
