@@ -5,6 +5,16 @@
 
 use std::{future::pending, panic::resume_unwind};
 
+use axum::{extract::Request, middleware::Next, response::Response};
+
+/// Has a request that changes something served to its end. Goes into a router's layers.
+pub async fn changes(request: Request, next: Next) -> Response {
+    match request.method().is_safe() {
+        true => next.run(request).await,
+        false => to_its_end(next.run(request)).await,
+    }
+}
+
 /// Runs to its end, also if nobody waits for it any more. Needs a runtime.
 ///
 /// # Panics

@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
-use chassis::{observe, problem::Problem, serve, shutdown::Shutdown};
+use chassis::{detach, observe, problem::Problem, serve, shutdown::Shutdown};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -226,7 +226,13 @@ fn router(app: App) -> Router {
             open::PATH,
             get(open::show).post(open::open).layer(DefaultBodyLimit::max(open::FILE_MOST)),
         )
-        .route("/backends/{pool}/{id}", get(detail::show).post(change::change))
+        .route(
+            "/backends/{pool}/{id}",
+            get(detail::show)
+                .post(change::change)
+                // Some proxies may have been told already when the browser leaves.
+                .layer(middleware::from_fn(detach::changes)),
+        )
         .route("/backends/{pool}/{id}/effect", get(change::predict))
         .route("/try", post(try_it::send))
         .route("/api/series", get(export::series))

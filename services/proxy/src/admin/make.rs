@@ -1,13 +1,9 @@
 //! Making a change that was read and is meant: what changes of all things have in common.
 
-use axum::{
-    extract::Request,
-    middleware::Next,
-    response::{IntoResponse, Response},
-};
+use axum::response::{IntoResponse, Response};
 use balance::{Pool, Time, hash_of};
-use chassis::{detach, problem::Problem};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use chassis::problem::Problem;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -40,15 +36,6 @@ impl Saved {
     fn of(saving: &Saving) -> Self {
         Self { saved: saving.is_saved(), not_saved_reason: saving.trouble() }
     }
-}
-
-/// Goes on with a change whose client has left: it may be made already, and then its key must know
-/// the answer, which the client will ask for again.
-pub(super) async fn to_its_end(request: Request, next: Next) -> Response {
-    if request.method() != Method::PATCH {
-        return next.run(request).await;
-    }
-    detach::to_its_end(next.run(request)).await
 }
 
 /// Makes a change, once even if it is sent again, and writes it to the audit log, refused or not.

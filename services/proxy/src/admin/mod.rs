@@ -29,7 +29,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use balance::Effective;
-use chassis::{attempts::Attempts, problem::Problem, shutdown::Shutdown};
+use chassis::{attempts::Attempts, detach, problem::Problem, shutdown::Shutdown};
 use http::{Method, StatusCode, header};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -77,7 +77,8 @@ pub(crate) fn routes(admin: Admin) -> Router {
     router
         .merge(openapi::route(&api))
         .layer(DefaultBodyLimit::max(CHANGE_LONGEST))
-        .layer(middleware::from_fn(make::to_its_end))
+        // One whose client has left may be made already, and its key must know the answer.
+        .layer(middleware::from_fn(detach::changes))
         .layer(middleware::from_fn_with_state(admin.clone(), access::check))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)
