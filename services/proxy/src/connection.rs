@@ -30,19 +30,13 @@ use tokio::{
 
 use crate::{
     body::{RequestBody, Upload},
+    buffered::{LEAST_BYTES, MOST_BYTES},
     client::Interim,
     connect::{self, Lead},
     error::Reason,
     http1::{self, NotSent, Outgoing, ResponseHead},
     stats::{Counted, Gauges},
 };
-
-/// What is read at once at first: most responses, whole.
-const READ_BYTES: usize = 8 * 1024;
-
-/// What is read at once of a response that keeps coming. Less costs system calls; more costs memory
-/// for each client that reads slowly.
-const READ_BYTES_MAX: usize = 256 * 1024;
 
 /// Interim responses before the one that counts. More are no help to anybody.
 const INTERIM_MAX: u32 = 32;
@@ -57,8 +51,10 @@ pub(crate) struct Connection {
     writer: Writer,
     /// What was read and belongs to nobody yet.
     pub(crate) buffer: BytesMut,
-    /// What to read at once.
+    /// What to read at once, where there is room for it: more of a response that keeps coming.
     read_bytes: usize,
+    /// What to read at once at most.
+    read_bytes_max: usize,
     /// Whether the response that came last, if any, leaves it open for another request.
     is_kept: bool,
     /// The response that came last had no body, which some backends send all the same.
@@ -66,7 +62,7 @@ pub(crate) struct Connection {
     /// Since when it waits for a request.
     idle_since: Instant,
     pub(crate) lead: Lead,
-    _counted: Counted,
+    counted: Counted,
 }
 
 /// The half of a connection that is written to.
@@ -115,12 +111,13 @@ pub(crate) async fn open(
         reader,
         writer: Writer::Here(writer),
         buffer: BytesMut::new(),
-        read_bytes: READ_BYTES,
+        read_bytes: LEAST_BYTES,
+        read_bytes_max: MOST_BYTES,
         is_kept: true,
         may_say_more: false,
         idle_since: Instant::now(),
         lead,
-        _counted: Counted::new(gauges, |gauges| &gauges.backend_open),
+        counted: Counted::new(gauges, |gauges| &gauges.backend_open),
     })
 }
 
@@ -157,7 +154,7 @@ impl Connection {
     /// Prepares it to wait for a request. Whether it can serve one.
     pub(crate) fn begin_idle(&mut self) -> bool {
         self.idle_since = Instant::now();
-        self.read_bytes = READ_BYTES;
+        (self.read_bytes, self.read_bytes_max) = (LEAST_BYTES, MOST_BYTES);
         self.is_kept && self.buffer.is_empty() && matches!(self.writer, Writer::Here(_))
     }
 
@@ -287,14 +284,34 @@ impl Connection {
     /// Reads more into the buffer; nothing if the backend has closed.
     pub(crate) fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.buffer.capacity() - self.buffer.len() < ROOM_BYTES_MIN {
-            self.buffer.reserve(self.read_bytes);
+            self.make_room();
         }
         let room = self.buffer.capacity() - self.buffer.len();
         let count = ready!(pin!(self.reader.read_buf(&mut self.buffer)).poll(context))?;
         if count == room {
-            self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
+            self.read_bytes = (self.read_bytes * 2).min(MOST_BYTES);
         }
         Poll::Ready(Ok(count))
+    }
+
+    fn make_room(&mut self) {
+        let most = self.counted.gauges().buffered.share().min(self.read_bytes_max);
+        self.give_back(most);
+        self.buffer.reserve(self.read_bytes.min(most));
+    }
+
+    /// Has no more than this read at once of the response that is coming.
+    pub(crate) fn read_at_most(&mut self, bytes: usize) {
+        self.read_bytes_max = bytes;
+        self.give_back(bytes);
+    }
+
+    /// Gives a buffer back that is larger than what is to be read at once. It would go on being as
+    /// large, and holds what was read into it, however little of that is left.
+    fn give_back(&mut self, most: usize) {
+        if self.read_bytes > most && self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
     }
 
     /// The socket, and what has come on it already, once both sides have switched to another

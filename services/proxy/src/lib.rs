@@ -10,6 +10,7 @@ mod announced;
 mod audit;
 mod back_off;
 mod body;
+mod buffered;
 mod client;
 mod clock;
 mod connect;
@@ -134,7 +135,7 @@ pub fn run(listeners: Listeners, settings: Settings, shutdown: Shutdown) -> std:
     let pickers: Vec<Picker> = (0..settings.workers).map(|_| pool.picker()).collect();
     let state_file = settings.state_file.as_deref().map(|path| StateFile::new(path, clock));
     let (control, reports, inbox) = Control::new(pool, clock, state_file);
-    let stats = Arc::new(Stats::new(settings.workers));
+    let stats = Arc::new(Stats::bounded(settings.workers, settings.limits.buffered_bytes));
     let (stage, stage_receiver) = watch::channel(Stage::Serving);
     let (time_is_up, time_is_up_receiver) = watch::channel(false);
     let budget = Arc::new(RetryBudget::new(settings.retry_budget.get()));

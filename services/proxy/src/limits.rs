@@ -24,6 +24,8 @@ pub(crate) enum Limit {
     TargetBytes,
     /// The rate of a request's body.
     UploadRate,
+    /// Bytes that wait for clients which do not take them.
+    BufferedBytes,
     /// Streams that a client of HTTP/2 resets.
     Resets,
     /// Frames of HTTP/2 that belong to no request, or add nothing to one.
@@ -34,7 +36,7 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Connections,
         Self::ConnectionsPerClient,
         Self::Requests,
@@ -42,6 +44,7 @@ impl Limit {
         Self::Headers,
         Self::TargetBytes,
         Self::UploadRate,
+        Self::BufferedBytes,
         Self::Resets,
         Self::ControlFrames,
         Self::Excess,
@@ -56,6 +59,7 @@ impl Limit {
             Self::Headers => "headers",
             Self::TargetBytes => "target_bytes",
             Self::UploadRate => "upload_rate",
+            Self::BufferedBytes => "buffered_bytes",
             Self::Resets => "http2_resets",
             Self::ControlFrames => "http2_control_frames",
             Self::Excess => "http2_excess",

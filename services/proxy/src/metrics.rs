@@ -296,6 +296,7 @@ impl ProxyCollector {
             .iter()
             .map(|gauges| gauges.budget_exhausted.load(Ordering::Relaxed))
             .sum();
+        let buffered: usize = self.stats.gauges.iter().map(|gauges| gauges.buffered.bytes()).sum();
         let count = |gauge: fn(&Gauges) -> &AtomicU64| -> u64 {
             self.stats.gauges.iter().map(|gauges| gauge(gauges).load(Ordering::Relaxed)).sum()
         };
@@ -349,6 +350,12 @@ impl ProxyCollector {
                     timeout("write", |gauges| &gauges.write_timeouts),
                     timeout("tunnel", |gauges| &gauges.tunnel_timeouts),
                 ],
+            ),
+            family(
+                "evenkeel_buffered_bytes",
+                "Bytes of responses that wait for clients.",
+                MetricType::GAUGE,
+                [gauge(vec![], buffered as f64)],
             ),
             family(
                 "evenkeel_limits_hit_total",

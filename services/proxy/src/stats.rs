@@ -18,6 +18,7 @@ use chassis::metrics::DURATION_BUCKETS;
 use hdrhistogram::Histogram;
 
 use crate::{
+    buffered::Buffered,
     error::{Reason, Source},
     limits::LimitCounts,
     sticky::VisitCounts,
@@ -198,6 +199,8 @@ pub(crate) struct Gauges {
     pub(crate) idle_timeouts: AtomicU64,
     /// Clients that took nothing of their response for too long.
     pub(crate) write_timeouts: AtomicU64,
+    /// What waits for clients that do not take it.
+    pub(crate) buffered: Buffered,
     /// Tunnels that were silent for too long.
     pub(crate) tunnel_timeouts: AtomicU64,
     /// Bounds on clients that were hit.
@@ -240,8 +243,16 @@ struct BackendStats {
 
 impl Stats {
     /// Empty numbers for so many workers.
+    #[cfg(test)]
     pub(crate) fn new(workers: usize) -> Self {
-        let gauges = (0..workers).map(|_| Arc::default()).collect();
+        Self::bounded(workers, usize::MAX)
+    }
+
+    /// The same, where so many bytes may wait for clients.
+    pub(crate) fn bounded(workers: usize, buffered_bytes: usize) -> Self {
+        let buffered = || Buffered::up_to(buffered_bytes / workers.max(1));
+        let gauges = || Arc::new(Gauges { buffered: buffered(), ..Gauges::default() });
+        let gauges = (0..workers).map(|_| gauges()).collect();
         Self { backends: Mutex::default(), gauges, accept_errors: AtomicU64::new(0) }
     }
 
@@ -321,6 +332,10 @@ impl Counted {
     pub(crate) fn new(gauges: &Arc<Gauges>, gauge: fn(&Gauges) -> &AtomicI64) -> Self {
         gauge(gauges).fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(gauges), gauge)
+    }
+
+    pub(crate) fn gauges(&self) -> &Gauges {
+        &self.0
     }
 }
 

@@ -144,6 +144,16 @@ impl ResponseBody {
             Self::Own(_) | Self::Switched(_) => false,
         }
     }
+
+    /// Has no more than this read at once from a backend of HTTP/1. One of HTTP/2 sends what its window
+    /// allows.
+    pub(crate) fn read_at_most(&mut self, bytes: usize) {
+        if let Self::Backend(body) = self
+            && let Arriving::Alone(incoming) = &mut body.arriving
+        {
+            incoming.read_at_most(bytes);
+        }
+    }
 }
 
 impl BackendBody {

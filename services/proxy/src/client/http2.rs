@@ -47,7 +47,7 @@ pub(super) async fn serve(
     let frames = FrameWatch::new(limits, &worker.gauges, &refused);
     let Ok(io) = ClientIo::new(socket, read, frames, activity) else { return };
     activity.enter(Phase::Idle);
-    let streams = Streams::default();
+    let streams = Streams::new(&worker.gauges);
     let service = {
         let (worker, client) = (Rc::clone(worker), Rc::clone(client));
         let (activity, streams) = (Rc::clone(activity), streams.clone());

@@ -4,21 +4,30 @@
 //! socket takes nothing, which limits clients of HTTP/1, does not show it. hyper then waits for room
 //! without asking the response's body for more, for as long as the client likes. Ended from outside,
 //! the stream's task drops its stream, which resets it.
+//!
+//! What hyper takes of a body before it can be written adds up over streams, to many times what a
+//! client of HTTP/1 can make us hold. So beyond a share for all streams of a connection, each gives
+//! hyper one part at a time: none can stop the others so, whose client may have room for them alone.
 
 use std::{
     cell::{Cell, RefCell},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::{task::AbortHandle, time::Instant};
 
-use crate::body::{Cut, ResponseBody};
+use crate::{
+    body::{Cut, ResponseBody},
+    buffered::MOST_BYTES,
+    stats::Gauges,
+};
 
 /// Streams that have ended are forgotten when so many have gathered.
 const ENDED_MAX: usize = 64;
@@ -34,11 +43,65 @@ pub(super) struct Progress {
     taken: Cell<Instant>,
     /// Whether the client has to make room for that part; otherwise we wait for the backend.
     waits_for_client: Cell<bool>,
+    /// Bytes of parts that hyper has and that have not gone out.
+    given: Cell<usize>,
+    /// Who waits until there are none.
+    waker: RefCell<Option<Waker>>,
+    held: Rc<Held>,
+}
+
+/// What of the responses on one connection waits for its client.
+#[derive(Debug, Default)]
+struct Held {
+    bytes: Cell<usize>,
+    gauges: Arc<Gauges>,
+}
+
+impl Held {
+    fn add(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes);
+        self.gauges.buffered.add(bytes, &self.gauges.limits);
+    }
+
+    fn subtract(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() - bytes);
+        self.gauges.buffered.subtract(bytes);
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.get() >= self.gauges.buffered.share()
+    }
 }
 
 impl Progress {
-    fn new() -> Rc<Self> {
-        Rc::new(Self { taken: Cell::new(Instant::now()), waits_for_client: Cell::new(false) })
+    fn new(held: &Rc<Held>) -> Rc<Self> {
+        Rc::new(Self {
+            taken: Cell::new(Instant::now()),
+            waits_for_client: Cell::new(false),
+            given: Cell::new(0),
+            waker: RefCell::default(),
+            held: Rc::clone(held),
+        })
+    }
+
+    /// Waits until hyper may have another part.
+    fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
+        if self.given.get() == 0 || !self.held.is_full() {
+            return Poll::Ready(());
+        }
+        self.waits_for_client.set(true);
+        self.waker.replace(Some(context.waker().clone()));
+        Poll::Pending
+    }
+
+    fn gone_out(&self, bytes: usize) {
+        self.held.subtract(bytes);
+        self.given.set(self.given.get() - bytes);
+        if self.given.get() == 0
+            && let Some(waker) = self.waker.take()
+        {
+            waker.wake();
+        }
     }
 
     fn is_stalled(&self, limit: Duration) -> bool {
@@ -47,20 +110,26 @@ impl Progress {
 }
 
 /// The streams of one connection. Also what runs their tasks on this thread.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Streams(Rc<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
+    held: Rc<Held>,
     /// That of the request that hyper has just given us. It starts the stream's task right after.
     next: RefCell<Option<Rc<Progress>>>,
     running: RefCell<Vec<(Rc<Progress>, AbortHandle)>>,
 }
 
 impl Streams {
+    pub(super) fn new(gauges: &Arc<Gauges>) -> Self {
+        let held = Rc::new(Held { gauges: Arc::clone(gauges), ..Held::default() });
+        Self(Rc::new(Inner { held, next: RefCell::default(), running: RefCell::default() }))
+    }
+
     /// A request has come whose task starts next.
     pub(super) fn begin(&self) -> Rc<Progress> {
-        let progress = Progress::new();
+        let progress = Progress::new(&self.0.held);
         self.0.next.replace(Some(Rc::clone(&progress)));
         progress
     }
@@ -106,30 +175,82 @@ impl StreamBody {
         Self { body, progress, rest: Bytes::new() }
     }
 
-    fn next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Part>, Cut>>> {
         if self.rest.is_empty() {
-            let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+            // What is more than a part would wait here.
+            let is_full = self.progress.held.is_full();
+            self.body.read_at_most(if is_full { PART_BYTES } else { MOST_BYTES });
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
             match frame.map(|frame| frame.map(Frame::into_data)) {
-                Some(Ok(Ok(data))) => self.rest = data,
-                Some(Ok(Err(trailers))) => return Poll::Ready(Some(Ok(trailers))),
+                Some(Ok(Ok(data))) => {
+                    self.progress.held.add(data.len());
+                    self.rest = data;
+                }
+                Some(Ok(Err(trailers))) => {
+                    let trailers = trailers.into_trailers().unwrap_or_default();
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
                 Some(Err(cut)) => return Poll::Ready(Some(Err(cut))),
                 None => return Poll::Ready(None),
             }
         }
-        let part = self.rest.split_to(self.rest.len().min(PART_BYTES));
-        Poll::Ready(Some(Ok(Frame::data(part))))
+        let data = self.rest.split_to(self.rest.len().min(PART_BYTES));
+        Poll::Ready(Some(Ok(Frame::data(Part::new(data, &self.progress)))))
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        self.progress.held.subtract(self.rest.len());
+    }
+}
+
+/// What hyper has of a body until it has gone out or its stream has ended.
+#[derive(Debug)]
+pub(super) struct Part {
+    data: Bytes,
+    bytes: usize,
+    progress: Rc<Progress>,
+}
+
+impl Part {
+    fn new(data: Bytes, progress: &Rc<Progress>) -> Self {
+        let bytes = data.len();
+        progress.given.set(progress.given.get() + bytes);
+        Self { data, bytes, progress: Rc::clone(progress) }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.progress.gone_out(self.bytes);
+    }
+}
+
+impl Buf for Part {
+    fn remaining(&self) -> usize {
+        self.data.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.data
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.data.advance(count);
     }
 }
 
 impl Body for StreamBody {
-    type Data = Bytes;
+    type Data = Part;
     type Error = Cut;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    ) -> Poll<Option<Result<Frame<Part>, Cut>>> {
         let this = self.get_mut();
+        ready!(this.progress.poll_room(context));
         let frame = this.next(context);
         this.progress.waits_for_client.set(frame.is_ready());
         if frame.is_ready() {
@@ -160,8 +281,13 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+    use crate::buffered::Buffered;
 
     const LIMIT: Duration = Duration::from_secs(60);
+
+    fn streams() -> Streams {
+        Streams::new(&Arc::default())
+    }
 
     fn body(text: &'static [u8], streams: &Streams) -> StreamBody {
         StreamBody::new(ResponseBody::Own(Some(Bytes::from_static(text))), streams.begin())
@@ -169,19 +295,40 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_part_goes_on_in_pieces_and_ends_with_the_last() {
-        let mut body = body(&[7; 2 * PART_BYTES + 1], &Streams::default());
+        let mut body = body(&[7; 2 * PART_BYTES + 1], &streams());
         assert_eq!(body.size_hint().exact(), Some(2 * PART_BYTES as u64 + 1));
         let mut lengths = Vec::new();
         while !body.is_end_stream() {
             let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
-            lengths.push(frame.unwrap().unwrap().into_data().unwrap().len());
+            lengths.push(frame.unwrap().unwrap().into_data().unwrap().remaining());
         }
         assert_eq!(lengths, [PART_BYTES, PART_BYTES, 1]);
     }
 
+    #[tokio::test]
+    async fn beyond_the_share_of_a_connection_each_stream_gives_a_part_at_a_time() {
+        // Of no room at all each share is the least.
+        let buffered = Buffered::up_to(0);
+        let gauges = Arc::new(Gauges { buffered, ..Gauges::default() });
+        let streams = Streams::new(&gauges);
+        let (mut one, mut other) = (body(&[7; 40_000], &streams), body(&[7; 40_000], &streams));
+        let context = &mut Context::from_waker(Waker::noop());
+        let mut next = |body: &mut StreamBody| Pin::new(body).poll_frame(context);
+        let first = next(&mut one);
+        assert!(first.is_ready());
+        assert!(next(&mut one).is_pending() && one.progress.waits_for_client.get());
+        assert!(next(&mut other).is_ready(), "has given none, or has none left");
+        assert!(next(&mut other).is_ready(), "has given none, or has none left");
+        assert_eq!(gauges.buffered.bytes(), 80_000 - 2 * PART_BYTES);
+        drop(first);
+        assert!(next(&mut one).is_ready());
+        drop((one, other));
+        assert_eq!(gauges.buffered.bytes(), 0);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn only_a_stream_whose_client_makes_no_room_for_its_part_is_reset() {
-        let streams = Streams::default();
+        let streams = streams();
         tokio::task::LocalSet::new()
             .run_until(async {
                 let mut stalled = body(b"x", &streams);

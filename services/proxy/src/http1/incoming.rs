@@ -29,6 +29,11 @@ impl Incoming {
         self.framing.left().map_or_else(SizeHint::new, SizeHint::with_exact)
     }
 
+    /// Has no more than this read at once.
+    pub(crate) fn read_at_most(&mut self, bytes: usize) {
+        self.connection.read_at_most(bytes);
+    }
+
     /// Gives the connection back. What is on it now was not asked for.
     pub(crate) fn into_connection(self) -> Connection {
         self.connection

@@ -19,6 +19,8 @@ pub struct Limits {
     pub target_bytes: usize,
     /// Bytes a second of a request's body before the backend has answered; 0 is any rate.
     pub upload_rate: u32,
+    /// Bytes of responses that wait for clients, of all of them together.
+    pub buffered_bytes: usize,
 }
 
 /// What a client may do on a connection of HTTP/2.
@@ -58,6 +60,10 @@ pub(super) struct LimitsRaw {
     /// answered (a slower one is answered 408) and once that answer has ended; 0 is any rate
     #[arg(long, value_name = "N", default_value = "100")]
     proxy_upload_rate_min: String,
+    /// What may wait in memory for clients that do not take their responses, each worker an equal
+    /// part; the more does, the less is read of a response at once, down to 8KiB
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    proxy_buffered_bytes_max: String,
     /// Requests that a client may have under way at once on a connection of HTTP/2
     #[arg(long, value_name = "N", default_value = "100")]
     proxy_http2_streams_max: String,
@@ -75,6 +81,9 @@ const HEADER_BYTES_LEAST: usize = 8 * 1024;
 
 /// More is no head any more.
 const HEADER_BYTES_MOST: usize = 16 * 1024 * 1024;
+
+/// With less, all reads would be small from the start.
+const BUFFERED_BYTES_LEAST: usize = 1024 * 1024;
 
 impl LimitsRaw {
     pub(super) fn parse(&self, mistakes: &mut Mistakes) -> Option<Limits> {
@@ -99,6 +108,12 @@ impl LimitsRaw {
         let header_bytes =
             size("proxy_header_bytes_max", &self.proxy_header_bytes_max, HEADER_BYTES_LEAST);
         let target_bytes = size("proxy_target_bytes_max", &self.proxy_target_bytes_max, 1);
+        let name = "proxy_buffered_bytes_max";
+        let buffered_bytes = mistakes.parse(name, &self.proxy_buffered_bytes_max, |text| {
+            let size = units::size(text)?;
+            let fits = size >= BUFFERED_BYTES_LEAST;
+            fits.then_some(size).ok_or_else(|| "a size of at least 1MiB".to_owned())
+        });
         Some(Limits {
             connections: connections?,
             connections_per_client: connections_per_client?,
@@ -107,6 +122,7 @@ impl LimitsRaw {
             headers: headers? as usize,
             target_bytes: target_bytes?,
             upload_rate: upload_rate?,
+            buffered_bytes: buffered_bytes?,
         })
     }
 

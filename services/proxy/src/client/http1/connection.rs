@@ -19,6 +19,7 @@ use socket2::SockRef;
 
 use super::{
     answer::Answer,
+    backlog::Backlog,
     head::{Refusal, RequestHead, Said},
     interim::Interim,
     upload::WireBody,
@@ -32,9 +33,6 @@ use crate::{
     headers::Client,
     worker::{Stage, Worker},
 };
-
-/// What is gathered of an answer before it is written. More would wait in memory for a slow client.
-const GATHERED_BYTES: usize = 64 * 1024;
 
 /// How often that is done before others get their turn: a download for which both sides are fast
 /// enough would keep them waiting.
@@ -211,6 +209,7 @@ impl<'a> Connection<'a> {
     async fn send(&self, answer: &mut Answer, body: &mut ResponseBody) -> Result<(), Gone> {
         let (mut gathers, mut is_done) = (true, body.is_end_stream());
         let mut turns = 0;
+        let mut backlog = Backlog::new(&self.worker.gauges);
         let mut is_cut = is_done && answer.end(&mut self.wire.borrow_mut().out).is_err();
         let sent = poll_fn(|context| {
             loop {
@@ -229,11 +228,12 @@ impl<'a> Connection<'a> {
                     };
                     is_cut = is_cut || (is_done && answer.end(out).is_err());
                     is_done |= is_cut;
-                    gathers = out.len() < GATHERED_BYTES;
+                    gathers = out.len() < backlog.gathered();
                 }
                 let mut wire = self.wire.borrow_mut();
                 let flushed = wire.poll_flush(context);
                 gathers = flushed.is_ready();
+                backlog.note(gathers, &mut wire.out, body);
                 match flushed {
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone)),
                     Poll::Ready(Ok(())) if is_done => return Poll::Ready(Ok(())),

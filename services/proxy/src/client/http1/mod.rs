@@ -9,6 +9,7 @@
 //! request nothing.
 
 mod answer;
+mod backlog;
 mod connection;
 mod date;
 mod head;

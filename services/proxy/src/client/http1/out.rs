@@ -55,6 +55,16 @@ impl Out {
         self.parts.push_back(data);
     }
 
+    /// Moves what is left to where there is nothing else: of a part of which a little is left, all
+    /// stays in memory, and so does the buffer into which it was read.
+    pub(super) fn compact(&mut self) {
+        let mut whole = BytesMut::with_capacity(self.len());
+        self.parts.iter().for_each(|part| whole.extend_from_slice(part));
+        whole.extend_from_slice(&self.tail);
+        self.parts.clear();
+        self.tail = whole;
+    }
+
     /// Writes once.
     pub(super) fn poll_write(
         &mut self,
@@ -104,6 +114,20 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
+
+    #[test]
+    fn what_is_compacted_is_the_same_and_holds_nothing_else() {
+        let part = Bytes::from(vec![b'1'; 3 * COPIED_BYTES_MAX]);
+        let mut out = Out::default();
+        out.tail().extend_from_slice(b"head");
+        out.push(part.clone());
+        out.push(Bytes::from_static(b"end"));
+        out.advance(4 + part.len() - 2);
+        out.compact();
+        assert!(part.is_unique());
+        out.push(Bytes::from_static(b", and more"));
+        assert_eq!((&out.tail[..], out.parts.len()), (&b"11end, and more"[..], 0));
+    }
 
     #[tokio::test]
     async fn what_is_long_and_what_is_short_goes_out_in_order_however_little_is_taken() {

@@ -1,0 +1,150 @@
+//! What waits in memory for clients that do not take it, and how much more is read for them.
+//!
+//! A response that comes faster than its client takes it has to wait somewhere, and what is read of
+//! it at once is what one client can make us hold. Large reads for all cost nothing while clients
+//! keep up, and everybody's memory when many do not; small ones cost those who keep up. So each may
+//! have a part of what is left of a common bound, as queues in a switch share its memory (dynamic
+//! thresholds): a few slow clients get all they can use, and the more there are, the less is read for
+//! each that comes. Nobody is refused anything. At the bound what is left is a read of [`LEAST_BYTES`],
+//! without which nobody could be served at all.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::{
+    limits::{Limit, LimitCounts},
+    stats::Gauges,
+};
+
+/// What is read at once at least, and at first: most responses, whole.
+pub(crate) const LEAST_BYTES: usize = 8 * 1024;
+
+/// What is read at once at most. Less costs system calls; more saves hardly any.
+pub(crate) const MOST_BYTES: usize = 256 * 1024;
+
+/// Each may have this part of what is left. With a smaller one the memory would be used less; with a
+/// larger one reads would be small before anybody is slow, where a worker's part of the bound is.
+const PART: usize = 16;
+
+/// One worker's part of what may wait.
+#[derive(Debug)]
+pub(crate) struct Buffered {
+    bytes: AtomicUsize,
+    bound: usize,
+}
+
+impl Default for Buffered {
+    /// Without a bound.
+    fn default() -> Self {
+        Self::up_to(usize::MAX)
+    }
+}
+
+impl Buffered {
+    pub(crate) fn up_to(bound: usize) -> Self {
+        Self { bytes: AtomicUsize::new(0), bound }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// How much may be read at once for one client.
+    pub(crate) fn share(&self) -> usize {
+        self.share_beside(self.bytes())
+    }
+
+    fn share_beside(&self, bytes: usize) -> usize {
+        (self.bound.saturating_sub(bytes) / PART).clamp(LEAST_BYTES, MOST_BYTES)
+    }
+
+    /// Counts what waits from now on. The bound counts as hit when no more than the least is left for
+    /// the next one.
+    pub(crate) fn add(&self, bytes: usize, limits: &LimitCounts) {
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let is_spent = |bytes| self.share_beside(bytes) == LEAST_BYTES;
+        if is_spent(before + bytes) && !is_spent(before) {
+            limits.hit(Limit::BufferedBytes);
+        }
+    }
+
+    /// Counts what no longer does.
+    pub(crate) fn subtract(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What waits for one client, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Waiting<'a> {
+    gauges: &'a Gauges,
+    bytes: usize,
+}
+
+impl<'a> Waiting<'a> {
+    /// Nothing does.
+    pub(crate) fn new(gauges: &'a Gauges) -> Self {
+        Self { gauges, bytes: 0 }
+    }
+
+    pub(crate) fn set(&mut self, bytes: usize) {
+        let Gauges { buffered, limits, .. } = self.gauges;
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => buffered.add(more, limits),
+            None => buffered.subtract(self.bytes - bytes),
+        }
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUND: usize = 16 * 1024 * 1024;
+
+    fn gauges() -> Gauges {
+        Gauges { buffered: Buffered::up_to(BOUND), ..Gauges::default() }
+    }
+
+    #[test]
+    fn however_many_take_nothing_the_bound_holds_but_for_the_least_that_each_needs() {
+        let gauges = gauges();
+        let mut waiting = Vec::new();
+        while gauges.buffered.share() > LEAST_BYTES {
+            let mut one = Waiting::new(&gauges);
+            one.set(gauges.buffered.share());
+            waiting.push(one);
+            assert!(gauges.buffered.bytes() < BOUND);
+        }
+        assert_eq!(gauges.limits.of(Limit::BufferedBytes), 1);
+        // There was room for more than a few large ones.
+        assert!(waiting.len() > 32 && gauges.buffered.bytes() > BOUND / 4 * 3);
+        for _ in 0..1_000 {
+            let mut one = Waiting::new(&gauges);
+            one.set(gauges.buffered.share());
+            waiting.push(one);
+        }
+        assert!(gauges.buffered.bytes() < BOUND + 1_000 * LEAST_BYTES);
+        assert_eq!(gauges.limits.of(Limit::BufferedBytes), 1, "counted once, when it came to that");
+        drop(waiting);
+        assert_eq!((gauges.buffered.bytes(), gauges.buffered.share()), (0, MOST_BYTES));
+    }
+
+    #[test]
+    fn what_waits_for_a_client_counts_once_however_it_changes() {
+        let gauges = gauges();
+        let mut one = Waiting::new(&gauges);
+        for bytes in [100, 100, 40, 0, 70] {
+            one.set(bytes);
+            assert_eq!(gauges.buffered.bytes(), bytes);
+        }
+        drop(one);
+        assert_eq!(gauges.buffered.bytes(), 0);
+    }
+}

@@ -1,0 +1,168 @@
+//! What waits in the proxy for clients that read nothing: bounded over all of them, shown, and no harm
+//! to those who read.
+#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
+
+mod common;
+
+use std::{net::SocketAddr, time::Duration};
+
+use common::{
+    World,
+    frames::{self, END_HEADERS, END_STREAM, RawClient},
+    raw::read_head,
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpSocket, TcpStream},
+};
+
+const KIB: f64 = 1024.0;
+const MIB: f64 = 1024.0 * KIB;
+
+/// A response that no system has room for.
+const HUGE: &str = "/bytes/1GiB";
+
+/// A backend that has huge responses ready faster than they can be passed on, which ours has not in
+/// a debug build, and short ones.
+async fn backend() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let is_huge = read_head(&mut stream).await.contains(HUGE);
+                let bytes: usize = if is_huge { 1 << 30 } else { 1 << 20 };
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\nconnection: close\r\n\r\n"
+                );
+                stream.write_all(head.as_bytes()).await.unwrap();
+                let part = vec![b'x'; 1 << 20];
+                for _ in 0..bytes >> 20 {
+                    if stream.write_all(&part).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+async fn over_backend(variables: &[(&str, &str)]) -> World {
+    let backends = format!("http://{}", backend().await);
+    let variables = [variables, &[("PROXY_PROBE", "off"), ("PROXY_WORKERS", "1")]].concat();
+    let world = World::over(&backends, &variables, vec![]);
+    world.until_eligible(1).await;
+    world
+}
+
+async fn buffered(world: &World) -> f64 {
+    world.metric("evenkeel_buffered_bytes").await
+}
+
+async fn hits(world: &World) -> f64 {
+    world.metric("evenkeel_limits_hit_total{limit=\"buffered_bytes\"}").await
+}
+
+/// A client that has asked for a huge response and reads nothing of it.
+async fn stuck(world: &World) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut client = socket.connect(world.proxy.address).await.unwrap();
+    let request = format!("GET {HUGE} HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    client
+}
+
+/// What waits, once that is something and does not change any more.
+async fn settled(world: &World) -> f64 {
+    let mut last = 0.0;
+    world
+        .until("what waits to be all that will", async || {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let before = std::mem::replace(&mut last, buffered(world).await);
+            last > 0.0 && last == before
+        })
+        .await;
+    last
+}
+
+/// Whoever reads gets all of a large response.
+async fn is_served(world: &World) {
+    let answer = world.client.get(world.url("/bytes/1MiB")).send().await.unwrap();
+    assert_eq!(answer.bytes().await.unwrap().len(), 1024 * 1024);
+}
+
+/// Nothing waits any more, and large responses are read as ever.
+async fn is_unharmed(world: &World) {
+    world.until("nothing to be left", async || buffered(world).await == 0.0).await;
+    is_served(world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_clients_that_read_nothing_is_bounded_and_others_are_served() {
+    let world = over_backend(&[("PROXY_BUFFERED_BYTES_MAX", "1MiB")]).await;
+    const CLIENTS: usize = 200;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(stuck(&world).await);
+    }
+    let in_flight = async || world.metric("evenkeel_in_flight{").await == CLIENTS as f64;
+    world.until("all to be served", in_flight).await;
+    let bytes = settled(&world).await;
+    // At the bound there is little for each, not nothing.
+    assert!(bytes < MIB + CLIENTS as f64 * 16.0 * KIB, "{bytes}");
+    assert!(hits(&world).await > 0.0);
+    is_served(&world).await;
+    drop(clients);
+    is_unharmed(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_http_2_that_reads_nothing_costs_little_however_many_streams_it_has() {
+    let world = over_backend(&[]).await;
+    let mut client = RawClient::connect(world.proxy.address, &[(4, 0x7fff_ffff)]).await;
+    client.send(frames::WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes()).await;
+    const STREAMS: u32 = 100;
+    for stream in 0..STREAMS {
+        let block = frames::get(HUGE, &[]);
+        client.send(frames::HEADERS, END_HEADERS | END_STREAM, 2 * stream + 1, &block).await;
+    }
+    let in_flight = async || world.metric("evenkeel_in_flight{").await == f64::from(STREAMS);
+    world.until("all to be served", in_flight).await;
+    let bytes = settled(&world).await;
+    assert!(bytes < MIB + f64::from(STREAMS) * 32.0 * KIB, "{bytes}");
+    assert_eq!(hits(&world).await, 0.0);
+    drop(client);
+    is_unharmed(&world).await;
+}
+
+#[tokio::test]
+async fn streams_that_get_no_room_do_not_stop_one_that_does() {
+    let world = over_backend(&[("PROXY_BUFFERED_BYTES_MAX", "1MiB")]).await;
+    // Room for a byte of each.
+    let mut client = RawClient::connect(world.proxy.address, &[(4, 1)]).await;
+    client.send(frames::WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes()).await;
+    const STUCK: u32 = 90;
+    for stream in 0..STUCK {
+        let block = frames::get(HUGE, &[]);
+        client.send(frames::HEADERS, END_HEADERS | END_STREAM, 2 * stream + 1, &block).await;
+    }
+    let bytes = settled(&world).await;
+    assert!(bytes > 0.5 * MIB, "{bytes}");
+    let stream = 2 * STUCK + 1;
+    let block = frames::get("/bytes/1MiB", &[]);
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, stream, &block).await;
+    client.send(frames::WINDOW_UPDATE, 0, stream, &0x7000_0000_u32.to_be_bytes()).await;
+    let mut bytes = 0;
+    loop {
+        let frame = client.until(frames::DATA).await.unwrap();
+        if frame.stream == stream {
+            bytes += frame.payload.len();
+            if frame.flags & END_STREAM != 0 {
+                break;
+            }
+        }
+    }
+    assert_eq!(bytes, 1024 * 1024);
+}
