@@ -128,4 +128,57 @@ mod tests {
         let (all, slow) = (Duration::from_millis(700), Duration::from_secs(5));
         assert_eq!(wait(slow, all, true).await, (false, all));
     }
+
+    /// How a wait with one limit ends, and after how long, for a response that takes so long. Of the
+    /// request's body a part goes on at each of these times, and then `ends` happens to it.
+    async fn wait_after(
+        takes: Duration,
+        parts: &[Duration],
+        ends: fn(&Upload),
+    ) -> (Result<(), Reason>, Duration) {
+        let (start, upload) = (Instant::now(), Upload::begun());
+        let moving = async {
+            for part in parts {
+                tokio::time::sleep_until(start + *part).await;
+                upload.took(1);
+                ends(&upload);
+            }
+            std::future::pending().await
+        };
+        let response = tokio::time::sleep(takes);
+        let waiting = within(ALL, (!parts.is_empty()).then_some(&upload), response);
+        tokio::select! {
+            result = waiting => (result, start.elapsed()),
+            () = moving => unreachable!("it never ends"),
+        }
+    }
+
+    const NEVER: Duration = Duration::from_secs(600);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_may_take_its_time_and_no_longer() {
+        let just = ALL - Duration::from_millis(1);
+        assert_eq!(wait_after(just, &[], |_| {}).await, (Ok(()), just));
+        assert_eq!(wait_after(NEVER, &[], |_| {}).await, (Err(Reason::ResponseTimeout), ALL));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_time_begins_anew_with_each_part_of_the_request_that_goes_on() {
+        let at = Duration::from_secs;
+        let parts = [at(20), at(45), at(70)];
+        let late = at(70) + ALL;
+        assert_eq!(wait_after(at(95), &parts, |_| {}).await, (Ok(()), at(95)));
+        let result = wait_after(NEVER, &parts, |_| {}).await;
+        assert_eq!(result, (Err(Reason::ResponseTimeout), late));
+        // One that came too late does not count.
+        let result = wait_after(NEVER, &[at(20), at(51)], |_| {}).await;
+        assert_eq!(result, (Err(Reason::ResponseTimeout), at(20) + ALL));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_no_more_is_to_blame_and_not_the_backend() {
+        let part = Duration::from_secs(20);
+        let result = wait_after(NEVER, &[part], Upload::wait).await;
+        assert_eq!(result, (Err(Reason::RequestTimeout), part + ALL));
+    }
 }

@@ -57,16 +57,26 @@ enum UploadState {
 impl Upload {
     fn new(busy: Option<&Rc<Busy>>, worker: &Worker) -> Rc<Self> {
         let rate_min = worker.settings.limits.upload_rate;
-        Rc::new(Self {
+        Rc::new(Self::of_rate(rate_min, Arc::clone(&worker.gauges), busy.cloned()))
+    }
+
+    /// One of which nothing has come.
+    #[cfg(test)]
+    pub(crate) fn begun() -> Self {
+        Self::of_rate(0, Arc::default(), None)
+    }
+
+    fn of_rate(rate_min: u32, gauges: Arc<Gauges>, busy: Option<Rc<Busy>>) -> Self {
+        Self {
             moved: Cell::new(Instant::now()),
             state: Cell::new(UploadState::Moving),
             waits_for_client: Cell::new(false),
             returned: RefCell::default(),
             pace: Cell::new((rate_min > 0).then(Pace::default)),
             rate_min,
-            gauges: Arc::clone(&worker.gauges),
-            _busy: busy.cloned(),
-        })
+            gauges,
+            _busy: busy,
+        }
     }
 
     /// The backend has answered.
@@ -80,7 +90,7 @@ impl Upload {
     }
 
     /// Notes that the client has to send more.
-    fn wait(&self) {
+    pub(crate) fn wait(&self) {
         self.waits_for_client.set(true);
         self.pace.set(self.pace.get().map(|mut pace| {
             pace.wait(Instant::now());
@@ -89,7 +99,7 @@ impl Upload {
     }
 
     /// Notes that a part of so many bytes has come. Whether the client is fast enough.
-    fn took(&self, bytes: usize) -> bool {
+    pub(crate) fn took(&self, bytes: usize) -> bool {
         let now = Instant::now();
         self.waits_for_client.set(false);
         self.moved.set(now);
