@@ -9,6 +9,7 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     thread,
+    time::Duration,
 };
 
 use common::{Proxy, wait_for};
@@ -48,16 +49,17 @@ enum End {
     Left,
 }
 
+const REQUEST: &[u8] =
+    b"POST /count HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody";
+
 /// A client's requests, of which every tenth is given up at once.
 fn load(proxy: SocketAddr) -> Vec<End> {
-    let request =
-        b"POST /count HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody";
     let one = |index: usize| {
         if index % 10 == 9 {
-            leave(proxy, request);
+            leave(proxy);
             return End::Left;
         }
-        let got = client::exchange(proxy, request, common::PATIENCE).unwrap();
+        let got = client::exchange(proxy, REQUEST, common::PATIENCE).unwrap();
         let (answers, _) = got.answers("POST");
         answers.first().map(Message::status).map_or(End::Cut, End::Answered)
     };
@@ -65,12 +67,29 @@ fn load(proxy: SocketAddr) -> Vec<End> {
 }
 
 /// Sends a request and closes as soon as the proxy has it, without reading the answer.
-fn leave(proxy: SocketAddr, request: &[u8]) {
+fn leave(proxy: SocketAddr) {
     let mut stream = TcpStream::connect(proxy).unwrap();
     stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
-    stream.write_all(request).unwrap();
+    stream.write_all(REQUEST).unwrap();
     // The first byte of an answer, or its absence, says that the request was counted or will be.
     stream.read_exact(&mut [0]).unwrap_or_default();
+}
+
+/// Sends requests until one is with the backend that never answers, and leaves then. How many.
+fn leave_before_the_answer(proxy: SocketAddr, silent: &Backend) -> u64 {
+    let before = silent.messages().len();
+    for count in 1.. {
+        let mut stream = TcpStream::connect(proxy).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        stream.write_all(REQUEST).unwrap();
+        wait_for("an answer, or that there will be none", || {
+            silent.messages().len() > before || stream.peek(&mut [0]).is_ok()
+        });
+        if silent.messages().len() > before {
+            return count;
+        }
+    }
+    unreachable!("each backend has its turn")
 }
 
 /// The samples of a metric, each with its labels, summed by the value of one of them.
@@ -113,7 +132,9 @@ fn what_is_sent_answered_failed_and_forwarded_adds_up_and_nothing_is_left() {
     for client in clients {
         client.join().unwrap().into_iter().for_each(|end| *ends.entry(end).or_default() += 1);
     }
-    let sent = (CLIENTS * REQUESTS) as u64;
+    let early = leave_before_the_answer(address, backends.last().unwrap());
+    *ends.entry(End::Left).or_default() += early;
+    let sent = (CLIENTS * REQUESTS) as u64 + early;
 
     let settled = || total(&proxy.metrics(), "evenkeel_requests_total") == sent;
     wait_for("every request to be counted", settled);
@@ -145,6 +166,7 @@ fn what_is_sent_answered_failed_and_forwarded_adds_up_and_nothing_is_left() {
     let failed = |reason: &str| failures.get(reason).copied().unwrap_or(0);
     let coded = |code: &str| codes.get(code).copied().unwrap_or(0);
     assert_eq!(failed("response_timeout"), coded("504"), "{told}");
+    assert!(coded("499") > 0, "{told}");
     assert_eq!(failed("client_gone"), coded("499"), "{told}");
     assert_eq!(failed("reset_before_headers") + failed("protocol_error"), coded("502"), "{told}");
     assert!(failed("reset_mid_body") >= cut, "{told}");
@@ -157,6 +179,7 @@ fn what_is_sent_answered_failed_and_forwarded_adds_up_and_nothing_is_left() {
         let metrics = proxy.metrics();
         let in_flight = total(&metrics, "evenkeel_in_flight");
         let connections: u64 = sums(&metrics, "evenkeel_connections", "side").values().sum();
-        in_flight == 0 && connections == 0
+        let buffered = metrics.lines().find(|line| line.starts_with("evenkeel_buffered_bytes "));
+        in_flight == 0 && connections == 0 && buffered == Some("evenkeel_buffered_bytes 0")
     });
 }
