@@ -59,6 +59,32 @@ async fn rapid_resets_end_the_connection() {
 }
 
 #[tokio::test]
+async fn requests_that_are_refused_do_not_make_up_for_resets() {
+    let world = World::start(1, &[("PROXY_HTTP2_RESETS_MAX", "50")]).await;
+    let mut client = RawClient::connect(world.proxy.address, &[]).await;
+    let (good, bad) = (frames::get("/delay/10s", &[]), frames::get("/", &[("host", "b")]));
+    let end = END_HEADERS | END_STREAM;
+    let mut resets = 0;
+    for round in 0..1_000 {
+        let (reset, refused) = (4 * round + 1, 4 * round + 3);
+        let both = [head(reset, end, &good), head(refused, end, &bad)].concat();
+        // The one is under way when the other has been refused.
+        if client.0.write_all(&both).await.is_err() || client.until(frames::HEADERS).await.is_none()
+        {
+            break;
+        }
+        let cancel = frames::frame(frames::RST_STREAM, 0, reset, &8_u32.to_be_bytes());
+        if client.0.write_all(&cancel).await.is_err() {
+            break;
+        }
+        resets += 1;
+    }
+    assert!((50..=60).contains(&resets), "{resets}");
+    assert_eq!(hits(&world, "http2_resets").await, 1.0);
+    is_unharmed(&world).await;
+}
+
+#[tokio::test]
 async fn a_reset_here_and_there_is_no_attack() {
     let world = World::start(1, &[("PROXY_HTTP2_RESETS_MAX", "3")]).await;
     let mut client = RawClient::connect(world.proxy.address, &[]).await;
