@@ -1,6 +1,6 @@
 // An hour that was saved as a file and is opened again: everything on it, and nothing that is not.
 
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 
 import { axe, tooWide } from "./reaching.js";
 import { close, headline, open, picture } from "./browser.js";
@@ -10,10 +10,14 @@ import * as stack from "./stack.js";
 const READ = /^\d\d:\d\d:\d\d UTC: [\d.]+ requests\/s, [\d.–]+% failed, p50 [\d.–]+ ms/;
 const path = `${process.env.OUT}/hour.json`;
 
-async function openFile(page) {
+async function send(page, file) {
   await page.goto(`${stack.page}/open`);
-  await page.getByLabel("File").setInputFiles(path);
+  await page.getByLabel("File").setInputFiles(file);
   await page.getByRole("button", { name: "Open" }).click();
+}
+
+async function openFile(page) {
+  await send(page, path);
   await page.locator("#notice").getByText("from a file").waitFor();
 }
 
@@ -88,6 +92,12 @@ export async function savedHour(live) {
     await plain.getByRole("button", { name: second, exact: true }).click();
     await plain.locator("#facts").waitFor();
     expect((await headline(plain)).startsWith(second), await headline(plain));
+  });
+  await check("a file that is larger than any hour is refused in words", async () => {
+    const large = `${process.env.OUT}/large.json`;
+    writeFileSync(large, " ".repeat(40 * 1024 * 1024));
+    await send(plain, large);
+    await plain.getByText("larger than 16 MiB").waitFor();
   });
   await close(plain);
 }

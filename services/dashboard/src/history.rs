@@ -133,18 +133,18 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// What was saved.
-    pub(crate) fn saved(
-        totals: Series,
-        backends: impl Iterator<Item = ((String, String), Series)>,
+    /// What was saved: of each backend the last minute, since its hour is shown from the file.
+    pub(crate) fn saved<'a>(
+        totals: &Series,
+        backends: impl Iterator<Item = (Key, &'a Series)>,
     ) -> Self {
         let mut history = Self { newest_unix: totals.newest, ..Self::default() };
-        totals.slots.into_iter().for_each(|slot| push(&mut history.totals, slot, HOUR));
+        totals.slots.iter().for_each(|slot| push(&mut history.totals, *slot, HOUR));
         for (key, series) in backends {
             let mut backend = Backend::default();
-            for slot in series.slots {
-                (0..series.step).for_each(|_| push(&mut backend.recent, slot, SPARK_SECONDS));
-                push(&mut backend.hour, slot, HOUR / STEP);
+            let first = series.slots.len().saturating_sub(SPARK_SECONDS);
+            for slot in &series.slots[first..] {
+                (0..series.step).for_each(|_| push(&mut backend.recent, *slot, SPARK_SECONDS));
             }
             history.backends.insert(key, backend);
         }

@@ -2,24 +2,33 @@
 //!
 //! What is in the file is as little trusted as what proxies send: it is only shown. It must come
 //! from our own form, so that no other site can show an operator a page of its making here.
+//!
+//! Anybody may send one who may read. So what becomes of a file is bounded (`file`), one is in
+//! memory at a time, and the page, which carries the file, is written while it is sent.
 
-use std::time::Duration;
+mod extent;
+mod file;
+
+use std::{io, sync::Arc, time::Duration};
 
 use axum::{
-    extract::{Multipart, State, multipart::MultipartError},
-    response::{IntoResponse, Response},
+    body::{Body, Bytes},
+    extract::{FromRequest, Multipart, Request, State, multipart::MultipartError},
+    response::{Html, IntoResponse, Response},
 };
-use http::{HeaderMap, StatusCode};
-use maud::html;
-use serde::Deserialize;
-use tokio::time::timeout;
+use futures_util::{StreamExt, stream};
+use http::{HeaderMap, StatusCode, header};
+use maud::{Markup, html};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::timeout,
+};
 
+use self::file::{File, Told};
 use crate::{
     App,
-    export::FORMAT,
     headline::capital,
-    history::{History, Sample, Series},
-    model::{Answer, Event},
+    history::History,
     page::{small_page, sorry},
     poll::View,
     saved::{self, Saved},
@@ -27,53 +36,20 @@ use crate::{
     timeline::Seen,
 };
 
-/// Twice the hour of 500 backends.
-pub(crate) const FILE_MOST: usize = 32 * 1024 * 1024;
+/// Twice the hour of 500 backends, which is 7 MiB, and some room.
+pub(crate) const FILE_MOST: usize = 16 * 1024 * 1024;
 
 /// How long a file may take to come. Somebody is waiting for it, and all others wait meanwhile.
 const UPLOAD_LONGEST: Duration = Duration::from_secs(60);
 
+/// How long the page of it may take to go, for the same reason.
+const PAGE_LONGEST: Duration = Duration::from_secs(60);
+
+/// Bytes of the file that are written on the page at a time.
+const PIECE: usize = 64 * 1024;
+
 /// Where files are opened.
 pub(crate) const PATH: &str = "/open";
-
-#[derive(Deserialize)]
-struct File {
-    format: String,
-    #[serde(default)]
-    at: String,
-    picture: Answer,
-    #[serde(default)]
-    events: Vec<Told>,
-    totals: Columns,
-    #[serde(default)]
-    backends: Vec<One>,
-}
-
-#[derive(Deserialize)]
-struct Told {
-    event: Event,
-    #[serde(default)]
-    proxies: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct One {
-    pool: String,
-    id: String,
-    hour: Columns,
-}
-
-#[derive(Deserialize)]
-struct Columns {
-    step_seconds: usize,
-    newest_unix: f64,
-    rate: Vec<Option<f32>>,
-    error_share: Vec<Option<f32>>,
-    p50_ms: Vec<Option<f32>>,
-    p95_ms: Vec<Option<f32>>,
-    p99_ms: Vec<Option<f32>>,
-    in_flight: Vec<Option<f32>>,
-}
 
 /// `GET /open`
 pub(crate) async fn show() -> Response {
@@ -89,34 +65,59 @@ pub(crate) async fn show() -> Response {
 }
 
 /// `POST /open`
-pub(crate) async fn open(State(app): State<App>, headers: HeaderMap, form: Multipart) -> Response {
-    if let Err(problem) = app.gate.check_page(&headers) {
+pub(crate) async fn open(State(app): State<App>, request: Request) -> Response {
+    if let Err(problem) = app.gate.check_page(request.headers()) {
         return sorry(problem.status(), &capital(problem.detail()));
     }
-    // One at a time: a file may take a hundred megabytes while it is read.
-    let Ok(_permit) = app.open_permit.acquire().await else {
+    if length(request.headers()) > FILE_MOST {
+        let _ = timeout(UPLOAD_LONGEST, discard(request.into_body())).await;
+        return too_large();
+    }
+    let form = match Multipart::from_request(request, &()).await {
+        Ok(form) => form,
+        Err(no_form) => return sorry(no_form.status(), &capital(&no_form.body_text())),
+    };
+    // One at a time: a file may take many megabytes while it is read.
+    let Ok(permit) = Arc::clone(&app.open_permit).acquire_owned().await else {
         return sorry(StatusCode::SERVICE_UNAVAILABLE, "The dashboard is stopping.");
     };
     let sent = match receive(form).await {
         Ok(sent) => sent,
+        Err((StatusCode::PAYLOAD_TOO_LARGE, _)) => return too_large(),
         Err((status, why)) => return sorry(status, &why),
     };
-    match serde_json::from_slice::<File>(&sent.file) {
-        Ok(file) if file.format == FORMAT => page_of(file, &sent),
-        Ok(file) => sorry(
-            StatusCode::BAD_REQUEST,
-            &format!("This file is of the form {:?}; this page reads {FORMAT:?}.", file.format),
-        ),
-        Err(error) => {
-            sorry(StatusCode::BAD_REQUEST, &format!("This is not a saved hour: {error}."))
-        }
+    let page = str::from_utf8(&sent.file)
+        .map_err(|_| "This is not a saved hour: it is not text.".to_owned())
+        .and_then(File::read)
+        .map(|file| page_of(file, &sent));
+    match page {
+        Ok(page) => with_file(&page, sent.file, permit),
+        Err(why) => sorry(StatusCode::BAD_REQUEST, &why),
     }
+}
+
+fn too_large() -> Response {
+    let most = FILE_MOST / 1024 / 1024;
+    let why = format!("The file is larger than {most} MiB, the most that is opened here.");
+    sorry(StatusCode::PAYLOAD_TOO_LARGE, &why)
+}
+
+/// The bytes that are announced.
+fn length(headers: &HeaderMap) -> usize {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    length.and_then(|length| length.parse().ok()).unwrap_or(0)
+}
+
+/// Takes what is sent and keeps nothing: a browser that is cut off while it sends shows no answer.
+async fn discard(body: Body) {
+    let mut parts = body.into_data_stream();
+    while let Some(Ok(_)) = parts.next().await {}
 }
 
 /// What the form sent: the file, and what of it is to be shown.
 #[derive(Default)]
 struct Sent {
-    file: axum::body::Bytes,
+    file: Bytes,
     /// The name of a backend's row.
     backend: String,
     sort: String,
@@ -147,61 +148,74 @@ async fn upload(mut form: Multipart) -> Result<Sent, MultipartError> {
     Ok(sent)
 }
 
-fn page_of(file: File, sent: &Sent) -> Response {
-    let hours: Vec<((String, String), Series)> =
-        file.backends.into_iter().map(|one| ((one.pool, one.id), one.hour.series())).collect();
-    let history = History::saved(file.totals.series(), hours.iter().cloned());
-    let seen = |(number, told): (usize, Told)| Seen {
+fn page_of(file: File, sent: &Sent) -> Markup {
+    let hours = || file.backends().iter();
+    let recent = hours().map(|one| ((one.pool.clone(), one.id.clone()), &one.hour));
+    let history = History::saved(&file.totals, recent);
+    let seen = |(number, told): (usize, &Told)| Seen {
         number: number as u64,
-        event: told.event,
-        proxies: told.proxies,
+        event: told.event.clone(),
+        proxies: told.proxies.clone(),
     };
-    let events = file.events.into_iter().enumerate().map(seen).collect();
-    let saved = Saved {
-        view: View::saved(file.picture, events, history),
-        at: &file.at,
-        // It was read as JSON, which is UTF-8.
-        text: str::from_utf8(&sent.file).unwrap_or_default(),
-    };
+    let events = file.events.iter().enumerate().map(seen).collect();
+    let saved = Saved { view: View::saved(file.picture.clone(), events, history), at: &file.at };
     match saved.backend(&sent.backend) {
         Some((pool, backend)) => {
-            let own = |((name, id), _): &&((String, String), Series)| {
-                *name == pool.name && *id == backend.id
-            };
-            let hour = hours.iter().find(own).map(|(_, hour)| hour.clone()).unwrap_or_default();
+            let own = hours().find(|one| one.pool == pool.name && one.id == backend.id);
+            let hour = own.map(|one| one.hour.clone()).unwrap_or_default();
             saved::backend_page(&saved, pool, backend, &hour)
         }
         None => saved::main_page(&saved, Sort::parse(Some(&sent.sort))),
     }
-    .into_response()
 }
 
-impl Columns {
-    fn series(&self) -> Series {
-        let at = |column: &[Option<f32>], index: usize| {
-            column.get(index).copied().flatten().unwrap_or(f32::NAN)
-        };
-        let slots = (0..self.rate.len().min(crate::history::HOUR)).map(|index| Sample {
-            rate: at(&self.rate, index),
-            error_share: at(&self.error_share, index),
-            p50_ms: at(&self.p50_ms, index),
-            p95_ms: at(&self.p95_ms, index),
-            p99_ms: at(&self.p99_ms, index),
-            in_flight: at(&self.in_flight, index),
-        });
-        Series {
-            slots: slots.collect(),
-            step: self.step_seconds.clamp(1, 60),
-            newest: self.newest_unix,
+/// The page with the file in its place. Whoever takes it too slowly gets no whole one, because the
+/// next file waits for it.
+fn with_file(page: &Markup, file: Bytes, permit: OwnedSemaphorePermit) -> Response {
+    let (before, after) = page.0.split_once(saved::FILE).unwrap_or((&page.0, ""));
+    let (before, after) = (before.to_owned(), after.to_owned());
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let whole = write(&sender, (before, file, after));
+        if timeout(PAGE_LONGEST, whole).await.is_err() {
+            drop(permit);
+            let _ = sender.send(Err(io::ErrorKind::TimedOut.into())).await;
+        }
+    });
+    let parts =
+        stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
+    Html(Body::from_stream(parts)).into_response()
+}
+
+async fn write(
+    sender: &mpsc::Sender<Result<Bytes, io::Error>>,
+    (before, file, after): (String, Bytes, String),
+) {
+    // Who has left takes nothing more.
+    let _ = sender.send(Ok(before.into())).await;
+    for piece in file.chunks(PIECE) {
+        if sender.send(Ok(escaped(piece))).await.is_err() {
+            return;
         }
     }
+    let _ = sender.send(Ok(after.into())).await;
+}
+
+/// As it is written within a `textarea`.
+fn escaped(text: &[u8]) -> Bytes {
+    let mut written = Vec::with_capacity(text.len());
+    for byte in text {
+        match byte {
+            b'&' => written.extend_from_slice(b"&amp;"),
+            b'<' => written.extend_from_slice(b"&lt;"),
+            other => written.push(*other),
+        }
+    }
+    written.into()
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::Body, extract::FromRequest};
-    use futures_util::{StreamExt, stream};
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -216,5 +230,20 @@ mod tests {
         let Err((status, why)) = receive(form).await else { panic!("it is not all there") };
         assert_eq!((status, start.elapsed()), (StatusCode::REQUEST_TIMEOUT, UPLOAD_LONGEST));
         assert!(why.contains("60s"), "{why}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_is_not_taken_keeps_nobody_else_waiting_for_long() {
+        let permits = Arc::new(tokio::sync::Semaphore::new(1));
+        let permit = Arc::clone(&permits).acquire_owned().await.unwrap();
+        let page = maud::PreEscaped(format!("<textarea>{}</textarea>", saved::FILE));
+        let answer = with_file(&page, vec![b'<'; 10 * PIECE].into(), permit);
+        let mut body = answer.into_body().into_data_stream();
+        assert_eq!(body.next().await.unwrap().unwrap(), "<textarea>");
+        let start = tokio::time::Instant::now();
+        let _next = permits.acquire().await.unwrap();
+        assert_eq!(start.elapsed(), PAGE_LONGEST);
+        let rest: Vec<_> = body.collect().await;
+        assert!(rest.last().unwrap().is_err(), "what was cut off must not look whole");
     }
 }

@@ -24,13 +24,15 @@ use crate::{
 /// The id of the form that sends the file again.
 pub(crate) const FORM: &str = "again";
 
+/// Where the file comes on the page, which is made without it. Nothing that a file says can look so:
+/// there it would be escaped.
+pub(crate) const FILE: &str = "<!--file-->";
+
 /// A file as it was opened.
 pub(crate) struct Saved<'a> {
     pub(crate) view: View,
     /// When it was saved.
     pub(crate) at: &'a str,
-    /// The file itself.
-    pub(crate) text: &'a str,
 }
 
 impl Saved<'_> {
@@ -66,7 +68,7 @@ pub(crate) fn main_page(saved: &Saved<'_>, sort: Option<Sort>) -> Markup {
         (page::table_and_filter(&frame, &frame.pools_sorted(sort, &order)))
         (page::logs(&frame))
     };
-    shell(saved, "A saved hour · Evenkeel", &totals, body)
+    shell("A saved hour · Evenkeel", &totals, body)
 }
 
 /// One backend of a file, with its own hour.
@@ -105,7 +107,7 @@ pub(crate) fn backend_page(
         }
         (detail::opinions(backend, false))
     };
-    shell(saved, &format!("{} in a saved hour · Evenkeel", backend.id), hour, body)
+    shell(&format!("{} in a saved hour · Evenkeel", backend.id), hour, body)
 }
 
 fn notice(saved: &Saved<'_>) -> Markup {
@@ -119,15 +121,16 @@ fn notice(saved: &Saved<'_>) -> Markup {
     }
 }
 
-fn shell(saved: &Saved<'_>, title: &str, series: &Series, body: Markup) -> Markup {
+fn shell(title: &str, series: &Series, body: Markup) -> Markup {
     let values = export::columns(&series.last(Window::Hour.seconds(), panels::SLOTS)).to_string();
     // In a script's element nothing is escaped but by JSON's own means; it must not end it.
     let values = values.replace('<', "\\u003c");
+    // The form comes first: before it is there, no button could send it.
     let body = html! {
-        main id="main" tabindex="-1" { (body) }
         form id=(FORM) method="post" action=(open::PATH) enctype="multipart/form-data" hidden {
-            textarea name="file" readonly { (saved.text) }
+            textarea name="file" readonly { (PreEscaped(FILE)) }
         }
+        main id="main" tabindex="-1" { (body) }
         script type="application/json" id="series" { (PreEscaped(values)) }
     };
     page::shell(title, html! {}, body, None, None)

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::io::{Read, Write};
+
 use axum::{Router, http::HeaderMap, routing::get};
 use serde_json::{Value, json};
 use support::{Dashboard, FakeAdmin, TOKEN, backend, dry_run, event, pools};
@@ -340,7 +342,7 @@ async fn a_saved_hour_is_opened_again_without_a_proxy() {
     assert_eq!(status, 200);
     assert!(own_page.contains("41% of the requests"), "{own_page}");
     assert!(own_page.contains("All backends of the file") && own_page.contains("panel-rate"));
-    let evil = file.replace("edge-1", "</textarea></script><script>");
+    let evil = file.replace("edge-1", "</textarea></script><script><!--file-->");
     let (status, page) = send(&evil, &own).await;
     assert!(status == 200 && !page.contains("<script>"), "{page}");
     assert_eq!(send("{}", &own).await.0, 400);
@@ -349,5 +351,32 @@ async fn a_saved_hour_is_opened_again_without_a_proxy() {
         send(&file, "http://evil.example").await.0,
         403,
         "no other site shows its page here"
+    );
+}
+
+/// As a browser sends it: all of it, and only then it looks for an answer.
+#[tokio::test]
+async fn a_file_that_is_too_large_is_refused_in_words_once_it_is_there() {
+    let dashboard = Dashboard::start("http://127.0.0.1:1", &[]);
+    let head = format!(
+        "POST /open HTTP/1.1\r\nhost: {0}\r\norigin: http://{0}\r\nconnection: close\r\n\
+         content-type: multipart/form-data; boundary=x\r\ncontent-length: {1}\r\n\r\n",
+        dashboard.address,
+        32 << 20
+    );
+    let address = dashboard.address;
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&vec![b'x'; 32 << 20]).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    })
+    .await
+    .unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 413") && answer.contains("larger than 16 MiB"),
+        "{answer}"
     );
 }

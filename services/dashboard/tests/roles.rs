@@ -162,8 +162,8 @@ async fn every_cell_of_who_may_do_what_where_reading_needs_a_token() {
         ("GET", "/api/series", &[], read),
         ("GET", "/api/export", &[], read),
         ("GET", "/open", &[], read),
-        // Whoever may open a file is told that this is none.
-        ("POST", "/open", &[], [400, 401, 400, 400, 401, 400, 400, 400]),
+        // Whoever may open a file is told that this is none, if our own form sent it.
+        ("POST", "/open", &[], [400, 401, 400, 400, 401, 403, 403, 403]),
         ("GET", "/login", &[], open),
         ("GET", "/healthz", &[], open),
         ("GET", "/readyz", &[], open),
