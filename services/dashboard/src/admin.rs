@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use url::Url;
 
 use crate::{
+    hold::Hold,
     model::{Answer, EventsAnswer},
     resolve::Endpoint,
 };
@@ -46,6 +47,10 @@ pub(crate) enum Fault {
     Status(StatusCode),
     /// The admin API wants a token for reading.
     ReadRefused,
+    /// It does not take the token that it was shown.
+    TokenRefused,
+    /// It looks at no token of our address for so long.
+    Limited(Duration),
 }
 
 impl Fault {
@@ -55,7 +60,7 @@ impl Fault {
             Self::Unreachable(_) | Self::Broken(_) => "unreachable",
             Self::Timeout => "timeout",
             Self::NotAdminApi(_) | Self::Status(_) => "not_admin_api",
-            Self::ReadRefused => "refused",
+            Self::ReadRefused | Self::TokenRefused | Self::Limited(_) => "refused",
         }
     }
 
@@ -65,6 +70,8 @@ impl Fault {
             Self::Unreachable(_) | Self::Broken(_) | Self::Timeout => "The proxy does not answer",
             Self::NotAdminApi(_) | Self::Status(_) => "The proxy's admin API is not there",
             Self::ReadRefused => "The proxy wants a token",
+            Self::TokenRefused => "The proxy does not take the dashboard’s token",
+            Self::Limited(_) => "The proxy looks at no token for a while",
         }
     }
 
@@ -114,6 +121,17 @@ impl Fault {
             Self::ReadRefused => format!(
                 "{url} wants a token for reading. Set LOAD_BALANCER_ADMIN_TOKEN or \
                  LOAD_BALANCER_ADMIN_TOKEN_FILE."
+            ),
+            Self::TokenRefused => format!(
+                "LOAD_BALANCER_ADMIN_TOKEN, or what is in the file of \
+                 LOAD_BALANCER_ADMIN_TOKEN_FILE, is not the token of the proxy at {url}. It is \
+                 shown again every 30 s, and at once when the file has another one."
+            ),
+            Self::Limited(wait) => format!(
+                "Too many wrong tokens came to {url} from the dashboard's address, so that the \
+                 proxy looks at none of them, the right one included. It is asked again after \
+                 {} s.",
+                wait.as_secs()
             ),
         }
     }
@@ -185,6 +203,8 @@ pub(crate) struct AdminApi {
     origin: Origin,
     /// The name that was looked up, for a reverse proxy in front.
     host: Option<String>,
+    /// What it said of our token.
+    hold: Hold,
 }
 
 impl AdminApi {
@@ -196,13 +216,13 @@ impl AdminApi {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(TIMEOUT)
             .build()?;
-        Ok(Self { client, url, origin, host: None })
+        Ok(Self { client, url, origin, host: None, hold: Hold::default() })
     }
 
     /// The API at another place.
     pub(crate) fn at_endpoint(&self, endpoint: &Endpoint) -> Self {
         let Endpoint { url, host } = endpoint.clone();
-        Self { client: self.client.clone(), url, origin: self.origin, host }
+        Self { client: self.client.clone(), url, origin: self.origin, host, hold: Hold::default() }
     }
 
     /// Where it is.
@@ -290,12 +310,11 @@ impl AdminApi {
         url: Url,
         token: Option<&Secret>,
     ) -> Result<T, Fault> {
+        self.hold.check(token)?;
         let request = self.client.get(url).header(header::ACCEPT, "application/json");
         let response = self.prepared(request, token).send().await?;
         let status = response.status();
-        if status == StatusCode::UNAUTHORIZED {
-            return Err(Fault::ReadRefused);
-        }
+        self.hold.note(token, status, response.headers())?;
         if !status.is_success() {
             return Err(Fault::Status(status));
         }

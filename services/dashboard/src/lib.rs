@@ -46,6 +46,7 @@ mod gateway;
 mod hash;
 mod headline;
 mod history;
+mod hold;
 mod hour;
 mod icons;
 mod intent;

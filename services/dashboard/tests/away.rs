@@ -91,3 +91,31 @@ async fn a_proxy_that_wants_a_token_for_reading_gets_it() {
     let with = [("LOAD_BALANCER_ADMIN_TOKEN", TOKEN)];
     Dashboard::start(&admin.url(), &with).ready().await;
 }
+
+#[tokio::test]
+async fn a_token_that_the_proxy_does_not_take_is_told_as_such_and_not_shown_again_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "yesterdays-token").unwrap();
+    let admin = FakeAdmin::start(pools(&[backend("a:1")]));
+    admin.with(|world| world.read_token = Some(TOKEN));
+    let settings = [("LOAD_BALANCER_ADMIN_TOKEN_FILE", file.to_str().unwrap())];
+    let dashboard = Dashboard::start(&admin.url(), &settings);
+    dashboard.text_with("/", |text| text.contains("is not the token of the proxy at")).await;
+    let is_tenth =
+        |text: &str| text.contains("evenkeel_dashboard_polls_total{result=\"refused\"} 10");
+    dashboard.text_with("/metrics", is_tenth).await;
+    assert_eq!(admin.with(|world| world.wrong_tokens), 1);
+    std::fs::write(&file, TOKEN).unwrap();
+    dashboard.ready().await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_looks_at_no_token_for_a_while_is_told_as_such() {
+    let admin = FakeAdmin::start(pools(&[backend("a:1")]));
+    admin.with(|world| (world.read_token, world.is_limited) = (Some(TOKEN), true));
+    let with = [("LOAD_BALANCER_ADMIN_TOKEN", TOKEN)];
+    let dashboard = Dashboard::start(&admin.url(), &with);
+    let told = dashboard.text_with("/", |text| text.contains("Too many wrong tokens came")).await;
+    assert!(told.contains("asked again after 6 s") && !told.contains("LOAD_BALANCER_ADMIN_URL"));
+}

@@ -45,6 +45,10 @@ pub struct World {
     pub is_cut_short: bool,
     /// The token that reads and changes need.
     pub read_token: Option<&'static str>,
+    /// How often another one was shown.
+    pub wrong_tokens: usize,
+    /// Whether no token is looked at.
+    pub is_limited: bool,
     pub changes: Vec<Change>,
     /// What is asked without being done, and what is answered; see [`dry_run`] for nothing.
     pub dry_runs: Vec<Change>,
@@ -145,10 +149,14 @@ pub fn bind(port: u16) -> TcpListener {
 }
 
 async fn pools_answer(State(world): State<Arc<Mutex<World>>>, headers: HeaderMap) -> Response {
-    let world = world.lock().unwrap();
+    let mut world = world.lock().unwrap();
+    if world.is_limited && token_of(&headers).is_some() {
+        return problem(429, "too many wrong tokens from 127.0.0.1: wait 6 s");
+    }
     if let Some(token) = world.read_token
         && token_of(&headers).as_deref() != Some(token)
     {
+        world.wrong_tokens += usize::from(token_of(&headers).is_some());
         return problem(401, "send the token");
     }
     Json(world.pools.clone()).into_response()

@@ -175,7 +175,7 @@ impl Rules<'_> {
                 Err(Problem::new(StatusCode::FORBIDDEN, detail))
             }
             (false, false, _) => {
-                self.attempts.failed(peer, now);
+                self.attempts.failed(peer, candidate, now);
                 Err(unauthorised("this token is not the right one"))
             }
         }
