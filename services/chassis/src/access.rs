@@ -22,6 +22,11 @@ pub fn is_cross_site(headers: &HeaderMap) -> bool {
     if let Some(site) = headers.get("sec-fetch-site") {
         return site != "same-origin" && site != "none";
     }
+    is_of_another_name(headers)
+}
+
+/// Whether a browser asked for another name than `Host`, as far as it told.
+fn is_of_another_name(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return false };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let origin = origin.to_str().unwrap_or_default();
@@ -50,11 +55,15 @@ pub fn is_local(peer: IpAddr, networks: &[IpNet]) -> bool {
 
 /// Whether something passed this request on: a reverse proxy or a mesh's sidecar on this machine
 /// would otherwise make all its clients local.
+///
+/// nginx as it comes adds none of these headers and sends its own idea of `Host`. A browser behind
+/// it gives that away by its `Origin`, whatever `Sec-Fetch-Site` says; for a script nothing does.
 #[must_use]
 pub fn is_forwarded(headers: &HeaderMap) -> bool {
     ["x-forwarded-for", "forwarded", "via", "x-real-ip"]
         .iter()
         .any(|name| headers.contains_key(*name))
+        || is_of_another_name(headers)
 }
 
 /// The token of an `Authorization: Bearer` header.
@@ -128,7 +137,9 @@ mod tests {
         let wrong = ("authorization", "Bearer incorrect-horse");
         let foreign = ("origin", "http://evil.example");
         type Case<'a> = (&'a str, IpAddr, &'a [(&'static str, &'a str)], bool, Option<u16>);
-        let cases: [Case<'_>; 12] = [
+        let behind = ("origin", "https://ops.example");
+        let fetched = ("sec-fetch-site", "same-origin");
+        let cases: [Case<'_>; 13] = [
             ("no token set, here", here, &[local], false, None),
             ("no token set, here by IPv6", "::1".parse().unwrap(), &[local], false, None),
             ("no token set, mapped", "::ffff:127.0.0.1".parse().unwrap(), &[local], false, None),
@@ -141,6 +152,7 @@ mod tests {
                 false,
                 Some(403),
             ),
+            ("no token set, nginx here", here, &[local, behind, fetched], false, Some(403)),
             ("no token set, other site", here, &[local, foreign], false, Some(403)),
             ("token set, none sent, here", here, &[local], true, Some(401)),
             ("token set, wrong one", there, &[local, wrong], true, Some(401)),

@@ -199,7 +199,7 @@ fn places(urls: &[Url]) -> String {
     urls.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
-fn trusted(settings: &Settings) -> Vec<IpNet> {
+fn trusted(settings: &Settings) -> permit::Trusted {
     let mut networks = settings.trusted_clients.clone();
     if settings.trust_gateway {
         let gateways = gateway::addresses();
@@ -209,7 +209,7 @@ fn trusted(settings: &Settings) -> Vec<IpNet> {
         networks
             .extend(gateways.into_iter().map(|address| IpNet::from(std::net::IpAddr::V4(address))));
     }
-    networks
+    permit::Trusted { local: settings.trust_local, networks }
 }
 
 /// A URL without the slash that nobody types.

@@ -66,12 +66,20 @@ enum Role {
     Read,
 }
 
+/// Whose clients may change something without a token.
+#[derive(Default)]
+pub(crate) struct Trusted {
+    /// Those on this machine.
+    pub(crate) local: bool,
+    pub(crate) networks: Vec<IpNet>,
+}
+
 /// Decides who may change something, and who may read.
 pub(crate) struct Gate {
     token: TokenSource,
     /// None lets everybody read.
     read: Option<Token>,
-    trusted: Vec<IpNet>,
+    trusted: Trusted,
     // Plain mutexes: held for a look-up, never across an await.
     sessions: Mutex<Sessions>,
     failures: Mutex<Failures>,
@@ -79,7 +87,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// A gate with its own sessions.
-    pub(crate) fn new(token: TokenSource, read: Option<Token>, trusted: Vec<IpNet>) -> Self {
+    pub(crate) fn new(token: TokenSource, read: Option<Token>, trusted: Trusted) -> Self {
         Self { token, read, trusted, sessions: Mutex::default(), failures: Mutex::default() }
     }
 
@@ -96,23 +104,24 @@ impl Gate {
     /// Whether this visitor could change something from the page. A mere look at the page may
     /// well come from a link on another site.
     pub(crate) fn standing(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Right, Problem> {
-        let near = access::is_local(peer, &self.trusted);
+        let here = access::is_local(peer, &[]);
+        let near = self.trusted.contains(peer);
         if near && access::is_forwarded(headers) {
             let detail = "this request came through a reverse proxy, which hides where it comes \
                           from: sign in with the admin token";
             return self.signed_in_or(headers, detail.to_owned());
         }
         if near && access::host_is_address(headers) {
-            let local = access::is_local(peer, &[]);
-            return Ok(if local { Right::Local } else { Right::Trusted });
+            return Ok(if here { Right::Local } else { Right::Trusted });
         }
         let detail = if near {
             "this page was opened under a name that may belong to anybody: open it as \
              http://localhost or by this machine's address, or sign in with the admin token"
                 .to_owned()
         } else {
+            let whose = if here { "also on this machine" } else { "from another machine" };
             format!(
-                "changes from another machine need the admin token: sign in with it, or send it \
+                "changes {whose} need the admin token: sign in with it, or send it \
                  as 'Authorization: Bearer TOKEN'. {WHERE_THE_TOKEN_IS}"
             )
         };
@@ -266,6 +275,14 @@ impl Gate {
     }
 }
 
+impl Trusted {
+    fn contains(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        let is_local = self.local && peer.is_loopback();
+        is_local || self.networks.iter().any(|network| network.contains(&peer))
+    }
+}
+
 fn unauthorised(detail: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, detail)
         .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
@@ -304,7 +321,8 @@ mod tests {
 
     fn gate() -> Gate {
         let token = TokenSource::Given(Secret::new("correct-horse").unwrap());
-        Gate::new(token, None, vec!["172.18.0.1/32".parse().unwrap()])
+        let networks = vec!["172.18.0.1/32".parse().unwrap()];
+        Gate::new(token, None, Trusted { local: true, networks })
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -328,6 +346,8 @@ mod tests {
         let typed = ("sec-fetch-site", "none");
         let foreign = ("origin", "http://evil.example");
         let forwarded = ("x-forwarded-for", "10.1.2.3");
+        // nginx as it comes passes on what the browser says of its page, and another Host.
+        let behind = ("origin", "https://ops.example");
         let cross = ("sec-fetch-site", "cross-site");
         let right = ("authorization", "Bearer correct-horse");
         let wrong = ("authorization", "Bearer incorrect-horse");
@@ -346,6 +366,14 @@ mod tests {
             ("this machine, no host", HERE, &[fetched], Err(403)),
             ("forwarded on this machine", HERE, &[host, same, forwarded], Err(403)),
             ("forwarded, session", HERE, &[host, same, forwarded, session], Ok(Right::Session)),
+            ("nginx on this machine, a stranger", HERE, &[host, behind, fetched], Err(403)),
+            (
+                "nginx on this machine, session",
+                HERE,
+                &[host, behind, fetched, session],
+                Ok(Right::Session),
+            ),
+            ("nginx in a trusted network", trusted, &[host, behind, fetched], Err(403)),
             ("this machine, another site", HERE, &[host, foreign], Err(403)),
             ("this machine, another site, fetched", HERE, &[host, same, cross], Err(403)),
             ("trusted", trusted, &[host, same], Ok(Right::Trusted)),
@@ -377,6 +405,19 @@ mod tests {
     }
 
     #[test]
+    fn where_this_machine_is_not_trusted_it_needs_the_token_too() {
+        let token = TokenSource::Given(Secret::new("correct-horse").unwrap());
+        let read = Token::Fixed(Secret::new("battery-staple").unwrap());
+        let gate = Gate::new(token, Some(read), Trusted::default());
+        let page = [("host", "localhost:8090"), ("origin", "http://localhost:8090")];
+        let problem = gate.check(HERE, &headers(&page)).unwrap_err();
+        assert!(problem.status() == 403 && problem.detail().contains("also on this machine"));
+        assert_eq!(gate.check_reading(HERE, &headers(&page)).unwrap_err().status(), 401);
+        let shown = headers(&[page[0], page[1], ("authorization", "Bearer correct-horse")]);
+        assert_eq!(gate.check(HERE, &shown).unwrap(), Right::Token);
+    }
+
+    #[test]
     fn guessing_is_slowed_down_and_the_right_token_must_wait_too() {
         let gate = gate();
         let peer = IpAddr::from([10, 0, 0, 1]);
@@ -393,7 +434,7 @@ mod tests {
     #[test]
     fn guessing_the_token_for_reading_is_slowed_down_also_where_the_admin_token_is_not_there() {
         let read = Token::Fixed(Secret::new("battery-staple").unwrap());
-        let gate = Gate::new(TokenSource::None, Some(read), Vec::new());
+        let gate = Gate::new(TokenSource::None, Some(read), Trusted::default());
         let peer = IpAddr::from([10, 0, 0, 1]);
         let status = |token: &str| {
             let bearer = format!("Bearer {token}");
@@ -409,7 +450,8 @@ mod tests {
 
     #[test]
     fn without_a_token_only_this_machine_may_change_and_nobody_can_sign_in() {
-        let gate = Gate::new(TokenSource::None, None, Vec::new());
+        let trusted = Trusted { local: true, networks: Vec::new() };
+        let gate = Gate::new(TokenSource::None, None, trusted);
         let page = headers(&[("host", "localhost:8090"), ("origin", "http://localhost:8090")]);
         assert_eq!(gate.check(HERE, &page).unwrap(), Right::Local);
         let problem = gate.sign_in(HERE, &page, "anything-at-all").unwrap_err();

@@ -43,7 +43,9 @@ pub struct Settings {
     pub read_token: Option<Token>,
     /// How often the proxy is asked, and the shortest time between two live updates.
     pub interval: Duration,
-    /// Networks whose clients may change things without signing in.
+    /// Whether clients on this machine may change things without signing in.
+    pub trust_local: bool,
+    /// Networks whose clients may do so, too.
     pub trusted_clients: Vec<IpNet>,
     /// Whether the default gateway of this container is such a client too.
     pub trust_gateway: bool,
@@ -123,6 +125,10 @@ pub struct Raw {
     /// a port published by Docker arrive; publish it on 127.0.0.1 only
     #[arg(long, value_name = "NETWORKS")]
     dashboard_trusted_clients: Option<String>,
+    /// Whether clients on this machine may change things without signing in; false where a reverse
+    /// proxy runs here that says of no request that it passed it on, as nginx unless it is told to
+    #[arg(long, value_name = "BOOL", default_value = "true")]
+    dashboard_trust_local: String,
     /// Show the table of backends in this terminal, live, instead of serving the page; once where
     /// standard output is no terminal
     #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, default_missing_value = "true")]
@@ -175,6 +181,8 @@ impl ServiceSettings for Settings {
             raw.dashboard_trusted_clients.as_deref().unwrap_or_default(),
             trusted_clients,
         );
+        let trust_local =
+            mistakes.parse("dashboard_trust_local", &raw.dashboard_trust_local, units::switch);
         let text = mistakes.parse("dashboard_text", &raw.dashboard_text, units::switch);
         let stop = StopPlan::parse(
             "dashboard_",
@@ -199,6 +207,7 @@ impl ServiceSettings for Settings {
             token: token?,
             read_token,
             interval: interval?,
+            trust_local: trust_local?,
             trusted_clients,
             trust_gateway,
             text: text?,
@@ -283,7 +292,8 @@ mod tests {
         let settings = read(&[("DASHBOARD_TRUSTED_CLIENTS", "gateway, 10.0.0.0/8")]).unwrap();
         assert!(settings.trust_gateway);
         assert_eq!(settings.trusted_clients, ["10.0.0.0/8".parse().unwrap()]);
-        assert!(!read(&[]).unwrap().trust_gateway);
+        assert!(!read(&[]).unwrap().trust_gateway && read(&[]).unwrap().trust_local);
+        assert!(!read(&[("DASHBOARD_TRUST_LOCAL", "false")]).unwrap().trust_local);
     }
 
     #[test]
@@ -292,12 +302,13 @@ mod tests {
             ("DASHBOARD_PORT", "many"),
             ("DASHBOARD_INTERVAL", "1ms"),
             ("DASHBOARD_TRUSTED_CLIENTS", "everybody"),
+            ("DASHBOARD_TRUST_LOCAL", "perhaps"),
             ("LOAD_BALANCER_ADMIN_URL", "proxy:9901"),
             ("LOAD_BALANCER_ADMIN_TOKEN", "short"),
             ("DASHBOARD_READ_TOKEN", "brief"),
         ])
         .unwrap_err();
-        assert_eq!(told.lines().count(), 6, "{told}");
+        assert_eq!(told.lines().count(), 7, "{told}");
         for secret in ["short", "brief"] {
             assert!(!told.contains(secret), "a secret is not shown: {told}");
         }

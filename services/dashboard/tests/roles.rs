@@ -117,7 +117,7 @@ async fn done(
         return dashboard.post(path, form, &headers).await;
     }
     let mut request = dashboard.client.get(dashboard.url(path));
-    for (name, value) in &headers {
+    for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
         request = request.header(*name, *value);
     }
     request.send().await.unwrap()

@@ -221,7 +221,7 @@ mod tests {
         // the one for reading.
         type Cell = (u16, u16);
         type Row<'a> = (&'a str, IpAddr, Vec<(&'static str, &'a str)>, [Cell; 4]);
-        let rows: [Row<'_>; 11] = [
+        let rows: [Row<'_>; 12] = [
             (
                 "here, no token sent",
                 here,
@@ -268,6 +268,12 @@ mod tests {
                 "through a proxy here",
                 here,
                 vec![("x-forwarded-for", "10.0.0.9")],
+                [(200, 403), (200, 401), (401, 401), (401, 403)],
+            ),
+            (
+                "through nginx here as it comes, by a browser",
+                here,
+                vec![("origin", "https://ops.example"), ("sec-fetch-site", "same-origin")],
                 [(200, 403), (200, 401), (401, 401), (401, 403)],
             ),
             (
