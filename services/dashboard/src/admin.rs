@@ -178,6 +178,8 @@ pub(crate) struct Change {
     pub(crate) reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ttl: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) deadline: Option<String>,
     /// Not for proxies of before it, which refuse what they do not know.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) said_at: Option<String>,

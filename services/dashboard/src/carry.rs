@@ -1,6 +1,6 @@
 //! Telling proxies that were away what operators want by now.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chassis::wall;
 use tokio::sync::Notify;
@@ -47,10 +47,13 @@ async fn tell(
     token: &TokenSource,
     metrics: &Metrics,
 ) -> bool {
+    // Of what is over, a moment.
+    let length = |time: Duration| format!("{}ms", time.as_millis().max(1));
     let change = Change {
         reason: telling.reason.clone(),
         said_at: telling.said_at.map(wall::text),
-        ttl: telling.ttl.map(|ttl| format!("{}ms", ttl.as_millis().max(1))),
+        ttl: telling.ttl.map(length),
+        deadline: telling.deadline.map(length),
         ..telling.wish.change()
     };
     let token = token.read().ok().flatten();

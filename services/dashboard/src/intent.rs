@@ -19,7 +19,7 @@
 //! proxies themselves remember, since whoever comes back later is somebody else, and overrides that
 //! have ended and that no proxy tells of any more.
 
-use std::{collections::HashMap, time::Duration};
+use std::{cmp::Ordering, collections::HashMap, time::Duration};
 
 use crate::{
     model::{Admin, Answer, Pool},
@@ -61,18 +61,27 @@ impl Newest {
     /// Notes what a proxy says. Of two words of the same time, the one that has ended counts, and
     /// else the greater wish, at each dashboard alike. When they end is no part of that order: even
     /// the same word ends at a slightly other time on each proxy.
-    fn hear(&mut self, heard: Heard<'_>, left: Option<f64>, now: f64) {
+    fn hear(&mut self, mut heard: Heard<'_>, answer: &Answer, now: f64) {
+        let left = left(answer, &heard);
+        let deadline = heard.deadline.and_then(|at| answer.proxy.age(Some(at)));
+        heard.in_force().deadline = deadline.map(|age| now - age);
         if let Some(said) = heard.standing_said {
             let known = self.standing.as_ref().map(|(said, word)| (*said, &word.wish));
-            if known < Some((said, &heard.standing.wish)) {
-                self.standing = Some((said, heard.standing));
+            match (known.cmp(&Some((said, &heard.standing.wish))), &mut self.standing) {
+                (Ordering::Equal, Some((_, word))) => word.add_deadline(&heard.standing),
+                (Ordering::Less, standing) => *standing = Some((said, heard.standing)),
+                _ => {}
             }
         }
         if let Some(said) = heard.latest {
             let on_top = heard.on_top.zip(left).map(|((word, _), left)| (word, now + left));
             let known = self.latest.as_ref().map(|(said, on_top)| rank(*said, on_top));
-            if known < Some(rank(said, &on_top)) {
-                self.latest = Some((said, on_top));
+            match (known.cmp(&Some(rank(said, &on_top))), &mut self.latest, on_top) {
+                (Ordering::Equal, Some((_, Some((word, _)))), Some((same, _))) => {
+                    word.add_deadline(&same);
+                }
+                (Ordering::Less, latest, on_top) => *latest = Some((said, on_top)),
+                _ => {}
             }
         }
     }
@@ -103,7 +112,7 @@ impl Newest {
 
     /// What a proxy must be told that has heard this much, and whose override has so many seconds
     /// left. One that has heard the same another time, such as from a script that tells proxies one
-    /// after the other, knows enough: told again, it would lose the deadline that came with it.
+    /// after the other, knows enough.
     fn missed(
         &self,
         there: &Heard<'_>,
@@ -123,7 +132,7 @@ impl Newest {
                 left_there.is_some_and(|there| (there - left.as_secs_f64()).abs() < SAME_END);
             let is_same = known == Some(&word.wish) && ends_then;
             if (there.latest < Some(said) || is_other) && !is_same {
-                tellings.push(word.telling(Some(left), Some(said)));
+                tellings.push(word.telling(Some(left), Some(said), now));
             }
         }
         // The proxy puts it beneath what was said after it.
@@ -134,7 +143,7 @@ impl Newest {
             let is_same = is_wish && (there.on_top.is_none() || there.latest >= Some(*said));
             let known = there.standing_said.map(|said| (said, &there.standing.wish));
             if known < Some((*said, &word.wish)) && !is_same {
-                tellings.push(word.telling(None, Some(*said)));
+                tellings.push(word.telling(None, Some(*said), now));
             }
         }
         if let (Some((said, None)), true) = (&self.latest, there.on_top.is_some()) {
@@ -142,7 +151,7 @@ impl Newest {
             if there.latest < Some(*said) && !is_replaced {
                 let word = self.standing.as_ref().map(|(_, word)| word.clone());
                 let word = word.unwrap_or_else(|| what.nobodys());
-                tellings.push(word.telling(Some(AT_ONCE), Some(*said)));
+                tellings.push(word.telling(Some(AT_ONCE), Some(*said), now));
             }
         }
         tellings
@@ -166,8 +175,8 @@ impl Newest {
         // ready would let requests through to what is about to be taken out.
         let usual = [what.usual(), Wish::State(Admin::Unknown)];
         let below = ttl.is_some() && !usual.contains(&standing.wish);
-        let below = below.then(|| standing.telling(None, None));
-        below.into_iter().chain([word.telling(ttl, None)]).collect()
+        let below = below.then(|| standing.telling(None, None, now));
+        below.into_iter().chain([word.telling(ttl, None, now)]).collect()
     }
 }
 
@@ -244,9 +253,8 @@ impl Book {
 
     fn hear(&mut self, key: Key, heard: Heard<'_>, answer: &Answer, now: f64) {
         if heard.latest.is_some() {
-            let left = left(answer, &heard);
             let newest = self.newest.entry(key).or_default();
-            newest.hear(heard, left, now);
+            newest.hear(heard, answer, now);
             newest.needed = self.answered;
         } else if let Some(newest) = self.newest.get_mut(&key).filter(|it| it.is_in_force()) {
             newest.needed = self.answered;

@@ -238,6 +238,9 @@ pub(crate) struct Backend {
     pub(crate) admin_said_at: Option<Option<String>>,
     #[serde(default)]
     pub(crate) admin_standing_said_at: Option<String>,
+    /// When what never ends by itself is ended, if it is drained or in maintenance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) deadline_at: Option<String>,
     /// What the proxy observed.
     #[serde(default, deserialize_with = "known")]
     pub(crate) health: Health,

@@ -36,6 +36,8 @@ pub(crate) struct Word {
     pub(crate) wish: Wish,
     pub(crate) reason: Option<String>,
     pub(crate) actor: Option<String>,
+    /// By our clock, when what never ends by itself is ended; also once that is over.
+    pub(crate) deadline: Option<f64>,
 }
 
 /// What a proxy has heard, as it tells it. Times are milliseconds since 1970.
@@ -49,6 +51,8 @@ pub(crate) struct Heard<'a> {
     pub(crate) standing_said: Option<u64>,
     /// What lies on top of it, and until when by the proxy's clock.
     pub(crate) on_top: Option<(Word, &'a str)>,
+    /// The deadline of what is in force, by that clock too. It is told of nothing else.
+    pub(crate) deadline: Option<&'a str>,
     /// When the newest word was said, be it one that has ended since.
     pub(crate) latest: Option<u64>,
     /// Whether the proxy takes and tells such times. Of one that does not, they are guesses.
@@ -74,6 +78,8 @@ pub(crate) struct Telling {
     pub(crate) reason: Option<String>,
     pub(crate) actor: String,
     pub(crate) ttl: Option<Duration>,
+    /// What is left of it.
+    pub(crate) deadline: Option<Duration>,
     /// None for a proxy that takes no such time.
     pub(crate) said_at: Option<u64>,
 }
@@ -85,6 +91,7 @@ struct Told<'a> {
     actor: &'a Option<String>,
     since: &'a Option<String>,
     expires: &'a Option<String>,
+    deadline: Option<&'a String>,
     said: Option<&'a String>,
     standing_said: &'a Option<String>,
 }
@@ -106,14 +113,16 @@ impl What {
         is_exact: bool,
     ) -> Heard<'a> {
         let (standing_said, latest) = self.said(&told, is_exact);
-        let now = Word { wish: told.wish, reason: told.reason.clone(), actor: told.actor.clone() };
+        let (reason, actor) = (told.reason.clone(), told.actor.clone());
+        let now = Word { wish: told.wish, reason, actor, deadline: None };
         let (standing, on_top) = match told.expires {
             Some(expires) => (after, Some((now, expires.as_str()))),
             None => (now, None),
         };
         let is_usual = on_top.is_some() && standing.wish == self.usual();
         let or_standing = usual.filter(|_| is_usual);
-        Heard { standing, or_standing, standing_said, on_top, latest, is_exact }
+        let deadline = told.deadline.map(String::as_str);
+        Heard { standing, or_standing, standing_said, on_top, deadline, latest, is_exact }
     }
 
     fn told(self, backend: &Backend) -> Option<Told<'_>> {
@@ -125,6 +134,7 @@ impl What {
                 actor: &backend.admin_actor,
                 since: &backend.admin_since,
                 expires: &backend.admin_expires_at,
+                deadline: backend.deadline_at.as_ref(),
                 said: backend.admin_said_at.as_ref().and_then(Option::as_ref),
                 standing_said: &backend.admin_standing_said_at,
             },
@@ -135,6 +145,7 @@ impl What {
                 actor: &backend.weight_actor,
                 since: &backend.weight_since,
                 expires: &backend.weight_expires_at,
+                deadline: None,
                 said: backend.weight_said_at.as_ref(),
                 standing_said: &backend.weight_standing_said_at,
             },
@@ -144,6 +155,7 @@ impl What {
                 actor: &backend.max_in_flight_actor,
                 since: &backend.max_in_flight_since,
                 expires: &backend.max_in_flight_expires_at,
+                deadline: None,
                 said: backend.max_in_flight_said_at.as_ref(),
                 standing_said: &backend.max_in_flight_standing_said_at,
             },
@@ -168,7 +180,7 @@ impl What {
 
     /// What is left when nobody wants anything.
     pub(crate) fn nobodys(self) -> Word {
-        Word { wish: self.usual(), reason: None, actor: None }
+        Word { wish: self.usual(), reason: None, actor: None, deadline: None }
     }
 
     /// What a proxy begins with.
@@ -194,7 +206,7 @@ impl What {
     fn after(self, backend: &Backend) -> Word {
         if let (Self::State, Some(then)) = (self, backend.admin_reverts_to.clone()) {
             let Stated { state, reason, actor, .. } = then;
-            return Word { wish: Wish::State(state), reason, actor };
+            return Word { wish: Wish::State(state), reason, actor, deadline: None };
         }
         let then = match self {
             Self::State | Self::Policy => return self.nobodys(),
@@ -220,6 +232,7 @@ pub(crate) fn of_policy(pool: &Pool) -> Option<Heard<'_>> {
         actor: &pool.policy_actor,
         since: &pool.policy_since,
         expires: &pool.policy_expires_at,
+        deadline: None,
         said,
         standing_said: &pool.policy_standing_said_at,
     };
@@ -231,8 +244,22 @@ pub(crate) fn of_policy(pool: &Pool) -> Option<Heard<'_>> {
     Some(What::Policy.heard_as(told, after, Some(Wish::Policy(Some(usual))), true))
 }
 
+impl Heard<'_> {
+    /// What the proxy goes by.
+    pub(crate) fn in_force(&mut self) -> &mut Word {
+        self.on_top.as_mut().map_or(&mut self.standing, |(word, _)| word)
+    }
+}
+
 impl Word {
-    pub(crate) fn telling(&self, ttl: Option<Duration>, said_at: Option<u64>) -> Telling {
+    /// Takes the deadline of the same word as another proxy has heard it, if this one had none.
+    pub(crate) fn add_deadline(&mut self, same: &Self) {
+        self.deadline = self.deadline.or(same.deadline);
+    }
+
+    /// How a proxy is told of it at `now`.
+    pub(crate) fn telling(&self, ttl: Option<Duration>, said_at: Option<u64>, now: f64) -> Telling {
+        let left = |deadline: f64| Duration::try_from_secs_f64((deadline - now).max(0.0)).ok();
         let actor = self.actor.as_deref().unwrap_or("expired");
         let actor = actor.split(CARRIED).next().unwrap_or_default();
         Telling {
@@ -240,6 +267,8 @@ impl Word {
             reason: self.reason.clone(),
             actor: format!("{actor}{CARRIED}"),
             ttl,
+            // A proxy of before these times may know no deadline, and would refuse the rest.
+            deadline: self.deadline.and_then(left).filter(|_| said_at.is_some()),
             said_at,
         }
     }

@@ -53,6 +53,9 @@ pub(crate) struct Entry {
     pub(crate) status: u16,
     /// The operator's words
     pub(crate) reason: Option<String>,
+    /// Whether it was to be done even if too few backends are left; only with `changed`
+    #[serde(default)]
+    pub(crate) forced: bool,
     /// What operators wanted before; only with `changed`
     pub(crate) before: Option<Wanted>,
     /// And after
@@ -91,6 +94,9 @@ pub(crate) struct Intent {
     /// The state that is in force then
     #[serde(default)]
     pub(crate) reverts_to: Option<String>,
+    /// When what never ends by itself is ended
+    #[serde(default)]
+    pub(crate) deadline_at: Option<String>,
     pub(crate) weight_expires_at: Option<String>,
     /// The weight that is in force then
     #[serde(default)]
@@ -211,6 +217,7 @@ fn expired(at: String, backend: Option<String>, detail: String) -> Entry {
         },
         status: 200,
         reason: None,
+        forced: false,
         before: None,
         after: None,
         detail: Some(detail),
@@ -316,6 +323,7 @@ mod tests {
             path: "/v1/pools/default/backends/a:1".to_owned(),
             status: 200,
             reason: None,
+            forced: false,
             before: None,
             after: None,
             detail: None,

@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Answer, World};
+use chassis::wall;
+use common::{Answer, World, page::Page};
 use serde_json::{Value, json};
 
 async fn patch(world: &World, id: &str, headers: &[(&str, &str)], change: Value) -> Answer {
@@ -347,4 +348,21 @@ async fn what_stands_is_told_late_beneath_the_override_that_was_said_after_it() 
     assert_eq!(now["admin_standing_said_at"], below);
     let older = json!({"state": "maint", "ttl": "1h", "said_at": below});
     assert_eq!(world.patch(&id, older).await.0, 409, "what is on top was said after it");
+}
+
+#[tokio::test]
+async fn a_proxy_that_did_not_hear_of_a_drain_is_told_what_is_left_of_its_deadline() {
+    let one = World::start(2, &[]).await;
+    let urls = format!("http://{},http://{}", one.id(0), one.id(1));
+    let two = World::over(&urls, &[], vec![]);
+    let _page = Page::over(&[&one, &two]).await;
+    let id = one.id(0);
+    two.until_eligible(2).await;
+    let drain = json!({"state": "drain", "deadline": "5m"});
+    let told = patch(&one, &id, &[], drain).await;
+    two.until("the drain", async || two.backend(&id).await["admin"] == "drain").await;
+    let ends = [told.body["deadline_at"].clone(), two.backend(&id).await["deadline_at"].clone()];
+    let [there, here] =
+        ends.map(|at| wall::parse(at.as_str().expect("it has a deadline")).unwrap());
+    assert!(there.abs_diff(here) < 10_000, "{there} and {here}");
 }

@@ -130,7 +130,8 @@ async fn every_change_and_refusal_is_in_the_audit_log_of_this_process_and_the_ne
     assert_eq!(drain(&world, &id, "incorrect-horse").await.status, 401);
     assert_eq!(drain(&world, &id, "correct-horse").await.status, 409, "it is the last one");
     let change = json!({
-        "state": "maint", "weight": 3, "reason": "new disk", "ttl": "300ms", "force": true
+        "state": "maint", "weight": 3, "reason": "new disk", "ttl": "300ms", "force": true,
+        "deadline": "5m"
     });
     let request = world.client.patch(world.backend_url(&id)).json(&change);
     let request = request.header("x-evenkeel-actor", "ada").bearer_auth("correct-horse");
@@ -159,6 +160,9 @@ async fn every_change_and_refusal_is_in_the_audit_log_of_this_process_and_the_ne
     );
     assert_eq!((&changed["before"]["weight"], &changed["after"]["weight"]), (&json!(1), &json!(3)));
     assert!(changed["after"]["expires_at"].is_string());
+    assert!(changed["after"]["deadline_at"].is_string());
+    assert_eq!(changed["before"]["deadline_at"], Value::Null);
+    assert_eq!(changed["forced"], true, "that the last one was taken out is no accident");
     let mut statuses: Vec<u64> =
         of("refused").iter().map(|entry| entry["status"].as_u64().unwrap()).collect();
     statuses.sort_unstable();

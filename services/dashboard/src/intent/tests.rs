@@ -3,6 +3,7 @@ use crate::{model::Backend, word::CARRIED};
 use chassis::wall;
 use serde_json::{Value, json};
 
+mod deadline;
 mod forgetting;
 mod numbers;
 mod policy;
@@ -357,7 +358,6 @@ fn of_two_words_at_once_each_dashboard_takes_the_same_whichever_it_hears_first()
     }
 }
 
-/// Being told again would take the deadline away that came with it.
 #[test]
 fn who_has_heard_the_same_at_another_time_is_not_told_again() {
     let said = |at| {

@@ -43,24 +43,26 @@ pub(super) async fn audit(State(admin): State<Admin>) -> Json<AuditList> {
     Json(AuditList { entries, refusals_not_listed })
 }
 
+/// What there is to say of a change that was made.
+pub(super) struct Deed {
+    pub(super) reason: Option<String>,
+    pub(super) forced: bool,
+    pub(super) wanted: (Wanted, Wanted),
+    pub(super) not_saved: Option<String>,
+}
+
 impl Admin {
     /// Notes a change that was made.
-    pub(super) fn tell_changed(
-        &self,
-        caller: &Caller,
-        actor: String,
-        path: String,
-        reason: Option<String>,
-        (before, after): (Wanted, Wanted),
-        not_saved: Option<String>,
-    ) {
+    pub(super) fn tell_changed(&self, caller: &Caller, actor: String, path: String, deed: Deed) {
+        let (before, after) = deed.wanted;
         self.audit.add(Entry {
             action: "changed".to_owned(),
             status: 200,
-            reason,
+            reason: deed.reason,
+            forced: deed.forced,
             before: Some(before),
             after: Some(after),
-            detail: not_saved.map(|why| format!("not saved: {why}")),
+            detail: deed.not_saved.map(|why| format!("not saved: {why}")),
             ..self.entry(caller, actor, path)
         });
     }
@@ -93,6 +95,7 @@ impl Admin {
             path: path.chars().take(PATH_LONGEST).collect(),
             status: 0,
             reason: None,
+            forced: false,
             before: None,
             after: None,
             detail: None,
@@ -131,6 +134,7 @@ impl Admin {
                 .admin_reverts_to
                 .as_ref()
                 .map(|stated| stated.state.as_str().to_owned()),
+            deadline_at: backend.deadline.map(|time| clock.text(time)),
             weight_reverts_to: backend.weight_reverts_to,
             weight_expires_at: backend.weight_expires.map(|time| clock.text(time)),
             max_in_flight_expires_at: backend.max_in_flight_expires.map(|time| clock.text(time)),

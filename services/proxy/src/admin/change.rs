@@ -180,10 +180,11 @@ pub(super) async fn patch(
     if options.dry_run {
         return dry_run(&admin, &id, &headers, change).map(|told| Json(told).into_response());
     }
-    let reason = change.reason.clone();
-    let asked = Asked { caller: &caller, actor, reason, headers: &headers, uri: &uri, body: &body };
+    let (reason, forced) = (change.reason.clone(), change.force);
+    let (headers, uri, body) = (&headers, &uri, &body);
+    let asked = Asked { caller: &caller, actor, reason, forced, headers, uri, body };
     let apply = |pool: &mut Pool, now| {
-        let considered = consider(&admin, pool, &id, &headers, &mut change, now)?;
+        let considered = consider(&admin, pool, &id, headers, &mut change, now)?;
         considered.verdict.map_err(|refused| {
             let problem = refusal(&id, &refused);
             match refused {

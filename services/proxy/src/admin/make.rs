@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::{
     Admin, Caller,
+    audit::Deed,
     idempotency::{Answer, Begin},
 };
 use crate::{audit::Wanted, saving::Saving};
@@ -18,6 +19,7 @@ pub(super) struct Asked<'a> {
     pub(super) caller: &'a Caller,
     pub(super) actor: String,
     pub(super) reason: Option<String>,
+    pub(super) forced: bool,
     pub(super) headers: &'a HeaderMap,
     pub(super) uri: &'a Uri,
     pub(super) body: &'a [u8],
@@ -50,7 +52,7 @@ pub(super) async fn make<T: Serialize>(
     apply: impl FnOnce(&mut Pool, Time) -> Result<(Wanted, Wanted), Problem>,
     show: impl FnOnce(Saved) -> Result<(String, T), Problem>,
 ) -> Result<Response, Problem> {
-    let Asked { caller, actor, reason, headers, uri, body } = asked;
+    let Asked { caller, actor, reason, forced, headers, uri, body } = asked;
     let fingerprint = hash_of(&[uri.path().as_bytes(), b"\0", body].concat());
     let guard = match admin.idempotency.begin(headers, fingerprint)? {
         Begin::Now(guard) => guard,
@@ -59,7 +61,10 @@ pub(super) async fn make<T: Serialize>(
     let path = uri.path().to_owned();
     let saving = &admin.control.saving;
     match admin.control.apply(apply) {
-        Ok(wanted) => admin.tell_changed(caller, actor, path, reason, wanted, saving.trouble()),
+        Ok(wanted) => {
+            let deed = Deed { reason, forced, wanted, not_saved: saving.trouble() };
+            admin.tell_changed(caller, actor, path, deed);
+        }
         Err(problem) => {
             admin.tell_refused(caller, actor, path, &problem);
             return Err(problem);

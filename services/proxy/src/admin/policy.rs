@@ -127,11 +127,12 @@ pub(super) async fn patch(
     let actor = audit::actor(caller.address, &headers);
     let reason = wish.change.reason.clone();
     let by = Some(actor.clone());
-    let asked = Asked { caller: &caller, actor, reason, headers: &headers, uri: &uri, body: &body };
+    let (headers, uri, body, forced) = (&headers, &uri, &body, false);
+    let asked = Asked { caller: &caller, actor, reason, forced, headers, uri, body };
     let apply = |pool: &mut Pool, now| {
         let view = pool.view();
         let before = admin.wanted_policy(&view);
-        let plan = consider(&admin, &view, &headers, &wish)?;
+        let plan = consider(&admin, &view, headers, &wish)?;
         let said_now = view.wanted_plan.said.next(admin.control.clock.said_now());
         let said_at = wish.change.said_at.or(Some(said_now));
         let change = PolicyChange { plan, actor: by, said_at, ..wish.change.clone() };

@@ -1,0 +1,62 @@
+//! Of deadlines, which a proxy that was away is told as what is left of them.
+
+use super::*;
+
+fn with_deadline(mut answer: Answer, deadline: u64) -> Answer {
+    let at = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000 + deadline);
+    let text = humantime::format_rfc3339_millis(at).to_string();
+    answer.pools[0].backends[0].deadline_at = Some(text);
+    answer
+}
+
+/// The seconds of the deadline that `c` is told of in the end, of all that it is told.
+fn told_to_c(said: impl Fn(u64) -> Vec<(&'static str, Answer)>) -> Vec<Option<f64>> {
+    let mut book = Book::default();
+    let mut orders = Vec::new();
+    for at in [60, 63] {
+        let mut said = said(at);
+        said.push(("c", knows_nothing(at)));
+        let said: Vec<_> = said.iter().map(|(name, answer)| (*name, answer)).collect();
+        orders = book.note(at as f64, &said);
+    }
+    orders.retain(|order| order.replica == "c");
+    let changes = orders.into_iter().flat_map(|order| order.changes);
+    changes.map(|change| change.deadline.map(|left| left.as_secs_f64().round())).collect()
+}
+
+#[test]
+fn what_is_left_of_a_deadline_is_carried_with_its_drain() {
+    let stands = |at| knows(at, ("drain", 10, None), None, 10);
+    let said = |at| vec![("a", with_deadline(stands(at), 100))];
+    assert_eq!(told_to_c(said), [Some(37.0)]);
+    let said = |at| vec![("a", with_deadline(stands(at), 40))];
+    assert_eq!(told_to_c(said), [Some(0.0)], "it is over there, too");
+    let said = |at| vec![("a", stands(at))];
+    assert_eq!(told_to_c(said), [None]);
+    let over = |at| knows(at, ("maint", 5, None), Some(("drain", 10, Some(300))), 10);
+    let said = |at| vec![("a", with_deadline(over(at), 100))];
+    assert_eq!(told_to_c(said), [Some(37.0), None], "that of the maint beneath is not known");
+}
+
+#[test]
+fn a_deadline_that_some_proxies_were_not_told_of_is_carried_all_the_same() {
+    let knows = |at, ends: Option<u64>| match ends {
+        None => knows(at, ("drain", 10, None), None, 10),
+        Some(_) => knows(at, ("ready", 5, None), Some(("drain", 10, ends)), 10),
+    };
+    for ends in [None, Some(300)] {
+        let said = |at| vec![("a", knows(at, ends)), ("b", with_deadline(knows(at, ends), 100))];
+        assert_eq!(told_to_c(said)[0], Some(37.0), "{ends:?}");
+    }
+}
+
+#[test]
+fn a_proxy_that_takes_no_times_of_words_is_told_no_deadline() {
+    let mut book = Book::default();
+    let drained = |at| with_deadline(knows(at, ("drain", 10, None), None, 10), 100);
+    let fresh = |at| says(at, 0, "ready", 59, None, None);
+    book.note(60.0, &[("a", &drained(60)), ("b", &fresh(60))]);
+    let orders = book.note(63.0, &[("a", &drained(63)), ("b", &fresh(63))]);
+    let [change] = &orders[0].changes[..] else { panic!("{orders:?}") };
+    assert_eq!((&change.wish, change.deadline), (&Wish::State(Admin::Drain), None));
+}
