@@ -184,11 +184,14 @@ impl Audit {
     }
 }
 
-/// Notes what ends by itself: a change with a `ttl` goes back without a caller.
+/// Notes what ends by itself: a change with a `ttl` goes back without a caller. What ended while the
+/// process was down is told before anybody follows, so all events since its begin count.
 pub(crate) async fn follow(audit: Arc<Audit>, control: Arc<Control>) {
     let mut changes = control.events.subscribe();
-    let mut seen = *changes.borrow_and_update();
-    while changes.changed().await.is_ok() {
+    let newest = *changes.borrow();
+    let mut seen = control.events.oldest().map_or(newest, |oldest| oldest - 1);
+    loop {
+        // Marked as seen first: what comes while we read is found in the next round.
         changes.borrow_and_update();
         for event in control.events.after(seen) {
             if event.id > seen + 1 {
@@ -200,6 +203,9 @@ pub(crate) async fn follow(audit: Arc<Audit>, control: Arc<Control>) {
             if event.is_expiry() {
                 audit.add(expired(event.at, event.backend, event.message));
             }
+        }
+        if changes.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -399,6 +405,20 @@ mod tests {
         }
         assert!(poll!(following.as_mut()).is_pending());
         audit.latest().into_iter().filter_map(|entry| entry.detail).collect()
+    }
+
+    #[tokio::test]
+    async fn an_end_while_the_process_was_down_has_its_line_too() {
+        let pool = Pool::new("default", Policy::RoundRobin, ProbePlan::default(), 1);
+        let control = Control::new(pool, Clock::start(), None).0;
+        let audit = Arc::new(Audit::open(None).unwrap());
+        let (at, kind) = (control.clock.now(), EventKind::Admin);
+        let message = format!("the policy is round_robin: {EXPIRED}");
+        control.events.add(POOL, Event { at, kind, backend: None, message, actor: None });
+        assert!(poll!(pin!(follow(audit.clone(), control.clone()))).is_pending());
+        let told: Vec<Entry> = audit.latest();
+        let [entry] = &told[..] else { panic!("{told:?}") };
+        assert_eq!((&*entry.action, &*entry.path), ("expired", "/v1/pools/default"));
     }
 
     #[tokio::test]
