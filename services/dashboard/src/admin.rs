@@ -152,7 +152,14 @@ impl From<reqwest::Error> for Fault {
             }
             _ if error.is_connect() => Self::Unreachable(cause.to_string()),
             Some(_) => Self::Broken(cause.to_string()),
-            // hyper's own errors: something answered, but no HTTP that could be read.
+            // It ended before the head of the answer, as with a proxy that dies.
+            None if cause
+                .downcast_ref::<hyper::Error>()
+                .is_some_and(hyper::Error::is_incomplete_message) =>
+            {
+                Self::Broken(cause.to_string())
+            }
+            // hyper's other errors: something answered, but no HTTP that could be read.
             None => Self::NotAdminApi(cause.to_string()),
         }
     }

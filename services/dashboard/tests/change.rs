@@ -312,6 +312,18 @@ async fn a_change_that_the_proxy_took_and_did_not_answer_may_have_been_made() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_dies_before_its_answer_is_told_as_a_connection_that_broke() {
+    let (admin, dashboard) = started(&[]).await;
+    admin.with(|world| world.is_gone_after_changes = true);
+    let answer = dashboard.post(PATH, &FORM, &[JSON]).await;
+    assert_eq!(answer.status(), 502);
+    let told = answer.text().await.unwrap();
+    assert!(told.contains("Whether it was changed is not known"), "{told}");
+    assert!(told.contains("broke") && !told.contains("LOAD_BALANCER_ADMIN_URL"), "{told}");
+    assert_eq!(admin.with(|world| world.changes.len()), 1);
+}
+
+#[tokio::test]
 async fn a_change_while_the_proxy_is_away_says_that_nothing_was_changed() {
     let (mut admin, dashboard) = started(&[]).await;
     admin.kill();

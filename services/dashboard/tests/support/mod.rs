@@ -43,6 +43,8 @@ pub struct World {
     pub not_saved: Option<&'static str>,
     /// Whether the connection breaks once a change is made.
     pub is_cut_short: bool,
+    /// Whether it breaks before the answer has begun.
+    pub is_gone_after_changes: bool,
     /// The token that reads and changes need.
     pub read_token: Option<&'static str>,
     /// How often another one was shown.
@@ -193,6 +195,12 @@ async fn change(
         return Json(world.dry_run.clone().unwrap_or_else(|| dry_run(3, 2, None))).into_response();
     }
     world.changes.push(change);
+    if world.is_gone_after_changes {
+        // The server ends the connection of a handler that panics, as the end of a process does. The
+        // world is let go of before, for whoever looks at it later.
+        drop(world);
+        panic!("the proxy dies, as it is meant to");
+    }
     if world.is_cut_short {
         let broken =
             futures_util::stream::once(async { Err::<Bytes, _>(std::io::Error::other("cut")) });
