@@ -103,6 +103,38 @@ async fn a_token_is_replaced_without_a_restart_and_one_of_the_two_always_holds()
 }
 
 #[tokio::test]
+async fn the_live_events_end_when_the_token_that_reads_them_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = file_in(&folder, "token");
+    std::fs::write(&file, "battery-staple").unwrap();
+    let variables =
+        [("PROXY_ADMIN_TOKEN", "correct-horse"), ("PROXY_ADMIN_READ_TOKEN_FILE", &file)];
+    let world = World::over("http://127.0.0.1:1", &variables, vec![]);
+    let listen = async |token: &str| {
+        let request = world.client.get(world.admin_url("/v1/events")).bearer_auth(token);
+        let mut events = request.header("accept", "text/event-stream").send().await.unwrap();
+        assert!(events.chunk().await.unwrap().is_some(), "it tells of the start");
+        events
+    };
+    let (mut old, mut admins) = (listen("battery-staple").await, listen("correct-horse").await);
+    std::fs::write(&file, "other-staple").unwrap();
+    assert_eq!(read(&world, "/v1/pools", "battery-staple").await.status, 401);
+    let drain = json!({"state": "drain", "reason": "new disk", "force": true});
+    let request = world.client.patch(world.backend_url("127.0.0.1:1")).json(&drain);
+    assert_eq!(world.ask(request.bearer_auth("correct-horse")).await.status, 200);
+    let mut rest = String::new();
+    while let Some(chunk) = old.chunk().await.unwrap() {
+        rest.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    assert!(!rest.contains("new disk"), "{rest}");
+    let mut told = String::new();
+    while !told.contains("new disk") {
+        let chunk = admins.chunk().await.unwrap().expect("who may read is told on");
+        told.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+}
+
+#[tokio::test]
 async fn a_guesser_is_stopped_after_ten_wrong_tokens_and_told_when_to_come_back() {
     let world = World::start(1, &[("PROXY_ADMIN_TOKEN", "correct-horse")]).await;
     let id = world.id(0);

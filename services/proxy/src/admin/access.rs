@@ -98,6 +98,19 @@ pub(super) async fn check(
     }
 }
 
+/// Whether whoever asked with these headers could go on reading now: what holds for a request holds
+/// for an answer without end, too. This is no attempt at a token: it was right once.
+pub(super) fn may_still_read(admin: &Admin, headers: &HeaderMap) -> bool {
+    let settings = &admin.settings;
+    let is = |token: &Option<Token>, candidate| {
+        token.as_ref().is_some_and(|token| token.matches(candidate))
+    };
+    let shows = |candidate| {
+        is(&settings.admin_token, candidate) | is(&settings.admin_read_token, candidate)
+    };
+    settings.admin_read_token.is_none() || access::bearer(headers).is_some_and(shows)
+}
+
 fn need(method: &Method, uri: &Uri) -> Need {
     let is_reading = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     // It changes nothing and tells nothing that a reader could not work out, and who only reads is

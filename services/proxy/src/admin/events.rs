@@ -16,7 +16,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Admin, openapi::Reading};
+use super::{Admin, access, openapi::Reading};
 use crate::events::NumberedEvent;
 
 /// Between heartbeats: proxies commonly cut what is silent for 30 s or more.
@@ -46,6 +46,7 @@ struct EventList {
 ///
 /// With `Accept: text/event-stream` server-sent events, from `Last-Event-ID` on, with a comment
 /// every 15 s. Where events are forgotten that were not sent yet, a message named `gap` comes first.
+/// It ends before an event that whoever reads may no longer read, because a token was replaced.
 #[utoipa::path(
     get,
     path = "/v1/events",
@@ -68,7 +69,7 @@ pub(super) async fn events(
     let after = last_seen.map(number).transpose()?.or(asked).unwrap_or(0);
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     if accept.is_some_and(|accept| accept.contains("text/event-stream")) {
-        return Ok(beating(live(admin, after)));
+        return Ok(beating(live(admin, after, headers)));
     }
     let events = admin.control.events.after(after);
     let last_id = *admin.control.events.subscribe().borrow();
@@ -88,21 +89,28 @@ fn beating(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'stati
     Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response()
 }
 
-fn live(admin: Admin, after: u64) -> impl Stream<Item = Result<Event, Infallible>> {
+/// All events to come, as long as `headers` may read: a token may be replaced meanwhile.
+fn live(
+    admin: Admin,
+    after: u64,
+    headers: HeaderMap,
+) -> impl Stream<Item = Result<Event, Infallible>> {
     let changes = admin.control.events.subscribe();
     let shutdown = admin.shutdown.clone();
-    let batches =
-        stream::unfold((admin, changes, after), |(admin, mut changes, after)| async move {
-            loop {
-                // Marked as seen first: what comes while we read is found in the next round.
-                changes.borrow_and_update();
-                let events = admin.control.events.after(after);
-                if let Some(last) = events.last().map(|event| event.id) {
-                    return Some((messages(after, events), (admin, changes, last)));
-                }
-                changes.changed().await.ok()?;
+    let begin = (admin, changes, after, headers);
+    let batches = stream::unfold(begin, |(admin, mut changes, after, headers)| async move {
+        loop {
+            // Marked as seen first: what comes while we read is found in the next round.
+            changes.borrow_and_update();
+            let events = admin.control.events.after(after);
+            if let Some(last) = events.last().map(|event| event.id) {
+                let told = messages(after, events);
+                let may_read = access::may_still_read(&admin, &headers);
+                return may_read.then_some((told, (admin, changes, last, headers)));
             }
-        });
+            changes.changed().await.ok()?;
+        }
+    });
     batches
         .flat_map(|messages| stream::iter(messages.into_iter().map(Ok)))
         // An endless answer must not hold up a stop.
