@@ -60,6 +60,8 @@ pub(super) struct One {
 #[derive(Deserialize)]
 struct Outline {
     format: String,
+    #[serde(default)]
+    at: Extent,
     picture: Extent,
     #[serde(default)]
     events: Extent,
@@ -74,7 +76,7 @@ impl File {
             let found = outline.format.chars().take(FORMAT.len()).collect::<String>();
             return Err(format!("This file is of the form {found:?}; this page reads {FORMAT:?}."));
         }
-        let extent = outline.picture.and(outline.events);
+        let extent = outline.picture.and(outline.events).and(outline.at);
         let is_too_much = extent.values > EXTENT_MOST.values
             || extent.objects > EXTENT_MOST.objects
             || extent.text > EXTENT_MOST.text;
@@ -215,5 +217,19 @@ mod tests {
             let refusal = read(pools, events, &[]).err();
             assert!(refusal.is_some_and(|why| why.contains("1000 backends")), "{at}");
         }
+    }
+
+    #[test]
+    fn a_time_that_would_fill_the_page_is_refused() {
+        let with = |at: &str| {
+            File::read(&format!(
+                r#"{{"format":"{FORMAT}","at":"{at}","picture":{{"proxy":{{"started_at":""}},"pools":[]}},
+                "totals":{}}}"#,
+                columns(HOUR)
+            ))
+        };
+        assert!(with("2026-11-27T00:00:00Z").is_ok());
+        let refusal = with(&"&".repeat(500_000)).err();
+        assert!(refusal.is_some_and(|why| why.contains("tells more")));
     }
 }
