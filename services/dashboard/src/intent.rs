@@ -35,7 +35,7 @@ const AGAIN: f64 = 10.0;
 /// And no longer than this.
 const AGAIN_MOST: f64 = 300.0;
 /// Overrides that end so many seconds apart end at the same time, as far as anybody meant it.
-const SAME_END: f64 = 5.0;
+pub(crate) const SAME_END: f64 = 5.0;
 /// How long an override is to hold of which a proxy is told only that it has ended.
 const AT_ONCE: Duration = Duration::from_millis(1);
 
@@ -63,8 +63,7 @@ impl Newest {
     /// the same word ends at a slightly other time on each proxy.
     fn hear(&mut self, mut heard: Heard<'_>, answer: &Answer, now: f64) {
         let left = left(answer, &heard);
-        let deadline = heard.deadline.and_then(|at| answer.proxy.age(Some(at)));
-        heard.in_force().deadline = deadline.map(|age| now - age);
+        date_deadline(&mut heard, answer, now);
         if let Some(said) = heard.standing_said {
             let known = self.standing.as_ref().map(|(said, word)| (*said, &word.wish));
             match (known.cmp(&Some((said, &heard.standing.wish))), &mut self.standing) {
@@ -138,7 +137,7 @@ impl Newest {
         // The proxy puts it beneath what was said after it.
         if let Some((said, word)) = &self.standing {
             let either = [Some(&there.standing.wish), there.or_standing.as_ref()];
-            let is_wish = either.contains(&Some(&word.wish));
+            let is_wish = either.contains(&Some(&word.wish)) && word.ends_drain_as(&there.standing);
             // Else it has an override that this word has replaced.
             let is_same = is_wish && (there.on_top.is_none() || there.latest >= Some(*said));
             let known = there.standing_said.map(|said| (said, &there.standing.wish));
@@ -292,8 +291,9 @@ impl Book {
         let mut before = std::mem::take(&mut self.differing);
         let mut orders = Vec::new();
         for (replica, answer) in said {
-            for (key, there) in heard(answer) {
+            for (key, mut there) in heard(answer) {
                 let Some(newest) = self.newest.get(&key) else { continue };
+                date_deadline(&mut there, answer, now);
                 let changes = newest.missed(&there, left(answer, &there), key.2, now);
                 if changes.is_empty() {
                     continue;
@@ -309,6 +309,12 @@ impl Book {
         }
         orders
     }
+}
+
+/// Dates the deadline of what a proxy goes by, by our clock.
+fn date_deadline(heard: &mut Heard<'_>, answer: &Answer, now: f64) {
+    let deadline = heard.deadline.and_then(|at| answer.proxy.age(Some(at)));
+    heard.in_force().deadline = deadline.map(|age| now - age);
 }
 
 /// The seconds that an override has left.

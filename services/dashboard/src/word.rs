@@ -257,6 +257,14 @@ impl Word {
         self.deadline = self.deadline.or(same.deadline);
     }
 
+    /// Whether a drain has the same deadline with both, as far as two clocks agree.
+    pub(crate) fn ends_drain_as(&self, other: &Self) -> bool {
+        match (self.deadline, other.deadline) {
+            (Some(one), Some(other)) => (one - other).abs() < crate::intent::SAME_END,
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+
     /// How a proxy is told of it at `now`.
     pub(crate) fn telling(&self, ttl: Option<Duration>, said_at: Option<u64>, now: f64) -> Telling {
         let left = |deadline: f64| Duration::try_from_secs_f64((deadline - now).max(0.0)).ok();

@@ -60,3 +60,32 @@ fn a_proxy_that_takes_no_times_of_words_is_told_no_deadline() {
     let [change] = &orders[0].changes[..] else { panic!("{orders:?}") };
     assert_eq!((&change.wish, change.deadline), (&Wish::State(Admin::Drain), None));
 }
+
+#[test]
+fn a_deadline_that_is_taken_back_moved_or_added_later_is_told_to_those_that_have_the_drain() {
+    let drained = |at, said, deadline: Option<u64>| {
+        let answer = knows(at, ("drain", said, None), None, said);
+        match deadline {
+            Some(deadline) => with_deadline(answer, deadline),
+            None => answer,
+        }
+    };
+    for (before, now, told) in [
+        (Some(100), None, Some(None)),
+        (Some(100), Some(200), Some(Some(137.0))),
+        (None, Some(100), Some(Some(37.0))),
+        (Some(100), Some(102), None),
+        (None, None, None),
+    ] {
+        let mut book = Book::default();
+        let mut orders = Vec::new();
+        for at in [60, 63] {
+            let (a, b) = (drained(at, 20, now), drained(at, 10, before));
+            orders = book.note(at as f64, &[("a", &a), ("b", &b)]);
+        }
+        orders.retain(|order| order.replica == "b");
+        let changes = orders.into_iter().flat_map(|order| order.changes);
+        let mut left = changes.map(|change| change.deadline.map(|left| left.as_secs_f64().round()));
+        assert_eq!(left.next(), told, "{before:?} {now:?}");
+    }
+}
