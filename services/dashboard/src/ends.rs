@@ -22,8 +22,9 @@ pub(crate) fn differing(
 ) -> Vec<End> {
     type Same = fn(&Backend, &Backend) -> bool;
     type Until = fn(&Backend) -> &Option<String>;
-    let kinds: [(&str, Same, Until); 3] = [
+    let kinds: [(&str, Same, Until); 4] = [
         ("state", |a, b| a.admin == b.admin, |one| &one.admin_expires_at),
+        ("deadline", |a, b| a.admin == b.admin, |one| &one.deadline_at),
         ("weight", |a, b| a.weight == b.weight, |one| &one.weight_expires_at),
         ("limit", |a, b| a.max_in_flight == b.max_in_flight, |one| &one.max_in_flight_expires_at),
     ];
@@ -37,7 +38,7 @@ pub(crate) fn differing(
             at.as_deref().map(|at| clocks.get(name).and_then(|clock| clock.age(Some(at))))
         };
         let left: Vec<_> = ends.iter().map(left).collect();
-        if left.windows(2).any(|pair| !agree(pair[0], pair[1])) {
+        if left.iter().any(|one| left.iter().any(|other| !agree(*one, *other))) {
             all.extend(ends.into_iter().map(|(name, at)| End {
                 replica: name.to_owned(),
                 what: what.to_owned(),
