@@ -19,6 +19,9 @@ const ALL_MOST: usize = 100;
 /// Those of strangers from one address: they may have one of IPv4 and one of IPv6, and leave half.
 const STRANGERS_MOST: usize = 25;
 
+/// Those of all strangers: one may have many addresses, and some places are left for operators.
+const ALL_STRANGERS_MOST: usize = 75;
+
 /// Who is fed.
 pub(crate) struct Places {
     taken: Mutex<Taken>,
@@ -46,6 +49,9 @@ impl Places {
             return Err("too many pages are fed live: close some, or come back later");
         }
         if let Some(address) = stranger {
+            if taken.by_address.values().sum::<usize>() >= ALL_STRANGERS_MOST {
+                return Err("too many pages are fed live: close some, or come back later");
+            }
             let own = taken.by_address.entry(address).or_default();
             if *own >= STRANGERS_MOST {
                 return Err("too many pages are fed live at your address: close some, or sign in");
