@@ -321,8 +321,8 @@ impl Member {
         self.saying.not_told();
     }
 
-    pub(crate) fn is_failing(&self) -> bool {
-        self.outcomes.is_failing()
+    pub(crate) fn streak(&self) -> u32 {
+        self.outcomes.streak()
     }
 
     pub(crate) fn take_streak(&self) -> bool {

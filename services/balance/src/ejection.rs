@@ -68,6 +68,12 @@ impl EjectionPlan {
         (self.pool_share * in_service as f64 + 1e-9).floor() as usize
     }
 
+    /// Failures in a row by which a backend takes part in a trouble that all share: fewer than eject, as
+    /// one of them comes to those first, and more than one, which may be chance.
+    pub(crate) fn part(&self) -> u32 {
+        (self.consecutive / 2).max(if self.consecutive == 1 { 1 } else { 2 })
+    }
+
     /// Successes in a row that end a probation: as many as the failures that began it, or as the
     /// product's default if those are not counted.
     fn trial(&self) -> u32 {
@@ -154,6 +160,8 @@ pub(crate) struct Ejection {
     counted: Time,
     /// What kept it from being ejected, since when that was told.
     withheld: Option<Withheld>,
+    /// Whether it failed some times in a row, as of the last sample.
+    pub(crate) is_failing: bool,
     /// Its counts when the others failed as much last, and when that was.
     excused: Option<(Counts, Time)>,
 }
@@ -181,6 +189,7 @@ impl Ejection {
             count: 0,
             counted: now,
             withheld: None,
+            is_failing: false,
             excused: None,
         }
     }

@@ -127,9 +127,9 @@ impl Outcomes {
         Counts { attempts, failures: self.failures.load(Ordering::Relaxed) }
     }
 
-    /// Whether the last attempt failed.
-    pub(crate) fn is_failing(&self) -> bool {
-        self.streak.load(Ordering::Relaxed) > 0
+    /// Failures since the last success.
+    pub(crate) fn streak(&self) -> u32 {
+        self.streak.load(Ordering::Relaxed)
     }
 
     /// Whether there are or were as many failures in a row as the limit says. Asking forgets those

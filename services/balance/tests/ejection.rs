@@ -268,6 +268,26 @@ fn a_trouble_that_all_share_ejects_nobody_as_it_begins() {
     }
 }
 
+#[test]
+fn one_failure_of_the_only_other_one_keeps_nobody_in() {
+    let plan = EjectionPlan::default();
+    let mut world = World::with_ejection(&["a", "b"], plan);
+    world.run(SECOND, &["a", "b"]);
+    requests(&mut world, 80, &[]);
+    requests(&mut world, 2, &["b"]);
+    // From now on nobody asks the other one, such as by a hash.
+    let mut picker = world.pool.picker();
+    for _ in 0..20 {
+        let ticket = picker.pick(None).unwrap();
+        let (id, generation) = (ticket.member().id().clone(), ticket.member().generation());
+        let outcome = if id.as_str() == "a" { Outcome::Failure } else { Outcome::Unknown };
+        if ticket.note(outcome) {
+            world.pool.attempt_failed(&id, generation, AttemptFailure::Streak, world.now);
+        }
+    }
+    assert_eq!(ejected(&world), names(&["a"]));
+}
+
 /// As [`requests`], all answered, but for those that come to one backend: their clients leave.
 fn requests_of_others(world: &mut World, count: usize, but: &str) {
     let mut picker = world.pool.picker();

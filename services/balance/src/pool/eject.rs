@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The others fail as much as one backend if their failing share is at least this much of its own, or
-/// if the last attempts of this many of them failed. Below one, because one of them may do well by
+/// if this many of them fail at the moment. Below one, because one of them may do well by
 /// chance, and their windows hold what was before the trouble began.
 const AS_MUCH: f64 = 0.75;
 
@@ -33,7 +33,7 @@ struct Sums {
     recent: Counts,
     /// Those that serve and were asked within their windows.
     asked: usize,
-    /// Those of them whose last attempts failed.
+    /// Those of them that fail at the moment.
     failing: usize,
 }
 
@@ -80,6 +80,8 @@ impl Pool {
             // trouble that all of them shared, of which only that is known.
             let has_failed = entry.ejection.recent().failures > 0;
             let streak = entry.member.take_streak() && has_failed;
+            // Once, as workers go on counting.
+            entry.ejection.is_failing = has_failed && entry.member.streak() >= plan.part();
             let may_be_out = serves(entry);
             let ejection = &mut entry.ejection;
             match ejection.verdict(streak, plan) {
@@ -239,9 +241,9 @@ fn is_asked(entry: &Entry) -> bool {
     serves(entry) && entry.ejection.recent().attempts > 0
 }
 
-/// Whether it is asked, and its last attempt failed.
+/// Whether it is asked, and fails at the moment.
 fn is_failing(entry: &Entry) -> bool {
-    is_asked(entry) && entry.ejection.recent().failures > 0 && entry.member.is_failing()
+    is_asked(entry) && entry.ejection.is_failing
 }
 
 /// Whether it may get requests and is not out.
