@@ -49,7 +49,7 @@ pub(crate) fn prepare_request(
     request_id: HeaderValue,
 ) -> Result<WantedUpgrade, Reason> {
     let fields = Fields::among(headers);
-    check_target(method, uri)?;
+    check_target(method, uri, version)?;
     check_host(headers, uri, version, client)?;
     check_framing(headers, fields).map_err(|()| Reason::BadRequest)?;
     if version == Version::HTTP_2 {
@@ -111,15 +111,17 @@ pub(crate) fn in_http2_form(headers: &mut HeaderMap, uri: &mut Uri) -> Result<()
 
 /// The forms of a target that a server may be sent (RFC 9112 §3.2): a path, an absolute URI without
 /// user information (RFC 9110 §4.2.4), or `*` with OPTIONS. What is asked for is HTTP in any case.
-fn check_target(method: &Method, uri: &Uri) -> Result<(), Reason> {
+fn check_target(method: &Method, uri: &Uri, version: Version) -> Result<(), Reason> {
     let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
     let is_authority_form = uri.authority().is_some() && uri.scheme().is_none();
     let is_asterisk = uri.path() == "*" && method == Method::OPTIONS;
     let is_foreign = uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https"));
-    // HTTP/2 has paths that no request line could have: empty ones before a query, and bytes beyond
-    // ASCII. A fragment its library has cut before anybody else sees it.
+    // HTTP/2 has paths that no request line could have: empty ones before a query, which in HTTP/1
+    // only an absolute target may have, and bytes beyond ASCII. A fragment its library has cut before
+    // anybody else sees it.
     let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let is_path = target.starts_with('/') && target.is_ascii();
+    let begins = if version == Version::HTTP_2 { target } else { uri.path() };
+    let is_path = begins.starts_with('/') && target.is_ascii();
     if is_foreign || has_user || is_authority_form || !(is_path || is_asterisk) {
         return Err(Reason::BadRequest);
     }

@@ -237,6 +237,7 @@ fn a_response_with_two_framings_or_one_that_we_do_not_read_is_not_passed_on() {
 /// RFC 9112 §3.2.2.
 #[test]
 fn the_authority_of_an_absolute_target_replaces_host() {
+    assert!(prepare(&[("host", "a")], "http://a?b", "").is_ok(), "RFC 9110 §4.2.1");
     let headers = prepare(&[("host", "a")], "http://b:81/x", "").unwrap();
     assert_eq!(all(&headers, "host"), ["b:81"]);
 }
