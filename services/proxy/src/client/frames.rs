@@ -40,7 +40,7 @@ pub(super) struct FrameWatch {
     /// Whether a request's head has begun and not ended.
     is_head_open: bool,
     window: Window,
-    /// Requests of the window that we answered ourselves, which cost nobody else anything.
+    /// Requests of the window that we refused for what they are, which cost nobody else anything.
     refused: Rc<Cell<u32>>,
 }
 
@@ -57,7 +57,7 @@ struct Window {
 }
 
 impl FrameWatch {
-    /// `refused` is to count requests that we answer ourselves.
+    /// `refused` is to count requests that we refuse for what they are.
     pub(super) fn new(limits: Http2, gauges: &Arc<Gauges>, refused: &Rc<Cell<u32>>) -> Self {
         Self {
             limits,

@@ -60,7 +60,9 @@ pub(super) async fn serve(
             let refused = Rc::clone(&refused);
             async move {
                 let response = forward(worker, origin, request.map(ClientBody::http2)).await;
-                if matches!(response.body(), ResponseBody::Own(Some(_))) {
+                // For what it is, and not for want of a backend.
+                let is_ours = matches!(response.body(), ResponseBody::Own(Some(_)));
+                if is_ours && response.status().is_client_error() {
                     refused.update(|count| count + 1);
                 }
                 let response = response.map(|body| StreamBody::new(body, progress));
