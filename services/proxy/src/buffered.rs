@@ -19,11 +19,15 @@ use crate::{
 pub(crate) const LEAST_BYTES: usize = 8 * 1024;
 
 /// What is read at once at most. Less costs system calls; more saves hardly any.
-pub(crate) const MOST_BYTES: usize = 256 * 1024;
+pub(crate) const MOST_BYTES: usize = 512 * 1024;
 
 /// Each may have this part of what is left. With a smaller one the memory would be used less; with a
 /// larger one reads would be small before anybody is slow, where a worker's part of the bound is.
 const PART: usize = 16;
+
+/// Memory is tight when more than this part of the bound is used. Below it even several times what is
+/// counted is less than the bound.
+const TIGHT: usize = 8;
 
 /// One worker's part of what may wait.
 #[derive(Debug)]
@@ -51,6 +55,12 @@ impl Buffered {
     /// How much may be read at once for one client.
     pub(crate) fn share(&self) -> usize {
         self.share_beside(self.bytes())
+    }
+
+    /// Whether so much waits that it is worth copying what is left of each, so that nothing else is
+    /// kept with it.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.bytes() > self.bound / TIGHT
     }
 
     fn share_beside(&self, bytes: usize) -> usize {

@@ -36,16 +36,17 @@ impl<'a> Backlog<'a> {
         self.buffered.share().min(GATHERED_BYTES)
     }
 
-    /// Notes whether all was taken that was to be written, or something is left in `out`. What it
-    /// takes up is given back then but for that, as it may be for long, and less is read of `body` at
-    /// once.
+    /// Notes whether all was taken that was to be written, or something is left in `out`. It may be for
+    /// long: less is read of `body` at once, and where memory is tight, what was read with it goes.
     pub(super) fn note(&mut self, is_taken: bool, out: &mut Out, body: &mut ResponseBody) {
         match self.since {
             None if is_taken => return,
             None => {
                 self.since = Some(Instant::now());
                 body.read_at_most(GATHERED_BYTES);
-                out.compact();
+                if self.buffered.is_tight() {
+                    out.compact();
+                }
             }
             Some(since) if is_taken => {
                 self.since = None;
