@@ -194,6 +194,9 @@ impl BackendBody {
     /// Whether it ends here, because it has to.
     fn ends(&mut self, context: &mut Context<'_>) -> bool {
         let Some(Ending(ending)) = &mut self.ending else { return false };
+        if matches!(self.arriving, Arriving::Cut(_)) {
+            return false;
+        }
         let must_end = ending.as_mut().poll(context).is_ready();
         if must_end {
             (self.ending, self.arriving) = (None, Arriving::Ended);

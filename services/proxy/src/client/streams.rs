@@ -97,6 +97,7 @@ impl Progress {
     fn gone_out(&self, bytes: usize) {
         self.held.subtract(bytes);
         self.given.set(self.given.get() - bytes);
+        self.taken.set(Instant::now());
         if self.given.get() == 0
             && let Some(waker) = self.waker.take()
         {
@@ -250,6 +251,9 @@ impl Body for StreamBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Part>, Cut>>> {
         let this = self.get_mut();
+        if this.rest.is_empty() && this.body.ends(context) {
+            return Poll::Ready(None);
+        }
         ready!(this.progress.poll_room(context));
         let frame = this.next(context);
         this.progress.waits_for_client.set(frame.is_ready());

@@ -70,7 +70,8 @@ pub(super) struct Wire {
     reader: Option<Waker>,
     /// Whether it waits now. If not, it has something to do first, such as to write.
     pub(super) is_awaited: bool,
-    /// Whether nobody reads, so that nobody would hear of the client's end. It has to be looked for.
+    /// Whether perhaps nobody reads, so that nobody would hear of the client's end. It has to be looked
+    /// for.
     pub(super) is_unread: bool,
     /// The connection, where it waits for what somebody else does to the wire.
     connection: Option<Waker>,
@@ -222,6 +223,8 @@ impl Wire {
             // Whoever reads it sees. The connection is told when they are through.
             Uploading::Coming => {
                 self.wait(context);
+                // It may be another task, which tells nobody that it has something else to do.
+                self.is_unread = true;
                 return if self.is_awaited { Poll::Pending } else { self.look_for_end() };
             }
             Uploading::Broken => return Poll::Pending,
