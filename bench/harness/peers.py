@@ -61,6 +61,11 @@ def evenkeel(binary: Path | None = None, *options: str, bind: str = "127.0.0.1")
     return command
 
 
+# Idle connections to each backend, as many as ours keeps. nginx has one number for all backends, which
+# has to leave it descriptors for its clients.
+KEPT_PER_BACKEND, KEPT_MOST = 512, 5_000
+
+
 def nginx(setting: Setting) -> list[str]:
     servers = "\n".join(f"    server 127.0.0.1:{port};" for port in setting.backends)
     config = written(setting, "nginx.conf", f"""
@@ -81,7 +86,7 @@ http {{
   upstream backends {{
     zone backends 4m;
 {servers}
-    keepalive 256;
+    keepalive {min(KEPT_PER_BACKEND * len(setting.backends), KEPT_MOST)};
     keepalive_requests 1000000000;
   }}
   server {{
@@ -196,7 +201,7 @@ http://127.0.0.1:{setting.port}, http://localhost:{setting.port} {{
   reverse_proxy {servers} {{
     lb_policy round_robin
     transport http {{
-      keepalive_idle_conns_per_host 256
+      keepalive_idle_conns_per_host {KEPT_PER_BACKEND}
       compression off
     }}
   }}

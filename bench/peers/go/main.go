@@ -20,7 +20,7 @@ func main() {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConns = 0
-	transport.MaxIdleConnsPerHost = 256
+	transport.MaxIdleConnsPerHost = 512
 	transport.DisableCompression = true
 	var turn atomic.Uint64
 	proxy := &httputil.ReverseProxy{
