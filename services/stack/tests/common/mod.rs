@@ -11,6 +11,7 @@ pub mod raw;
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, TcpListener},
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -67,7 +68,11 @@ impl World {
 
     /// Starts a proxy over any backends, and waits for nothing.
     pub fn over(backends: &str, variables: &[(&str, &str)], servers: Vec<Service>) -> Self {
+        // A process is known by its name and when it started, to the millisecond.
+        static WORLDS: AtomicUsize = AtomicUsize::new(1);
+        let name = format!("proxy-{}", WORLDS.fetch_add(1, Ordering::Relaxed));
         let mut all = vec![
+            ("PROXY_NAME", name.as_str()),
             ("PROXY_BACKENDS", backends),
             ("PROXY_STOP_QUIET", "300ms"),
             ("PROXY_PROBE_INTERVAL", "500ms"),
