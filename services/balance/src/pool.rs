@@ -5,6 +5,7 @@
 //! builds, the invariants are swept.
 
 mod degrade;
+mod discovery;
 mod eject;
 mod intents;
 mod last_resort;
@@ -18,11 +19,11 @@ mod visitors;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    backend::{BackendId, Found, Member},
-    ejection::{EjectReason, Ejection, EjectionPlan, Withheld},
-    entry::{Entry, is_same_instance},
+    backend::BackendId,
+    ejection::{EjectReason, EjectionPlan, Withheld},
+    entry::Entry,
     events::{Effect, Event, EventKind, ProbeOrder},
-    health::{AttemptFailure, Health, HealthState, ProbePlan, ProbeResult},
+    health::{AttemptFailure, Health, ProbePlan, ProbeResult},
     intent::{Intent, Overridable},
     pick::{Picker, Published, Tagger},
     plan::{PolicyPlan, WantedPlan},
@@ -65,6 +66,7 @@ pub struct Pool {
     /// Those that left and serve until somebody of `backends` can, by generation: a name may be
     /// another's by now.
     leaving: BTreeMap<u64, Leaving>,
+    /// What is under way at those that left.
     under_way: Vec<UnderWay>,
     /// Intent for backends that are gone, until the time given.
     departed: BTreeMap<BackendId, (Intent, Time)>,
@@ -156,69 +158,6 @@ impl Pool {
     pub fn with_tier_least(mut self, share: f64) -> Self {
         self.tier_least = share;
         self
-    }
-
-    /// The backends as a look-up found them: exactly these are in the pool from now on.
-    ///
-    /// Health and intent of those that stay are kept. One whose addresses all changed is another
-    /// instance under the same name and starts anew. An empty answer is taken for trouble of the
-    /// look-up, like [`Self::discovery_failed`]: it must never empty a pool. While nobody of them can
-    /// serve, those that they replace do ([`crate::Rung::Terminating`]), for a time that is bounded.
-    pub fn discovered(&mut self, found: Vec<Found>, now: Time) {
-        if found.is_empty() && !self.backends.is_empty() {
-            return self.discovery_failed("the look-up found no backends", now);
-        }
-        self.keep_departed_on(now);
-        self.forget_ended();
-        if self.discovery_error.take().is_some() {
-            self.tell(now, EventKind::Discovery, None, "backends are looked up again");
-        }
-        self.discovered = Some(now);
-        let places: BTreeMap<BackendId, usize> =
-            found.iter().enumerate().map(|(place, found)| (found.id.clone(), place)).collect();
-        let mut before = std::mem::take(&mut self.backends);
-        // Those that stay first, so that those that arrive take slots that are really free.
-        let mut arriving = Vec::new();
-        for found in found {
-            match before.remove(&found.id) {
-                Some(known) if is_same_instance(&known.found, &found) => {
-                    self.backends.insert(found.id.clone(), known.updated(found));
-                }
-                Some(replaced) => {
-                    before.insert(found.id.clone(), replaced);
-                    arriving.push(found);
-                }
-                None => arriving.push(found),
-            }
-        }
-        let mut left = Vec::new();
-        for (id, backend) in before {
-            if backend.is_in_service() {
-                self.left_up = self.left_up.max(backend.health.last_up(now));
-            }
-            left.push(self.depart(id, backend, now));
-        }
-        if self.plan.enabled && !self.can_serve() && self.others_come(&arriving) {
-            left.into_iter().for_each(|entry| self.keep_leaving(entry, now));
-        }
-        for found in arriving {
-            self.arrive(found, now);
-        }
-        for (id, backend) in &mut self.backends {
-            backend.place = places.get(id).copied().unwrap_or_default();
-        }
-        self.settle(now);
-    }
-
-    /// A look-up failed: the backends of the last good one stay.
-    pub fn discovery_failed(&mut self, why: &str, now: Time) {
-        if self.discovery_error.as_deref() != Some(why) {
-            let kept = self.backends.len();
-            self.tell(now, EventKind::Discovery, None, &format!("{why}; keeping {kept} backends"));
-            self.discovery_error = Some(why.to_owned());
-        }
-        self.blind_since.get_or_insert(now);
-        self.settle(now);
     }
 
     /// A probe ended. Reports that nobody waits for any more change nothing: the backend may be
@@ -415,61 +354,6 @@ impl Pool {
         self.tell_health(id, before, now);
         self.forgive_restart(id, before, now);
         has_turned
-    }
-
-    fn arrive(&mut self, found: Found, now: Time) {
-        let generation = self.next_generation;
-        self.next_generation += 1;
-        let id = found.id.clone();
-        let addresses = found.addresses.clone().unwrap_or_default();
-        let (slot, streak_limit) = (self.free_slot(), self.ejection.consecutive);
-        let queue = Arc::clone(self.published.queue());
-        let tag = self.tagger.as_ref().map(|Tagger(tag)| tag(&found));
-        let member =
-            Member::new(id.clone(), generation, slot, addresses, streak_limit, queue).with_tag(tag);
-        let kept = self.departed.remove(&id).map(|(intent, _)| intent);
-        let intent = kept.unwrap_or_else(|| Intent::none(now));
-        // A deadline that had passed before it came has been told, and ends nothing any more.
-        let is_past = intent.stated().deadline.is_some_and(|deadline| deadline <= now);
-        member.set_must_end_tunnels(is_past);
-        let before = self.take_under_way(&found);
-        match &found.addresses {
-            Ok(_) => self.tell(now, EventKind::Discovery, Some(&id), "joined the pool"),
-            Err(error) => self.tell(now, EventKind::Discovery, Some(&id), error),
-        }
-        let health = HealthState::new(&self.plan, now);
-        let ejection = Ejection::new(member.counts(), now);
-        let backend = Entry {
-            found,
-            place: 0,
-            member: Arc::new(member),
-            before,
-            arrived: now,
-            intent,
-            health,
-            ejection,
-            degraded: None,
-            up_since: None,
-            climbed: slow_start::STEPS,
-            drained_told: false,
-        };
-        self.backends.insert(id, backend);
-    }
-
-    fn depart(&mut self, id: BackendId, backend: Entry, now: Time) -> Entry {
-        self.tell(now, EventKind::Discovery, Some(&id), "left the pool");
-        self.keep_under_way(&backend);
-        if backend.intent.is_special() {
-            self.departed.insert(id, (backend.intent.clone(), now + INTENT_KEPT));
-        }
-        backend
-    }
-
-    /// The smallest number that nobody has who is present or leaving.
-    fn free_slot(&self) -> usize {
-        let mut taken: Vec<usize> = self.everybody().map(|b| b.member.slot()).collect();
-        taken.sort_unstable();
-        (0..taken.len()).find(|slot| taken[*slot] != *slot).unwrap_or(taken.len())
     }
 
     fn tell_health(&mut self, id: &BackendId, before: Health, now: Time) {
