@@ -61,7 +61,7 @@ impl Entry {
     }
 
     pub(crate) fn all_members(&self) -> impl Iterator<Item = &Arc<Member>> {
-        [&self.member].into_iter().chain(&self.before)
+        std::iter::once(&self.member).chain(&self.before)
     }
 
     pub(crate) fn weight(&self) -> u32 {

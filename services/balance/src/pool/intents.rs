@@ -163,11 +163,12 @@ impl Pool {
             backend.forget_outcomes(ejection.consecutive, now);
         }
         backend.drained_told = false;
-        if intent.stated().deadline.is_none_or(|deadline| deadline > now) {
+        let deadline = intent.stated().deadline;
+        if deadline.is_none_or(|deadline| deadline > now) {
             backend.set_must_end_tunnels(false);
         }
-        backend.intent = intent.clone();
-        self.follow_intent(id, &intent, now);
+        backend.intent = intent;
+        self.follow_deadline(id, deadline, now);
         self.effects.push(Effect::KeepIntents);
     }
 

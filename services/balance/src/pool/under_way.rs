@@ -5,14 +5,13 @@
 //! one, but what is under way is its own: a drain waits for that, and ends it at its deadline. For those
 //! that do not come back, the deadline holds all the same.
 
-use std::{mem::take, sync::Arc};
+use std::sync::Arc;
 
 use super::Pool;
 use crate::{
     backend::{BackendId, Found, Member},
     entry::{Entry, is_same_instance},
     events::Effect,
-    intent::Intent,
     time::Time,
 };
 
@@ -52,20 +51,20 @@ impl Pool {
 
     /// Forgets what has ended. Those that left and serve for a while may get something yet.
     pub(super) fn forget_ended(&mut self) {
-        let is_open = |member: &Arc<Member>| {
-            member.in_flight() > 0 || self.leaving.contains_key(&member.generation())
-        };
-        let mut under_way = take(&mut self.under_way);
-        under_way.iter_mut().for_each(|one| one.members.retain(is_open));
-        under_way.retain(|one| !one.members.is_empty());
-        self.under_way = under_way;
+        let Self { under_way, leaving, .. } = self;
+        under_way.retain_mut(|one| {
+            one.members.retain(|member| {
+                member.in_flight() > 0 || leaving.contains_key(&member.generation())
+            });
+            !one.members.is_empty()
+        });
         self.backends.values_mut().for_each(|entry| entry.before.retain(|one| one.in_flight() > 0));
     }
 
-    /// Operators want something else of a name: its drain may end later, or not at all.
-    pub(super) fn follow_intent(&mut self, id: &BackendId, intent: &Intent, now: Time) {
+    /// Operators want another deadline of a name, or none.
+    pub(super) fn follow_deadline(&mut self, id: &BackendId, deadline: Option<Time>, now: Time) {
         for one in self.under_way.iter_mut().filter(|one| one.found.id == *id) {
-            one.deadline = intent.stated().deadline;
+            one.deadline = deadline;
             if !one.is_due(now) {
                 one.set_must_end_tunnels(false);
             }
