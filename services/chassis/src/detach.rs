@@ -15,11 +15,8 @@ pub async fn changes(request: Request, next: Next) -> Response {
     }
 }
 
-/// Runs to its end, also if nobody waits for it any more. Needs a runtime.
-///
-/// # Panics
-/// If the work does.
-pub async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+/// Runs to its end, also if nobody waits for it any more.
+async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
     match tokio::spawn(work).await {
         Ok(done) => done,
         Err(ended) => match ended.try_into_panic() {

@@ -1,4 +1,5 @@
-//! What operators set for a while, where it does not end everywhere at the same time.
+//! What operators set for a while, and the deadlines of drains, where that does not end everywhere at
+//! the same time.
 //!
 //! Proxies are told how long it lasts, not until when, and each counts by its own clock. So what
 //! is left is compared, by the clock of whoever tells it, and not the times.

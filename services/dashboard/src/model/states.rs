@@ -98,7 +98,7 @@ pub(crate) struct Opinion {
 pub(crate) struct End {
     /// The proxy.
     pub(crate) replica: String,
-    /// What was set: `state`, `weight` or `limit`.
+    /// What ends: `state`, `weight` or `limit`, or the `deadline` of a drain.
     pub(crate) what: String,
     /// By that proxy's clock; none if it does not end there.
     pub(crate) at: Option<String>,

@@ -134,9 +134,7 @@ impl ResponseBody {
         let body = BackendBody { arriving, read_timeout, waiting, upload, ending, exchange };
         Self::Backend(Box::new(body))
     }
-}
 
-impl ResponseBody {
     /// Whether it ends here because it has to, though its client does not take what there is.
     pub(crate) fn ends(&mut self, context: &mut Context<'_>) -> bool {
         match self {
