@@ -5,7 +5,7 @@
 //! token answers the first; comparing `Origin` with `Host` the second; asking that `Host` be a
 //! name of this machine, where no token was shown, the third.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use ipnet::IpNet;
@@ -45,12 +45,29 @@ pub fn host_is_address(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether a peer is this machine itself or in one of `networks`. IPv4 addresses mapped into IPv6,
-/// as a dual-stack socket reports them, count as IPv4.
+/// Whether a peer is this machine itself. IPv4 addresses mapped into IPv6, as a dual-stack socket
+/// reports them, count as IPv4.
 #[must_use]
-pub fn is_local(peer: IpAddr, networks: &[IpNet]) -> bool {
+pub fn is_local(peer: IpAddr) -> bool {
+    peer.to_canonical().is_loopback()
+}
+
+/// Whether a peer is in one of `networks`, mapped as with [`is_local`].
+#[must_use]
+pub fn is_within(peer: IpAddr, networks: &[IpNet]) -> bool {
     let peer = peer.to_canonical();
-    peer.is_loopback() || networks.iter().any(|network| network.contains(&peer))
+    networks.iter().any(|network| network.contains(&peer))
+}
+
+/// Whom an address belongs to: an IPv6 host has a whole /64 of them (RFC 4291 §2.5.4).
+#[must_use]
+pub fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
+        }
+        address => address,
+    }
 }
 
 /// Whether something passed this request on: a reverse proxy or a mesh's sidecar on this machine
@@ -104,7 +121,7 @@ pub fn check_change(
     if let Some(token) = token {
         return check_token(headers, token);
     }
-    if is_local(peer, &[]) && host_is_address(headers) && !is_forwarded(headers) {
+    if is_local(peer) && host_is_address(headers) && !is_forwarded(headers) {
         return Ok(());
     }
     Err(Problem::new(

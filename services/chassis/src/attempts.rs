@@ -13,12 +13,14 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use subtle::{Choice, ConstantTimeEq};
+
+use crate::access::network;
 
 /// Wrong tokens that may come at once.
 const BURST: u32 = 10;
@@ -99,19 +101,10 @@ impl Owing {
     }
 }
 
-/// Whom an address belongs to: an IPv6 host has a whole /64 of them (RFC 4291 §2.5.4).
-fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => {
-            let prefix = address.to_bits() & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from_bits(prefix))
-        }
-        address => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     #[test]

@@ -104,7 +104,7 @@ impl Gate {
     /// Whether this visitor could change something from the page. A mere look at the page may
     /// well come from a link on another site.
     pub(crate) fn standing(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Right, Problem> {
-        let here = access::is_local(peer, &[]);
+        let here = access::is_local(peer);
         let near = self.trusted.contains(peer);
         if near && access::is_forwarded(headers) {
             let detail = "this request came through a reverse proxy, which hides where it comes \
@@ -277,9 +277,7 @@ impl Gate {
 
 impl Trusted {
     fn contains(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        let is_local = self.local && peer.is_loopback();
-        is_local || self.networks.iter().any(|network| network.contains(&peer))
+        (self.local && access::is_local(peer)) || access::is_within(peer, &self.networks)
     }
 }
 

@@ -10,9 +10,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use chassis::access::network;
 use prometheus::IntGauge;
-
-use crate::session::network;
 
 /// Pages fed at the same time. A hidden tab disconnects, so these are pages that are looked at.
 const ALL_MOST: usize = 100;
@@ -113,6 +112,15 @@ mod tests {
         assert!(places.take(Some("2001:db8::2".parse().unwrap())).is_err(), "the same network");
         assert!(places.take(Some("::ffff:10.0.0.1".parse().unwrap())).is_err(), "the same address");
         assert_eq!(fill(&places, None).len(), ALL_MOST - 2 * STRANGERS_MOST, "the rest is left");
+    }
+
+    #[test]
+    fn strangers_from_many_addresses_leave_places_for_operators() {
+        let places = places();
+        let all: Vec<Place> =
+            (1..=9).flat_map(|n| fill(&places, Some(&format!("10.0.0.{n}")))).collect();
+        assert_eq!(all.len(), ALL_STRANGERS_MOST);
+        assert_eq!(fill(&places, None).len(), ALL_MOST - ALL_STRANGERS_MOST);
     }
 
     #[test]

@@ -7,11 +7,11 @@ use std::{
     collections::HashMap,
     fs,
     io::{self, Read},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     time::Duration,
 };
 
-use chassis::secret::Secret;
+use chassis::{access::network, secret::Secret};
 use tokio::time::Instant;
 
 /// A working day with room: longer only helps whoever finds the browser open.
@@ -96,16 +96,6 @@ impl Failures {
             }
         }
         self.0.entry(address).or_insert((0, now)).0 += 1;
-    }
-}
-
-/// What counts as one address: with IPv6 a /64, which is the least that a host commands.
-pub(crate) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
-        }
-        address => address,
     }
 }
 

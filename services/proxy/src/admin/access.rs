@@ -75,12 +75,7 @@ pub(super) async fn check(
 ) -> Response {
     let address = peer.ip().to_canonical();
     let (need, path) = (need(request.method(), request.uri()), request.uri().path().to_owned());
-    let rules = Rules {
-        admin: admin.settings.admin_token.as_ref(),
-        read: admin.settings.admin_read_token.as_ref(),
-        attempts: &admin.attempts,
-    };
-    let decided = rules.decide(address, request.headers(), need, Instant::now());
+    let decided = Rules::of(&admin).decide(address, request.headers(), need, Instant::now());
     let actor = audit::actor(address, request.headers());
     let role = decided.as_ref().map_or(Role::Anybody, |role| *role);
     let caller = Caller { address, role };
@@ -101,14 +96,9 @@ pub(super) async fn check(
 /// Whether whoever asked with these headers could go on reading now: what holds for a request holds
 /// for an answer without end, too. This is no attempt at a token: it was right once.
 pub(super) fn may_still_read(admin: &Admin, headers: &HeaderMap) -> bool {
-    let settings = &admin.settings;
-    let is = |token: &Option<Token>, candidate| {
-        token.as_ref().is_some_and(|token| token.matches(candidate))
-    };
-    let shows = |candidate| {
-        is(&settings.admin_token, candidate) | is(&settings.admin_read_token, candidate)
-    };
-    settings.admin_read_token.is_none() || access::bearer(headers).is_some_and(shows)
+    let rules = Rules::of(admin);
+    let shows_one = |candidate| rules.shown(candidate) != (false, false);
+    rules.read.is_none() || access::bearer(headers).is_some_and(shows_one)
 }
 
 fn need(method: &Method, uri: &Uri) -> Need {
@@ -121,7 +111,15 @@ fn need(method: &Method, uri: &Uri) -> Need {
     if is_for_readers || is_dry_run { Need::Read } else { Need::Admin }
 }
 
-impl Rules<'_> {
+impl<'a> Rules<'a> {
+    fn of(admin: &'a Admin) -> Self {
+        Self {
+            admin: admin.settings.admin_token.as_ref(),
+            read: admin.settings.admin_read_token.as_ref(),
+            attempts: &admin.attempts,
+        }
+    }
+
     fn decide(
         &self,
         peer: IpAddr,
@@ -146,7 +144,7 @@ impl Rules<'_> {
         if need == Need::Read || self.admin.is_some() {
             return Err(unauthorised("send the token as 'Authorization: Bearer TOKEN'"));
         }
-        let is_here = access::is_local(peer, &[])
+        let is_here = access::is_local(peer)
             && access::host_is_address(headers)
             && !access::is_forwarded(headers);
         if is_here {
@@ -156,6 +154,13 @@ impl Rules<'_> {
             "without an admin token, this is for this machine only: set PROXY_ADMIN_TOKEN to do it \
              from elsewhere",
         )
+    }
+
+    /// Whether this is the admin token, and whether it is that for reading. Both are compared, so that
+    /// the time tells nothing about which of them it was.
+    fn shown(&self, candidate: &str) -> (bool, bool) {
+        let is = |token: Option<&Token>| token.is_some_and(|token| token.matches(candidate));
+        (is(self.admin), is(self.read))
     }
 
     fn has_token(&self) -> bool {
@@ -176,18 +181,15 @@ impl Rules<'_> {
             let after = HeaderValue::from(seconds as u64);
             return Err(problem.with_header(header::RETRY_AFTER, after));
         }
-        // Both are compared, so that the time tells nothing about which of them it was.
-        let is_admin = self.admin.is_some_and(|token| token.matches(candidate));
-        let is_read = self.read.is_some_and(|token| token.matches(candidate));
-        match (is_admin, is_read, need) {
-            (true, _, _) => Ok(Role::Admin),
-            (false, true, Need::Read) => Ok(Role::Read),
-            (false, true, Need::Admin) if self.admin.is_none() => Ok(Role::Read),
-            (false, true, Need::Admin) => {
+        match (self.shown(candidate), need) {
+            ((true, _), _) => Ok(Role::Admin),
+            ((false, true), Need::Read) => Ok(Role::Read),
+            ((false, true), Need::Admin) if self.admin.is_none() => Ok(Role::Read),
+            ((false, true), Need::Admin) => {
                 let detail = "this token is for reading: send the admin token";
                 Err(Problem::new(StatusCode::FORBIDDEN, detail))
             }
-            (false, false, _) => {
+            ((false, false), _) => {
                 self.attempts.failed(peer, candidate, now);
                 Err(unauthorised("this token is not the right one"))
             }

@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, net::IpAddr};
 
+use chassis::access;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
     header::{HOST, VIA},
@@ -38,7 +39,7 @@ impl Client {
         let peer = peer.to_canonical();
         let address = HeaderValue::try_from(peer.to_string())
             .expect("an address is written in visible ASCII");
-        let is_trusted = trusted.iter().any(|network| network.contains(&peer));
+        let is_trusted = access::is_within(peer, trusted);
         Self { address, is_trusted, valid_host: RefCell::default() }
     }
 
@@ -64,8 +65,7 @@ impl Client {
         }
         let is_trusted = |address: &&[u8]| {
             let text = std::str::from_utf8(address).unwrap_or_default();
-            let address = text.parse::<IpAddr>().map(|address| address.to_canonical());
-            address.is_ok_and(|address| trusted.iter().any(|network| network.contains(&address)))
+            text.parse().is_ok_and(|address| access::is_within(address, trusted))
         };
         let told: Vec<&[u8]> = tokens(headers, &X_FORWARDED_FOR).collect();
         told.into_iter()
