@@ -53,8 +53,7 @@ impl World {
             return;
         }
         if none == NoBackend::Awaited {
-            // What they did before they come back says nothing of them.
-            request.tried.clear();
+            request.forget();
         }
         let until = self.now + Duration::from_millis(dice.below(20_000));
         let place = self.picker.queue().enter(MOST);
@@ -108,7 +107,7 @@ impl World {
         };
         match none {
             NoBackend::AllFull => {}
-            NoBackend::Awaited => request.tried.clear(),
+            NoBackend::Awaited => request.forget(),
             // There is nothing to wait for, or only others find room.
             NoBackend::NoneEligible | NoBackend::AllTried | NoBackend::OthersFull => {
                 self.line.pop_front();

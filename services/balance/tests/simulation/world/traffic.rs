@@ -24,6 +24,17 @@ pub(crate) struct Request {
     pub(crate) tried: Vec<u64>,
 }
 
+impl Request {
+    /// What backends did before they come back says nothing of them. The first attempt is over for
+    /// all that, and only that one is a visit.
+    pub(crate) fn forget(&mut self) {
+        if !self.tried.is_empty() {
+            self.tried.clear();
+            self.tag = None;
+        }
+    }
+}
+
 /// An attempt that is under way.
 pub(crate) struct Attempt {
     pub(crate) ticket: Ticket,
