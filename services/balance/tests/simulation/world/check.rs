@@ -175,7 +175,10 @@ impl World {
     /// Takes in what the pool tells people, which must have its reasons.
     pub(crate) fn hear(&mut self, event: &Event) {
         let Some(name) = event.backend.as_ref().map(ToString::to_string) else { return };
-        let Some(generation) = self.generation(&name) else { return };
+        let Some(generation) = self.generation(&name) else {
+            // A look-up is taken in.
+            return self.unheard.push(event.clone());
+        };
         let Some(shadow) = self.shadow.get_mut(&(name.clone(), generation)) else { return };
         let text = event.message.as_str();
         if text.starts_with("ejected for") {
@@ -198,9 +201,15 @@ impl World {
             };
             assert!(is_due, "{name} is {text}, and failed {failed} times");
             (shadow.ejections, shadow.streak, shadow.tripped) = (shadow.ejections + 1, 0, None);
+            shadow.out_since = Some(self.now);
+            shadow.warm_since = None;
+            self.check_growth(&name, generation, text);
             self.check_floor(&name);
         } else if text.starts_with("back on probation") {
             (shadow.streak, shadow.tripped) = (0, None);
+            // Nobody has noticed where it was not out for any time.
+            let was_out = shadow.out_since.is_none_or(|out| out < self.now);
+            shadow.warm_since = shadow.is_up.then_some((self.now, was_out));
             shadow.back = Some(self.now);
             shadow.prove_anew(&self.ejection, self.now);
             let early = text.contains("early");
@@ -250,6 +259,7 @@ impl World {
         self.check_tickets(&view);
         self.check_search();
         self.check_cap(&view);
+        self.check_climbs(&view);
         self.check_budget();
         let picks: BTreeMap<Rung, u64> =
             view.picks.iter().filter(|(_, count)| **count > 0).map(|(r, c)| (*r, *c)).collect();
@@ -365,8 +375,7 @@ impl World {
 
     /// Who fails all the time, while nobody else does and the pool can do without it, is out one
     /// sample later, even if the report got lost. To be called with each sample.
-    pub(crate) fn check_streaks(&mut self) {
-        let view = self.pool.view();
+    pub(crate) fn check_streaks(&mut self, view: &PoolView) {
         for backend in &view.backends {
             let shadow = &self.shadow[&(backend.id.to_string(), backend.member.generation())];
             let is_over = shadow.is_proven(&self.ejection, self.now);
@@ -376,7 +385,7 @@ impl World {
         let should: BTreeSet<u64> = view
             .backends
             .iter()
-            .filter(|backend| self.should_be_out(backend, &view))
+            .filter(|backend| self.should_be_out(backend, view))
             .map(|backend| backend.member.generation())
             .collect();
         self.suspects.retain(|generation, _| should.contains(generation));

@@ -4,6 +4,7 @@
 mod chance;
 mod check;
 mod choice;
+mod climb;
 mod coverage;
 mod dice;
 mod limits;
@@ -29,6 +30,7 @@ use self::{
     chance::Chance,
     check::Expected,
     choice::Preferences,
+    climb::Climbs,
     dice::Dice,
     line::Waiting,
     probes::Pending,
@@ -77,6 +79,8 @@ pub(crate) struct World {
     are_trusting: bool,
     /// What visitors draw from, where backends have tags.
     visitors: Option<Dice>,
+    /// What is drawn from where look-ups leave one out now and then.
+    forgetful: Option<Dice>,
     /// What is drawn from where backends have few places.
     narrow: Option<Dice>,
     /// The limit of requests in flight for which no operator wants another.
@@ -146,6 +150,9 @@ pub(crate) struct World {
     preferences: Preferences,
     /// What chance has given to whom.
     chance: Chance,
+    climbs: Climbs,
+    /// What the pool told of backends before the model knew them.
+    unheard: Vec<Event>,
     /// First picks by the rung that they should have stood on.
     picks: BTreeMap<Rung, u64>,
     coverage: Coverage,
@@ -186,6 +193,7 @@ impl World {
             is_large,
             are_trusting: seed % 8 == 5,
             visitors,
+            forgetful: (seed % 7 == 4).then_some(Dice(seed.rotate_left(16))),
             narrow,
             configured_limit,
             limits_left: BTreeMap::new(),
@@ -227,6 +235,8 @@ impl World {
             expected: None,
             preferences: Preferences::new(),
             chance: Chance::default(),
+            climbs: Climbs::default(),
+            unheard: Vec::new(),
             picks: BTreeMap::new(),
             coverage: Coverage::default(),
         };
@@ -257,6 +267,7 @@ impl World {
             16..=19 => self.limit(&name),
             _ => {}
         }
+        self.leave_one_out();
         self.serve_line_perhaps();
         self.flap();
         let requests = if self.is_busy { 50 + self.dice.below(250) } else { self.dice.below(4) };
@@ -298,7 +309,9 @@ impl World {
         self.tell(Pool::advance);
         let deadline = self.pool.deadline(self.now);
         assert!(deadline.is_none_or(|deadline| deadline > self.now), "the pool wants no rest");
-        self.check_streaks();
+        let view = self.pool.view();
+        self.check_streaks(&view);
+        self.check_climbs(&view);
         self.check_search();
         self.serve_line_perhaps();
     }

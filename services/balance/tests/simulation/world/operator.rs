@@ -6,6 +6,7 @@ use super::{World, balance::*, shadow::Shadow, truth::Truth};
 
 impl World {
     pub(crate) fn discover(&mut self) {
+        self.climbs.changed = self.now;
         let tells_instances = self.tells_instances;
         let found = |(name, truth): (&String, &Truth)| Found {
             weight: truth.weight,
@@ -23,7 +24,7 @@ impl World {
             self.gone.values_mut().for_each(|gone| *gone = *gone + blind);
         }
         let before = std::mem::take(&mut self.generations);
-        // What was heard of those that leave is told of nobody.
+        // What is heard meanwhile is taken in when it is known of whom.
         self.tell(|pool, now| pool.discovered(found, now));
         let view = self.pool.view();
         self.generations = view
@@ -71,6 +72,8 @@ impl World {
             .filter(|(generation, _)| !self.generations.values().any(|known| known == generation));
         self.left_up = left.map(|(_, last)| last).chain([self.left_up]).max().flatten();
         self.told = self.truth.clone();
+        // Those of who left or joined mean nothing to the model.
+        std::mem::take(&mut self.unheard).iter().for_each(|event| self.hear(event));
         let limits = could_hold.rooms.iter().map(|(generation, room)| (*generation, room.limit));
         self.limits_left.extend(limits);
         self.note_leaving(could_serve);
@@ -119,6 +122,27 @@ impl World {
         self.coverage.see("discovery failed");
     }
 
+    /// A look-up does not name one that is there as before, and a later one does.
+    pub(crate) fn leave_one_out(&mut self) {
+        let names: Vec<String> = self.truth.keys().cloned().collect();
+        let Some(dice) = self.forgetful.as_mut() else { return };
+        if names.len() < 2 || !dice.percent(10) {
+            return;
+        }
+        let name = names[dice.below(names.len() as u64) as usize].clone();
+        let (away, is_found) = (Duration::from_millis(dice.below(3_000)), dice.percent(80));
+        let truth = self.truth.remove(&name).unwrap();
+        // Whatever is under way there goes on.
+        self.blue.insert(name.clone(), truth.clone());
+        self.discover();
+        self.coverage.see("look-up that leaves one out");
+        self.let_pass(away);
+        self.truth.insert(name, truth);
+        if is_found {
+            self.discover();
+        }
+    }
+
     pub(crate) fn operate(&mut self, name: &str) {
         let states = [Admin::Ready, Admin::Ready, Admin::Drain, Admin::Maint];
         let state = Some(self.dice.one_of(&states));
@@ -163,6 +187,7 @@ impl World {
     }
 
     pub(crate) fn carry_out(&mut self, name: &str, change: &Change) {
+        self.climbs.changed = self.now;
         let (state, weight, limit) = (change.state, change.weight, change.max_in_flight);
         let said_at = change.said_at.unwrap();
         let before = self.pool.view();

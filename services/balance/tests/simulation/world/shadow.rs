@@ -19,8 +19,13 @@ pub(crate) struct Shadow {
     pub(crate) streak: u32,
     /// When there were last so many in a row as eject.
     pub(crate) tripped: Option<Time>,
-    /// When it came back from an ejection.
+    /// When it was ejected last, and when it came back.
+    pub(crate) out_since: Option<Time>,
     pub(crate) back: Option<Time>,
+    /// Ejections that time has not forgiven.
+    pub(crate) unforgiven: u32,
+    /// Since when it has been up and not ejected, and whether that is quite sure.
+    pub(crate) warm_since: Option<(Time, bool)>,
     /// When an attempt last failed, also if nobody got any time since.
     pub(crate) latest_failure: Time,
     pub(crate) streak_since: Time,
@@ -265,9 +270,11 @@ impl World {
         }
         let event = if shadow.is_up && shadow.failures >= self.plan.fall {
             (shadow.is_up, shadow.has_verdict, shadow.was_up) = (false, true, Some(now));
+            shadow.warm_since = None;
             Some("down")
         } else if !shadow.has_verdict && shadow.passes >= 1 {
             (shadow.is_up, shadow.has_verdict) = (true, true);
+            shadow.warm_since = Some((now, true));
             Some("first up")
         } else if !shadow.has_verdict && shadow.failures >= self.plan.fall {
             shadow.has_verdict = true;
@@ -275,6 +282,7 @@ impl World {
         } else if shadow.has_verdict && !shadow.is_up && shadow.passes >= rise {
             // It may be another process: what failed before says nothing of it.
             (shadow.is_up, shadow.streak, shadow.tripped) = (true, 0, None);
+            shadow.warm_since = Some((now, true));
             shadow.prove_anew(&self.ejection, now);
             shadow.ejections += 1;
             Some(if is_back_at_once { "up at the first pass" } else { "up again" })
