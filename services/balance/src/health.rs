@@ -173,6 +173,13 @@ impl HealthState {
         }
     }
 
+    /// Waits for the probe under way for so much longer.
+    pub(crate) fn wait_longer(&mut self, longer: Duration) {
+        if let Phase::Probing { since, .. } = &mut self.phase {
+            *since = *since + longer;
+        }
+    }
+
     /// Starts probe number `sequence` if one is due.
     pub(crate) fn start_probe(&mut self, plan: &ProbePlan, sequence: u64, now: Time) -> bool {
         let due = matches!(self.phase, Phase::Waiting { next, .. } if plan.enabled && next <= now);

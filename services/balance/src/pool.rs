@@ -49,6 +49,10 @@ const VISIT_LOOK: Duration = Duration::from_secs(1);
 /// must not come back into traffic by itself. It counts only while look-ups say who is there.
 const INTENT_KEPT: Duration = Duration::from_secs(60 * 60);
 
+/// Being called this much later than was asked for is no matter of timers: the thread that calls had no
+/// time, and neither had the answers that it brings.
+const STALL: Duration = Duration::from_secs(1);
+
 /// Between two early look-ups. A burst of failing requests asks for one.
 const EARLY_DISCOVERY: Duration = Duration::from_millis(250);
 
@@ -101,6 +105,8 @@ pub struct Pool {
     visitor_idle: Duration,
     /// When the latest event was.
     now: Time,
+    /// When anything was told last, be it refused.
+    called: Time,
 }
 
 impl Pool {
@@ -142,6 +148,7 @@ impl Pool {
             tagger: None,
             visitor_idle: Duration::ZERO,
             now: Time::START,
+            called: Time::START,
         }
     }
 
@@ -234,6 +241,22 @@ impl Pool {
         self.settle(now);
         // Last, as all of this may bring a probe forward.
         self.start_probes(now);
+    }
+
+    /// Says what time it is, to be called before all else that is told at that time. Where nobody came
+    /// as was asked for, nobody brought answers of probes either: those are awaited for longer.
+    pub fn catch_up(&mut self, now: Time) {
+        let before = std::mem::replace(&mut self.called, now);
+        if now.since(before) < STALL {
+            return;
+        }
+        let due = self.deadline(before).map_or(now, |due| due.max(before));
+        let late = now.since(due);
+        if late >= STALL {
+            // And somewhat more: giving up on one may be what we are late for.
+            let longer = late + STALL;
+            self.backends.values_mut().for_each(|backend| backend.health.wait_longer(longer));
+        }
     }
 
     /// When [`Self::advance`] is due next. Any other call may bring it forward.

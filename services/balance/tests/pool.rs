@@ -376,6 +376,32 @@ fn a_probe_that_is_never_answered_counts_as_failed() {
     assert_eq!(world.effective("a"), Effective::Down);
 }
 
+/// The thread that brings answers stood still, and so did they.
+#[test]
+fn a_probe_under_way_while_nobody_came_is_awaited_for_longer() {
+    let mut world = World::with(&["a"]);
+    let order = world.order("a");
+    let late = Time::START + ProbePlan::default().give_up + SECOND * 7;
+    world.pool.catch_up(late);
+    world.pool.advance(late);
+    assert_eq!(world.effective("a"), Effective::Checking);
+    world.pool.probe_finished(&order, passed(), late);
+    assert_eq!(world.effective("a"), Effective::Serving, "its answer counts");
+}
+
+#[test]
+fn a_probe_is_awaited_no_longer_where_nothing_was_due() {
+    let mut world = World::with(&["a"]);
+    world.order("a");
+    let due = world.pool.deadline(world.now).unwrap();
+    assert_eq!(due, Time::START + ProbePlan::default().give_up);
+    world.pool.catch_up(due);
+    world.pool.advance(due);
+    let view = world.pool.view();
+    let last = view.backends[0].last_probe.as_ref().map(|last| last.result.passed);
+    assert_eq!(last, Some(false), "it is lost");
+}
+
 #[test]
 fn with_probes_off_backends_serve_from_the_start() {
     let mut pool = Pool::new(

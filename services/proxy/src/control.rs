@@ -114,7 +114,9 @@ impl Control {
     fn step<T>(&self, event: impl FnOnce(&mut Pool, Time) -> T) -> T {
         let (answer, effects) = {
             let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-            let answer = event(&mut pool, self.clock.now());
+            let now = self.clock.now();
+            pool.catch_up(now);
+            let answer = event(&mut pool, now);
             (answer, pool.take_effects())
         };
         for effect in effects {

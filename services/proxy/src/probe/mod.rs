@@ -33,6 +33,10 @@ pub(crate) struct ProbeCounts {
 /// One line for so many probes that could not be made: with many backends they come in hundreds.
 const TELL_EVERY: u64 = 100;
 
+/// A probe that ends this much later than its timeout says nothing of the backend: the process, or all
+/// of the machine, had no time for it. Timers are late by milliseconds otherwise.
+const LATE: Duration = Duration::from_secs(1);
+
 /// Why a probe did not pass.
 #[derive(Debug, PartialEq, Eq)]
 enum Failure {
@@ -146,6 +150,9 @@ async fn probe(
     let duration = start.elapsed();
     let (passed, detail) = match result {
         Ok(seen) => (true, format!("{seen}, {:.1} ms", duration.as_secs_f64() * 1e3)),
+        Err(Failure::Backend(_)) if duration > timeout + LATE => {
+            return Err(format!("the proxy stood still for some of {duration:.1?}"));
+        }
         Err(Failure::Backend(why)) => (false, why),
         Err(Failure::Own(why)) => return Err(why),
     };
@@ -245,6 +252,30 @@ mod tests {
 
     fn closed_port() -> SocketAddr {
         TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    }
+
+    /// All stands still between the question and the end of its time.
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_ends_long_after_its_timeout_was_not_made() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        for (stands_still, is_made) in [(0, true), (30, false)] {
+            let settings = Probing::new(&Settings::from_variables(&[("PROXY_PROBE", "http")]));
+            let id = BackendId::new("a");
+            let order = ProbeOrder { id, generation: 1, sequence: 1, addresses: vec![address] };
+            let probe = async { probe(&settings, &client(&settings), &order).await };
+            let silence = async {
+                let _stream = listener.accept().await.unwrap();
+                tokio::time::advance(Duration::from_secs(stands_still)).await;
+                std::future::pending::<()>().await;
+            };
+            let result = tokio::select! {
+                result = probe => result,
+                () = silence => unreachable!(),
+            };
+            assert_eq!(result.is_ok(), is_made, "{result:?}");
+            assert!(result.is_err() || !result.unwrap().0.passed, "it had no answer");
+        }
     }
 
     #[tokio::test]

@@ -112,6 +112,8 @@ pub(crate) struct World {
     /// How many requests there had been when, for as long as they count for retries.
     requests: Vec<(Time, u64)>,
     now: Time,
+    /// When the pool was told something last.
+    called: Time,
     is_busy: bool,
     /// Whether discovery tells instances by more than their addresses.
     tells_instances: bool,
@@ -213,6 +215,7 @@ impl World {
             granted: Vec::new(),
             requests: vec![(Time::START, 0)],
             now: Time::START,
+            called: Time::START,
             is_busy: false,
             tells_instances: seed.is_multiple_of(2),
             instances: 0,
@@ -343,6 +346,7 @@ impl World {
     /// Tells the pool something, and hears what it has to say.
     fn tell<T>(&mut self, event: impl FnOnce(&mut Pool, Time) -> T) -> T {
         self.expected = None;
+        self.catch_up();
         let answer = event(&mut self.pool, self.now);
         for effect in self.pool.take_effects() {
             match effect {

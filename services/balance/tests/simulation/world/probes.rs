@@ -60,8 +60,28 @@ impl World {
         }
     }
 
+    /// Probes are awaited for as much longer as the pool was told nothing though it was due, and a second
+    /// more.
+    pub(crate) fn catch_up(&mut self) {
+        let before = std::mem::replace(&mut self.called, self.now);
+        let due = self.pool.deadline(before).unwrap_or(self.now).max(before);
+        let (late, second) = (self.now.since(due), Duration::from_secs(1));
+        self.pool.catch_up(self.now);
+        if late < second {
+            return;
+        }
+        for probe in self.probes.iter_mut().filter(|probe| !probe.is_given_up) {
+            probe.since = probe.since + late + second;
+            if let Some(probed) = self.probed.get_mut(probe.order.id.as_str()) {
+                *probed = *probed + second;
+            }
+            self.coverage.see("probe awaited for longer");
+        }
+    }
+
     /// Those that the pool is about to give up on.
     pub(crate) fn give_up_probes(&mut self) {
+        self.catch_up();
         let mut lost = Vec::new();
         for probe in &mut self.probes {
             if !probe.is_given_up && probe.since + self.plan.give_up <= self.now {
