@@ -139,6 +139,8 @@ pub(crate) struct World {
     failed_last: BTreeMap<u64, Time>,
     /// Probes that were ordered and not answered.
     probes: Vec<Pending>,
+    /// When a probe of a generation was given up last.
+    lost: BTreeMap<u64, Time>,
     /// When each backend was last probed, or began to wait for it.
     probed: BTreeMap<String, Time>,
     /// Who waits for a probe while nobody serves, and since when, by generation.
@@ -231,6 +233,7 @@ impl World {
             blind_since: None,
             failed_last: BTreeMap::new(),
             probes: Vec::new(),
+            lost: BTreeMap::new(),
             probed: BTreeMap::new(),
             sought: BTreeMap::new(),
             attempts: Vec::new(),
@@ -313,6 +316,7 @@ impl World {
         let deadline = self.pool.deadline(self.now);
         assert!(deadline.is_none_or(|deadline| deadline > self.now), "the pool wants no rest");
         let view = self.pool.view();
+        self.check_lost(&view);
         self.check_streaks(&view);
         self.check_climbs(&view);
         self.check_search();

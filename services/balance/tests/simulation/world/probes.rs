@@ -79,6 +79,18 @@ impl World {
         }
     }
 
+    /// The pool has given up on those probes that it had to, and on no others.
+    pub(crate) fn check_lost(&self, view: &PoolView) {
+        for backend in &view.backends {
+            let last = backend.last_probe.as_ref();
+            let is_lost = |last: &&LastProbe| last.result.detail.contains("never answered");
+            if let Some(last) = last.filter(is_lost) {
+                let lost = self.lost.get(&backend.member.generation());
+                assert_eq!(lost, Some(&last.at), "a probe of {} is given up", backend.id);
+            }
+        }
+    }
+
     /// Those that the pool is about to give up on.
     pub(crate) fn give_up_probes(&mut self) {
         self.catch_up();
@@ -92,6 +104,7 @@ impl World {
         for (name, generation) in lost {
             if self.generation(&name) == Some(generation) {
                 self.count(&name, generation, false);
+                self.lost.insert(generation, self.now);
                 self.coverage.see("lost probe");
             }
         }
