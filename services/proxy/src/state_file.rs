@@ -61,7 +61,7 @@ impl StateFile {
             self.know(found);
         }
         loaded.map_err(|why| {
-            let aside = self.path.with_extension("unreadable");
+            let aside = self.beside("unreadable");
             let kept = match fs::rename(&self.path, &aside) {
                 Ok(()) => format!("{why}; it is kept as {}", aside.display()),
                 Err(error) => format!("{why}; it could not be set aside: {error}"),
@@ -78,7 +78,7 @@ impl StateFile {
     pub(crate) fn save(&self, pool: &str, standing: &Standing) -> Result<(), String> {
         self.spare_foreign()?;
         let content = self.content(pool, standing);
-        let aside = self.path.with_extension("new");
+        let aside = self.beside("new");
         let write = || -> io::Result<()> {
             fs::create_dir_all(self.folder())?;
             let mut file = File::create(&aside)?;
@@ -100,7 +100,7 @@ impl StateFile {
         if self.present().is_none_or(|present| Some(present) == known) {
             return Ok(());
         }
-        let aside = self.path.with_extension("found");
+        let aside = self.beside("found");
         let why = match fs::rename(&self.path, &aside) {
             Ok(()) => format!("it is kept as {}, and does not hold", aside.display()),
             Err(error) => format!("it could not be set aside: {error}"),
@@ -114,6 +114,13 @@ impl StateFile {
 
     fn know(&self, file: Option<Identity>) {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = file;
+    }
+
+    /// A file beside it. Its whole name is kept: others in the folder may differ in what follows a dot.
+    fn beside(&self, ending: &str) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{ending}"));
+        name.into()
     }
 
     fn folder(&self) -> &Path {
@@ -208,6 +215,22 @@ mod tests {
     fn assert_near(one: Time, other: Time) {
         let apart = one.since(other).max(other.since(one));
         assert!(apart < Duration::from_secs(1), "{apart:?}");
+    }
+
+    #[test]
+    fn files_of_one_folder_do_not_write_over_each_other() {
+        let folder = TempDir::new().unwrap();
+        let clock = Clock::start();
+        let standing = Standing::default();
+        for name in ["state.one", "state.two", "state.new"] {
+            let file = StateFile::new(folder.path().join(name).to_str().unwrap(), clock);
+            assert_ne!(file.beside("new"), folder.path().join("state.new"), "{name}");
+            assert_eq!(file.save("default", &standing), Ok(()));
+        }
+        let mut names: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["state.new", "state.one", "state.two"]);
     }
 
     #[test]
@@ -347,7 +370,7 @@ mod tests {
             fs::write(&file.path, content).unwrap();
             let error = file.load("default").unwrap_err();
             assert!(error.contains(expected) && error.contains("unreadable"), "{error}");
-            assert!(!file.path.exists() && folder.path().join("state.unreadable").exists());
+            assert!(!file.path.exists() && folder.path().join("state.json.unreadable").exists());
             file.save("default", &Standing::default()).unwrap();
             assert_eq!(file.load("default"), Ok(Standing::default()));
         }
@@ -385,9 +408,9 @@ mod tests {
         fs::write(folder.path().join("other"), "all drained").unwrap();
         fs::rename(folder.path().join("other"), &path).unwrap();
         let error = file.save("default", &Standing::default()).unwrap_err();
-        assert!(error.contains("another one") && error.contains("state.found"), "{error}");
+        assert!(error.contains("another one") && error.contains("state.json.found"), "{error}");
         file.save("default", &Standing::default()).unwrap();
-        let found = fs::read_to_string(folder.path().join("state.found")).unwrap();
+        let found = fs::read_to_string(folder.path().join("state.json.found")).unwrap();
         assert_eq!(found, "all drained");
         assert!(fs::read_to_string(&path).unwrap().contains("version"));
     }
