@@ -31,13 +31,16 @@ impl ConnectError {
     }
 }
 
-/// `EMFILE` and `ENFILE`: this process, or the system, has as many files open as it may. Their
-/// numbers are the same on Linux, macOS and the BSDs.
-const TOO_MANY_FILES: [i32; 2] = [24, 23];
+/// `EMFILE`, `ENFILE` and `ENOMEM`: this process, or the system, has as many files open as it may, or no
+/// memory. Their numbers are the same on Linux, macOS and the BSDs.
+const OWN_WANT: [i32; 3] = [24, 23, 12];
 
 /// Whether an error is for want of something of our own, whoever the connection was to.
 pub(crate) fn is_own_fault(error: &io::Error) -> bool {
-    error.raw_os_error().is_some_and(|number| TOO_MANY_FILES.contains(&number))
+    error.raw_os_error().is_some_and(|number| {
+        // All our ports towards an address are in use; that number is not the same everywhere.
+        OWN_WANT.contains(&number) || error.kind() == io::ErrorKind::AddrNotAvailable
+    })
 }
 
 /// Where a connection leads.
@@ -120,8 +123,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn too_many_open_files_say_nothing_of_the_backend() {
-        for number in TOO_MANY_FILES {
+    fn what_the_proxy_wants_for_says_nothing_of_the_backend() {
+        let no_port = 99;
+        for number in OWN_WANT.into_iter().chain([no_port]) {
             let reason = ConnectError::Io(io::Error::from_raw_os_error(number)).reason();
             assert_eq!((reason.outcome(), reason.status().as_u16()), (Outcome::Unknown, 503));
         }

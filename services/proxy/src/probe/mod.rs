@@ -227,8 +227,10 @@ mod tests {
     }
 
     #[test]
-    fn too_many_open_files_are_our_fault_and_no_failure_of_a_backend() {
-        for (number, is_own) in [(24, true), (23, true), (111, false), (104, false)] {
+    fn what_we_want_for_is_our_fault_and_no_failure_of_a_backend() {
+        // Of the latter ones, 99 is that all ports of ours are in use.
+        let own = [24, 23, 12, 99].map(|number| (number, true));
+        for (number, is_own) in own.into_iter().chain([(111, false), (104, false)]) {
             let error = io::Error::from_raw_os_error(number);
             let failure = told(ConnectError::Io(error), Duration::from_secs(1));
             assert_eq!(matches!(failure, Failure::Own(_)), is_own, "{failure:?}");
