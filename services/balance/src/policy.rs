@@ -161,7 +161,10 @@ impl Moment {
             let mut known: Vec<f32> =
                 members.filter_map(|member| member.answer_time().remembered()).collect();
             known.sort_unstable_by(f32::total_cmp);
-            self.typical = known.get(known.len() / 2).copied().unwrap_or_default();
+            // Of two in the middle the lower one: what is known of a fast backend would fade to what a
+            // slow one takes, and that of a slow one never.
+            let middle = known.len().saturating_sub(1) / 2;
+            self.typical = known.get(middle).copied().unwrap_or_default();
             self.typical_since = Some(now);
         }
     }

@@ -169,3 +169,25 @@ fn load_counts_beside_speed() {
         .collect();
     assert!(counts.iter().all(|count| (25..=60).contains(count)), "{counts:?}");
 }
+
+#[test]
+fn of_two_backends_the_slow_one_gets_the_lesser_part_however_seldom_requests_come() {
+    let plan = ProbePlan { enabled: false, ..ProbePlan::default() };
+    let mut pool = Pool::new("default", Policy::LeastTime, plan, 11);
+    let found = |name| Found::new(BackendId::new(name), Ok(vec![([10, 0, 0, 1], 80).into()]));
+    pool.discovered(vec![found("fast"), found("slow")], Time::START);
+    let mut picker = pool.picker();
+    let mut now = Time::START;
+    let is_slow = |_| {
+        now = now + Duration::from_secs(5);
+        picker.tell_time(now);
+        let ticket = picker.pick(None).unwrap();
+        let is_slow = ticket.member().id().as_str() == "slow";
+        let took = Duration::from_millis(if is_slow { 1_000 } else { 1 });
+        ticket.member().answered(took, false, now + took);
+        is_slow
+    };
+    let slow = (0..1_000).map(is_slow).filter(|is_slow| *is_slow).count();
+    // It is asked again once what is known of it has faded, after some 25 s: one request of six.
+    assert!(slow <= 200, "{slow} of 1000 went to the slow one");
+}
