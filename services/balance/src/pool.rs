@@ -91,7 +91,8 @@ pub struct Pool {
     last_resort: Duration,
     /// When one that was in service and has left was last up.
     left_up: Option<Time>,
-    rung_since: Time,
+    /// Since the first event, at the latest.
+    rung_since: Option<Time>,
     rung_picks: RungPicks,
     ejections: BTreeMap<EjectReason, u64>,
     withheld: BTreeMap<Withheld, u64>,
@@ -129,7 +130,7 @@ impl Pool {
             next_generation: 1,
             next_probe: 1,
             discovered: None,
-            blind_since: Some(Time::START),
+            blind_since: None,
             discovery_error: None,
             early_discovery: None,
             next_sample: Time::START,
@@ -138,7 +139,7 @@ impl Pool {
             tier_least: 0.0,
             last_resort: Duration::ZERO,
             left_up: None,
-            rung_since: Time::START,
+            rung_since: None,
             rung_picks: RungPicks::default(),
             ejections: BTreeMap::new(),
             withheld: BTreeMap::new(),
@@ -321,7 +322,7 @@ impl Pool {
         PoolView {
             rung,
             tier: serving.tier,
-            rung_since: self.rung_since,
+            rung_since: self.rung_since.unwrap_or(self.now),
             waiting: self.published.queue().length(),
             picks: self.rung_picks.up_to(rung, self.published.picks()),
             name: self.name.clone(),

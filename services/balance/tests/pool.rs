@@ -492,3 +492,21 @@ fn what_was_wanted_before_a_restart_waits_for_the_first_look_up_however_late() {
     after.discover(&["a", "b"]);
     assert_eq!(after.effective("a"), Effective::Drained);
 }
+
+/// The clock of a process counts from long before its start, so that it can tell of earlier times.
+#[test]
+fn what_was_wanted_before_a_restart_is_forgotten_an_hour_after_it_whatever_the_clock_says() {
+    let mut before = World::with(&["a", "b"]);
+    before.run(SECOND, &["a", "b"]);
+    before.set("a", Admin::Maint).unwrap();
+    before.run(SECOND, &["a", "b"]);
+    let mut after = World::looking_up();
+    after.now = Time::START + SECOND * 60 * 60 * 24 * 3_650;
+    after.pool.restore(before.intents, after.now);
+    after.discover(&["b"]);
+    assert_eq!(after.pool.view().rung_since, after.now, "it is nobody's since the start");
+    after.run(SECOND * 60 * 59, &["b"]);
+    assert_eq!(after.pool.standing_intents().len(), 1);
+    after.run(SECOND * 120, &["b"]);
+    assert!(after.pool.standing_intents().is_empty(), "it was away for an hour");
+}

@@ -128,6 +128,8 @@ impl Pool {
         let until = now + INTENT_KEPT;
         let kept = intents.into_iter().map(|intent| (intent.id.clone(), (intent.into(), until)));
         self.departed.extend(kept);
+        // The first look-up has yet to say who is there.
+        self.blind_since.get_or_insert(now);
         self.settle(now);
     }
 

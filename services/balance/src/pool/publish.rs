@@ -20,6 +20,7 @@ impl Pool {
     /// Publishes who serves and who could if that or their weights changed, and sweeps the invariants.
     pub(super) fn settle(&mut self, now: Time) {
         self.now = now;
+        self.rung_since.get_or_insert(now);
         self.end_excess_ejections(now);
         self.end_leaving(now);
         self.note_climbs(now);
@@ -124,7 +125,7 @@ impl Pool {
         if before == rung {
             return;
         }
-        self.rung_since = now;
+        self.rung_since = Some(now);
         let message = match rung {
             Rung::Up => "requests are served by backends that are up",
             Rung::Degraded => "no backend is up: those that ask to be spared serve",
