@@ -236,7 +236,8 @@ impl HealthState {
     fn wait(&mut self, since: Time, plan: &ProbePlan, random: &mut Random, now: Time) {
         let interval = if self.is_settled(plan) { plan.interval } else { plan.transition_interval };
         let next = now + random.jitter(interval, JITTER);
-        self.phase = Phase::Waiting { next, last_start: Some(since) };
+        // One that was awaited for longer may count as begun later than it has ended.
+        self.phase = Phase::Waiting { next, last_start: Some(since.min(now)) };
     }
 
     pub(crate) fn attempt_failed(&mut self, failure: AttemptFailure, plan: &ProbePlan, now: Time) {

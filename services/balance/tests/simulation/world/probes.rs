@@ -104,7 +104,9 @@ impl World {
         for (name, generation) in lost {
             if self.generation(&name) == Some(generation) {
                 self.count(&name, generation, false);
-                self.lost.insert(generation, self.now);
+                if self.intents.get(&name).is_none_or(|one| one.admin.now() != Admin::Maint) {
+                    self.lost.insert(generation, self.now);
+                }
                 self.coverage.see("lost probe");
             }
         }
