@@ -44,6 +44,8 @@ pub(crate) struct Snapshot {
     /// Those who could serve and need not, for requests that have tried all members: a group for
     /// each rung and tier, best first.
     pub(crate) rest: Vec<Vec<Arc<Member>>>,
+    /// The generations of all these by their slots, to know one without a search; 0 is nobody's.
+    pub(crate) able: Vec<u64>,
     /// Whom requests may ask for, members included.
     pub(crate) visited: Visited,
 }
@@ -263,8 +265,7 @@ impl Picker {
     /// Whether a member may still get requests, for whoever has been busy since it was picked.
     pub fn is_eligible(&mut self, member: &Member) -> bool {
         self.refresh();
-        let mut all = self.known.members.iter().chain(self.known.rest.iter().flatten());
-        all.any(|known| known.generation() == member.generation())
+        self.known.able.get(member.slot()) == Some(&member.generation())
     }
 
     /// Whether nobody serves, and requests wait for somebody.

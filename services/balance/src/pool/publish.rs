@@ -40,6 +40,7 @@ impl Pool {
             && current.rest.iter().zip(&rest).all(|(a, b)| is_same(a, b));
         if !same {
             let members = members_of(&eligible);
+            let able = by_slot(eligible.iter().chain(rest.iter().copied().flatten()));
             self.published.publish(Snapshot {
                 version: current.version + 1,
                 plan: self.plan().clone(),
@@ -47,6 +48,7 @@ impl Pool {
                 visited: Visited::new(&members, members_of(&only_visited)),
                 members,
                 rest: rest.into_iter().map(members_of).collect(),
+                able,
                 schedule: schedule(&weights),
                 weights,
             });
@@ -176,6 +178,17 @@ fn stand(entry: &Entry) -> (Option<Rung>, u16) {
 
 fn members_of(entries: &[&Entry]) -> Vec<Arc<Member>> {
     entries.iter().map(|entry| Arc::clone(&entry.member)).collect()
+}
+
+fn by_slot<'a>(entries: impl Iterator<Item = &'a &'a Entry>) -> Vec<u64> {
+    let mut generations = Vec::new();
+    for member in entries.map(|entry| &entry.member) {
+        if generations.len() <= member.slot() {
+            generations.resize(member.slot() + 1, 0);
+        }
+        generations[member.slot()] = member.generation();
+    }
+    generations
 }
 
 fn is_same(members: &[Arc<Member>], entries: &[&Entry]) -> bool {

@@ -245,6 +245,8 @@ impl World {
             assert_eq!(backend.tier, self.told[backend.id.as_str()].tier, "{}", backend.id);
             let is_quiet = backend.reasons.is_empty();
             assert_eq!(is_quiet, is_member && rung == Rung::Up, "{:?}", backend.reasons);
+            let may_get = is_member || expected.rest.contains_key(&backend.member.generation());
+            assert_eq!(self.picker.is_eligible(&backend.member), may_get, "{}", backend.id);
             self.check_intent(backend);
             self.check_room(backend);
             self.check_health(backend);
