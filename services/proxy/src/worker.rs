@@ -6,7 +6,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -97,6 +97,8 @@ pub(crate) struct Worker {
     pub(crate) gauges: Arc<Gauges>,
     /// Numbers of requests that no backend got.
     pub(crate) no_backend: Arc<Shard>,
+    /// Who connected last.
+    latest_client: RefCell<Option<Rc<Client>>>,
     pub(crate) request_ids: RequestIds,
     /// Tells why requests went where they went.
     pub(crate) decisions: Recorder,
@@ -143,6 +145,7 @@ impl Worker {
             gauges: Arc::clone(&stats.gauges[index]),
             no_backend: stats.shard(NO_BACKEND, index),
             upstreams: RefCell::new(Upstreams::new(index, stats)),
+            latest_client: RefCell::default(),
             request_ids: RequestIds::new(fastrand::u64(..)),
             decisions: decisions.recorder(),
             is_draining: Cell::new(false),
@@ -154,6 +157,18 @@ impl Worker {
             clock,
             reports,
         })
+    }
+
+    /// Who connects from an address. Most proxies have few clients, such as another proxy, that connect
+    /// many times: what is known of the latest need not be found out again.
+    fn client(&self, peer: IpAddr) -> Rc<Client> {
+        let mut latest = self.latest_client.borrow_mut();
+        if let Some(client) = latest.as_ref().filter(|client| client.is_at(peer)) {
+            return Rc::clone(client);
+        }
+        let client = Rc::new(Client::new(peer, &self.settings.forwarding.trusted_proxies));
+        *latest = Some(Rc::clone(&client));
+        client
     }
 
     /// What time it is for the core.
@@ -274,7 +289,7 @@ async fn serve(worker: Rc<Worker>, inbox: Inbox) {
 
 fn begin(worker: &Rc<Worker>, accepted: Accepted) {
     let Accepted { stream, peer, counted, guest } = accepted;
-    let client = Client::new(peer.ip(), &worker.settings.forwarding.trusted_proxies);
+    let client = worker.client(peer.ip());
     // Fails only if the client is gone already.
     let Ok(stream) = stream.here() else { return };
     let session = Session::new(worker, client, (Open::new(&worker.open), counted));

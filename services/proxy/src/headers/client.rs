@@ -24,9 +24,10 @@ pub(crate) const HAS_CLAIMS: Fields =
 /// Longer names than DNS knows (255) are not worth a client's memory.
 const REMEMBERED_HOST_MAX: usize = 255;
 
-/// What is the same for all requests of a client's connection.
+/// What is the same for all requests of a client, by its address.
 #[derive(Debug)]
 pub(crate) struct Client {
+    peer: IpAddr,
     address: HeaderValue,
     pub(super) is_trusted: bool,
     /// The last `Host` that was found valid: most clients ask for the same one each time, and
@@ -40,7 +41,12 @@ impl Client {
         let address = HeaderValue::try_from(peer.to_string())
             .expect("an address is written in visible ASCII");
         let is_trusted = access::is_within(peer, trusted);
-        Self { address, is_trusted, valid_host: RefCell::default() }
+        Self { peer, address, is_trusted, valid_host: RefCell::default() }
+    }
+
+    /// Whether connections from this address are its.
+    pub(crate) fn is_at(&self, peer: IpAddr) -> bool {
+        self.peer == peer.to_canonical()
     }
 
     /// Whether a `Host` names a host.
