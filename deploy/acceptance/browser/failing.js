@@ -256,11 +256,34 @@ export async function leftTab() {
     expect(is === "Connecting …" && !grey, `"${is}", ${grey ? "grey" : "green"}`);
     await isLive();
   });
-  await check("a page before which the machine slept says so at once, though no time of its own passed", async () => {
+  const setClock = async (by) => page.clock.setSystemTime(await page.evaluate(() => Date.now()) + by);
+  await check("a clock that is set forward makes nothing stale, and one that is set back hides no silence", async () => {
+    await page.evaluate(() => {
+      const says = window.saidToTheSuite = [];
+      const live = document.getElementById("live");
+      new MutationObserver(() => says.push(live.textContent)).observe(live, { childList: true, characterData: true, subtree: true });
+    });
+    await setClock(3_600_000);
+    await page.waitForTimeout(2_000);
+    await isLive();
+    const said = await page.evaluate(() => window.saidToTheSuite);
+    expect(!said.some((text) => /^Stale/.test(text)), said.join(", "));
+    await setClock(-7_200_000);
     await stack.freeze("dashboard");
-    await page.clock.setSystemTime(await page.evaluate(() => Date.now()) + 600_000);
-    const { ms } = await until("it says so", 5, async () => /^Stale/.test(await live.innerText()));
+    await page.clock.fastForward(40_000);
+    await until("it is stale", 5, async () => /^Stale/.test(await live.innerText()));
     expect(await isGrey(), "it is green");
+    stack.thaw("dashboard");
+    await isLive();
+    return `said "${said.join('", "')}" when it was set forward`;
+  });
+  await check("a page before which the machine slept turns grey at once, though no time of its own passed", async () => {
+    await stack.freeze("dashboard");
+    await setClock(600_000);
+    const { ms } = await until("it is not live", 5, async () => await live.innerText() === "Connecting …");
+    expect(await isGrey(), "it is green");
+    await page.clock.fastForward(40_000);
+    await until("it is stale", 5, async () => /^Stale/.test(await live.innerText()));
     stack.thaw("dashboard");
     await isLive();
     return `after ${ms} ms`;

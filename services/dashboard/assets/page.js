@@ -149,10 +149,12 @@ function apply(patch) {
 let feed = null;
 let retry = 0;
 let late = 0;
-// When the feed was begun or broke, and when it told something last, by the time of day: a machine
-// that sleeps stops every other clock.
+// When the feed was begun or broke, and when it told something last, by a clock that nobody sets: by
+// the time of day, one that is set back an hour would have a dead feed live for an hour.
 let begun = 0;
-let heard = Date.now();
+let heard = performance.now();
+// How far the time of day is ahead of that clock, which stands while the machine sleeps.
+let ahead = Date.now() - heard;
 
 // More than two heartbeats of the server: a connection that died without a word.
 const SILENCE_MS = 35_000;
@@ -172,11 +174,11 @@ function state(name, text, way) {
 
 function connect() {
   disconnect();
-  begun = Date.now();
+  begun = performance.now();
   feed = new EventSource($("main").dataset.feed);
   const alive = () => {
     clearTimeout(late);
-    heard = Date.now();
+    heard = performance.now();
     state("on", "Live");
   };
   feed.addEventListener("beat", alive);
@@ -187,7 +189,7 @@ function connect() {
   feed.onerror = () => {
     // Only trouble that lasts is worth a word.
     clearTimeout(late);
-    begun = Date.now();
+    begun = performance.now();
     late = setTimeout(() => state("lost", "The dashboard does not answer; trying again"), 2500);
     if (feed.readyState === EventSource.CLOSED) {
       retry = setTimeout(connect, 4000);
@@ -224,11 +226,23 @@ function disconnect() {
   feed = null;
 }
 
+/** Whether the machine slept since the last look. A time of day that was set forward looks the same. */
+function slept() {
+  const was = ahead;
+  ahead = Date.now() - performance.now();
+  return ahead - was > FRESH_MS;
+}
+
 /** One that takes the connection and says nothing is as silent as one that stops. */
 function listen() {
-  if (!feed || Date.now() - Math.max(begun, heard) <= SILENCE_MS) return;
-  state("lost", "Stale: the dashboard is silent; trying again");
-  connect();
+  if (slept()) {
+    // What is shown may be hours old. Where only the clock was set, a new feed tells at once.
+    heard = -Infinity;
+    if (feed) resume();
+  } else if (feed && performance.now() - Math.max(begun, heard) > SILENCE_MS) {
+    state("lost", "Stale: the dashboard is silent; trying again");
+    connect();
+  }
 }
 
 /** For a tab that nobody sees: its name must not say for hours what was so when it was left. */
@@ -239,7 +253,7 @@ function pause() {
 }
 
 function resume() {
-  state(Date.now() - heard > FRESH_MS ? "wait" : "off", "Connecting …");
+  state(performance.now() - heard > FRESH_MS ? "wait" : "off", "Connecting …");
   connect();
 }
 
@@ -361,7 +375,7 @@ async function fetchSeries() {
     series = kept;
     return;
   }
-  const now = Date.now();
+  const now = performance.now();
   if (series && now - series.at < 1000) return;
   series = { ...series, at: now };
   try {
@@ -551,8 +565,12 @@ if ($("main")?.dataset.feed) {
   $("confirm-cancel").onclick = () => $("confirm").close();
   watchRows();
   const look = () => {
-    if (document.hidden) pause();
-    else if (!feed) resume();
+    if (document.hidden) {
+      pause();
+    } else if (!feed) {
+      listen();
+      resume();
+    }
   };
   look();
   document.addEventListener("visibilitychange", look);
