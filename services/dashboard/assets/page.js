@@ -157,7 +157,7 @@ let heard = performance.now();
 let ahead = Date.now() - heard;
 
 // More than two heartbeats of the server: a connection that died without a word.
-const SILENCE_MS = 35_000;
+const SILENCE_MS = 8_000;
 // What is older is not shown as if it were of now to whoever comes back.
 const FRESH_MS = 5_000;
 const TITLE = document.title;
