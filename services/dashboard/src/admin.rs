@@ -125,7 +125,8 @@ impl Fault {
             Self::TokenRefused => format!(
                 "LOAD_BALANCER_ADMIN_TOKEN, or what is in the file of \
                  LOAD_BALANCER_ADMIN_TOKEN_FILE, is not the token of the proxy at {url}. It is \
-                 shown again every 30 s, and at once when the file has another one."
+                 shown again after 2 s, then less and less often down to every 30 s, and at once \
+                 when the file has another one."
             ),
             Self::Limited(wait) => format!(
                 "Too many wrong tokens came to {url} from the dashboard's address, so that the \
