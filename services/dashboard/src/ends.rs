@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::{Backend, End, Proxy};
+use crate::model::{Backend, End, Pool, Proxy};
 
 /// Seconds that ends may lie apart and still be one: proxies are told one after the other, and a
 /// slow one later.
@@ -33,21 +33,35 @@ pub(crate) fn differing(
     for (what, same, until) in kinds {
         // Who has another value differs in more than the end, and is told as that.
         let with_it = said.iter().filter(|(_, backend)| same(backend, merged));
-        let ends: Vec<(&str, &Option<String>)> =
-            with_it.map(|(name, backend)| (*name, until(backend))).collect();
-        let left = |(name, at): &(&str, &Option<String>)| {
-            at.as_deref().map(|at| clocks.get(name).and_then(|clock| clock.age(Some(at))))
-        };
-        let left: Vec<_> = ends.iter().map(left).collect();
-        if left.iter().any(|one| left.iter().any(|other| !agree(*one, *other))) {
-            all.extend(ends.into_iter().map(|(name, at)| End {
-                replica: name.to_owned(),
-                what: what.to_owned(),
-                at: at.clone(),
-            }));
-        }
+        let ends: Vec<_> = with_it.map(|(name, backend)| (*name, until(backend))).collect();
+        all.extend(apart(what, &ends, clocks));
     }
     all
+}
+
+/// The same of the policy of a pool, of those that have the one of `model`.
+pub(crate) fn of_policy(said: &[(&str, &Pool)], model: &Pool, clocks: &Clocks<'_>) -> Vec<End> {
+    let same = |pool: &Pool| (&pool.policy, &pool.hash_key) == (&model.policy, &model.hash_key);
+    let with_it = said.iter().filter(|(_, pool)| same(pool));
+    let ends: Vec<_> = with_it.map(|(name, pool)| (*name, &pool.policy_expires_at)).collect();
+    apart("policy", &ends, clocks)
+}
+
+/// All of these ends if any two of them are not the same.
+fn apart(what: &str, ends: &[(&str, &Option<String>)], clocks: &Clocks<'_>) -> Vec<End> {
+    let left = |(name, at): &(&str, &Option<String>)| {
+        at.as_deref().map(|at| clocks.get(name).and_then(|clock| clock.age(Some(at))))
+    };
+    let left: Vec<_> = ends.iter().map(left).collect();
+    if left.iter().all(|one| left.iter().all(|other| agree(*one, *other))) {
+        return Vec::new();
+    }
+    let end = |(name, at): &(&str, &Option<String>)| End {
+        replica: (*name).to_owned(),
+        what: what.to_owned(),
+        at: (*at).clone(),
+    };
+    ends.iter().map(end).collect()
 }
 
 /// Whether two proxies tell the same end, or both none. A clock that nobody knows agrees with all.
@@ -67,7 +81,8 @@ mod tests {
 
     use super::*;
 
-    /// What is told of two proxies, of which the second's clock is an hour ahead.
+    /// What is told of two proxies, of which the second's clock is an hour ahead, and of the policy
+    /// of their pools.
     fn told(one: Option<&str>, other: Option<&str>) -> Vec<(String, Option<String>)> {
         let clock = |started: &str| -> Proxy {
             serde_json::from_value(json!({"started_at": started, "uptime_seconds": 60})).unwrap()
@@ -78,9 +93,20 @@ mod tests {
             let drain = json!({"id": "x", "admin": "drain", "admin_expires_at": until});
             serde_json::from_value(drain).unwrap()
         };
+        let pool = |until: Option<&str>| -> Pool {
+            let random = json!({"name": "p", "policy": "random", "policy_expires_at": until, "backends": []});
+            serde_json::from_value(random).unwrap()
+        };
+        let of_pools = {
+            let (one, other) = (pool(one), pool(other));
+            of_policy(&[("a", &one), ("b", &other)], &one, &clocks)
+        };
         let (one, other) = (backend(one), backend(other));
         let ends = differing(&[("a", &one), ("b", &other)], &one, &clocks);
-        ends.into_iter().map(|end| (end.replica, end.at)).collect()
+        let of_pools: Vec<_> = of_pools.into_iter().map(|end| (end.replica, end.at)).collect();
+        let ends: Vec<_> = ends.into_iter().map(|end| (end.replica, end.at)).collect();
+        assert_eq!(of_pools, ends, "the same goes for the policy");
+        ends
     }
 
     #[test]

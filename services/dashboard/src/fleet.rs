@@ -82,6 +82,7 @@ fn merge_pools(said: &[(&str, &Pool)], clocks: &Clocks<'_>) -> Option<Pool> {
         hash_key_reverts_to: with_override.hash_key_reverts_to.clone(),
         policy_said_at: with_override.policy_said_at.clone(),
         policy_standing_said_at: with_override.policy_standing_said_at.clone(),
+        other_ends: ends::of_policy(said, with_override, clocks),
         source,
         rung: rung(said),
         probe: first.probe.clone(),

@@ -100,6 +100,9 @@ pub(crate) struct Pool {
     /// And the one that stands.
     #[serde(default)]
     pub(crate) policy_standing_said_at: Option<String>,
+    /// When the policy ends by itself, if proxies have different times for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) other_ends: Vec<End>,
     /// Where its backends come from.
     #[serde(default)]
     pub(crate) source: Source,

@@ -95,6 +95,30 @@ async fn a_backends_page_says_that_proxies_agree_only_if_all_that_is_set_is_the_
 }
 
 #[tokio::test]
+async fn a_policy_that_does_not_end_everywhere_at_the_same_time_is_told_with_names() {
+    let at = |name: &str, end: Value| {
+        let proxy = proxy(name, &[backend("x:1")]);
+        proxy.with(|world| {
+            let pool = &mut world.pools["pools"][0];
+            (pool["policy"], pool["policy_wanted"]) = (json!("random"), json!("random"));
+            pool["policy_expires_at"] = end;
+        });
+        proxy
+    };
+    let end = json!("2026-11-23T16:07:08.000Z");
+    let (one, two) = (at("edge-1", end.clone()), at("edge-2", json!(null)));
+    let dashboard = dashboard(&[&one, &two]);
+    let told = "does not end everywhere at the same time";
+    let page = dashboard.text_with("/", |text| text.contains(told)).await;
+    let list = page.split("id=\"overrides\"").nth(1).unwrap().split("</section>").next().unwrap();
+    let of = |name: &str| list.split(name).nth(1).unwrap().split("edge-").next().unwrap();
+    assert!(of("edge-1").contains("at <time") && of("edge-1").contains(">16:07:08 UTC<"), "{list}");
+    assert!(of("edge-2").contains("not at all"), "{list}");
+    two.with(|world| world.pools["pools"][0]["policy_expires_at"] = end);
+    dashboard.text_with("/", |text| !text.contains(told)).await;
+}
+
+#[tokio::test]
 async fn a_change_goes_to_all_and_each_answer_is_told() {
     let mut proxies = ["a", "b", "c"].map(|name| proxy(name, &[backend("x:1")]));
     // They are told in the order of their addresses.

@@ -98,7 +98,7 @@ pub(crate) struct Opinion {
 pub(crate) struct End {
     /// The proxy.
     pub(crate) replica: String,
-    /// What ends: `state`, `weight` or `limit`, or the `deadline` of a drain.
+    /// What ends: `state`, `weight` or `limit`, the `deadline` of a drain, or the `policy` of a pool.
     pub(crate) what: String,
     /// By that proxy's clock; none if it does not end there.
     pub(crate) at: Option<String>,
