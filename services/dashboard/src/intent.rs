@@ -63,7 +63,7 @@ impl Newest {
     /// the same word ends at a slightly other time on each proxy.
     fn hear(&mut self, mut heard: Heard<'_>, answer: &Answer, now: f64) {
         let left = left(answer, &heard);
-        date_deadline(&mut heard, answer, now);
+        date_deadlines(&mut heard, answer, now);
         if let Some(said) = heard.standing_said {
             let known = self.standing.as_ref().map(|(said, word)| (*said, &word.wish));
             match (known.cmp(&Some((said, &heard.standing.wish))), &mut self.standing) {
@@ -293,7 +293,7 @@ impl Book {
         for (replica, answer) in said {
             for (key, mut there) in heard(answer) {
                 let Some(newest) = self.newest.get(&key) else { continue };
-                date_deadline(&mut there, answer, now);
+                date_deadlines(&mut there, answer, now);
                 let changes = newest.missed(&there, left(answer, &there), key.2, now);
                 if changes.is_empty() {
                     continue;
@@ -311,10 +311,9 @@ impl Book {
     }
 }
 
-/// Dates the deadline of what a proxy goes by, by our clock.
-fn date_deadline(heard: &mut Heard<'_>, answer: &Answer, now: f64) {
-    let deadline = heard.deadline.and_then(|at| answer.proxy.age(Some(at)));
-    heard.in_force().deadline = deadline.map(|age| now - age);
+/// Dates the deadlines of what a proxy has heard, by our clock.
+fn date_deadlines(heard: &mut Heard<'_>, answer: &Answer, now: f64) {
+    heard.date_deadlines(|at| answer.proxy.age(Some(at)).map(|age| now - age));
 }
 
 /// The seconds that an override has left.

@@ -51,8 +51,10 @@ pub(crate) struct Heard<'a> {
     pub(crate) standing_said: Option<u64>,
     /// What lies on top of it, and until when by the proxy's clock.
     pub(crate) on_top: Option<(Word, &'a str)>,
-    /// The deadline of what is in force, by that clock too. It is told of nothing else.
+    /// The deadline of what is in force, by that clock too.
     pub(crate) deadline: Option<&'a str>,
+    /// And of what stands below it.
+    pub(crate) deadline_below: Option<&'a str>,
     /// When the newest word was said, be it one that has ended since.
     pub(crate) latest: Option<u64>,
     /// Whether the proxy takes and tells such times. Of one that does not, they are guesses.
@@ -92,6 +94,7 @@ struct Told<'a> {
     since: &'a Option<String>,
     expires: &'a Option<String>,
     deadline: Option<&'a String>,
+    deadline_below: Option<&'a String>,
     said: Option<&'a String>,
     standing_said: &'a Option<String>,
 }
@@ -122,7 +125,17 @@ impl What {
         let is_usual = on_top.is_some() && standing.wish == self.usual();
         let or_standing = usual.filter(|_| is_usual);
         let deadline = told.deadline.map(String::as_str);
-        Heard { standing, or_standing, standing_said, on_top, deadline, latest, is_exact }
+        let deadline_below = told.deadline_below.map(String::as_str);
+        Heard {
+            standing,
+            or_standing,
+            standing_said,
+            on_top,
+            deadline,
+            deadline_below,
+            latest,
+            is_exact,
+        }
     }
 
     fn told(self, backend: &Backend) -> Option<Told<'_>> {
@@ -135,6 +148,10 @@ impl What {
                 since: &backend.admin_since,
                 expires: &backend.admin_expires_at,
                 deadline: backend.deadline_at.as_ref(),
+                deadline_below: backend
+                    .admin_reverts_to
+                    .as_ref()
+                    .and_then(|then| then.deadline_at.as_ref()),
                 said: backend.admin_said_at.as_ref().and_then(Option::as_ref),
                 standing_said: &backend.admin_standing_said_at,
             },
@@ -146,6 +163,7 @@ impl What {
                 since: &backend.weight_since,
                 expires: &backend.weight_expires_at,
                 deadline: None,
+                deadline_below: None,
                 said: backend.weight_said_at.as_ref(),
                 standing_said: &backend.weight_standing_said_at,
             },
@@ -156,6 +174,7 @@ impl What {
                 since: &backend.max_in_flight_since,
                 expires: &backend.max_in_flight_expires_at,
                 deadline: None,
+                deadline_below: None,
                 said: backend.max_in_flight_said_at.as_ref(),
                 standing_said: &backend.max_in_flight_standing_said_at,
             },
@@ -233,6 +252,7 @@ pub(crate) fn of_policy(pool: &Pool) -> Option<Heard<'_>> {
         since: &pool.policy_since,
         expires: &pool.policy_expires_at,
         deadline: None,
+        deadline_below: None,
         said,
         standing_said: &pool.policy_standing_said_at,
     };
@@ -245,9 +265,17 @@ pub(crate) fn of_policy(pool: &Pool) -> Option<Heard<'_>> {
 }
 
 impl Heard<'_> {
-    /// What the proxy goes by.
-    pub(crate) fn in_force(&mut self) -> &mut Word {
-        self.on_top.as_mut().map_or(&mut self.standing, |(word, _)| word)
+    /// Gives its words their deadlines, of which `date` makes times by our clock.
+    pub(crate) fn date_deadlines(&mut self, date: impl Fn(&str) -> Option<f64>) {
+        let (in_force, below) =
+            (self.deadline.and_then(&date), self.deadline_below.and_then(&date));
+        self.standing.deadline = match &mut self.on_top {
+            Some((word, _)) => {
+                word.deadline = in_force;
+                below
+            }
+            None => in_force,
+        };
     }
 }
 

@@ -366,3 +366,22 @@ async fn a_proxy_that_did_not_hear_of_a_drain_is_told_what_is_left_of_its_deadli
         ends.map(|at| wall::parse(at.as_str().expect("it has a deadline")).unwrap());
     assert!(there.abs_diff(here) < 10_000, "{there} and {here}");
 }
+
+#[tokio::test]
+async fn a_drain_beneath_an_override_is_told_to_who_missed_it_with_what_is_left_of_its_deadline() {
+    let one = World::start(2, &[]).await;
+    let urls = format!("http://{},http://{}", one.id(0), one.id(1));
+    let id = one.id(0);
+    let (_, drained) = one.patch(&id, json!({"state": "drain", "deadline": "5m"})).await;
+    let (_, now) = one.patch(&id, json!({"state": "ready", "ttl": "10m"})).await;
+    assert_eq!(now["deadline_at"], json!(null), "what is ready has none");
+    assert_eq!(now["admin_reverts_to"]["deadline_at"], drained["deadline_at"]);
+    let two = World::over(&urls, &[], vec![]);
+    let _page = Page::over(&[&one, &two]).await;
+    let then = async || two.backend(&id).await["admin_reverts_to"].clone();
+    two.until("what lies below", async || then().await["state"] == "drain").await;
+    let ends = [drained["deadline_at"].clone(), then().await["deadline_at"].clone()];
+    let [there, here] =
+        ends.map(|at| wall::parse(at.as_str().expect("it has a deadline")).unwrap());
+    assert!(there.abs_diff(here) < 10_000, "{there} and {here}");
+}

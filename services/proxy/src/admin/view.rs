@@ -196,6 +196,9 @@ struct Stated {
     since: String,
     reason: Option<String>,
     actor: Option<String>,
+    /// When upgraded connections are to end then, and the visits that a drain leaves; it may be over
+    /// by that time.
+    deadline_at: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -370,6 +373,7 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
             since: clock.text(stated.since),
             reason: stated.reason.clone(),
             actor: stated.actor.clone(),
+            deadline_at: stated.deadline.map(|time| clock.text(time)),
         }),
         admin_said_at: view.admin_said.latest.map(said_text),
         admin_standing_said_at: view.admin_said.standing.map(said_text),

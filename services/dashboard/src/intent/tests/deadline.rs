@@ -2,10 +2,20 @@
 
 use super::*;
 
-fn with_deadline(mut answer: Answer, deadline: u64) -> Answer {
+fn text(deadline: u64) -> Option<String> {
     let at = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000 + deadline);
-    let text = humantime::format_rfc3339_millis(at).to_string();
-    answer.pools[0].backends[0].deadline_at = Some(text);
+    Some(humantime::format_rfc3339_millis(at).to_string())
+}
+
+fn with_deadline(mut answer: Answer, deadline: u64) -> Answer {
+    answer.pools[0].backends[0].deadline_at = text(deadline);
+    answer
+}
+
+/// The same of what an override lies on.
+fn with_deadline_below(mut answer: Answer, deadline: u64) -> Answer {
+    let below = answer.pools[0].backends[0].admin_reverts_to.as_mut();
+    below.expect("something lies below").deadline_at = text(deadline);
     answer
 }
 
@@ -35,7 +45,11 @@ fn what_is_left_of_a_deadline_is_carried_with_its_drain() {
     assert_eq!(told_to_c(said), [None]);
     let over = |at| knows(at, ("maint", 5, None), Some(("drain", 10, Some(300))), 10);
     let said = |at| vec![("a", with_deadline(over(at), 100))];
-    assert_eq!(told_to_c(said), [Some(37.0), None], "that of the maint beneath is not known");
+    assert_eq!(told_to_c(said), [Some(37.0), None], "what lies below has none");
+    let said = |at| vec![("a", with_deadline_below(over(at), 200))];
+    assert_eq!(told_to_c(said), [None, Some(137.0)], "that is another one");
+    let said = |at| vec![("a", with_deadline_below(with_deadline(over(at), 100), 40))];
+    assert_eq!(told_to_c(said), [Some(37.0), Some(0.0)]);
 }
 
 #[test]
