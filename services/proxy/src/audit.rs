@@ -26,7 +26,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use self::refusals::Refusals;
-use crate::control::{Control, POOL};
+use crate::{
+    control::{Control, POOL},
+    events::Ended,
+};
 
 /// Two files of this size hold some 20 000 entries: years of an operator's changes.
 const FILE_MOST: u64 = 4 << 20;
@@ -185,24 +188,20 @@ impl Audit {
 }
 
 /// Notes what ends by itself: a change with a `ttl` goes back without a caller. What ended while the
-/// process was down is told before anybody follows, so all events since its begin count.
+/// process was down is told before anybody follows, and waits until somebody does.
 pub(crate) async fn follow(audit: Arc<Audit>, control: Arc<Control>) {
     let mut changes = control.events.subscribe();
-    let newest = *changes.borrow();
-    let mut seen = control.events.oldest().map_or(newest, |oldest| oldest - 1);
     loop {
-        // Marked as seen first: what comes while we read is found in the next round.
+        // Marked as seen first: what comes while we write is found in the next round.
         changes.borrow_and_update();
-        for event in control.events.after(seen) {
-            if event.id > seen + 1 {
-                let lost = event.id - seen - 1;
-                let detail = format!("{lost} events came too fast; what expired is not known");
-                audit.add(expired(event.at.clone(), None, detail));
-            }
-            seen = event.id;
-            if event.is_expiry() {
-                audit.add(expired(event.at, event.backend, event.message));
-            }
+        let Ended { events, forgotten } = control.events.take_ended();
+        for event in events {
+            audit.add(expired(event.at, event.backend, event.message));
+        }
+        if forgotten > 0 {
+            let at = control.clock.text(control.clock.now());
+            let detail = format!("{forgotten} more ended at once; which is not known");
+            audit.add(expired(at, None, detail));
         }
         if changes.changed().await.is_err() {
             return;
@@ -391,30 +390,24 @@ mod tests {
         assert_eq!(kept.len() as u64 + audit.untold(), 5_001);
     }
 
-    /// What is told of ends by themselves if `after` others come before the follower looks.
-    async fn told_of_an_end_and(after: usize) -> Vec<String> {
+    fn control() -> Arc<Control> {
         let pool = Pool::new("default", Policy::RoundRobin, ProbePlan::default(), 1);
-        let control = Control::new(pool, Clock::start(), None).0;
-        let audit = Arc::new(Audit::open(None).unwrap());
-        let mut following = pin!(follow(audit.clone(), control.clone()));
-        assert!(poll!(following.as_mut()).is_pending());
-        let ended = format!("b is ready: {EXPIRED}");
-        for message in std::iter::once(ended).chain((0..after).map(|n| n.to_string())) {
-            let (at, kind) = (control.clock.now(), EventKind::Admin);
-            control.events.add(POOL, Event { at, kind, backend: None, message, actor: None });
-        }
-        assert!(poll!(following.as_mut()).is_pending());
+        Control::new(pool, Clock::start(), None).0
+    }
+
+    fn happens(control: &Control, message: &str) {
+        let (at, kind, message) = (control.clock.now(), EventKind::Admin, message.to_owned());
+        control.events.add(POOL, Event { at, kind, backend: None, message, actor: None });
+    }
+
+    fn details(audit: &Audit) -> Vec<String> {
         audit.latest().into_iter().filter_map(|entry| entry.detail).collect()
     }
 
     #[tokio::test]
     async fn an_end_while_the_process_was_down_has_its_line_too() {
-        let pool = Pool::new("default", Policy::RoundRobin, ProbePlan::default(), 1);
-        let control = Control::new(pool, Clock::start(), None).0;
-        let audit = Arc::new(Audit::open(None).unwrap());
-        let (at, kind) = (control.clock.now(), EventKind::Admin);
-        let message = format!("the policy is round_robin: {EXPIRED}");
-        control.events.add(POOL, Event { at, kind, backend: None, message, actor: None });
+        let (control, audit) = (control(), Arc::new(Audit::open(None).unwrap()));
+        happens(&control, &format!("the policy is round_robin: {EXPIRED}"));
         assert!(poll!(pin!(follow(audit.clone(), control.clone()))).is_pending());
         let told: Vec<Entry> = audit.latest();
         let [entry] = &told[..] else { panic!("{told:?}") };
@@ -422,10 +415,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_that_is_forgotten_before_it_is_read_is_told_as_not_known() {
-        assert_eq!(told_of_an_end_and(999).await, [format!("b is ready: {EXPIRED}")]);
-        let lost = "3 events came too fast; what expired is not known";
-        assert_eq!(told_of_an_end_and(1_002).await, [lost]);
+    async fn an_end_has_its_line_however_many_other_events_come_before_anybody_looks() {
+        let (control, audit) = (control(), Arc::new(Audit::open(None).unwrap()));
+        let (first, second) = (format!("a is ready: {EXPIRED}"), format!("b is ready: {EXPIRED}"));
+        let rush = || (0..3_000).for_each(|n| happens(&control, &n.to_string()));
+        happens(&control, &first);
+        rush();
+        let mut following = pin!(follow(audit.clone(), control.clone()));
+        assert!(poll!(following.as_mut()).is_pending());
+        assert_eq!(details(&audit), [&*first]);
+        happens(&control, &second);
+        rush();
+        assert!(poll!(following.as_mut()).is_pending());
+        assert_eq!(details(&audit), [second, first]);
+    }
+
+    #[tokio::test]
+    async fn ends_that_are_more_than_the_log_holds_are_counted() {
+        let (control, audit) = (control(), Arc::new(Audit::open(None).unwrap()));
+        let ended = format!("a is ready: {EXPIRED}");
+        (0..20_007).for_each(|_| happens(&control, &ended));
+        assert!(poll!(pin!(follow(audit.clone(), control.clone()))).is_pending());
+        assert_eq!(details(&audit)[0], "7 more ended at once; which is not known");
     }
 
     #[test]

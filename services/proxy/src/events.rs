@@ -15,6 +15,10 @@ use crate::clock::Clock;
 /// Events kept. An hour of a busy rollout fits; at some 200 bytes each it is 200 KiB.
 const KEPT: usize = 1000;
 
+/// Ends of operators' changes that may wait for the audit log, whose two files hold no more. A pool
+/// of 20 000 backends may tell of each at once.
+const ENDED_MOST: usize = 20_000;
+
 /// The first number of a run is made from the second of its start, so that whoever resumes with a
 /// number of an earlier run gets all of this one. It is exact in a JavaScript number for the next
 /// two centuries, and nobody has a million events a second.
@@ -35,7 +39,7 @@ pub(crate) struct NumberedEvent {
 
 impl NumberedEvent {
     /// Whether an operator's change has ended by itself.
-    pub(crate) fn is_expiry(&self) -> bool {
+    fn is_expiry(&self) -> bool {
         self.actor.is_none() && self.message.ends_with(balance::EXPIRED)
     }
 }
@@ -46,13 +50,25 @@ pub(crate) struct Events {
     clock: Clock,
     // A std mutex: held to append or copy, never across an await.
     kept: Mutex<VecDeque<NumberedEvent>>,
+    // Apart from them: any number of other events may come before the audit log takes these.
+    ended: Mutex<Ended>,
     last_id: watch::Sender<u64>,
+}
+
+/// Operators' changes that have ended by themselves.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    /// Oldest first.
+    pub(crate) events: Vec<NumberedEvent>,
+    /// How many more there were.
+    pub(crate) forgotten: u64,
 }
 
 impl Events {
     pub(crate) fn new(clock: Clock) -> Self {
         let before_first = clock.unix().as_secs() * IDS_PER_SECOND;
-        Self { clock, kept: Mutex::default(), last_id: watch::Sender::new(before_first) }
+        let last_id = watch::Sender::new(before_first);
+        Self { clock, kept: Mutex::default(), ended: Mutex::default(), last_id }
     }
 
     pub(crate) fn add(&self, pool: &'static str, event: Event) {
@@ -72,8 +88,17 @@ impl Events {
         }
         let id = *self.last_id.borrow() + 1;
         let at = self.clock.text(event.at);
-        kept.push_back(NumberedEvent { id, at, kind, pool, backend, message, actor: event.actor });
+        let event = NumberedEvent { id, at, kind, pool, backend, message, actor: event.actor };
+        if event.is_expiry() {
+            self.ended.lock().unwrap_or_else(PoisonError::into_inner).note(event.clone());
+        }
+        kept.push_back(event);
         self.last_id.send_replace(id);
+    }
+
+    /// Takes what has ended since the last time.
+    pub(crate) fn take_ended(&self) -> Ended {
+        std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The number of the oldest event that is kept.
@@ -93,5 +118,15 @@ impl Events {
     /// Changes when an event is added.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.last_id.subscribe()
+    }
+}
+
+impl Ended {
+    fn note(&mut self, event: NumberedEvent) {
+        if self.events.len() < ENDED_MOST {
+            self.events.push(event);
+        } else {
+            self.forgotten += 1;
+        }
     }
 }
