@@ -140,6 +140,7 @@ fn merge_backends<'a>(
         merged.admin_actor.clone_from(&told.admin_actor);
         merged.admin_expires_at.clone_from(&told.admin_expires_at);
         merged.admin_reverts_to.clone_from(&told.admin_reverts_to);
+        merged.deadline_at.clone_from(&told.deadline_at);
     }
     if let Some((_, told)) = said.iter().find(|(_, backend)| backend.is_weighted()) {
         merged.weight = told.weight;
@@ -280,6 +281,17 @@ mod tests {
         assert!(x.serves(), "one proxy still sends to it");
         let y = merged.backend("p", "y").unwrap();
         assert!(!y.opinions[1].known && y.opinions[1].replica == "b", "it has not found it");
+    }
+
+    #[test]
+    fn a_drain_is_told_with_its_deadline_whoever_sees_the_backend_worst() {
+        let mut drained = backend("x", "drained", 0.0, 1.0);
+        (drained["admin"], drained["admin_actor"]) = (json!("drain"), json!("ann"));
+        drained["deadline_at"] = json!("2026-11-23T15:00:00Z");
+        let down = backend("x", "down", 0.0, 1.0);
+        let merged = merge(&[("a", &answer(&[drained])), ("b", &answer(&[down]))]).unwrap();
+        let x = merged.backend("p", "x").unwrap();
+        assert_eq!(x.deadline_at.as_deref(), Some("2026-11-23T15:00:00Z"));
     }
 
     #[test]

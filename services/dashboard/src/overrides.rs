@@ -84,6 +84,7 @@ fn of(backend: &Backend, now: SystemTime) -> Vec<Markup> {
 fn policy(pool: &Pool, now: SystemTime) -> Markup {
     let Pool { policy, hash_key, policy_configured, .. } = pool;
     let words = Words {
+        deadline: None,
         since: pool.policy_since.as_deref(),
         actor: pool.policy_actor.as_deref(),
         reason: pool.policy_reason.as_deref(),
@@ -136,6 +137,7 @@ pub(crate) fn intent(backend: &Backend, now: SystemTime) -> Markup {
 
 fn of_state(backend: &Backend) -> Words<'_> {
     Words {
+        deadline: backend.deadline_at.as_deref(),
         since: backend.admin_since.as_deref(),
         actor: backend.admin_actor.as_deref(),
         reason: backend.admin_reason.as_deref(),
@@ -156,6 +158,7 @@ pub(crate) fn weight(backend: &Backend, now: SystemTime) -> Markup {
 
 fn of_weight(backend: &Backend) -> Words<'_> {
     Words {
+        deadline: None,
         since: backend.weight_since.as_deref(),
         actor: backend.weight_actor.as_deref(),
         reason: backend.weight_reason.as_deref(),
@@ -178,6 +181,7 @@ pub(crate) fn limit(backend: &Backend, now: SystemTime) -> Markup {
 fn of_limit(backend: &Backend) -> Words<'_> {
     let until = backend.max_in_flight_expires_at.as_deref();
     Words {
+        deadline: None,
         since: backend.max_in_flight_since.as_deref(),
         actor: backend.max_in_flight_actor.as_deref(),
         reason: backend.max_in_flight_reason.as_deref(),
@@ -195,6 +199,8 @@ struct Words<'a> {
     until: Option<&'a str>,
     /// What holds again then.
     then: Option<Markup>,
+    /// When what never ends by itself is ended.
+    deadline: Option<&'a str>,
 }
 
 impl Words<'_> {
@@ -217,9 +223,10 @@ impl Words<'_> {
             @if let Some(actor) = self.actor { " by " (actor) }
             @if let Some(reason) = self.reason { ": " q { (reason) } }
             @if let Some(until) = self.until {
-                " " span.until { "until " time datetime=(until) title=(until) { (words::clock(until)) " UTC" } (left(until, now)) }
+                " " span.until { "until " (at(until)) (left(until, now)) }
                 @if let Some(then) = &self.then { (then) }
             }
+            @if let Some(deadline) = self.deadline { "; " (ends_the_rest(deadline, now)) }
         }
     }
 }
@@ -231,7 +238,21 @@ fn afterwards(then: &Stated) -> Markup {
             " again"
             @if let Some(actor) = &then.actor { ", by " (actor) }
             @if let Some(reason) = &then.reason { ": " q { (reason) } }
+            @if let Some(deadline) = &then.deadline_at { " (with the deadline " (at(deadline)) ")" }
         }
+    }
+}
+
+fn at(time: &str) -> Markup {
+    html! { time datetime=(time) title=(time) { (words::clock(time)) " UTC" } }
+}
+
+/// What a deadline does, or did.
+fn ends_the_rest(deadline: &str, now: SystemTime) -> Markup {
+    let left = left(deadline, now);
+    html! {
+        "WebSockets and other long connections " (if left.is_empty() { "were ended at " } else { "are ended at " })
+        (at(deadline)) (left)
     }
 }
 
@@ -266,6 +287,28 @@ mod tests {
         assert_eq!(told(&backend(serde_json::json!({}))), None);
         let line = crate::text::set(&backend(both)).unwrap();
         assert_eq!(line, "weight 3; at most 7 in flight by ann: it swaps");
+    }
+
+    #[test]
+    fn the_deadline_of_a_drain_is_told_before_and_after_it_has_come() {
+        let drain =
+            serde_json::json!({"id": "a", "admin": "drain", "deadline_at": "2026-01-01T00:05:00Z"});
+        let drain: Backend = serde_json::from_value(drain).unwrap();
+        let told = |now: &str| {
+            let now = humantime::parse_rfc3339(now).unwrap();
+            let text = intent(&drain, now).into_string();
+            text.replace(
+                "<time datetime=\"2026-01-01T00:05:00Z\" title=\"2026-01-01T00:05:00Z\">",
+                "",
+            )
+            .replace("</time>", "")
+        };
+        let long = "WebSockets and other long connections";
+        assert_eq!(
+            told("2026-01-01T00:02:00Z"),
+            format!("; {long} are ended at 00:05:00 UTC, in 3 min")
+        );
+        assert_eq!(told("2026-01-01T00:06:00Z"), format!("; {long} were ended at 00:05:00 UTC"));
     }
 
     #[test]
