@@ -88,6 +88,15 @@ export async function withoutScript() {
     const { ms } = await until("the uptime grows", 12, async () => await page.locator("#subline").innerText() !== was);
     return `"${await page.locator("#live").innerText()}", newer after ${ms} ms`;
   });
+  await check("nothing is promised that needs a script", async () => {
+    const shown = [];
+    for (const to of ["/", `/backends/default/${first}`]) {
+      await page.goto(stack.page + to);
+      shown.push(...await page.getByText(/arrow keys|Connecting/).filter({ visible: true }).allInnerTexts());
+    }
+    expect(!shown.length, shown.join("; "));
+    await page.goto(stack.page);
+  });
   await check("a control works by form, and the result is shown, with the same window and order", async () => {
     await page.goto(`${stack.page}/?window=hour&sort=name-turned`);
     await control(page, first, "Not ready").click();
