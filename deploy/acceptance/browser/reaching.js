@@ -247,6 +247,24 @@ export async function everyWidth() {
   await change(page, second, "Ready");
   await sees(page, 5, ALL_WELL);
   await close(page);
+  await check("a finger on a chart reads its values, until it touches something else", async () => {
+    const phone = await open({ width: 390, height: 844, hasTouch: true });
+    await sees(phone, 5, ALL_WELL);
+    const plot = phone.locator("#panel-rate svg.plot");
+    await plot.scrollIntoViewIfNeeded();
+    const { x, y, width, height } = await plot.boundingBox();
+    await phone.touchscreen.tap(x + width * 0.9, y + height / 2);
+    const { value } = await until("values", 5, async () => {
+      const text = await phone.locator("#readout").innerText();
+      return /^\d\d:\d\d:\d\d UTC: /.test(text) && text;
+    });
+    expect(await phone.locator(".cursor").count() === 4, "one line through all charts");
+    await phone.screenshot({ path: `${process.env.OUT}/touch-light-390.png` });
+    await phone.touchscreen.tap(x + width / 2, 5);
+    await until("the line goes", 5, async () => await phone.locator(".cursor").count() === 0);
+    await close(phone);
+    return `"${value}"`;
+  });
   for (const dark of [false, true]) {
     for (const width of [1400, 390]) {
       const view = await open({ dark, width, height: width === 390 ? 844 : 1000 });

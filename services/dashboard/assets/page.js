@@ -425,14 +425,22 @@ function pointAway() {
   for (const line of document.querySelectorAll(".cursor")) line.remove();
 }
 
-document.addEventListener("pointermove", (event) => {
+function follow(event) {
   const plot = event.target.closest?.("svg.plot");
   if (!plot) return;
   const box = plot.getBoundingClientRect();
   pointAt(((event.clientX - box.left) / box.width * ALL - LEFT) / WIDTH);
+}
+
+// A finger that is moved scrolls, and one that is lifted leaves the chart: it points where it touched.
+const isFinger = (event) => event.pointerType === "touch";
+document.addEventListener("pointerdown", follow);
+document.addEventListener("pointermove", (event) => { if (!isFinger(event)) follow(event); });
+document.addEventListener("click", (event) => {
+  if (cursor && isFinger(event) && !event.target.closest?.("svg.plot")) pointAway();
 });
 document.addEventListener("pointerout", (event) => {
-  if (event.target.closest?.("svg.plot") && !event.relatedTarget?.closest?.("svg.plot")) pointAway();
+  if (!isFinger(event) && event.target.closest?.("svg.plot") && !event.relatedTarget?.closest?.("svg.plot")) pointAway();
 });
 document.addEventListener("keydown", (event) => {
   if (!document.activeElement?.matches("svg.plot")) return;
