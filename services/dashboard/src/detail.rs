@@ -280,7 +280,8 @@ fn set_elsewhere(backend: &Backend) -> Markup {
             (line(name, "Limit", format!("{}, elsewhere {}", limit(*other), limit(backend.max_in_flight))))
         }
         @for end in &backend.other_ends {
-            (line(&end.replica, "End", format!("of the {}: {}", end.what, end.at.as_deref().map_or("none", clock))))
+            @let then = end.then.as_ref().map(|then| format!(", then {then}")).unwrap_or_default();
+            (line(&end.replica, "End", format!("of the {}: {}{then}", end.what, end.at.as_deref().map_or("none", clock))))
         }
     }
 }

@@ -1,12 +1,16 @@
 //! What operators set for a while, and the deadlines of drains, where that does not end everywhere at
-//! the same time.
+//! the same time, or goes back to something else.
 //!
 //! Proxies are told how long it lasts, not until when, and each counts by its own clock. So what
 //! is left is compared, by the clock of whoever tells it, and not the times.
 
 use std::collections::HashMap;
 
-use crate::model::{Backend, End, Pool, Proxy};
+use crate::{
+    model::{Backend, End, Pool, Proxy},
+    numbers,
+    words::plain,
+};
 
 /// Seconds that ends may lie apart and still be one: proxies are told one after the other, and a
 /// slow one later.
@@ -22,19 +26,38 @@ pub(crate) fn differing(
     clocks: &Clocks<'_>,
 ) -> Vec<End> {
     type Same = fn(&Backend, &Backend) -> bool;
-    type Until = fn(&Backend) -> &Option<String>;
+    type Until = fn(&Backend) -> (&Option<String>, Option<String>);
     let kinds: [(&str, Same, Until); 4] = [
-        ("state", |a, b| a.admin == b.admin, |one| &one.admin_expires_at),
-        ("deadline", |a, b| a.admin == b.admin, |one| &one.deadline_at),
-        ("weight", |a, b| a.weight == b.weight, |one| &one.weight_expires_at),
-        ("limit", |a, b| a.max_in_flight == b.max_in_flight, |one| &one.max_in_flight_expires_at),
+        (
+            "state",
+            |a, b| a.admin == b.admin,
+            |one| {
+                let then = one.admin_reverts_to.as_ref();
+                (&one.admin_expires_at, then.map(|then| then.state.word().to_lowercase()))
+            },
+        ),
+        ("deadline", |a, b| a.admin == b.admin, |one| (&one.deadline_at, None)),
+        (
+            "weight",
+            |a, b| a.weight == b.weight,
+            |one| (&one.weight_expires_at, one.weight_reverts_to.map(|then| then.to_string())),
+        ),
+        (
+            "limit",
+            |a, b| a.max_in_flight == b.max_in_flight,
+            |one| {
+                let then = one.max_in_flight_expires_at.as_ref();
+                let then = then.map(|_| numbers::limit_words(one.max_in_flight_reverts_to));
+                (&one.max_in_flight_expires_at, then)
+            },
+        ),
     ];
     let mut all = Vec::new();
     for (what, same, until) in kinds {
         // Who has another value differs in more than the end, and is told as that.
         let with_it = said.iter().filter(|(_, backend)| same(backend, merged));
-        let ends: Vec<_> = with_it.map(|(name, backend)| (*name, until(backend))).collect();
-        all.extend(apart(what, &ends, clocks));
+        let ends = with_it.map(|(name, backend)| end(what, name, until(backend)));
+        all.extend(apart(ends.collect(), clocks));
     }
     all
 }
@@ -43,25 +66,29 @@ pub(crate) fn differing(
 pub(crate) fn of_policy(said: &[(&str, &Pool)], model: &Pool, clocks: &Clocks<'_>) -> Vec<End> {
     let same = |pool: &Pool| (&pool.policy, &pool.hash_key) == (&model.policy, &model.hash_key);
     let with_it = said.iter().filter(|(_, pool)| same(pool));
-    let ends: Vec<_> = with_it.map(|(name, pool)| (*name, &pool.policy_expires_at)).collect();
-    apart("policy", &ends, clocks)
+    let then = |pool: &Pool| pool.policy_reverts_to.as_deref().map(plain);
+    let ends =
+        with_it.map(|(name, pool)| end("policy", name, (&pool.policy_expires_at, then(pool))));
+    apart(ends.collect(), clocks)
+}
+
+fn end(what: &str, name: &str, (at, then): (&Option<String>, Option<String>)) -> End {
+    End { replica: name.to_owned(), what: what.to_owned(), at: at.clone(), then }
 }
 
 /// All of these ends if any two of them are not the same.
-fn apart(what: &str, ends: &[(&str, &Option<String>)], clocks: &Clocks<'_>) -> Vec<End> {
-    let left = |(name, at): &(&str, &Option<String>)| {
-        at.as_deref().map(|at| clocks.get(name).and_then(|clock| clock.age(Some(at))))
+fn apart(ends: Vec<End>, clocks: &Clocks<'_>) -> Vec<End> {
+    let left = |end: &End| {
+        let at = end.at.as_deref()?;
+        Some(clocks.get(&*end.replica).and_then(|clock| clock.age(Some(at))))
     };
-    let left: Vec<_> = ends.iter().map(left).collect();
-    if left.iter().all(|one| left.iter().all(|other| agree(*one, *other))) {
-        return Vec::new();
-    }
-    let end = |(name, at): &(&str, &Option<String>)| End {
-        replica: (*name).to_owned(),
-        what: what.to_owned(),
-        at: (*at).clone(),
+    let is_same = |one: &End, other: &End| {
+        // An older proxy does not tell what comes then.
+        let then = one.then.as_ref().zip(other.then.as_ref());
+        agree(left(one), left(other)) && then.is_none_or(|(one, other)| one == other)
     };
-    ends.iter().map(end).collect()
+    let all_same = ends.iter().all(|one| ends.iter().all(|other| is_same(one, other)));
+    if all_same { Vec::new() } else { ends }
 }
 
 /// Whether two proxies tell the same end, or both none. A clock that nobody knows agrees with all.
@@ -117,5 +144,26 @@ mod tests {
         let both = [("a".to_owned(), early.map(str::to_owned)), ("b".to_owned(), None)];
         assert_eq!(told(early, None), both);
         assert_eq!(told(early, early).len(), 2, "an hour apart");
+    }
+    #[test]
+    fn what_goes_back_to_something_else_is_told_though_it_ends_at_the_same_time() {
+        let clock: Proxy =
+            serde_json::from_value(json!({"started_at": "2026-01-01T10:00:00Z"})).unwrap();
+        let clocks = Clocks::from([("a", &clock), ("b", &clock)]);
+        let backend = |then: serde_json::Value| -> Backend {
+            let ready = json!({"id": "x", "admin": "ready", "admin_expires_at": "2026-01-01T11:00:00Z",
+                "admin_reverts_to": then});
+            serde_json::from_value(ready).unwrap()
+        };
+        let told = |one, other| -> Vec<Option<String>> {
+            let (one, other) = (backend(one), backend(other));
+            let ends = differing(&[("a", &one), ("b", &other)], &one, &clocks);
+            ends.into_iter().map(|end| end.then).collect()
+        };
+        let (ready, drain) = (json!({"state": "ready"}), json!({"state": "drain"}));
+        let both = ["ready", "drain"].map(|word| Some(word.to_owned()));
+        assert_eq!(told(ready.clone(), drain), both);
+        assert!(told(ready.clone(), ready.clone()).is_empty());
+        assert!(told(ready, json!(null)).is_empty(), "one of before does not tell");
     }
 }

@@ -99,11 +99,12 @@ fn policy(pool: &Pool, now: SystemTime) -> Markup {
         @if policy != policy_configured { " instead of " (words::plain(policy_configured)) }
         " " (words.show(now))
         @if !pool.other_ends.is_empty() {
-            "; it does not end everywhere at the same time: "
+            "; it does not end everywhere in the same way: "
             @for (index, end) in pool.other_ends.iter().enumerate() {
-                @if index > 0 { ", " }
+                @if index > 0 { "; " }
                 span.mono { (end.replica) } " "
                 @match end.at.as_deref() { Some(at) => { "at " time datetime=(at) title=(at) { (words::clock(at)) " UTC" } }, None => "not at all" }
+                @if let Some(then) = &end.then { ", then " (then) }
             }
         }
     }

@@ -75,6 +75,7 @@ async fn a_backends_page_says_that_proxies_agree_only_if_all_that_is_set_is_the_
     there[0]["weight"] = json!(3);
     there[1]["max_in_flight"] = json!(7);
     there[2]["admin_expires_at"] = json!("2026-11-23T16:07:08.000Z");
+    there[2]["admin_reverts_to"] = json!({"state": "drain"});
     let (one, two) = (proxy("edge-1", &here), proxy("edge-2", &there));
     let dashboard = dashboard(&[&one, &two]);
     let page = dashboard.text_with("/", |text| text.contains("2 of 2 proxies answer")).await;
@@ -83,7 +84,7 @@ async fn a_backends_page_says_that_proxies_agree_only_if_all_that_is_set_is_the_
     for (id, told) in [
         ("weight:1", "elsewhere"),
         ("limit:1", "at most 7 in flight"),
-        ("end:1", "of the state: 16:07:08"),
+        ("end:1", "of the state: 16:07:08, then drain"),
     ] {
         let page = dashboard.text(&format!("/backends/default/{id}")).await;
         let card =
@@ -108,7 +109,7 @@ async fn a_policy_that_does_not_end_everywhere_at_the_same_time_is_told_with_nam
     let end = json!("2026-11-23T16:07:08.000Z");
     let (one, two) = (at("edge-1", end.clone()), at("edge-2", json!(null)));
     let dashboard = dashboard(&[&one, &two]);
-    let told = "does not end everywhere at the same time";
+    let told = "does not end everywhere in the same way";
     let page = dashboard.text_with("/", |text| text.contains(told)).await;
     let list = page.split("id=\"overrides\"").nth(1).unwrap().split("</section>").next().unwrap();
     let of = |name: &str| list.split(name).nth(1).unwrap().split("edge-").next().unwrap();

@@ -102,6 +102,9 @@ pub(crate) struct End {
     pub(crate) what: String,
     /// By that proxy's clock; none if it does not end there.
     pub(crate) at: Option<String>,
+    /// What holds again then, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) then: Option<String>,
 }
 
 impl Opinion {
