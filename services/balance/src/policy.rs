@@ -129,6 +129,10 @@ const TYPICAL_KEPT: Duration = Duration::from_millis(100);
 /// next: the balance between evenness and keeping keys together that Mirrokni et al. measure.
 const BOUND: f64 = 1.25;
 
+/// Nobody's bound is lower: a browser that loads a page over its six connections stays with one backend
+/// also where it is alone.
+const BOUND_LEAST: f64 = 8.0;
+
 /// What a choice depends on beside the snapshot.
 #[derive(Debug)]
 pub(crate) struct Choice<'a> {
@@ -305,7 +309,7 @@ impl Choice<'_> {
         // One more than now: the request that is being placed counts.
         let share = BOUND * f64::from(in_flight + 1) / f64::from(weights);
         let is_within_bound = |at: &usize| {
-            let bound = (share * f64::from(snapshot.weights[*at])).ceil();
+            let bound = (share * f64::from(snapshot.weights[*at])).ceil().max(BOUND_LEAST);
             f64::from(snapshot.members[*at].in_flight()) < bound
         };
         let possible = || (0..snapshot.members.len()).filter(|at| self.may_get(snapshot, *at));

@@ -106,8 +106,9 @@ impl World {
         let in_flight: u32 = all.iter().map(|one| one.load).sum();
         let weights: u32 = all.iter().map(|one| one.weight).sum();
         let share = BOUND * f64::from(in_flight + 1) / f64::from(weights);
-        let is_within =
-            |one: &&&Candidate| f64::from(one.load) < (share * f64::from(one.weight)).ceil();
+        // Six connections of a browser stay together in any case, and two more.
+        let bound = |one: &Candidate| (share * f64::from(one.weight)).ceil().max(8.0);
+        let is_within = |one: &&&Candidate| f64::from(one.load) < bound(one);
         let mut allowed: Vec<&Candidate> = possible.iter().filter(is_within).copied().collect();
         if allowed.is_empty() {
             allowed = possible.to_vec();
