@@ -191,18 +191,44 @@ fn those_that_left_all_at_once_serve_until_a_new_one_is_up() {
 }
 
 #[test]
-fn nobody_that_left_is_kept_for_one_that_may_not_serve() {
-    let mut world = World::with(&["a", "m"]);
+fn a_look_up_of_none_who_may_serve_is_taken_for_trouble() {
+    let unresolved = Found { addresses: Err("c: no answer".to_owned()), ..found("c") };
+    let out = "the look-up found only backends that are out of traffic; keeping 2 backends";
+    let error = "the look-up found nobody else: c: no answer; keeping 2 backends";
+    for (only, told) in [(found("m"), out), (unresolved, error)] {
+        let mut world = World::with(&["a", "m"]);
+        world.force("m", Admin::Maint);
+        world.run(SECOND, &["a"]);
+        world.pool.discovered(vec![only.clone()], world.now);
+        world.run(SECOND * 60, &["a"]);
+        assert_eq!(world.events.iter().filter(|event| *event == told).count(), 1);
+        assert_eq!(world.picks(2), counts(&[("a", 2)]));
+        world.run(SECOND * 5, &[]);
+        assert_eq!(world.pool.view().rung, Rung::Nobody, "its probes say that it is gone");
+        world.pool.discovered(vec![only], world.now);
+        assert_eq!(world.pool.view().backends.len(), 1, "nothing is lost any more");
+    }
+}
+
+#[test]
+fn a_source_that_tells_instances_apart_knows_who_is_gone() {
+    let pod = |name: &str| Found { instance: Some(name.to_owned()), ..found(name) };
+    let mut world = World::looking_up();
+    world.pool.discovered(vec![pod("a"), pod("m")], world.now);
     world.force("m", Admin::Maint);
-    world.run(SECOND, &["a", "m"]);
-    world.discover(&["m"]);
+    world.run(SECOND, &["a"]);
+    world.pool.discovered(vec![pod("m")], world.now);
     assert_eq!(world.pool.view().rung, Rung::Nobody);
-    let mut world = World::with(&["a", "m"]);
-    world.run(SECOND, &["a", "m"]);
-    world.force("m", Admin::Maint);
-    world.discover(&["a"]);
-    world.discover(&["m"]);
-    assert_eq!(world.pool.view().rung, Rung::Nobody);
+}
+
+#[test]
+fn those_that_left_serve_while_one_that_is_down_may_come_back() {
+    let mut world = world();
+    world.run(SECOND * 5, &["a"]);
+    world.discover(&["b"]);
+    assert_eq!(world.picks(2), counts(&[("a", 2)]));
+    world.run(SECOND * 60, &[]);
+    assert_eq!(world.pool.view().rung, Rung::Nobody, "not for ever");
 }
 
 #[test]

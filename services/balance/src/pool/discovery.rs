@@ -19,11 +19,12 @@ impl Pool {
     ///
     /// Health and intent of those that stay are kept. One whose addresses all changed is another
     /// instance under the same name and starts anew. An empty answer is taken for trouble of the
-    /// look-up, like [`Self::discovery_failed`]: it must never empty a pool. While nobody of them can
-    /// serve, those that they replace do ([`crate::Rung::Terminating`]), for a time that is bounded.
+    /// look-up, like [`Self::discovery_failed`]: it must never empty a pool; and so is one by which all
+    /// who can serve would leave, for none that ever could. While nobody of them can yet, those that they
+    /// replace do ([`crate::Rung::Terminating`]), for a time that is bounded.
     pub fn discovered(&mut self, found: Vec<Found>, now: Time) {
-        if found.is_empty() && !self.backends.is_empty() {
-            return self.discovery_failed("the look-up found no backends", now);
+        if let Some(why) = self.trouble(&found) {
+            return self.discovery_failed(&why, now);
         }
         self.keep_departed_on(now);
         self.forget_ended();
@@ -65,6 +66,31 @@ impl Pool {
             backend.place = places.get(id).copied().unwrap_or_default();
         }
         self.settle(now);
+    }
+
+    /// Why an answer cannot be taken for what is the case, if it cannot. A source that tells instances
+    /// apart knows who is gone.
+    fn trouble(&self, found: &[Found]) -> Option<String> {
+        if self.backends.is_empty() {
+            return None;
+        }
+        let Some(first) = found.first() else {
+            return Some("the look-up found no backends".to_owned());
+        };
+        let can_stay = |entry: &Entry| {
+            let is_it =
+                |one: &Found| one.id == entry.found.id && is_same_instance(&entry.found, one);
+            entry.rung().is_some() && found.iter().any(is_it)
+        };
+        let others = || self.backends.values();
+        let would_be_lost = first.instance.is_none()
+            && self.can_serve()
+            && !found.iter().any(|one| self.may_serve(one))
+            && !others().any(can_stay);
+        would_be_lost.then(|| match found.iter().find_map(|one| one.addresses.as_ref().err()) {
+            Some(error) => format!("the look-up found nobody else: {error}"),
+            None => "the look-up found only backends that are out of traffic".to_owned(),
+        })
     }
 
     /// A look-up failed: the backends of the last good one stay.

@@ -44,16 +44,23 @@ impl Leaving {
 
 impl Pool {
     /// Whether others come for those that leave, in this look-up or in one before: nobody has judged
-    /// them yet, and operators let them serve.
+    /// them yet, or they are down and may come back, and operators let them serve.
     pub(super) fn others_come(&self, arriving: &[Found]) -> bool {
-        let is_unjudged =
-            |entry: &Entry| entry.health.health == Health::Checking && entry.is_in_service();
-        let may_serve = |found: &Found| {
-            let kept = self.departed.get(&found.id);
-            let wants_traffic = |(intent, _): &(Intent, Time)| intent.wants_traffic(found.weight);
-            kept.map_or(found.weight > 0, wants_traffic) && found.addresses.is_ok()
+        let may_come = |entry: &Entry| {
+            matches!(entry.health.health, Health::Checking | Health::Down) && entry.is_in_service()
         };
-        self.backends.values().any(is_unjudged) || arriving.iter().any(may_serve)
+        self.backends.values().any(may_come) || arriving.iter().any(|one| self.may_serve(one))
+    }
+
+    /// Whether one that was found can serve once it has passed its probes, as far as it is known and
+    /// operators let it.
+    pub(super) fn may_serve(&self, found: &Found) -> bool {
+        let present = self.backends.get(&found.id).map(|entry| &entry.intent);
+        let kept = || self.departed.get(&found.id).map(|(intent, _)| intent);
+        let intent = present.or_else(kept);
+        let is_wanted =
+            intent.map_or(found.weight > 0, |intent| intent.wants_traffic(found.weight));
+        is_wanted && found.addresses.is_ok()
     }
 
     /// Keeps one that left and can serve while nobody of the pool can.

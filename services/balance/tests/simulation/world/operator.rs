@@ -17,6 +17,15 @@ impl World {
         };
         let found: Vec<Found> = self.truth.iter().map(found).collect();
         let could_serve = self.able();
+        if self.would_lose_all(&could_serve) {
+            let before = self.generations.clone();
+            self.tell(|pool, now| pool.discovered(found, now));
+            let view = self.pool.view();
+            let kept = view.backends.iter().map(|one| (one.id.as_str(), one.member.generation()));
+            assert!(kept.eq(before.iter().map(|(name, of)| (name.as_str(), *of))), "all are kept");
+            self.blind_since.get_or_insert(self.now);
+            return self.coverage.see("look-up of none who may serve");
+        }
         let could_hold = self.expected();
         let were_up = self.last_up_in_service();
         if let Some(since) = self.blind_since.take() {
@@ -81,6 +90,25 @@ impl World {
         self.expected = None;
     }
 
+    /// Whether all who can serve would leave, and operators or the source have taken out all who are
+    /// there. One who tells instances apart knows who is gone.
+    fn would_lose_all(&self, could_serve: &BTreeMap<u64, String>) -> bool {
+        let is_out = |(name, truth): (&String, &Truth)| {
+            let intent = self.intents.get(name).cloned().unwrap_or_default();
+            let weight = intent.weight.now().map_or(truth.weight, |(weight, _)| weight);
+            intent.admin.now() != Admin::Ready || weight == 0
+        };
+        let stays = |name: &String| {
+            let told = self.told.get(name).map(|told| told.address);
+            told.is_some() && told == self.truth.get(name).map(|truth| truth.address)
+        };
+        let is_blind_to_instances = !self.tells_instances && !self.generations.is_empty();
+        is_blind_to_instances
+            && !could_serve.is_empty()
+            && self.truth.iter().all(is_out)
+            && !could_serve.values().any(stays)
+    }
+
     /// The generations that may get requests, with their names.
     pub(crate) fn able(&self) -> BTreeMap<u64, String> {
         let view = self.pool.view();
@@ -91,11 +119,11 @@ impl World {
     /// Of those that left, whoever could serve does so until somebody else can, if others came for
     /// them and the source does not tell itself who is going away.
     fn note_leaving(&mut self, could_serve: BTreeMap<u64, String>) {
-        let is_unjudged = |backend: &BackendView| {
+        let may_come = |backend: &BackendView| {
             let may_serve = backend.admin == Admin::Ready && backend.weight > 0;
-            backend.health == Health::Checking && may_serve
+            matches!(backend.health, Health::Checking | Health::Down) && may_serve
         };
-        let others_come = self.pool.view().backends.iter().any(is_unjudged);
+        let others_come = self.pool.view().backends.iter().any(may_come);
         if others_come && !self.tells_instances {
             let longest = (self.plan.transition_interval + self.plan.give_up) * self.plan.fall;
             let until = self.now + longest;
