@@ -150,7 +150,7 @@ pub(crate) struct Verdict {
 }
 
 /// One backend's standing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ejection {
     standing: Standing,
     window: Window,
@@ -166,7 +166,7 @@ pub(crate) struct Ejection {
     excused: Option<(Counts, Time)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Standing {
     In,
     Out {
@@ -340,6 +340,13 @@ impl Ejection {
     pub(crate) fn forget_window(&mut self, counts: Counts, now: Time) {
         self.window = Window::new(counts, now);
         self.try_again();
+    }
+
+    /// The same backend was not named for a moment, and its attempts are counted from nothing.
+    pub(crate) fn carried_over(mut self, counts: Counts, now: Time) -> Self {
+        self.forget_window(counts, now);
+        self.clear();
+        self
     }
 
     /// Back, on probation. What was before does not count any more.

@@ -34,6 +34,7 @@ use crate::{
     view::PoolView,
 };
 
+use discovery::Absent;
 pub use intents::EXPIRED;
 use leaving::Leaving;
 pub(crate) use slow_start::STEPS;
@@ -72,6 +73,8 @@ pub struct Pool {
     leaving: BTreeMap<u64, Leaving>,
     /// What is under way at those that left.
     under_way: Vec<UnderWay>,
+    /// Those that the latest look-ups did not name.
+    absent: BTreeMap<BackendId, Absent>,
     /// Intent for backends that are gone, until the time given.
     departed: BTreeMap<BackendId, (Intent, Time)>,
     next_generation: u64,
@@ -126,6 +129,7 @@ impl Pool {
             backends: BTreeMap::new(),
             leaving: BTreeMap::new(),
             under_way: Vec::new(),
+            absent: BTreeMap::new(),
             departed: BTreeMap::new(),
             next_generation: 1,
             next_probe: 1,

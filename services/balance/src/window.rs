@@ -10,7 +10,7 @@ use crate::{outcome::Counts, time::Time};
 /// Parts of a window: its edge is off by at most a tenth.
 pub(crate) const PARTS: u32 = 10;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Window {
     /// The oldest is the base that the others are compared with.
     samples: VecDeque<(Time, Counts)>,

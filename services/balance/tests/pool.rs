@@ -7,8 +7,8 @@ mod common;
 use std::{collections::BTreeSet, time::Duration};
 
 use balance::{
-    Admin, AttemptFailure, BackendId, Change, Effect, Effective, Found, NoBackend, Policy, Pool,
-    ProbePlan, Refused, Time,
+    Admin, AttemptFailure, BackendId, Change, Effect, Effective, EjectionPlan, Found, NoBackend,
+    Outcome, Policy, Pool, ProbePlan, Refused, Time,
 };
 use common::{SECOND, World, counts, found, passed};
 use evenkeel_balance as balance;
@@ -509,4 +509,47 @@ fn what_was_wanted_before_a_restart_is_forgotten_an_hour_after_it_whatever_the_c
     assert_eq!(after.pool.standing_intents().len(), 1);
     after.run(SECOND * 120, &["b"]);
     assert!(after.pool.standing_intents().is_empty(), "it was away for an hour");
+}
+
+#[test]
+fn one_that_is_missing_from_an_answer_comes_back_as_ejected_as_it_was() {
+    let plan = EjectionPlan { consecutive: 3, ..EjectionPlan::default() };
+    let mut world = World::with_ejection(&["a", "b", "c"], plan);
+    let all = ["a", "b", "c"];
+    world.run(SECOND, &all);
+    let fail = |world: &mut World| {
+        let (mut picker, generation) = (world.pool.picker(), world.generation("a"));
+        for _ in 0..30 {
+            let Ok(ticket) = picker.pick(None) else { break };
+            let is_it = ticket.member().id().as_str() == "a";
+            if ticket.note(if is_it { Outcome::Failure } else { Outcome::Success }) {
+                let (id, streak) = (BackendId::new("a"), AttemptFailure::Streak);
+                world.pool.attempt_failed(&id, generation, streak, world.now);
+            }
+        }
+    };
+    fail(&mut world);
+    assert_eq!(world.effective("a"), Effective::Ejected);
+    for _ in 0..2 {
+        world.discover(&["b", "c"]);
+        world.run(SECOND * 2, &all);
+        world.discover(&all);
+        world.run(SECOND, &all);
+        assert_eq!(world.effective("a"), Effective::Ejected, "it is up, and out still");
+    }
+    world.run(SECOND * 6, &all);
+    assert_eq!(world.effective("a"), Effective::Serving);
+    fail(&mut world);
+    let last = world.pool.take_effects().into_iter().filter_map(|effect| match effect {
+        Effect::Event(event) if event.message.contains("probation") => Some(event.message),
+        _ => None,
+    });
+    let last = last.last().unwrap();
+    let is_second = ["18", "19", "20", "21", "22"].iter().any(|time| last.contains(time));
+    assert!(is_second, "{last} is no longer than the first");
+    world.discover(&["b", "c"]);
+    world.run(SECOND * 6, &all);
+    world.discover(&all);
+    world.run(SECOND, &all);
+    assert_eq!(world.effective("a"), Effective::Serving, "it may be another by now");
 }

@@ -1,6 +1,6 @@
 //! What look-ups say: who is in the pool from now on, who came and who left.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{INTENT_KEPT, Pool, slow_start};
 use crate::{
@@ -13,6 +13,19 @@ use crate::{
     pick::Tagger,
     time::Time,
 };
+
+/// For how long it is kept how requests fared at one that a look-up does not name: name servers that
+/// answer with a part of the set name it again in one of the next answers. One that was made anew takes
+/// longer, and is not judged by what was before it.
+const ABSENCE: Duration = Duration::from_secs(5);
+
+/// One that a look-up did not name.
+#[derive(Debug)]
+pub(super) struct Absent {
+    found: Found,
+    ejection: Ejection,
+    since: Time,
+}
 
 impl Pool {
     /// The backends as a look-up found them: exactly these are in the pool from now on.
@@ -28,6 +41,7 @@ impl Pool {
         }
         self.keep_departed_on(now);
         self.forget_ended();
+        self.absent.retain(|_, absent| now.since(absent.since) <= ABSENCE);
         if self.discovery_error.take().is_some() {
             self.tell(now, EventKind::Discovery, None, "backends are looked up again");
         }
@@ -54,6 +68,7 @@ impl Pool {
             if backend.is_in_service() {
                 self.left_up = self.left_up.max(backend.health.last_up(now));
             }
+            self.note_absent(&backend, now);
             left.push(self.depart(id, backend, now));
         }
         if self.plan.enabled && !self.can_serve() && self.others_come(&arriving) {
@@ -125,7 +140,13 @@ impl Pool {
             Err(error) => self.tell(now, EventKind::Discovery, Some(&id), error),
         }
         let health = HealthState::new(&self.plan, now);
-        let ejection = Ejection::new(member.counts(), now);
+        let ejection = match self.absent.remove(&id) {
+            Some(absent) if is_same_instance(&absent.found, &found) => {
+                absent.ejection.carried_over(member.counts(), now)
+            }
+            _ => Ejection::new(member.counts(), now),
+        };
+        member.set_streak_limit(ejection.streak_limit(&self.ejection));
         let backend = Entry {
             found,
             place: 0,
@@ -141,6 +162,12 @@ impl Pool {
             drained_told: false,
         };
         self.backends.insert(id, backend);
+    }
+
+    /// Whoever is not named any more may only be missing from one answer.
+    fn note_absent(&mut self, backend: &Entry, now: Time) {
+        let (found, ejection) = (backend.found.clone(), backend.ejection.clone());
+        self.absent.insert(found.id.clone(), Absent { found, ejection, since: now });
     }
 
     fn depart(&mut self, id: BackendId, backend: Entry, now: Time) -> Entry {

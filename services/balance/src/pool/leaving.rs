@@ -19,7 +19,6 @@ use crate::{
     entry::Entry,
     events::EventKind,
     health::{Health, ProbePlan},
-    intent::Intent,
     tier::Serving,
     time::Time,
     view::{BackendView, Effective},

@@ -133,6 +133,8 @@ pub(crate) struct World {
     intents: BTreeMap<String, Intent>,
     /// When backends left of which operators wanted something.
     gone: BTreeMap<String, Time>,
+    /// Of whom a look-up did not name: what it was, since when, and how it fared.
+    absent: BTreeMap<String, (String, Time, Shadow)>,
     /// Since when look-ups fail: nobody knows who is there, and nothing is forgotten.
     blind_since: Option<Time>,
     /// When an attempt failed last, by generation, also of those that are gone.
@@ -230,6 +232,7 @@ impl World {
             shadow: BTreeMap::new(),
             intents: BTreeMap::new(),
             gone: BTreeMap::new(),
+            absent: BTreeMap::new(),
             blind_since: None,
             failed_last: BTreeMap::new(),
             probes: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{World, balance::*, shadow::Shadow, truth::Truth};
+use super::{World, balance::*, truth::Truth};
 
 impl World {
     pub(crate) fn discover(&mut self) {
@@ -42,6 +42,15 @@ impl World {
             .map(|backend| (backend.id.to_string(), backend.member.generation()))
             .collect::<BTreeMap<_, _>>();
         assert!(self.generations.keys().eq(self.truth.keys()), "not those that were found");
+        // Five seconds, in which it may only be missing from an answer.
+        self.absent.retain(|_, (_, since, _)| self.now.since(*since) <= Duration::from_secs(5));
+        for (name, generation) in &before {
+            if self.generations.get(name) != Some(generation) {
+                let shadow = self.shadow[&(name.clone(), *generation)].clone();
+                let identity = self.identities[generation].1.clone();
+                self.absent.insert(name.clone(), (identity, self.now, shadow));
+            }
+        }
         for (name, truth) in &self.truth {
             let generation = self.generations[name];
             let is_same = self.told.get(name).is_some_and(|told| match tells_instances {
@@ -58,11 +67,17 @@ impl World {
                 &truth.address.to_string()
             };
             self.identities.insert(generation, (name.clone(), of.clone()));
+            let absent = self
+                .absent
+                .remove(name)
+                .filter(|(identity, _, _)| identity == &self.identities[&generation].1);
             if !is_same {
+                let shadow = absent.map(|(_, _, shadow)| shadow.after_absence(&self.ejection, self.now));
+                self.coverage.see_many("back from an absence", u64::from(shadow.is_some()));
+                self.shadow.insert((name.clone(), generation), shadow.unwrap_or_default());
                 self.probes.retain(|probe| probe.order.id.as_str() != name);
                 self.probed.insert(name.clone(), self.now);
                 self.visited.insert(generation, self.now);
-                self.shadow.insert((name.clone(), generation), Shadow::default());
             }
         }
         // Of a backend that left or was replaced, only what an operator set for it is kept.

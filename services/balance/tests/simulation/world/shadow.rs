@@ -169,6 +169,14 @@ const FAILED_MOST: usize = 64;
 const HELD_UP: f64 = 1.25;
 
 impl Shadow {
+    /// What is kept of one that was missing from a look-up: how it was ejected.
+    pub(crate) fn after_absence(self, plan: &EjectionPlan, now: Time) -> Self {
+        let Self { out_since, back, unforgiven, .. } = self;
+        let mut new = Self { out_since, back, unforgiven, ..Self::default() };
+        new.prove_anew(plan, now);
+        new
+    }
+
     /// Takes in what counts for the end of a probation, which so many successes bring.
     pub(crate) fn prove(&mut self, outcome: Outcome, plan: &EjectionPlan, now: Time) {
         let needed = if plan.consecutive > 0 { plan.consecutive } else { 5 };
