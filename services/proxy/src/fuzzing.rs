@@ -38,6 +38,7 @@ const LIMITS: Limits = Limits {
     headers: 100,
     target_bytes: 8 * 1024,
     upload_rate: 0,
+    download_rate: 0,
     buffered_bytes: usize::MAX,
 };
 

@@ -24,6 +24,8 @@ pub(crate) enum Limit {
     TargetBytes,
     /// The rate of a request's body.
     UploadRate,
+    /// The rate of a response's body.
+    DownloadRate,
     /// Bytes that wait for clients which do not take them.
     BufferedBytes,
     /// Streams that a client of HTTP/2 resets.
@@ -36,7 +38,7 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Connections,
         Self::ConnectionsPerClient,
         Self::Requests,
@@ -44,6 +46,7 @@ impl Limit {
         Self::Headers,
         Self::TargetBytes,
         Self::UploadRate,
+        Self::DownloadRate,
         Self::BufferedBytes,
         Self::Resets,
         Self::ControlFrames,
@@ -59,6 +62,7 @@ impl Limit {
             Self::Headers => "headers",
             Self::TargetBytes => "target_bytes",
             Self::UploadRate => "upload_rate",
+            Self::DownloadRate => "download_rate",
             Self::BufferedBytes => "buffered_bytes",
             Self::Resets => "http2_resets",
             Self::ControlFrames => "http2_control_frames",

@@ -1,8 +1,8 @@
-//! Whether a client sends its request's body fast enough.
+//! Whether a client sends its request's body, or takes its response, fast enough.
 //!
-//! A limit of time between two parts is no bound on a client that sends a byte now and then, and
-//! each such client holds a request at a backend. Only the time in which we wait for the client
-//! counts: for a backend that does not take what there is, nobody can blame it.
+//! A limit of time between two parts is no bound on a client that sends or takes a byte now and then,
+//! and each such client holds a request at a backend. Only the time in which we wait for the client
+//! counts: for a backend that does not take what there is, or that has no more, nobody can blame it.
 
 use std::time::Duration;
 
@@ -21,15 +21,27 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Nothing is there; the client has to send more.
+    /// It is the client that has to move: to send more, or to make room for more.
     pub(crate) fn wait(&mut self, now: Instant) {
         self.waiting_since.get_or_insert(now);
     }
 
-    /// A part has come. Whether the client keeps up a rate of `least` bytes a second.
+    /// It has, and nobody waits for it now.
+    pub(crate) fn resume(&mut self, now: Instant) {
+        let since = self.waiting_since.take();
+        self.waited(since.map_or(Duration::ZERO, |since| now - since));
+    }
+
+    /// We waited so long for it.
+    pub(crate) fn waited(&mut self, time: Duration) {
+        self.waited += time;
+    }
+
+    /// A part has come, or has been taken. Whether the client keeps up a rate of `least` bytes a
+    /// second.
     pub(crate) fn is_kept(&mut self, bytes: usize, now: Instant, least: u32) -> bool {
         self.bytes += bytes as u64;
-        self.waited += self.waiting_since.take().map_or(Duration::ZERO, |since| now - since);
+        self.resume(now);
         if self.waited < WINDOW {
             return true;
         }

@@ -184,3 +184,64 @@ async fn answer_to_trickle(backend: String) -> String {
     trickle.abort();
     answer
 }
+
+/// A client of HTTP/1 takes a long answer at 20 KB a second, and gets so many bytes before the end.
+async fn trickle_of_http1(world: &World) -> usize {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    // As on an Ethernet; with segments of the loopback interface the kernel holds megabytes.
+    socket2::SockRef::from(&socket).set_tcp_mss(1460).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(world.proxy.address).await.unwrap();
+    stream.write_all(b"GET /bytes/80000000 HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let (mut part, mut taken) = ([0; 2_000], 0);
+    while let Ok(count @ 1..) = stream.read(&mut part).await {
+        taken += count;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    taken
+}
+
+/// The same of HTTP/2, which makes room for 2000 bytes ten times a second.
+async fn trickle_of_http2(world: &World) {
+    // SETTINGS_INITIAL_WINDOW_SIZE.
+    let mut client = RawClient::connect(world.proxy.address, &[(4, 2_000)]).await;
+    let block = frames::get("/bytes/80000000", &[]);
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 1, &block).await;
+    let window = frames::frame(frames::WINDOW_UPDATE, 0, 1, &2_000_u32.to_be_bytes());
+    let of_connection = frames::frame(frames::WINDOW_UPDATE, 0, 0, &2_000_u32.to_be_bytes());
+    let (mut reader, mut writer) = client.0.split();
+    let making_room = async {
+        while writer.write_all(&[&window[..], &of_connection].concat()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let reset = async {
+        let mut read = Vec::new();
+        let reset = frames::frame(frames::RST_STREAM, 0, 1, &[0; 4]);
+        while !read.windows(9).any(|head: &[u8]| head == &reset[..9]) {
+            assert!(reader.read_buf(&mut read).await.unwrap() > 0, "the connection ended");
+        }
+    };
+    tokio::select! {
+        () = reset => {}
+        () = making_room => panic!("the connection ended"),
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_its_answer_too_slowly_is_cut_off_and_no_backend_blamed() {
+    let variables = [("PROXY_DOWNLOAD_RATE_MIN", "100000"), ("PROXY_HEADER_TIMEOUT", "1s")];
+    let world = World::start(1, &variables).await;
+    let limit = Duration::from_secs(60);
+    let both = async { tokio::join!(trickle_of_http1(&world), trickle_of_http2(&world)) };
+    let (taken, ()) = tokio::time::timeout(limit, both).await.expect("it stays open");
+    assert!((1_000..20_000_000).contains(&taken), "{taken}");
+    assert_eq!(hits(&world, "download_rate").await, 2.0);
+    let gone = format!(
+        "evenkeel_requests_total{{pool=\"default\",backend=\"{}\",method=\"GET\",code=\"499\"}}",
+        world.id(0)
+    );
+    world.until("the ends to be recorded", async || world.metric(&gone).await == 2.0).await;
+    let backend = world.backend(&world.id(0)).await;
+    assert!(backend["in_flight"] == 0 && backend["traffic"]["failures_total"] == 0, "{backend}");
+}

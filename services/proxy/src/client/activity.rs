@@ -107,6 +107,11 @@ impl Activity {
         self.blocked_since.get() != NOT_BLOCKED
     }
 
+    /// Since when the client takes nothing, if it does not.
+    pub(super) fn blocked_at(&self) -> Instant {
+        self.start + Duration::from_millis(self.blocked_since.get())
+    }
+
     pub(super) fn is(&self, phase: Phase) -> bool {
         self.phase.get() == phase
     }
@@ -139,7 +144,7 @@ impl Activity {
             Some(self.start + Duration::from_millis(since.get()) + limit)
         };
         if self.is_blocked() {
-            after(&self.blocked_since, timeouts.write)
+            Some(self.blocked_at() + timeouts.write)
         } else if self.is_in_stream_head() {
             after(&self.stream_head_since, timeouts.header)
         } else if self.is(Phase::Idle) {

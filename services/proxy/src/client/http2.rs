@@ -101,6 +101,8 @@ pub(super) async fn serve(
             () = timer.as_mut() => {
                 let stalled = streams.reset_stalled(timeouts.write);
                 worker.gauges.write_timeouts.fetch_add(stalled, Ordering::Relaxed);
+                let slow = streams.reset_slow(worker.settings.limits.download_rate);
+                (0..slow).for_each(|_| worker.gauges.limits.hit(Limit::DownloadRate));
                 let is_idle = activity.is(Phase::Idle) && !activity.is_blocked();
                 let is_over = is_leaving || *worker.stage.borrow() >= Stage::Finishing;
                 if is_idle && is_over {

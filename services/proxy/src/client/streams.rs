@@ -5,6 +5,9 @@
 //! without asking the response's body for more, for as long as the client likes. Ended from outside,
 //! the stream's task drops its stream, which resets it.
 //!
+//! One that takes a little now and then is too slow all the same (pace.rs). As all streams share their
+//! client's line, each has an equal part of the time in which several wait for it.
+//!
 //! What hyper takes of a body before it can be written adds up over streams, to many times what a
 //! client of HTTP/1 can make us hold. So beyond a share for all streams of a connection, each gives
 //! hyper one part at a time: none can stop the others so, whose client may have room for them alone.
@@ -26,6 +29,7 @@ use tokio::{task::AbortHandle, time::Instant};
 use crate::{
     body::{Cut, ResponseBody},
     buffered::MOST_BYTES,
+    pace::Pace,
     stats::Gauges,
 };
 
@@ -36,6 +40,9 @@ const ENDED_MAX: usize = 64;
 /// byte; a longer one would wait in memory.
 const PART_BYTES: usize = 16 * 1024;
 
+/// Nobody waits who waits no longer: it is what it takes to write.
+const NO_WAIT: Duration = Duration::from_millis(1);
+
 /// How a response's body moves towards the client.
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -45,6 +52,12 @@ pub(super) struct Progress {
     waits_for_client: Cell<bool>,
     /// Bytes of parts that hyper has and that have not gone out.
     given: Cell<usize>,
+    /// Bytes of parts that have gone out since the pace was last looked at.
+    gone: Cell<usize>,
+    /// How fast the client takes it.
+    pace: Cell<Pace>,
+    /// Until when the time is in it in which the client had something to take.
+    counted: Cell<Instant>,
     /// Who waits until there are none.
     waker: RefCell<Option<Waker>>,
     held: Rc<Held>,
@@ -54,6 +67,8 @@ pub(super) struct Progress {
 #[derive(Debug, Default)]
 struct Held {
     bytes: Cell<usize>,
+    /// Streams of which hyper has parts that have not gone out.
+    giving: Cell<u32>,
     gauges: Arc<Gauges>,
 }
 
@@ -75,10 +90,14 @@ impl Held {
 
 impl Progress {
     fn new(held: &Rc<Held>) -> Rc<Self> {
+        let now = Instant::now();
         Rc::new(Self {
-            taken: Cell::new(Instant::now()),
+            taken: Cell::new(now),
             waits_for_client: Cell::new(false),
             given: Cell::new(0),
+            gone: Cell::new(0),
+            pace: Cell::default(),
+            counted: Cell::new(now),
             waker: RefCell::default(),
             held: Rc::clone(held),
         })
@@ -95,18 +114,45 @@ impl Progress {
     }
 
     fn gone_out(&self, bytes: usize) {
+        let now = Instant::now();
+        self.waited(self.taken.replace(now), now);
         self.held.subtract(bytes);
         self.given.set(self.given.get() - bytes);
-        self.taken.set(Instant::now());
-        if self.given.get() == 0
-            && let Some(waker) = self.waker.take()
-        {
-            waker.wake();
+        if self.given.get() == 0 && bytes > 0 {
+            self.held.giving.set(self.held.giving.get() - 1);
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
+            }
         }
+    }
+
+    /// Notes that the client has had something to take since then.
+    fn waited(&self, since: Instant, now: Instant) {
+        if now - since < NO_WAIT {
+            return;
+        }
+        let time = now - since.max(self.counted.replace(now));
+        let mut pace = self.pace.get();
+        pace.waited(time / self.held.giving.get().max(1));
+        self.pace.set(pace);
     }
 
     fn is_stalled(&self, limit: Duration) -> bool {
         self.waits_for_client.get() && self.taken.get().elapsed() >= limit
+    }
+
+    /// Whether the client, for which something waits again, has taken less than it has to. Of one that
+    /// has taken nothing since the last look, or all there is, nothing is said.
+    fn is_slow(&self, rate_min: u32) -> bool {
+        if !self.waits_for_client.get() || self.gone.get() == 0 {
+            return false;
+        }
+        let now = Instant::now();
+        self.waited(self.taken.get(), now);
+        let mut pace = self.pace.get();
+        let is_kept = pace.is_kept(self.gone.take(), now, rate_min);
+        self.pace.set(pace);
+        !is_kept
     }
 }
 
@@ -137,14 +183,23 @@ impl Streams {
 
     /// Resets the streams whose client has made no room for `limit`, and tells how many.
     pub(super) fn reset_stalled(&self, limit: Duration) -> u64 {
+        self.reset(|progress| progress.is_stalled(limit))
+    }
+
+    /// Resets the streams whose client takes less than so many bytes a second, and tells how many.
+    pub(super) fn reset_slow(&self, rate_min: u32) -> u64 {
+        self.reset(|progress| progress.is_slow(rate_min))
+    }
+
+    fn reset(&self, must_end: impl Fn(&Progress) -> bool) -> u64 {
         let mut count = 0;
         self.0.running.borrow_mut().retain(|(progress, task)| {
-            let is_stalled = !task.is_finished() && progress.is_stalled(limit);
-            if is_stalled {
+            let must_end = !task.is_finished() && must_end(progress);
+            if must_end {
                 task.abort();
                 count += 1;
             }
-            !is_stalled && !task.is_finished()
+            !must_end && !task.is_finished()
         });
         count
     }
@@ -216,8 +271,11 @@ pub(super) struct Part {
 
 impl Part {
     fn new(data: Bytes, progress: &Rc<Progress>) -> Self {
-        let bytes = data.len();
-        progress.given.set(progress.given.get() + bytes);
+        let (bytes, given) = (data.len(), progress.given.get());
+        if given == 0 && bytes > 0 {
+            progress.held.giving.set(progress.held.giving.get() + 1);
+        }
+        progress.given.set(given + bytes);
         Self { data, bytes, progress: Rc::clone(progress) }
     }
 }
@@ -238,6 +296,7 @@ impl Buf for Part {
     }
 
     fn advance(&mut self, count: usize) {
+        self.progress.gone.set(self.progress.gone.get() + count);
         self.data.advance(count);
     }
 }
@@ -256,9 +315,13 @@ impl Body for StreamBody {
         }
         ready!(this.progress.poll_room(context));
         let frame = this.next(context);
-        this.progress.waits_for_client.set(frame.is_ready());
+        let has_waited = this.progress.waits_for_client.replace(frame.is_ready());
         if frame.is_ready() {
-            this.progress.taken.set(Instant::now());
+            let now = Instant::now();
+            let since = this.progress.taken.replace(now);
+            if has_waited {
+                this.progress.waited(since, now);
+            }
         }
         frame
     }
@@ -281,78 +344,4 @@ impl Body for StreamBody {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-
-    use super::*;
-    use crate::buffered::Buffered;
-
-    const LIMIT: Duration = Duration::from_secs(60);
-
-    fn streams() -> Streams {
-        Streams::new(&Arc::default())
-    }
-
-    fn body(text: &'static [u8], streams: &Streams) -> StreamBody {
-        StreamBody::new(ResponseBody::Own(Some(Bytes::from_static(text))), streams.begin())
-    }
-
-    #[tokio::test]
-    async fn a_long_part_goes_on_in_pieces_and_ends_with_the_last() {
-        let mut body = body(&[7; 2 * PART_BYTES + 1], &streams());
-        assert_eq!(body.size_hint().exact(), Some(2 * PART_BYTES as u64 + 1));
-        let mut lengths = Vec::new();
-        while !body.is_end_stream() {
-            let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
-            lengths.push(frame.unwrap().unwrap().into_data().unwrap().remaining());
-        }
-        assert_eq!(lengths, [PART_BYTES, PART_BYTES, 1]);
-    }
-
-    #[tokio::test]
-    async fn beyond_the_share_of_a_connection_each_stream_gives_a_part_at_a_time() {
-        // Of no room at all each share is the least.
-        let buffered = Buffered::up_to(0);
-        let gauges = Arc::new(Gauges { buffered, ..Gauges::default() });
-        let streams = Streams::new(&gauges);
-        let (mut one, mut other) = (body(&[7; 40_000], &streams), body(&[7; 40_000], &streams));
-        let context = &mut Context::from_waker(Waker::noop());
-        let mut next = |body: &mut StreamBody| Pin::new(body).poll_frame(context);
-        let first = next(&mut one);
-        assert!(first.is_ready());
-        assert!(next(&mut one).is_pending() && one.progress.waits_for_client.get());
-        assert!(next(&mut other).is_ready(), "has given none, or has none left");
-        assert!(next(&mut other).is_ready(), "has given none, or has none left");
-        assert_eq!(gauges.buffered.bytes(), 80_000 - 2 * PART_BYTES);
-        drop(first);
-        assert!(next(&mut one).is_ready());
-        drop((one, other));
-        assert_eq!(gauges.buffered.bytes(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn only_a_stream_whose_client_makes_no_room_for_its_part_is_reset() {
-        let streams = streams();
-        tokio::task::LocalSet::new()
-            .run_until(async {
-                let mut stalled = body(b"x", &streams);
-                poll_fn(|context| Pin::new(&mut stalled).poll_frame(context)).await;
-                // Holds its part and waits, as hyper does.
-                streams.execute(async move {
-                    std::future::pending::<()>().await;
-                    drop(stalled);
-                });
-                // Has taken nothing yet: the backend is slow, not the client.
-                let waiting = body(b"x", &streams);
-                streams.execute(async move {
-                    std::future::pending::<()>().await;
-                    drop(waiting);
-                });
-                assert_eq!(streams.reset_stalled(LIMIT), 0);
-                tokio::time::advance(LIMIT).await;
-                assert_eq!((streams.reset_stalled(LIMIT), streams.reset_stalled(LIMIT)), (1, 0));
-                assert_eq!(streams.0.running.borrow().len(), 1);
-            })
-            .await;
-    }
-}
+mod tests;

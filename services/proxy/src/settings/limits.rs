@@ -19,6 +19,8 @@ pub struct Limits {
     pub target_bytes: usize,
     /// Bytes a second of a request's body before the backend has answered; 0 is any rate.
     pub upload_rate: u32,
+    /// Bytes a second of a response while its client has something waiting for it; 0 is any rate.
+    pub download_rate: u32,
     /// Bytes of responses that wait for clients, of all of them together.
     pub buffered_bytes: usize,
 }
@@ -60,6 +62,13 @@ pub(super) struct LimitsRaw {
     /// answered (a slower one is answered 408) and once that answer has ended; 0 is any rate
     #[arg(long, value_name = "N", default_value = "100")]
     proxy_upload_rate_min: String,
+    /// Bytes a second that a client takes of a response at least while something of it waits for the
+    /// client (a slower one is cut off); 0 is any rate
+    // As of the other direction: no network that anybody uses is so slow. And nobody is hit who only
+    // pauses: who makes room within the usual PROXY_WRITE_TIMEOUT of 60s makes it for a third of what
+    // the kernel holds, or for a part of 16KiB, which both are more than 6000 bytes.
+    #[arg(long, value_name = "N", default_value = "100")]
+    proxy_download_rate_min: String,
     /// What may wait in memory for clients that do not take their responses, each worker an equal
     /// part; the more does, the less is read of a response at once, down to 8KiB
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
@@ -95,6 +104,7 @@ impl LimitsRaw {
             number("proxy_connections_per_client_max", &self.proxy_connections_per_client_max, 0);
         let requests = number("proxy_requests_max", &self.proxy_requests_max, 1);
         let upload_rate = number("proxy_upload_rate_min", &self.proxy_upload_rate_min, 0);
+        let download_rate = number("proxy_download_rate_min", &self.proxy_download_rate_min, 0);
         let headers = mistakes.parse("proxy_headers_max", &self.proxy_headers_max, |text| {
             units::whole(text, 1, 10_000)
         });
@@ -122,6 +132,7 @@ impl LimitsRaw {
             headers: headers? as usize,
             target_bytes: target_bytes?,
             upload_rate: upload_rate?,
+            download_rate: download_rate?,
             buffered_bytes: buffered_bytes?,
         })
     }

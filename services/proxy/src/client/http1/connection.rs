@@ -209,7 +209,8 @@ impl<'a> Connection<'a> {
     async fn send(&self, answer: &mut Answer, body: &mut ResponseBody) -> Result<(), Gone> {
         let (mut gathers, mut is_done) = (true, body.is_end_stream());
         let mut turns = 0;
-        let mut backlog = Backlog::new(&self.worker.gauges);
+        let rate_min = self.worker.settings.limits.download_rate;
+        let mut backlog = Backlog::new(&self.worker.gauges, rate_min);
         let mut is_cut = is_done && answer.end(&mut self.wire.borrow_mut().out).is_err();
         let sent = poll_fn(|context| {
             loop {
@@ -233,7 +234,10 @@ impl<'a> Connection<'a> {
                 let mut wire = self.wire.borrow_mut();
                 let flushed = wire.poll_flush(context);
                 gathers = flushed.is_ready();
-                backlog.note(gathers, &mut wire.out, body);
+                if backlog.note(gathers, self.activity, &mut wire.out, body).is_err() {
+                    is_cut = true;
+                    return Poll::Ready(Ok(()));
+                }
                 match flushed {
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone)),
                     Poll::Ready(Ok(())) if is_done => return Poll::Ready(Ok(())),

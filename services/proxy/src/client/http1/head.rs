@@ -310,6 +310,7 @@ mod tests {
         headers: 10,
         target_bytes: 1024,
         upload_rate: 0,
+        download_rate: 0,
         buffered_bytes: usize::MAX,
     };
 

@@ -26,6 +26,8 @@ pub(super) struct Out {
     parts: VecDeque<Bytes>,
     /// What comes after that, and may get longer.
     tail: BytesMut,
+    /// Bytes that were written, of all that ever was to be.
+    written: u64,
 }
 
 impl Out {
@@ -35,6 +37,10 @@ impl Out {
 
     pub(super) fn len(&self) -> usize {
         self.parts.iter().map(Bytes::len).sum::<usize>() + self.tail.len()
+    }
+
+    pub(super) fn written(&self) -> u64 {
+        self.written
     }
 
     /// Where what comes next can be written.
@@ -86,6 +92,7 @@ impl Out {
         if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
+        self.written += count as u64;
         self.advance(count);
         Poll::Ready(Ok(()))
     }

@@ -1,0 +1,155 @@
+use std::future::poll_fn;
+
+use super::*;
+use crate::buffered::Buffered;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn streams() -> Streams {
+    Streams::new(&Arc::default())
+}
+
+fn body(text: &'static [u8], streams: &Streams) -> StreamBody {
+    StreamBody::new(ResponseBody::Own(Some(Bytes::from_static(text))), streams.begin())
+}
+
+#[tokio::test]
+async fn a_long_part_goes_on_in_pieces_and_ends_with_the_last() {
+    let mut body = body(&[7; 2 * PART_BYTES + 1], &streams());
+    assert_eq!(body.size_hint().exact(), Some(2 * PART_BYTES as u64 + 1));
+    let mut lengths = Vec::new();
+    while !body.is_end_stream() {
+        let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+        lengths.push(frame.unwrap().unwrap().into_data().unwrap().remaining());
+    }
+    assert_eq!(lengths, [PART_BYTES, PART_BYTES, 1]);
+}
+
+#[tokio::test]
+async fn beyond_the_share_of_a_connection_each_stream_gives_a_part_at_a_time() {
+    // Of no room at all each share is the least.
+    let buffered = Buffered::up_to(0);
+    let gauges = Arc::new(Gauges { buffered, ..Gauges::default() });
+    let streams = Streams::new(&gauges);
+    let (mut one, mut other) = (body(&[7; 40_000], &streams), body(&[7; 40_000], &streams));
+    let context = &mut Context::from_waker(Waker::noop());
+    let mut next = |body: &mut StreamBody| Pin::new(body).poll_frame(context);
+    let first = next(&mut one);
+    assert!(first.is_ready());
+    assert!(next(&mut one).is_pending() && one.progress.waits_for_client.get());
+    assert!(next(&mut other).is_ready(), "has given none, or has none left");
+    assert!(next(&mut other).is_ready(), "has given none, or has none left");
+    assert_eq!(gauges.buffered.bytes(), 80_000 - 2 * PART_BYTES);
+    drop(first);
+    assert!(next(&mut one).is_ready());
+    drop((one, other));
+    assert_eq!(gauges.buffered.bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_stream_whose_client_makes_no_room_for_its_part_is_reset() {
+    let streams = streams();
+    tokio::task::LocalSet::new()
+        .run_until(async {
+            let mut stalled = body(b"x", &streams);
+            poll_fn(|context| Pin::new(&mut stalled).poll_frame(context)).await;
+            // Holds its part and waits, as hyper does.
+            streams.execute(async move {
+                std::future::pending::<()>().await;
+                drop(stalled);
+            });
+            // Has taken nothing yet: the backend is slow, not the client.
+            let waiting = body(b"x", &streams);
+            streams.execute(async move {
+                std::future::pending::<()>().await;
+                drop(waiting);
+            });
+            assert_eq!(streams.reset_stalled(LIMIT), 0);
+            tokio::time::advance(LIMIT).await;
+            assert_eq!((streams.reset_stalled(LIMIT), streams.reset_stalled(LIMIT)), (1, 0));
+            assert_eq!(streams.0.running.borrow().len(), 1);
+        })
+        .await;
+}
+
+/// The body of a stream whose client makes room for so many bytes at a time.
+struct Slow {
+    body: StreamBody,
+    part: Option<Part>,
+}
+
+impl Slow {
+    fn new(text: &'static [u8], streams: &Streams) -> Self {
+        let mut slow = Self { body: body(text, streams), part: None };
+        slow.fill();
+        // What runs it is not looked at; that it has not ended is.
+        streams.execute(std::future::pending());
+        slow
+    }
+
+    /// What hyper does when there is room for a byte.
+    fn fill(&mut self) {
+        let context = &mut Context::from_waker(Waker::noop());
+        if self.part.is_none()
+            && let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut self.body).poll_frame(context)
+        {
+            self.part = frame.into_data().ok();
+        }
+    }
+
+    fn take(&mut self, bytes: usize) {
+        if let Some(part) = &mut self.part {
+            part.advance(bytes.min(part.remaining()));
+        }
+        self.part.take_if(|part| !part.has_remaining());
+        self.fill();
+    }
+}
+
+/// Whether a stream is reset within so many seconds whose client takes so much every second, of one
+/// in which several wait.
+async fn is_too_slow(bytes: usize, seconds: u64, streams_at_once: usize) -> bool {
+    let streams = streams();
+    let run = async {
+        let slow = |_| Slow::new(&[7; 400_000], &streams);
+        let mut all: Vec<Slow> = (0..streams_at_once).map(slow).collect();
+        for _ in 0..seconds {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            all.iter_mut().for_each(|stream| stream.take(bytes));
+            let reset = streams.reset_slow(100);
+            if reset > 0 {
+                return reset == streams_at_once as u64;
+            }
+        }
+        false
+    };
+    tokio::task::LocalSet::new().run_until(run).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_client_trickles_is_reset_and_one_that_shares_its_line_is_not() {
+    assert!(is_too_slow(99, 10, 1).await);
+    assert!(is_too_slow(1, 10, 1).await);
+    assert!(!is_too_slow(100, 60, 1).await);
+    assert!(is_too_slow(9, 110, 10).await);
+    assert!(!is_too_slow(10, 220, 10).await);
+    // Parts that are given out whole, of which several go each second.
+    assert!(!is_too_slow(4 * PART_BYTES, 5, 1).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_for_a_while_and_then_all_is_not_too_slow() {
+    let streams = streams();
+    let run = async {
+        let mut paused = Slow::new(b"an event", &streams);
+        for _ in 0..50 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert_eq!(streams.reset_slow(100), 0, "that is for another limit");
+        }
+        paused.take(8);
+        // As a body leaves it of which the backend has not sent more.
+        paused.body.progress.waits_for_client.set(false);
+        assert_eq!(streams.reset_slow(100), 0);
+    };
+    tokio::task::LocalSet::new().run_until(run).await;
+}
