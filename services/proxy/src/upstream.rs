@@ -149,15 +149,15 @@ pub(crate) mod tests {
         net::{SocketAddr, TcpListener, TcpStream},
     };
 
-    use balance::{BackendId, Found, Policy, Pool, ProbePlan, Time};
+    use balance::{BackendId, Found, Picker, Policy, Pool, ProbePlan, Time};
     use tokio::task::LocalSet;
 
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(60);
 
-    /// A member at an address, as a pool without probes makes it.
-    pub(crate) fn member(address: SocketAddr) -> Arc<Member> {
+    /// Picks a member at an address, as a pool without probes makes it.
+    pub(crate) fn picker(address: SocketAddr) -> Picker {
         let second = Duration::from_secs(1);
         let plan = ProbePlan {
             enabled: false,
@@ -172,7 +172,12 @@ pub(crate) mod tests {
         let addresses = Ok(vec![address]);
         let found = Found::new(id, addresses);
         pool.discovered(vec![found], Time::START);
-        Arc::clone(pool.picker().pick(None).unwrap().member())
+        pool.picker()
+    }
+
+    /// Such a member.
+    pub(crate) fn member(address: SocketAddr) -> Arc<Member> {
+        Arc::clone(picker(address).pick(None).unwrap().member())
     }
 
     /// An idle connection, and the backend's end of it.

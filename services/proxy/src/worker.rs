@@ -328,8 +328,46 @@ fn write_hex(number: u64, digits: &mut [u8]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use balance::RetryBudget;
+
     use super::*;
+    use crate::upstream::tests::picker;
+
+    /// A worker over one backend, for tests of what it serves.
+    pub(crate) struct Bench {
+        pub(crate) worker: Rc<Worker>,
+        /// Dropped, they would tell of a stop.
+        _kept: (watch::Sender<Stage>, watch::Sender<()>),
+    }
+
+    impl Bench {
+        pub(crate) fn new(variables: &[(&str, &str)], backend: SocketAddr) -> Self {
+            let settings = Arc::new(Settings::from_variables(variables));
+            let (stage, stage_receiver) = watch::channel(Stage::Serving);
+            let (end, end_receiver) = watch::channel(());
+            let shared = Shared {
+                stats: Arc::new(Stats::new(1)),
+                budget: Arc::new(RetryBudget::new(0.0)),
+                clock: Clock::start(),
+                reports: mpsc::channel(1).0,
+                decisions: Decisions::new(settings.decisions).0,
+                stage: stage_receiver,
+                end_tunnels: end_receiver,
+                settings,
+            };
+            Self { worker: Worker::new(0, picker(backend), shared), _kept: (stage, end) }
+        }
+    }
+
+    /// Has others go on until that is so. No time passes meanwhile where it is paused.
+    pub(crate) async fn until(mut is_so: impl FnMut() -> bool) {
+        let start = std::time::Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < Duration::from_secs(10), "it does not come to that");
+            tokio::task::yield_now().await;
+        }
+    }
 
     #[test]
     fn request_ids_are_32_hexadecimal_digits_and_differ() {

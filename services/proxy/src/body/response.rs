@@ -262,3 +262,52 @@ impl Body for ResponseBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, io::Write as _, net::TcpListener};
+
+    use http::Method;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::{http1::Framing, upstream::tests::member, worker::tests::Bench};
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    /// Longer than the limit: what has not come by then never does.
+    const NEVER: Duration = Duration::from_secs(3_600);
+
+    #[tokio::test]
+    async fn a_backend_that_sends_no_more_is_left_when_its_time_is_over() {
+        let run = async {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let bench = Bench::new(&[], address);
+            let gauges = &bench.worker.gauges;
+            let connection = crate::connection::open(&member(address), LIMIT, gauges).await;
+            let mut backend = listener.accept().unwrap().0;
+            let incoming = http1::Incoming::new(connection.unwrap(), Framing::Length(6));
+            let exchange = Exchange::begin(&bench.worker, &Method::GET, None);
+            let arriving = Arriving::Alone(incoming);
+            let mut body = ResponseBody::backend(arriving, (exchange, None), None, LIMIT);
+            let mut next =
+                async || poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+            tokio::time::pause();
+            for part in [b"ab", b"cd"] {
+                // The time begins anew with each part.
+                let waiting = tokio::time::timeout(LIMIT - Duration::from_secs(1), next());
+                assert!(waiting.await.is_err());
+                backend.write_all(part).unwrap();
+                let data = next().await.unwrap().unwrap().into_data().unwrap();
+                assert_eq!(&data[..], part);
+            }
+            let last = Instant::now();
+            let end = tokio::time::timeout(NEVER, next()).await.expect("it waits on");
+            assert!(matches!(end, Some(Err(Cut(Reason::ReadTimeout)))), "{end:?}");
+            // Timers go by the millisecond.
+            assert!((LIMIT..LIMIT + Duration::from_millis(2)).contains(&last.elapsed()));
+        };
+        LocalSet::new().run_until(run).await;
+    }
+}

@@ -11,6 +11,8 @@ mod io;
 mod linger;
 mod rest;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::{rc::Rc, time::Duration};
 

@@ -25,7 +25,7 @@ async fn rest(session: Session, socket: Socket) {
 
 /// Waits for the client to say something. Otherwise the connection is to be closed: it said nothing
 /// for too long, or a stop has come to finishing.
-async fn is_back(session: &Session, socket: &Socket) -> bool {
+pub(super) async fn is_back(session: &Session, socket: &Socket) -> bool {
     let Session { worker, activity, .. } = session;
     let _resting = Counted::new(&worker.gauges, |gauges| &gauges.client_resting);
     let Some(limit) = activity.deadline(&worker.settings.timeouts) else { return false };

@@ -72,7 +72,8 @@ impl World {
                 .remove(name)
                 .filter(|(identity, _, _)| identity == &self.identities[&generation].1);
             if !is_same {
-                let shadow = absent.map(|(_, _, shadow)| shadow.after_absence(&self.ejection, self.now));
+                let shadow =
+                    absent.map(|(_, _, shadow)| shadow.after_absence(&self.ejection, self.now));
                 self.coverage.see_many("back from an absence", u64::from(shadow.is_some()));
                 self.shadow.insert((name.clone(), generation), shadow.unwrap_or_default());
                 self.probes.retain(|probe| probe.order.id.as_str() != name);

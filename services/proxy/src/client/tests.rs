@@ -1,0 +1,220 @@
+//! The limits of time of a client's connection. Bytes go over real sockets while time stands still, and
+//! then it passes only where everybody waits: so each limit is seen to the millisecond.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::{task::LocalSet, time::Instant};
+
+use super::{activity::Phase, io::PREFACE, *};
+use crate::worker::tests::{Bench, until};
+
+/// Longer than any limit here: what is not over by then never is.
+const NEVER: Duration = Duration::from_secs(3_600);
+
+/// Of each a different one, none of which can be taken for another.
+const LIMITS: [(&str, &str); 4] = [
+    ("PROXY_HEADER_TIMEOUT", "11s"),
+    ("PROXY_IDLE_TIMEOUT", "70s"),
+    ("PROXY_WRITE_TIMEOUT", "50s"),
+    ("PROXY_REST_AFTER", "7s"),
+];
+
+/// What the proxy answers by itself.
+const ASK: &str = "OPTIONS / HTTP/1.1\r\nhost: a\r\nmax-forwards: 0\r\n\r\n";
+
+/// A client's connection that is yet to be served, and the client's end of it.
+struct Case {
+    bench: Bench,
+    session: Session,
+    socket: Option<Socket>,
+    client: std::net::TcpStream,
+}
+
+impl Case {
+    /// One on which the client has sent this.
+    fn new(bytes: &[u8]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut client = std::net::TcpStream::connect(address).unwrap();
+        let stream = listener.accept().unwrap().0;
+        // So that what fills them is soon written.
+        socket2::SockRef::from(&stream).set_send_buffer_size(4096).unwrap();
+        socket2::SockRef::from(&client).set_recv_buffer_size(4096).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        client.write_all(bytes).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let bench = Bench::new(&LIMITS, address);
+        let Worker { open, gauges, .. } = &*bench.worker;
+        let counted = (Open::new(open), Counted::new(gauges, |gauges| &gauges.client_open));
+        let who = Rc::new(Client::new(address.ip(), &[]));
+        let session = Session::new(&bench.worker, who, counted);
+        let stream = TcpStream::from_std(stream).unwrap();
+        Self { bench, session, socket: Some(Socket { stream, _guest: None }), client }
+    }
+
+    fn activity(&self) -> Rc<Activity> {
+        Rc::clone(&self.session.activity)
+    }
+
+    /// Serves it as HTTP/1, once that has come to where its time begins to pass. What comes after it,
+    /// and after how long.
+    async fn http1(&mut self, begins: impl FnMut() -> bool) -> (Then, Duration) {
+        let socket = self.socket.take().unwrap();
+        let Session { worker, client, activity, .. } = &self.session;
+        let (worker, client) = (Rc::clone(worker), Rc::clone(client));
+        let (activity, start) = (Rc::clone(activity), Instant::now());
+        let serving = tokio::task::spawn_local(async move {
+            http1::serve(&worker, socket, true, &client, &activity).await
+        });
+        until(begins).await;
+        assert_eq!(start.elapsed(), Duration::ZERO, "time stands still");
+        let then = tokio::time::timeout(NEVER, serving).await.expect("it goes on").unwrap();
+        (then, start.elapsed())
+    }
+
+    /// Serves it as HTTP/2 of which this has come; after how long it ends.
+    async fn http2(&mut self, read: &[u8]) -> Duration {
+        let (socket, start) = (self.socket.take().unwrap(), Instant::now());
+        let Session { worker, client, activity, .. } = &self.session;
+        let serving = http2::serve(worker, socket, read.into(), client, activity);
+        tokio::time::timeout(NEVER, serving).await.expect("it goes on");
+        start.elapsed()
+    }
+
+    /// What the client gets, up to so many bytes or the end.
+    fn hears(mut self, most: usize) -> String {
+        drop(self.socket.take());
+        let mut heard = vec![0; most];
+        let count = self.client.read(&mut heard).unwrap();
+        String::from_utf8_lossy(&heard[..count]).into_owned()
+    }
+
+    /// How often clients took too long over a head, between two requests, over a response.
+    fn counts(&self) -> [u64; 3] {
+        let gauges = &self.bench.worker.gauges;
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        [&gauges.header_timeouts, &gauges.idle_timeouts, &gauges.write_timeouts].map(count)
+    }
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream];
+    bytes.extend(payload);
+    bytes
+}
+
+/// The preface and settings, of which the first window of a stream is one.
+fn hello(window: u8) -> Vec<u8> {
+    [PREFACE, &frame(4, 0, 0, &[0, 4, 0, 0, 0, window])].concat()
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_does_not_end_is_answered_408_when_its_time_is_over() {
+    let run = async {
+        let mut case = Case::new(b"GET / HTTP/1.1\r\nHost:");
+        let activity = case.activity();
+        let (then, after) = case.http1(|| activity.is(Phase::Head)).await;
+        assert!(matches!(then, Then::Linger(_)), "it may be sending");
+        assert_eq!((after, case.counts()), (seconds(11), [1, 0, 0]));
+        assert!(case.hears(12).starts_with("HTTP/1.1 408"));
+    };
+    LocalSet::new().run_until(run).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_of_http_2_that_does_not_end_ends_the_connection_when_its_time_is_over() {
+    let run = async {
+        let mut case = Case::new(b"");
+        // HEADERS without END_HEADERS: the rest has to follow.
+        let begun = [hello(0), frame(1, 1, 1, &[0x82])].concat();
+        let after = case.http2(&begun).await;
+        // As nothing else is going on, it is told first, and gets a second to say goodbye.
+        assert_eq!((after, case.counts()), (seconds(11) + FIRST_REQUEST, [1, 0, 0]));
+    };
+    LocalSet::new().run_until(run).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_says_nothing_is_left_when_its_time_is_over() {
+    let run = async {
+        let mut case = Case::new(b"");
+        let (then, after) = case.http1(|| true).await;
+        assert!(matches!(then, Then::Close));
+        assert_eq!((after, case.counts()), (seconds(70), [0, 1, 0]));
+
+        let mut case = Case::new(b"");
+        let after = case.http2(&hello(0)).await;
+        assert_eq!((after, case.counts()), (seconds(70) + FIRST_REQUEST, [0, 1, 0]));
+    };
+    LocalSet::new().run_until(run).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_was_answered_rests_soon_and_is_left_when_its_idle_time_is_over() {
+    let run = async {
+        let mut case = Case::new(ASK.as_bytes());
+        let (activity, mut was_busy) = (case.activity(), false);
+        let begins = || {
+            was_busy |= !activity.awaits_first_request();
+            was_busy && activity.is(Phase::Idle)
+        };
+        let (then, after) = case.http1(begins).await;
+        let Then::Rest(socket) = then else { panic!("it does not rest") };
+        assert_eq!((after, case.counts()), (seconds(7), [0, 0, 0]));
+        let start = Instant::now();
+        let back = tokio::time::timeout(NEVER, rest::is_back(&case.session, &socket)).await;
+        assert_eq!(back, Ok(false));
+        assert_eq!((start.elapsed(), case.counts()), (seconds(70 - 7), [0, 1, 0]));
+    };
+    LocalSet::new().run_until(run).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_is_cut_off_when_its_time_is_over() {
+    let run = async {
+        let mut case = Case::new(ASK.repeat(2_000).as_bytes());
+        let (activity, start) = (case.activity(), Instant::now());
+        let (then, after) = case.http1(|| activity.is_blocked()).await;
+        assert!(matches!(then, Then::Close));
+        // The system may have found room for more while time passed here.
+        let since = activity.blocked_at() - start;
+        assert_eq!((after, case.counts()), (since + seconds(50), [0, 0, 1]));
+    };
+    LocalSet::new().run_until(run).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_client_has_no_room_is_reset_when_its_time_is_over() {
+    let run = async {
+        let mut case = Case::new(b"");
+        // GET http://a/, which no backend answers; the text that says so has no room.
+        let get = frame(1, 5, 1, &[0x82, 0x84, 0x86, 0x41, 1, b'a']);
+        let begun = [hello(0), get].concat();
+        let (gauges, start) = (Arc::clone(&case.bench.worker.gauges), Instant::now());
+        let reset = async {
+            while gauges.write_timeouts.load(Ordering::Relaxed) == 0 {
+                tokio::time::sleep(seconds(1)).await;
+            }
+            start.elapsed()
+        };
+        let (after, end) = tokio::join!(tokio::time::timeout(NEVER, reset), case.http2(&begun));
+        // It is looked for as often as the shortest limit.
+        let after = after.expect("it stays");
+        assert!((seconds(50)..=seconds(50 + 11)).contains(&after), "{after:?}");
+        assert!(end > after, "the connection goes on without it");
+        assert_eq!(case.counts(), [0, 1, 1]);
+    };
+    LocalSet::new().run_until(run).await;
+}
