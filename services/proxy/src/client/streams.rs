@@ -14,7 +14,8 @@
 
 use std::{
     cell::{Cell, RefCell},
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -60,6 +61,8 @@ pub(super) struct Progress {
     counted: Cell<Instant>,
     /// Who waits until there are none.
     waker: RefCell<Option<Waker>>,
+    /// The response's body, which may have to end while hyper does not ask for more of it.
+    body: RefCell<ResponseBody>,
     held: Rc<Held>,
 }
 
@@ -99,6 +102,7 @@ impl Progress {
             pace: Cell::default(),
             counted: Cell::new(now),
             waker: RefCell::default(),
+            body: RefCell::new(ResponseBody::Own(None)),
             held: Rc::clone(held),
         })
     }
@@ -135,6 +139,13 @@ impl Progress {
         let mut pace = self.pace.get();
         pace.waited(time / self.held.giving.get().max(1));
         self.pace.set(pace);
+    }
+
+    /// Ends the body if it has to end, though its client does not take what there is.
+    fn look_at_end(&self, context: &mut Context<'_>) {
+        if self.waits_for_client.get() {
+            self.body.borrow_mut().ends(context);
+        }
     }
 
     fn is_stalled(&self, limit: Duration) -> bool {
@@ -207,8 +218,23 @@ impl Streams {
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        let task = tokio::task::spawn_local(stream).abort_handle();
-        let Some(progress) = self.0.next.take() else { return };
+        let Some(progress) = self.0.next.take() else {
+            drop(tokio::task::spawn_local(stream));
+            return;
+        };
+        let looking = Rc::clone(&progress);
+        let task = tokio::task::spawn_local(async move {
+            let mut stream = pin!(stream);
+            poll_fn(|context| {
+                let polled = stream.as_mut().poll(context);
+                if polled.is_pending() {
+                    looking.look_at_end(context);
+                }
+                polled
+            })
+            .await;
+        });
+        let task = task.abort_handle();
         let mut running = self.0.running.borrow_mut();
         if running.len() >= ENDED_MAX {
             running.retain(|(_, task)| !task.is_finished());
@@ -220,23 +246,25 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
 /// A response's body on an HTTP/2 stream.
 #[derive(Debug)]
 pub(super) struct StreamBody {
-    pub(super) body: ResponseBody,
-    pub(super) progress: Rc<Progress>,
+    /// What has the body, which goes with this.
+    progress: Rc<Progress>,
     /// What remains of a long part.
     rest: Bytes,
 }
 
 impl StreamBody {
     pub(super) fn new(body: ResponseBody, progress: Rc<Progress>) -> Self {
-        Self { body, progress, rest: Bytes::new() }
+        progress.body.replace(body);
+        Self { progress, rest: Bytes::new() }
     }
 
     fn next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Part>, Cut>>> {
         if self.rest.is_empty() {
             // What is more than a part would wait here.
             let is_full = self.progress.held.is_full();
-            self.body.read_at_most(if is_full { PART_BYTES } else { MOST_BYTES });
-            let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+            let mut body = self.progress.body.borrow_mut();
+            body.read_at_most(if is_full { PART_BYTES } else { MOST_BYTES });
+            let frame = ready!(Pin::new(&mut *body).poll_frame(context));
             match frame.map(|frame| frame.map(Frame::into_data)) {
                 Some(Ok(Ok(data))) => {
                     self.progress.held.add(data.len());
@@ -257,6 +285,7 @@ impl StreamBody {
 
 impl Drop for StreamBody {
     fn drop(&mut self) {
+        self.progress.body.replace(ResponseBody::Own(None));
         self.progress.held.subtract(self.rest.len());
     }
 }
@@ -310,7 +339,7 @@ impl Body for StreamBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Part>, Cut>>> {
         let this = self.get_mut();
-        if this.rest.is_empty() && this.body.ends(context) {
+        if this.rest.is_empty() && this.progress.body.borrow_mut().ends(context) {
             return Poll::Ready(None);
         }
         ready!(this.progress.poll_room(context));
@@ -327,13 +356,13 @@ impl Body for StreamBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        self.rest.is_empty() && self.progress.body.borrow().is_end_stream()
     }
 
     /// What is left of it: bytes of a long part are no longer the body's own.
     fn size_hint(&self) -> SizeHint {
         let rest = self.rest.len() as u64;
-        let body = self.body.size_hint();
+        let body = self.progress.body.borrow().size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(body.lower() + rest);
         if let Some(upper) = body.upper() {

@@ -12,7 +12,11 @@ use tokio::{
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
 use crate::{
-    common::{World, raw::read_head},
+    common::{
+        World,
+        frames::{self, END_HEADERS, END_STREAM, RawClient},
+        raw::read_head,
+    },
     load::Load,
 };
 
@@ -125,30 +129,61 @@ async fn at_the_deadline_event_streams_end_as_if_complete_and_other_responses_go
     }
 }
 
-/// With a backend that always has an event, and a client that takes them or none.
+/// A proxy over a backend that always has an event, with the backend's id.
+async fn never_silent() -> (World, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_head(&mut stream).await;
+        let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        let events = b"6\r\ndata:\n\r\n".repeat(10_000);
+        while stream.write_all(&events).await.is_ok() {}
+    });
+    let world = World::over(&format!("http://{address}"), &[("PROXY_PROBE", "off")], vec![]);
+    world.until_eligible(1).await;
+    (world, address.to_string())
+}
+
+/// With a client that takes them or none.
 #[tokio::test]
 async fn at_the_deadline_event_streams_end_that_are_never_silent() {
     for reads in [true, false] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            read_head(&mut stream).await;
-            let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-            stream.write_all(head).await.unwrap();
-            let events = b"6\r\ndata:\n\r\n".repeat(10_000);
-            while stream.write_all(&events).await.is_ok() {}
-        });
-        let world = World::over(&format!("http://{address}"), &[("PROXY_PROBE", "off")], vec![]);
-        world.until_eligible(1).await;
+        let (world, id) = never_silent().await;
         let mut answer = world.client.get(world.url("/")).send().await.unwrap();
-        let id = address.to_string();
         let change = json!({"state": "drain", "force": true, "deadline": "200ms"});
         assert_eq!(world.patch(&id, change).await.0, 200);
         if reads {
             while answer.chunk().await.unwrap().is_some() {}
         }
         assert_eq!(wait(&world, &id, "20s").await["effective"], "drained");
+    }
+}
+
+#[tokio::test]
+async fn at_the_deadline_event_streams_of_http_2_end_whose_client_has_no_room() {
+    let (world, id) = never_silent().await;
+    // SETTINGS_INITIAL_WINDOW_SIZE: ten bytes for the stream.
+    let mut client = RawClient::connect(world.proxy.address, &[(4, 10)]).await;
+    let block = frames::get("/", &[]);
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 1, &block).await;
+    client.until(frames::DATA).await.unwrap();
+    let change = json!({"state": "drain", "force": true, "deadline": "200ms"});
+    assert_eq!(world.patch(&id, change).await.0, 200);
+    assert_eq!(wait(&world, &id, "20s").await["effective"], "drained");
+    assert_eq!(world.metric("evenkeel_tunnels_ended_total").await, 1.0);
+    // Its client can still take what waits for it, up to an end that looks like one.
+    for stream in [0, 1] {
+        let room = 10_000_000_u32.to_be_bytes();
+        client.send(frames::WINDOW_UPDATE, 0, stream, &room).await;
+    }
+    loop {
+        let frame = client.read().await.expect("the connection ended");
+        assert_ne!(frame.kind, frames::RST_STREAM);
+        if frame.kind == frames::DATA && frame.flags & END_STREAM != 0 {
+            break;
+        }
     }
 }
 
