@@ -26,6 +26,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+pub(crate) use self::opening::STREAM_WINDOW_BYTES;
 use self::opening::{Driver, open};
 use crate::{
     body::RequestBody, connect::Lead, error::Reason, idle_limit::IdleWatch, retry::Unprocessed,

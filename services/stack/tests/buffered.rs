@@ -171,3 +171,22 @@ async fn streams_that_get_no_room_do_not_stop_one_that_does() {
     }
     assert_eq!(bytes, 1024 * 1024);
 }
+
+/// It sends as much as its window allows, whatever its client takes.
+#[tokio::test]
+async fn what_a_backend_of_http_2_sends_meanwhile_counts_with_clients_of_either_kind() {
+    let variables = [("PROXY_BACKEND_PROTOCOL", "h2c"), ("PROXY_WORKERS", "1")];
+    let world = World::start(1, &variables).await;
+    let http1 = stuck(&world).await;
+    let of_http1 = settled(&world).await;
+    assert!((128.0 * KIB..512.0 * KIB).contains(&of_http1), "{of_http1}");
+    drop(http1);
+    is_unharmed(&world).await;
+    // Room for a byte.
+    let mut http2 = RawClient::connect(world.proxy.address, &[(4, 1)]).await;
+    http2.send(frames::HEADERS, END_HEADERS | END_STREAM, 1, &frames::get(HUGE, &[])).await;
+    let of_http2 = settled(&world).await;
+    assert!((128.0 * KIB..512.0 * KIB).contains(&of_http2), "{of_http2}");
+    drop(http2);
+    is_unharmed(&world).await;
+}

@@ -17,7 +17,13 @@ use tokio::{
 };
 
 use super::Upload;
-use crate::{error::Reason, exchange::Exchange, http1, multiplexed::Stream, tunnel::Tunnel};
+use crate::{
+    error::Reason,
+    exchange::Exchange,
+    http1,
+    multiplexed::{STREAM_WINDOW_BYTES, Stream},
+    tunnel::Tunnel,
+};
 
 /// The body of a response to a client.
 #[derive(Debug)]
@@ -140,6 +146,21 @@ impl ResponseBody {
         match self {
             Self::Backend(body) => body.ends(context),
             Self::Own(_) | Self::Switched(_) => false,
+        }
+    }
+
+    /// What may have come of it that nobody has taken. A backend of HTTP/2 sends without being asked,
+    /// and how much of it waits, the library tells nobody: at most a window, or what is left.
+    pub(crate) fn may_have_come(&self) -> usize {
+        match self {
+            Self::Backend(body) => match &body.arriving {
+                Arriving::Shared(incoming, _) if !incoming.is_end_stream() => {
+                    let left = incoming.size_hint().upper().unwrap_or(u64::MAX);
+                    usize::try_from(left).unwrap_or(usize::MAX).min(STREAM_WINDOW_BYTES as usize)
+                }
+                _ => 0,
+            },
+            Self::Own(_) | Self::Switched(_) => 0,
         }
     }
 

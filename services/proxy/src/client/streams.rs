@@ -59,6 +59,8 @@ pub(super) struct Progress {
     pace: Cell<Pace>,
     /// Until when the time is in it in which the client had something to take.
     counted: Cell<Instant>,
+    /// Bytes that may wait behind those.
+    behind: Cell<usize>,
     /// Who waits until there are none.
     waker: RefCell<Option<Waker>>,
     /// The response's body, which may have to end while hyper does not ask for more of it.
@@ -101,6 +103,7 @@ impl Progress {
             gone: Cell::new(0),
             pace: Cell::default(),
             counted: Cell::new(now),
+            behind: Cell::new(0),
             waker: RefCell::default(),
             body: RefCell::new(ResponseBody::Own(None)),
             held: Rc::clone(held),
@@ -141,10 +144,27 @@ impl Progress {
         self.pace.set(pace);
     }
 
-    /// Ends the body if it has to end, though its client does not take what there is.
-    fn look_at_end(&self, context: &mut Context<'_>) {
-        if self.waits_for_client.get() {
-            self.body.borrow_mut().ends(context);
+    /// While the client does not take what there is: ends the body if it has to end, and counts what may
+    /// have come of it meanwhile.
+    fn look_at_body(&self, context: &mut Context<'_>) {
+        let behind = if self.waits_for_client.get() {
+            let mut body = self.body.borrow_mut();
+            body.ends(context);
+            body.may_have_come()
+        } else {
+            0
+        };
+        self.set_behind(behind);
+    }
+
+    /// Counts what waits behind what hyper was given. It is none of the connection's share, which is for
+    /// what we read.
+    fn set_behind(&self, bytes: usize) {
+        let (before, gauges) = (self.behind.replace(bytes), &self.held.gauges);
+        match bytes.checked_sub(before) {
+            Some(0) => {}
+            Some(more) => gauges.buffered.add(more, &gauges.limits),
+            None => gauges.buffered.subtract(before - bytes),
         }
     }
 
@@ -228,7 +248,7 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
             poll_fn(|context| {
                 let polled = stream.as_mut().poll(context);
                 if polled.is_pending() {
-                    looking.look_at_end(context);
+                    looking.look_at_body(context);
                 }
                 polled
             })
@@ -285,6 +305,7 @@ impl StreamBody {
 
 impl Drop for StreamBody {
     fn drop(&mut self) {
+        self.progress.set_behind(0);
         self.progress.body.replace(ResponseBody::Own(None));
         self.progress.held.subtract(self.rest.len());
     }

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// What a backend may have sent of a response before its client has taken it.
-const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
 
 /// The same over all responses. Enough for each: were it less, some slow clients could stop the
 /// responses of all others.

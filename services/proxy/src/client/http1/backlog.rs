@@ -80,7 +80,8 @@ impl<'a> Backlog<'a> {
             Some(_) if self.seen != Some(out.written()) => self.look(out, activity.blocked_at())?,
             Some(_) => {}
         }
-        self.waiting.set(out.len());
+        let behind = if is_taken { 0 } else { body.may_have_come() };
+        self.waiting.set(out.len() + behind);
         Ok(())
     }
 
