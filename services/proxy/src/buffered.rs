@@ -21,19 +21,25 @@ pub(crate) const LEAST_BYTES: usize = 8 * 1024;
 /// What is read at once at most. Less costs system calls; more saves hardly any.
 pub(crate) const MOST_BYTES: usize = 512 * 1024;
 
-/// Each may have this part of what is left. With a smaller one the memory would be used less; with a
-/// larger one reads would be small before anybody is slow, where a worker's part of the bound is.
-const PART: usize = 16;
+/// Each may have this part of what is left: the smaller it is, the more clients it takes to use up the
+/// memory.
+const PARTS_MOST: usize = 16;
 
-/// Memory is tight when more than this part of the bound is used. Below it even several times what is
-/// counted is less than the bound.
-const TIGHT: usize = 8;
+/// The same where a worker's part of the bound is small because there are many workers. A sixteenth of
+/// it would make all reads small before anybody is slow, for want of nothing: with the bound that is
+/// usual and 64 workers, 64 KiB. To give each worker more instead would be more than the bound says, or
+/// more than a container has room for that sees many CPUs; and as there are as many clients for each
+/// worker less, fewer parts do. With four, a slow client alone still leaves others most of it, and 256
+/// workers, the most there can be, read 64 KiB at once, which is what is written at once.
+const PARTS_LEAST: usize = 4;
 
 /// One worker's part of what may wait.
 #[derive(Debug)]
 pub(crate) struct Buffered {
     bytes: AtomicUsize,
     bound: usize,
+    /// Of what is left, each may have one of so many parts.
+    parts: usize,
 }
 
 impl Default for Buffered {
@@ -45,7 +51,8 @@ impl Default for Buffered {
 
 impl Buffered {
     pub(crate) fn up_to(bound: usize) -> Self {
-        Self { bytes: AtomicUsize::new(0), bound }
+        let parts = (bound / MOST_BYTES).clamp(PARTS_LEAST, PARTS_MOST);
+        Self { bytes: AtomicUsize::new(0), bound, parts }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -58,13 +65,14 @@ impl Buffered {
     }
 
     /// Whether so much waits that it is worth copying what is left of each, so that nothing else is
-    /// kept with it.
+    /// kept with it: once two have what they may have. Below that even twice what is counted is no more
+    /// than the bound.
     pub(crate) fn is_tight(&self) -> bool {
-        self.bytes() > self.bound / TIGHT
+        self.bytes() > self.bound / self.parts * 2
     }
 
     fn share_beside(&self, bytes: usize) -> usize {
-        (self.bound.saturating_sub(bytes) / PART).clamp(LEAST_BYTES, MOST_BYTES)
+        (self.bound.saturating_sub(bytes) / self.parts).clamp(LEAST_BYTES, MOST_BYTES)
     }
 
     /// Counts what waits from now on. The bound counts as hit when no more than the least is left for
@@ -144,6 +152,32 @@ mod tests {
         assert_eq!(gauges.limits.of(Limit::BufferedBytes), 1, "counted once, when it came to that");
         drop(waiting);
         assert_eq!((gauges.buffered.bytes(), gauges.buffered.share()), (0, MOST_BYTES));
+    }
+
+    #[test]
+    fn however_many_workers_share_the_bound_the_first_reads_of_each_are_large() {
+        // The usual bound, and how much is read at once while nobody is slow.
+        for (workers, kib) in [(1, 512), (8, 512), (32, 512), (64, 256), (128, 128), (256, 64)] {
+            let buffered = Buffered::up_to(64 * 1024 * 1024 / workers);
+            assert_eq!(buffered.share(), kib * 1024, "{workers} workers");
+            assert!(!buffered.is_tight());
+        }
+    }
+
+    #[test]
+    fn a_small_bound_holds_as_well_and_leaves_room_beside_a_slow_client() {
+        let bound = 2 * 1024 * 1024;
+        let buffered = Buffered::up_to(bound);
+        let gauges = Gauges { buffered, ..Gauges::default() };
+        let mut waiting = Vec::new();
+        while gauges.buffered.share() > LEAST_BYTES {
+            let mut one = Waiting::new(&gauges);
+            one.set(gauges.buffered.share());
+            waiting.push(one);
+            assert!(gauges.buffered.bytes() < bound);
+            assert!(waiting.len() > 1 || gauges.buffered.share() > bound / 8);
+        }
+        assert!(waiting.len() > 8, "{}", waiting.len());
     }
 
     #[test]
