@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod http1;
+mod http2;
 
 use std::time::Duration;
 
@@ -146,4 +147,9 @@ fn run_all(run: fn(u64, &Proxy, &Backend) -> Result<bool, String>) {
 #[test]
 fn what_a_backend_gets_is_what_was_sent_or_nothing() {
     run_all(http1::run);
+}
+
+#[test]
+fn what_a_backend_gets_of_http_2_is_what_was_sent_or_nothing() {
+    run_all(http2::run);
 }
