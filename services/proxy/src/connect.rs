@@ -83,7 +83,7 @@ pub(crate) async fn to(member: &Member, timeout: Duration) -> Result<(TcpStream,
 /// that swallows everything cannot use up what the next needs.
 ///
 /// # Errors
-/// How the last address failed.
+/// How the last address failed; what the proxy itself wants for only if that was all.
 pub(crate) async fn connect(
     addresses: &[SocketAddr],
     timeout: Duration,
@@ -97,15 +97,37 @@ async fn first(
     timeout: Duration,
 ) -> Result<(TcpStream, SocketAddr), ConnectError> {
     let part = timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
-    let mut last = ConnectError::Io(io::ErrorKind::AddrNotAvailable.into());
+    let mut last = None;
     for address in addresses {
-        last = match tokio::time::timeout(part, TcpStream::connect(address)).await {
+        let error = match tokio::time::timeout(part, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok((stream, *address)),
-            Ok(Err(error)) => ConnectError::Io(error),
+            Ok(Err(error)) => ConnectError::Io(told_by(address, error)),
             Err(_) => ConnectError::Timeout,
         };
+        last = Some(more_telling(last, error));
     }
-    Err(last)
+    Err(last.unwrap_or_else(|| ConnectError::Io(io::ErrorKind::AddrNotAvailable.into())))
+}
+
+/// Where IPv6 is switched off, each address of it is one that is not available, which is no want of ours.
+fn told_by(address: &SocketAddr, error: io::Error) -> io::Error {
+    let is_off = address.is_ipv6() && error.kind() == io::ErrorKind::AddrNotAvailable;
+    if is_off { io::Error::new(error.kind(), error.to_string()) } else { error }
+}
+
+/// Of the errors of two addresses the later one, unless only the earlier one says something of the
+/// backend.
+fn more_telling(earlier: Option<ConnectError>, later: ConnectError) -> ConnectError {
+    let is_silent = |error: &ConnectError| match error {
+        ConnectError::Timeout => false,
+        ConnectError::Io(error) => {
+            is_own_fault(error) || error.kind() == io::ErrorKind::AddrNotAvailable
+        }
+    };
+    match earlier {
+        Some(earlier) if is_silent(&later) && !is_silent(&earlier) => earlier,
+        _ => later,
+    }
 }
 
 /// Whether nobody listens at the addresses any more: the process that did has ended.
@@ -131,6 +153,25 @@ mod tests {
         }
         let unreachable = ConnectError::Io(io::ErrorKind::HostUnreachable.into()).reason();
         assert_eq!(unreachable.outcome(), Outcome::Failure);
+    }
+
+    #[test]
+    fn the_error_of_an_address_that_says_something_of_the_backend_counts() {
+        let os = |number| ConnectError::Io(io::Error::from_raw_os_error(number));
+        let (refused, no_port) = (|| os(111), || os(99));
+        let reason = |earlier, later| more_telling(Some(earlier), later).reason();
+        assert_eq!(reason(refused(), no_port()), Reason::ConnectRefused);
+        assert_eq!(reason(no_port(), refused()), Reason::ConnectRefused);
+        assert_eq!(reason(ConnectError::Timeout, no_port()), Reason::ConnectTimeout);
+        assert_eq!(reason(no_port(), no_port()), Reason::Overloaded);
+        // An address of IPv6 where there is none.
+        let off = |address: &str| {
+            let error = io::Error::from_raw_os_error(99);
+            ConnectError::Io(told_by(&address.parse().unwrap(), error))
+        };
+        assert_eq!(off("[::1]:80").reason(), Reason::ConnectFailed);
+        assert_eq!(off("127.0.0.1:80").reason(), Reason::Overloaded);
+        assert_eq!(reason(refused(), off("[::1]:80")), Reason::ConnectRefused);
     }
 
     #[tokio::test]
