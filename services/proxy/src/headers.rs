@@ -54,6 +54,7 @@ pub(crate) fn prepare_request(
     check_framing(headers, fields).map_err(|()| Reason::BadRequest)?;
     if version == Version::HTTP_2 {
         check_length(headers).map_err(|()| Reason::BadRequest)?;
+        check_values(headers).map_err(|()| Reason::BadRequest)?;
         join_cookies(headers);
     }
     let upgrade = wanted_upgrade(headers, version, fields);
@@ -151,6 +152,18 @@ fn check_length(headers: &HeaderMap) -> Result<(), ()> {
         (Some(length), None) if numbers::length(length.as_bytes()).is_some() => Ok(()),
         _ => Err(()),
     }
+}
+
+/// No value begins or ends with a space or a tab, which HTTP/1 would take away and HTTP/2 takes for
+/// malformed (RFC 9113 §8.2.1). The library passes it on, and a backend of HTTP/2 would be blamed for
+/// refusing it.
+fn check_values(headers: &HeaderMap) -> Result<(), ()> {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let is_malformed = |value: &HeaderValue| {
+        let value = value.as_bytes();
+        is_blank(value.first()) || is_blank(value.last())
+    };
+    if headers.values().any(is_malformed) { Err(()) } else { Ok(()) }
 }
 
 /// HTTP/2 may carry each cookie in a field of its own; nobody else knows that (RFC 9113 §8.2.3).

@@ -183,6 +183,8 @@ async fn malformed_requests_never_reach_a_backend() {
         with(&[("x", "1\r\nhost: b")]),
         with(&[("x", "1\n")]),
         with(&[("x", "\0")]),
+        with(&[("x", " 1")]),
+        with(&[("x", "1\t")]),
         with(&[("host", "b")]),
         with(&[("host", "a"), ("host", "a")]),
         with(&[("content-length", "5")]),

@@ -170,8 +170,6 @@ impl Request {
             fields.retain(|field| !is_cookie(field));
             fields.push(("cookie".to_owned(), crumbs.join(&b"; "[..])));
         }
-        // Around a value it is none of it (RFC 9110 §5.5), which HTTP/1.1 cannot say otherwise.
-        fields.iter_mut().for_each(|field| field.1 = field.1.trim_ascii().to_vec());
         // A fragment is none of a target (RFC 9112 §3.2), and the library leaves it out.
         let path = text(":path");
         let path = path.split('#').next().unwrap_or_default();
