@@ -409,6 +409,11 @@ export async function severalProxies() {
     expect(/on all 2 proxies/.test(result), result);
     return `"${result.split("\n")[0]}"`;
   });
+  await check("the first line tells the drain and the dispute, each by name", async () => {
+    const line = /^2 of 3 serve: \S+ is drain\w+, but proxies disagree about \d\S+$/;
+    await until("both are told", 10, async () => line.test(await headline(page)));
+    return `"${await headline(page)}"`;
+  });
   await check("one that is away is told by name, the others go on", async () => {
     await fleet.kill(1);
     await until("the first line", 10, async () => /1 of 2 proxies does not answer/.test(await headline(page)));

@@ -30,6 +30,13 @@ pub(crate) fn merge(answers: &[(&str, &Answer)]) -> Option<Answer> {
     let mut proxy = first.proxy.clone();
     proxy.ready = answers.iter().all(|(_, answer)| answer.proxy.ready);
     proxy.stopping = answers.iter().all(|(_, answer)| answer.proxy.stopping);
+    // One that stops is not ready either, but that is as it should be.
+    let unready =
+        answers.iter().filter(|(_, answer)| !answer.proxy.ready && !answer.proxy.stopping);
+    let named = |(name, answer): &(&str, &Answer)| {
+        format!("{name}: {}", answer.proxy.not_ready_reasons.join(", "))
+    };
+    proxy.not_ready_reasons = unready.map(named).collect();
     proxy.not_saved_reason = answers.iter().find_map(|(name, answer)| {
         Some(format!("{name}: {}", answer.proxy.not_saved_reason.as_ref()?))
     });
@@ -281,6 +288,17 @@ mod tests {
         assert!(x.serves(), "one proxy still sends to it");
         let y = merged.backend("p", "y").unwrap();
         assert!(!y.opinions[1].known && y.opinions[1].replica == "b", "it has not found it");
+    }
+
+    #[test]
+    fn whoever_is_not_ready_gives_the_reasons_and_not_the_first() {
+        let (ready, mut unready) = (answer(&[]), answer(&[]));
+        unready.proxy.ready = false;
+        unready.proxy.not_ready_reasons = vec!["1 down".to_owned(), "1 drained".to_owned()];
+        let mut stopping = unready.clone();
+        stopping.proxy.stopping = true;
+        let merged = merge(&[("a", &ready), ("b", &unready), ("c", &stopping)]).unwrap();
+        assert_eq!(merged.proxy.not_ready_reasons, ["b: 1 down, 1 drained"]);
     }
 
     #[test]

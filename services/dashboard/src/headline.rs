@@ -1,7 +1,10 @@
 //! The page's first line: is it well?
 
+mod proxies;
+
 use maud::{Markup, html};
 
+use self::proxies::Proxies;
 use crate::{
     icons::icon,
     model::{Answer, Backend, Effective, Pool},
@@ -27,7 +30,10 @@ impl Headline {
         match (&view.picture, &view.trouble) {
             (_, Some(trouble)) => say(Tone::Bad, trouble.headline),
             (None, None) => say(Tone::Busy, "Asking the proxy …"),
-            (Some(picture), None) => fleet_wide(view, about(&picture.answer)),
+            (Some(picture), None) => {
+                let answer = &picture.answer;
+                Proxies::of(view, answer).add_to(about(answer), answer)
+            }
         }
     }
 
@@ -48,41 +54,11 @@ impl Headline {
     }
 }
 
-/// What is well on the proxies that answer is not well if one does not, or sees it otherwise.
-fn fleet_wide(view: &View, headline: Headline) -> Headline {
-    let Headline { tone, sentence } = headline;
-    let silent = view.silent().count();
-    if silent > 0 {
-        let tone = if tone == Tone::Bad { tone } else { Tone::Busy };
-        let joint = if sentence.contains(", but") { ", and" } else { ", but" };
-        let verb = if silent == 1 { "does" } else { "do" };
-        let all = view.proxies.len();
-        return say(tone, format!("{sentence}{joint} {silent} of {all} proxies {verb} not answer"));
-    }
-    let backends = view
-        .picture
-        .iter()
-        .flat_map(|picture| &picture.answer.pools)
-        .flat_map(|pool| &pool.backends);
-    let disputed: Vec<&Backend> =
-        backends.filter(|backend| backend.serves() && !backend.opinions.is_empty()).collect();
-    match &disputed[..] {
-        [] => say(tone, sentence),
-        [one] if tone == Tone::Good => {
-            say(Tone::Busy, format!("{sentence}, but proxies disagree about {}", one.id))
-        }
-        more if tone == Tone::Good => say(
-            Tone::Busy,
-            format!("{sentence}, but proxies disagree about {} of them", more.len()),
-        ),
-        _ => say(tone, sentence),
-    }
-}
-
 fn say(tone: Tone, sentence: impl Into<String>) -> Headline {
     Headline { tone, sentence: sentence.into() }
 }
 
+/// What is said of the backends.
 fn about(answer: &Answer) -> Headline {
     let all = || answer.pools.iter().flat_map(|pool| &pool.backends);
     let backends: Vec<&Backend> =
@@ -90,9 +66,6 @@ fn about(answer: &Answer) -> Headline {
     let serving: usize = answer.pools.iter().map(Pool::serving).sum();
     let total = backends.len();
     let stand_by = all().count() - total;
-    if answer.proxy.stopping {
-        return say(Tone::Busy, "The proxy is stopping");
-    }
     if all().next().is_none() {
         return say(Tone::Busy, "There are no backends yet");
     }
@@ -120,7 +93,6 @@ fn about(answer: &Answer) -> Headline {
             None if !degraded.is_empty() => {
                 say(Tone::Busy, format!("{who}, but {}", naming_degraded(&degraded)))
             }
-            None if !answer.proxy.ready => say(Tone::Busy, who + ", but the proxy is not ready"),
             None => say(Tone::Good, who),
         };
     }
@@ -233,23 +205,22 @@ pub(crate) fn notice(view: &View) -> Markup {
                     }
                 }
             } @else if let Some(picture) = &view.picture {
-                (troubles(&picture.answer))
+                (troubles(&picture.answer, Proxies::of(view, &picture.answer).unready()))
             }
         }
     }
 }
 
-/// What a proxy that answers says is wrong.
-fn troubles(answer: &Answer) -> Markup {
-    let proxy = &answer.proxy;
+/// What proxies that answer say is wrong, one that is not ready first.
+fn troubles(answer: &Answer, unready: Option<String>) -> Markup {
     html! {
-        @if !proxy.ready && !proxy.stopping {
+        @if let Some(unready) = unready {
             div.banner.busy {
                 (icon("warn"))
-                p { "The proxy is not ready" @if !proxy.not_ready_reasons.is_empty() { ": " (proxy.not_ready_reasons.join("; ")) } "." }
+                p { (unready) }
             }
         }
-        @if let Some(why) = &proxy.not_saved_reason {
+        @if let Some(why) = &answer.proxy.not_saved_reason {
             div.banner.busy {
                 (icon("warn"))
                 p { "Changes hold, but a restart of the proxy would undo them: " (why) "." }
@@ -342,7 +313,12 @@ mod tests {
             "proxy": {"started_at": "", "ready": false, "not_ready_reasons": ["1 down"]},
             "pools": [{"name": "default", "rung": "queue", "backends": []}],
         });
-        let page = troubles(&serde_json::from_value(answer).unwrap()).into_string();
+        let view = View::saved(
+            serde_json::from_value(answer).unwrap(),
+            Vec::new(),
+            crate::history::History::default(),
+        );
+        let page = notice(&view).into_string();
         assert!(page.contains("not ready: 1 down."), "{page}");
         assert!(page.contains("requests wait a moment for a backend to come back"), "{page}");
     }

@@ -68,6 +68,41 @@ async fn what_proxies_disagree_about_is_told_with_names() {
 }
 
 #[tokio::test]
+async fn a_drain_hides_neither_a_proxy_that_serves_from_nobody_nor_disagreement() {
+    let mut drained = backend("c:1");
+    (drained["admin"], drained["effective"]) = (json!("drain"), json!("drained"));
+    let down = |id: &str| {
+        let mut down = backend(id);
+        (down["effective"], down["health"]) = (json!("down"), json!("down"));
+        down
+    };
+    let one = proxy("edge-1", &[backend("a:1"), backend("b:1"), drained.clone()]);
+    let two = proxy("edge-2", &[down("a:1"), down("b:1"), drained]);
+    let reason = "no backend can take requests (2 down, 1 drained)";
+    two.with(|world| {
+        world.pools["proxy"]["ready"] = json!(false);
+        world.pools["proxy"]["not_ready_reasons"] = json!([reason]);
+    });
+    let dashboard = dashboard(&[&one, &two]);
+    let page = dashboard.text_with("/", |text| text.contains("2 of 2 proxies answer")).await;
+    let line = page.split("id=\"headline\"").nth(1).unwrap().split("</h1>").next().unwrap();
+    let expected = "2 of 3 serve: c:1 is drained, but on edge-2 no backend serves, and proxies \
+                    disagree about a:1 and b:1<";
+    assert!(line.contains(expected) && line.contains("class=\"bad\""), "{line}");
+    let banner = format!("1 of 2 proxies is not ready: edge-2: {reason}.");
+    assert!(page.contains(&banner), "{page}");
+    // It finds one of them again, and stops.
+    two.with(|world| {
+        world.pools["pools"][0]["backends"][1] = backend("b:1");
+        world.pools["proxy"]["stopping"] = json!(true);
+    });
+    let expected = "2 of 3 serve: c:1 is drained, but edge-2 is stopping, and proxies disagree \
+                    about a:1<";
+    let page = dashboard.text_with("/", |text| text.contains(expected)).await;
+    assert!(!page.contains("proxies is not ready"), "{page}");
+}
+
+#[tokio::test]
 async fn a_backends_page_says_that_proxies_agree_only_if_all_that_is_set_is_the_same() {
     let ids = ["weight:1", "limit:1", "end:1", "same:1"];
     let here = ids.map(backend);
