@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use crate::{
     model::{Backend, End, Pool, Proxy},
     numbers,
+    wish::Plan,
     words::plain,
 };
 
@@ -64,7 +65,8 @@ pub(crate) fn differing(
 
 /// The same of the policy of a pool, of those that have the one of `model`.
 pub(crate) fn of_policy(said: &[(&str, &Pool)], model: &Pool, clocks: &Clocks<'_>) -> Vec<End> {
-    let same = |pool: &Pool| (&pool.policy, &pool.hash_key) == (&model.policy, &model.hash_key);
+    let plan = |pool: &Pool| Plan::new(&pool.policy, &pool.hash_key);
+    let same = |pool: &Pool| plan(pool) == plan(model);
     let with_it = said.iter().filter(|(_, pool)| same(pool));
     let then = |pool: &Pool| pool.policy_reverts_to.as_deref().map(plain);
     let ends =
@@ -145,6 +147,25 @@ mod tests {
         assert_eq!(told(early, None), both);
         assert_eq!(told(early, early).len(), 2, "an hour apart");
     }
+
+    #[test]
+    fn a_key_that_no_policy_goes_by_does_not_keep_ends_from_being_compared() {
+        let clock: Proxy =
+            serde_json::from_value(json!({"started_at": "2026-01-01T10:00:00Z"})).unwrap();
+        let clocks = Clocks::from([("a", &clock), ("b", &clock)]);
+        let pool = |policy: &str, key: &str, until: Option<&str>| -> Pool {
+            let pool = json!({"name": "p", "policy": policy, "hash_key": key, "policy_expires_at": until, "backends": []});
+            serde_json::from_value(pool).unwrap()
+        };
+        let told = |policy| {
+            let one = pool(policy, "path", Some("2026-01-01T11:00:00Z"));
+            let other = pool(policy, "client_address", None);
+            of_policy(&[("a", &one), ("b", &other)], &one, &clocks).len()
+        };
+        assert_eq!(told("random"), 2);
+        assert_eq!(told("hash"), 0, "another key is another policy, which is told as that");
+    }
+
     #[test]
     fn what_goes_back_to_something_else_is_told_though_it_ends_at_the_same_time() {
         let clock: Proxy =

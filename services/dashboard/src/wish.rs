@@ -31,7 +31,18 @@ pub(crate) enum Wish {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Plan {
     pub(crate) policy: String,
+    /// What the policy hash goes by; empty with any other.
     pub(crate) hash_key: String,
+}
+
+impl Plan {
+    /// A policy, and the key that its proxy tells beside it. That is also there with a policy other
+    /// than hash, of a hash of before or of the settings, and then is no part of what anybody wants:
+    /// a proxy could not be told of it, and would differ for ever.
+    pub(crate) fn new(policy: &str, hash_key: &str) -> Self {
+        let hash_key = if policy == "hash" { hash_key } else { "" };
+        Self { policy: policy.to_owned(), hash_key: hash_key.to_owned() }
+    }
 }
 
 impl Wish {
@@ -97,7 +108,7 @@ impl Wish {
             Self::Weight(weight) => Change { weight: Some(*weight), ..nothing },
             Self::Limit(limit) => Change { max_in_flight: Some(*limit), ..nothing },
             Self::Policy(plan) => {
-                // Only hash takes a key; the others keep the one that there is.
+                // Only hash takes a key; with another policy a proxy keeps the one that there is.
                 let key = plan.as_ref().filter(|plan| plan.policy == "hash");
                 Change {
                     policy: Some(plan.as_ref().map(|plan| plan.policy.clone())),
@@ -145,7 +156,7 @@ mod tests {
         assert_eq!(body(Wish::Weight(None)), "{\"weight\":null}");
         assert_eq!(body(Wish::Limit(Some(0))), "{\"max_in_flight\":0}");
         assert_eq!(body(Wish::Limit(None)), "{\"max_in_flight\":null}");
-        let plan = |policy: &str| Plan { policy: policy.to_owned(), hash_key: "path".to_owned() };
+        let plan = |policy: &str| Plan::new(policy, "path");
         let hash = "{\"policy\":\"hash\",\"hash_key\":\"path\"}";
         assert_eq!(body(Wish::Policy(Some(plan("hash")))), hash);
         assert_eq!(body(Wish::Policy(Some(plan("first")))), "{\"policy\":\"first\"}");

@@ -241,12 +241,8 @@ impl What {
 /// no way to be told the time of a word.
 pub(crate) fn of_policy(pool: &Pool) -> Option<Heard<'_>> {
     let said = pool.policy_said_at.as_ref()?.as_ref();
-    let plan = |policy: &str, hash_key: &str| Plan {
-        policy: policy.to_owned(),
-        hash_key: hash_key.to_owned(),
-    };
     let told = Told {
-        wish: Wish::Policy(pool.policy_wanted.as_deref().map(|it| plan(it, &pool.hash_key))),
+        wish: Wish::Policy(pool.policy_wanted.as_deref().map(|it| Plan::new(it, &pool.hash_key))),
         reason: &pool.policy_reason,
         actor: &pool.policy_actor,
         since: &pool.policy_since,
@@ -256,9 +252,10 @@ pub(crate) fn of_policy(pool: &Pool) -> Option<Heard<'_>> {
         said,
         standing_said: &pool.policy_standing_said_at,
     };
-    let usual = plan(&pool.policy_configured, &pool.hash_key_configured);
+    let usual = Plan::new(&pool.policy_configured, &pool.hash_key_configured);
     let then = pool.policy_reverts_to.as_deref();
-    let then = then.map(|it| plan(it, pool.hash_key_reverts_to.as_deref().unwrap_or_default()));
+    let then =
+        then.map(|it| Plan::new(it, pool.hash_key_reverts_to.as_deref().unwrap_or_default()));
     let then = then.filter(|then| *then != usual);
     let after = Word { wish: Wish::Policy(then), ..What::Policy.nobodys() };
     Some(What::Policy.heard_as(told, after, Some(Wish::Policy(Some(usual))), true))

@@ -30,7 +30,7 @@ fn policy(at: u64, standing: Said<'_>, on_top: Option<Said<'_>>, latest: Option<
 }
 
 fn of(name: &str, wanted: Option<&str>, ends: bool) -> (String, Wish, bool) {
-    let plan = |policy: &str| Plan { policy: policy.to_owned(), hash_key: "path".to_owned() };
+    let plan = |policy: &str| Plan::new(policy, "path");
     (name.to_owned(), Wish::Policy(wanted.map(plan)), ends)
 }
 
@@ -81,4 +81,33 @@ fn a_proxy_that_tells_no_times_of_its_policy_is_told_none() {
         [("a", policy(at, stands, None, Some(10))), ("b", knows_nothing(at))]
     };
     assert_eq!(told_of(said), []);
+}
+
+/// The same with another key, such as a `hash` of before or the settings have left there.
+fn with_key(mut answer: Answer, key: &str) -> Answer {
+    let pool = &mut answer.pools[0];
+    pool.hash_key = key.to_owned();
+    pool.hash_key_configured = key.to_owned();
+    pool.hash_key_reverts_to = pool.hash_key_reverts_to.as_ref().map(|_| key.to_owned());
+    answer
+}
+
+#[test]
+fn a_key_that_no_policy_goes_by_is_no_difference() {
+    let stands = (Some("random"), Some(10), None);
+    let on_top = Some((Some("first"), Some(20), Some(900)));
+    let usual_again = Some((None, Some(20), Some(900)));
+    for (on_top, latest) in [(None, 10), (on_top, 20), (usual_again, 20)] {
+        // Whichever of the keys is the greater.
+        for keys in [["path", "client_address"], ["client_address", "path"]] {
+            let same = |at, key| with_key(policy(at, stands, on_top, Some(latest)), key);
+            let said = |at| [("a", same(at, keys[0])), ("b", same(at, keys[1]))];
+            assert_eq!(told_of(said), [], "{keys:?}");
+        }
+    }
+    // What an operator has said of `hash` is another thing.
+    let stands = (Some("hash"), Some(10), None);
+    let same = |at, key| with_key(policy(at, stands, None, Some(10)), key);
+    let said = |at| [("a", same(at, "client_address")), ("b", same(at, "path"))];
+    assert_eq!(told_of(said), [of("a", Some("hash"), false)]);
 }
