@@ -7,10 +7,9 @@
 use std::collections::HashMap;
 
 use crate::{
-    model::{Backend, End, Pool, Proxy},
+    model::{Admin, Backend, End, Pool, Proxy},
     numbers,
     wish::Plan,
-    words::plain,
 };
 
 /// Seconds that ends may lie apart and still be one: proxies are told one after the other, and a
@@ -28,16 +27,21 @@ pub(crate) fn differing(
 ) -> Vec<End> {
     type Same = fn(&Backend, &Backend) -> bool;
     type Until = fn(&Backend) -> (&Option<String>, Option<String>);
-    let kinds: [(&str, Same, Until); 4] = [
+    let kinds: [(&str, Same, Until); 5] = [
         (
             "state",
             |a, b| a.admin == b.admin,
             |one| {
-                let then = one.admin_reverts_to.as_ref();
-                (&one.admin_expires_at, then.map(|then| then.state.word().to_lowercase()))
+                let then = state_then(one).map(|state| state.word().to_lowercase());
+                (&one.admin_expires_at, then)
             },
         ),
         ("deadline", |a, b| a.admin == b.admin, |one| (&one.deadline_at, None)),
+        (
+            "deadline that comes then",
+            |a, b| a.admin == b.admin && state_then(a) == state_then(b),
+            |one| (one.admin_reverts_to.as_ref().map_or(&None, |then| &then.deadline_at), None),
+        ),
         (
             "weight",
             |a, b| a.weight == b.weight,
@@ -68,10 +72,18 @@ pub(crate) fn of_policy(said: &[(&str, &Pool)], model: &Pool, clocks: &Clocks<'_
     let plan = |pool: &Pool| Plan::new(&pool.policy, &pool.hash_key);
     let same = |pool: &Pool| plan(pool) == plan(model);
     let with_it = said.iter().filter(|(_, pool)| same(pool));
-    let then = |pool: &Pool| pool.policy_reverts_to.as_deref().map(plain);
+    let then = |pool: &Pool| {
+        let key = pool.hash_key_reverts_to.as_deref().unwrap_or_default();
+        pool.policy_reverts_to.as_deref().map(|policy| Plan::new(policy, key).words())
+    };
     let ends =
         with_it.map(|(name, pool)| end("policy", name, (&pool.policy_expires_at, then(pool))));
     apart(ends.collect(), clocks)
+}
+
+/// The state that holds again when an override has ended.
+fn state_then(backend: &Backend) -> Option<Admin> {
+    backend.admin_reverts_to.as_ref().map(|then| then.state)
 }
 
 fn end(what: &str, name: &str, (at, then): (&Option<String>, Option<String>)) -> End {
@@ -186,5 +198,60 @@ mod tests {
         assert_eq!(told(ready.clone(), drain), both);
         assert!(told(ready.clone(), ready.clone()).is_empty());
         assert!(told(ready, json!(null)).is_empty(), "one of before does not tell");
+    }
+
+    #[test]
+    fn what_goes_back_to_a_drain_is_told_if_its_deadline_is_not_the_same() {
+        let clock = |started: &str| -> Proxy {
+            serde_json::from_value(json!({"started_at": started, "uptime_seconds": 60})).unwrap()
+        };
+        // The second's is an hour ahead.
+        let (first, second) = (clock("2026-01-01T10:00:00Z"), clock("2026-01-01T11:00:00Z"));
+        let clocks = Clocks::from([("a", &first), ("b", &second)]);
+        let backend = |hour: u32, state: &str, deadline: Option<&str>| -> Backend {
+            let until = format!("2026-01-01T{hour}:30:00Z");
+            let ready = json!({"id": "x", "admin": "ready", "admin_expires_at": until,
+                "admin_reverts_to": {"state": state, "deadline_at": deadline}});
+            serde_json::from_value(ready).unwrap()
+        };
+        let told = |one: Option<&str>,
+                    state: &str,
+                    other: Option<&str>|
+         -> Vec<(String, Option<String>)> {
+            let (one, other) = (backend(10, "drain", one), backend(11, state, other));
+            let ends = differing(&[("a", &one), ("b", &other)], &one, &clocks);
+            ends.into_iter().map(|end| (end.what, end.at)).collect()
+        };
+        let (early, late) = (Some("2026-01-01T10:45:00Z"), Some("2026-01-01T11:45:03Z"));
+        assert_eq!(told(early, "drain", late), [], "the same by the clock of whoever tells it");
+        assert_eq!(told(None, "drain", None), []);
+        let what = || "deadline that comes then".to_owned();
+        assert_eq!(
+            told(early, "drain", None),
+            [(what(), early.map(str::to_owned)), (what(), None)]
+        );
+        assert_eq!(told(early, "drain", early).len(), 2, "an hour apart");
+        let states = told(early, "maint", None);
+        assert!(states.iter().all(|(what, _)| what == "state"), "{states:?}");
+    }
+
+    #[test]
+    fn a_policy_that_goes_back_to_hash_by_another_key_is_told_with_the_keys() {
+        let clock: Proxy =
+            serde_json::from_value(json!({"started_at": "2026-01-01T10:00:00Z"})).unwrap();
+        let clocks = Clocks::from([("a", &clock), ("b", &clock)]);
+        let told = |policy: &str| -> Vec<String> {
+            let pool = |key: &str| -> Pool {
+                let random = json!({"name": "p", "policy": "random", "backends": [],
+                    "policy_expires_at": "2026-01-01T11:00:00Z", "policy_reverts_to": policy,
+                    "hash_key_reverts_to": key});
+                serde_json::from_value(random).unwrap()
+            };
+            let (one, other) = (pool("path"), pool("cookie:a_b"));
+            let ends = of_policy(&[("a", &one), ("b", &other)], &one, &clocks);
+            ends.into_iter().filter_map(|end| end.then).collect()
+        };
+        assert_eq!(told("hash"), ["hash by path", "hash by cookie:a_b"]);
+        assert!(told("least_request").is_empty(), "it goes by no key");
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     ends::{self, Clocks},
     latency,
     model::{Answer, Backend, Effective, Opinion, Pool, Traffic},
+    wish::Plan,
 };
 
 /// All answers as one; `None` of none. The first answer's order of pools and backends is kept.
@@ -106,12 +107,16 @@ fn rung(said: &[(&str, &Pool)]) -> String {
     lowest.unwrap_or_default().to_owned()
 }
 
-/// The policy; all of them where the proxies differ.
+/// The policy; all of them, in words, where the proxies differ, be it by what hash goes by.
 fn policies(said: &[(&str, &Pool)]) -> String {
-    let mut policies: Vec<&str> = said.iter().map(|(_, pool)| pool.policy.as_str()).collect();
-    policies.sort_unstable();
-    policies.dedup();
-    policies.join(" / ")
+    let plan = |pool: &Pool| Plan::new(&pool.policy, &pool.hash_key);
+    let mut plans: Vec<Plan> = said.iter().map(|(_, pool)| plan(pool)).collect();
+    plans.sort_unstable();
+    plans.dedup();
+    match &plans[..] {
+        [one] => one.policy.clone(),
+        more => more.iter().map(Plan::words).collect::<Vec<_>>().join(" / "),
+    }
 }
 
 fn merge_backends<'a>(
@@ -299,6 +304,28 @@ mod tests {
         stopping.proxy.stopping = true;
         let merged = merge(&[("a", &ready), ("b", &unready), ("c", &stopping)]).unwrap();
         assert_eq!(merged.proxy.not_ready_reasons, ["b: 1 down, 1 drained"]);
+    }
+
+    #[test]
+    fn policies_that_differ_are_told_with_what_hash_goes_by() {
+        let of = |policy: &str, key: &str| {
+            let mut answer = answer(&[]);
+            let pool = &mut answer.pools[0];
+            (pool.policy, pool.hash_key) = (policy.to_owned(), key.to_owned());
+            answer
+        };
+        let told = |one: (&str, &str), other: (&str, &str)| {
+            let (one, other) = (of(one.0, one.1), of(other.0, other.1));
+            let merged = merge(&[("a", &one), ("b", &other)]).unwrap();
+            crate::words::plain(&merged.pools[0].policy)
+        };
+        let random = ("random", "path");
+        assert_eq!(told(("round_robin", "path"), ("round_robin", "cookie:x")), "round robin");
+        assert_eq!(told(("hash", "path"), ("hash", "path")), "hash");
+        let cookie = ("hash", "cookie:a_b");
+        assert_eq!(told(("hash", "path"), cookie), "hash by cookie:a_b / hash by path");
+        assert_eq!(told(random, ("round_robin", "path")), "random / round robin");
+        assert_eq!(told(random, cookie), "hash by cookie:a_b / random");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use chassis::problem::Problem;
 use http::StatusCode;
 
-use crate::{admin::Change, model::Admin, word::What};
+use crate::{admin::Change, model::Admin, word::What, words::plain};
 
 /// The largest weight that proxies take.
 pub(crate) const WEIGHT_MOST: u32 = 256;
@@ -42,6 +42,13 @@ impl Plan {
     pub(crate) fn new(policy: &str, hash_key: &str) -> Self {
         let hash_key = if policy == "hash" { hash_key } else { "" };
         Self { policy: policy.to_owned(), hash_key: hash_key.to_owned() }
+    }
+
+    /// As people say it, with the key as it is.
+    pub(crate) fn words(&self) -> String {
+        let Self { policy, hash_key } = self;
+        let policy = plain(policy);
+        if hash_key.is_empty() { policy } else { format!("{policy} by {hash_key}") }
     }
 }
 

@@ -67,6 +67,10 @@ pub(crate) fn clock(time: &str) -> &str {
 
 /// A policy's or a state's identifier as words.
 pub(crate) fn plain(identifier: &str) -> String {
+    // The policies of proxies that differ are words already, and their keys are somebody's names.
+    if identifier.contains(" / ") {
+        return identifier.to_owned();
+    }
     identifier.replace('_', " ")
 }
 

@@ -104,13 +104,16 @@ async fn a_drain_hides_neither_a_proxy_that_serves_from_nobody_nor_disagreement(
 
 #[tokio::test]
 async fn a_backends_page_says_that_proxies_agree_only_if_all_that_is_set_is_the_same() {
-    let ids = ["weight:1", "limit:1", "end:1", "same:1"];
-    let here = ids.map(backend);
+    let ids = ["weight:1", "limit:1", "end:1", "then:1", "same:1"];
+    let mut here = ids.map(backend);
+    here[3]["admin_expires_at"] = json!("2026-11-23T16:07:08.000Z");
+    here[3]["admin_reverts_to"] = json!({"state": "drain"});
     let mut there = here.clone();
     there[0]["weight"] = json!(3);
     there[1]["max_in_flight"] = json!(7);
     there[2]["admin_expires_at"] = json!("2026-11-23T16:07:08.000Z");
     there[2]["admin_reverts_to"] = json!({"state": "drain"});
+    there[3]["admin_reverts_to"]["deadline_at"] = json!("2026-11-23T16:08:09.000Z");
     let (one, two) = (proxy("edge-1", &here), proxy("edge-2", &there));
     let dashboard = dashboard(&[&one, &two]);
     let page = dashboard.text_with("/", |text| text.contains("2 of 2 proxies answer")).await;
@@ -120,6 +123,7 @@ async fn a_backends_page_says_that_proxies_agree_only_if_all_that_is_set_is_the_
         ("weight:1", "elsewhere"),
         ("limit:1", "at most 7 in flight"),
         ("end:1", "of the state: 16:07:08, then drain"),
+        ("then:1", "of the deadline that comes then: 16:08:09"),
     ] {
         let page = dashboard.text(&format!("/backends/default/{id}")).await;
         let card =

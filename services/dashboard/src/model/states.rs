@@ -98,7 +98,8 @@ pub(crate) struct Opinion {
 pub(crate) struct End {
     /// The proxy.
     pub(crate) replica: String,
-    /// What ends: `state`, `weight` or `limit`, the `deadline` of a drain, or the `policy` of a pool.
+    /// What ends: `state`, `weight` or `limit`, the `deadline` of a drain or `deadline that comes
+    /// then`, of the drain that a state goes back to, or the `policy` of a pool.
     pub(crate) what: String,
     /// By that proxy's clock; none if it does not end there.
     pub(crate) at: Option<String>,
