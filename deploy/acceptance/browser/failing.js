@@ -291,6 +291,37 @@ export async function leftTab() {
   await close(page);
 }
 
+export async function slowLink() {
+  heading("Many backends on a slow link");
+  const fleet = await stack.fakes([{ count: 500 }]);
+  const page = await open({ to: fleet.page });
+  const live = page.locator("#live");
+  const isLive = (seconds) => until("it is live", seconds, async () => await live.innerText() === "Live");
+  await isLive(20);
+  await check("a picture that takes longer than a feed may be silent is waited for, in grey", async () => {
+    const link = await page.context().newCDPSession(page);
+    await show(page, false);
+    // A megabit per second, of which the first picture is more than ten.
+    await link.send("Network.enable");
+    await link.send("Network.emulateNetworkConditions", { offline: false, latency: 20, downloadThroughput: 125_000, uploadThroughput: 125_000 });
+    await page.evaluate(() => {
+      const said = window.saidToTheSuite = [];
+      const live = document.getElementById("live");
+      new MutationObserver(() => said.push(live.textContent)).observe(live, { childList: true, characterData: true, subtree: true });
+    });
+    await show(page, true);
+    const { ms: wait } = await until("it receives", 20, async () => await live.innerText() === "Receiving …");
+    expect(await stale(page) && await greyHero(page), "what is shown meanwhile is not greyed");
+    const { ms } = await isLive(60);
+    const said = await page.evaluate(() => window.saidToTheSuite);
+    expect(wait + ms > 8_000, `it took no longer than ${wait + ms} ms`);
+    expect(!said.some((text) => /^Stale/.test(text)), said.join(", "));
+    return `"${said.join('", "')}" in ${wait + ms} ms`;
+  });
+  await close(page);
+  await fleet.stop();
+}
+
 /** Feeds as scripts open them, from elsewhere by what they say of it; gives the way to end them all. */
 async function feeds(count) {
   const end = new AbortController();

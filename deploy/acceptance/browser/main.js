@@ -2,7 +2,7 @@
 // that fails does not take the next with it.
 
 import { launch, pictureAll, quit } from "./browser.js";
-import { killedProxy, killedServer, leftTab, refusedFeed, silentDashboard } from "./failing.js";
+import { killedProxy, killedServer, leftTab, refusedFeed, silentDashboard, slowLink } from "./failing.js";
 import { manners, otherOrigins } from "./guarding.js";
 import { lastOne, looking, notReady } from "./operating.js";
 import { steady, steadyDispute, steadyOne } from "./steady.js";
@@ -12,7 +12,7 @@ import { calm, cheapUpdates, manySizes, oneBackend, overTime, severalProxies } f
 import { check, onFailure } from "./report.js";
 import * as stack from "./stack.js";
 
-const SCENARIOS = [looking, notReady, lastOne, killedServer, keyboard, withoutScript, everyWidth, killedProxy, silentDashboard, leftTab, refusedFeed, accessible,
+const SCENARIOS = [looking, notReady, lastOne, killedServer, keyboard, withoutScript, everyWidth, killedProxy, silentDashboard, leftTab, slowLink, refusedFeed, accessible,
   oneBackend, overTime, manySizes, fullRows, sortedAnywhere, steady, steadyOne, steadyDispute, cheapUpdates, severalProxies, calm, otherOrigins, manners];
 // For work on one of them: ONLY=keyboard,manners.
 const only = process.env.ONLY?.split(",");

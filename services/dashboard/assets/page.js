@@ -149,8 +149,8 @@ function apply(patch) {
 let feed = null;
 let retry = 0;
 let late = 0;
-// When the feed was begun or broke, and when it told something last, by a clock that nobody sets: by
-// the time of day, one that is set back an hour would have a dead feed live for an hour.
+// When the feed was begun, broke or was amid a picture, and when it told something last, by a clock that
+// nobody sets: by the time of day, one that is set back an hour would have a dead feed live for an hour.
 let begun = 0;
 let heard = performance.now();
 // How far the time of day is ahead of that clock, which stands while the machine sleeps.
@@ -175,18 +175,30 @@ function state(name, text, way) {
 function connect() {
   disconnect();
   begun = performance.now();
-  feed = new EventSource($("main").dataset.feed);
+  feed = new EventSource(`${$("main").dataset.feed}&parts`);
+  let parts = "";
   const alive = () => {
     clearTimeout(late);
     heard = performance.now();
     state("on", "Live");
   };
   feed.addEventListener("beat", alive);
+  // On a slow link a large picture takes long: the feed is not dead, but what is shown is old.
+  feed.addEventListener("part", (event) => {
+    clearTimeout(late);
+    begun = performance.now();
+    parts += event.data;
+    if (begun - heard > FRESH_MS) state("wait", "Receiving …");
+  });
   feed.addEventListener("patch", (event) => {
     alive();
-    apply(JSON.parse(event.data));
+    const patch = JSON.parse(parts + event.data);
+    parts = "";
+    apply(patch);
   });
   feed.onerror = () => {
+    // Another feed begins with a picture of its own.
+    parts = "";
     // Only trouble that lasts is worth a word.
     clearTimeout(late);
     begun = performance.now();

@@ -2,8 +2,13 @@
 //!
 //! Nothing is queued for a client: each time it can take more, it gets the difference between
 //! what it has and the newest view. A slow client sees fewer steps, not old ones.
+//!
+//! A script hears of an event when all of it has come, and of hundreds of rows the first one is more
+//! than a megabyte: on a slow link that is as silent as a dead feed for longer than a page may trust
+//! one. So the page has long ones sent in parts, which tell it nothing but that the feed lives.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -44,12 +49,18 @@ const ROWS_MANY: usize = 200;
 /// without a word, and can tell after two of them; they are a few bytes each.
 const HEARTBEAT: Duration = Duration::from_secs(3);
 
+/// Longer events are sent in parts of this size: even 64 kbit/s bring one in half the time after which
+/// a page gives up a silent feed.
+const PART_BYTES: usize = 32 * 1024;
+
 /// What is looked at.
 #[derive(Default, Deserialize)]
 pub(crate) struct FeedQuery {
     window: Option<String>,
     pool: Option<String>,
     id: Option<String>,
+    /// There if whoever reads puts parts together, as the page does; the rest gets whole events.
+    parts: Option<String>,
 }
 
 /// `GET /live`
@@ -88,6 +99,8 @@ pub(crate) async fn feed(
         views: app.views.subscribe(),
         closeups: Arc::clone(&app.closeups),
         shutdown: app.shutdown.clone(),
+        part_bytes: query.parts.map_or(usize::MAX, |_| PART_BYTES),
+        parts: VecDeque::new(),
         has: None,
         sent: Instant::now(),
         _place: place,
@@ -114,7 +127,11 @@ struct Client {
     views: watch::Receiver<Arc<View>>,
     closeups: Arc<CloseUps>,
     shutdown: Shutdown,
-    /// What the page shows.
+    /// At most so many of a patch are sent at once.
+    part_bytes: usize,
+    /// What is still to be sent of the newest patch.
+    parts: VecDeque<Event>,
+    /// What the page shows when it has all of that.
     has: Option<Arc<Frame>>,
     /// When it was sent something.
     sent: Instant,
@@ -125,6 +142,13 @@ impl Client {
     /// The next difference; the end of the feed at a stop, and when whoever reads may no longer.
     async fn next(&mut self) -> Option<Event> {
         loop {
+            if self.shutdown.is_requested() {
+                return None;
+            }
+            if let Some(part) = self.parts.pop_front() {
+                self.sent = Instant::now();
+                return Some(part);
+            }
             if self.has.as_ref().is_some_and(|frame| frame.rows() >= ROWS_MANY) {
                 tokio::select! {
                     () = tokio::time::sleep_until(self.sent + PACE) => {}
@@ -139,13 +163,13 @@ impl Client {
                 Subject::All => None,
             };
             let frame = page::frame(&view, &self.url, &self.looks, closeup.as_deref());
-            let event = frame
+            let json = frame
                 .patch_since(self.has.as_deref())
-                .and_then(|patch| Event::default().event("patch").json_data(patch).ok());
+                .and_then(|patch| serde_json::to_string(&patch).ok());
             self.has = Some(frame);
-            if event.is_some() {
-                self.sent = Instant::now();
-                return event;
+            if let Some(json) = json {
+                self.parts = in_parts(&json, self.part_bytes);
+                continue;
             }
             tokio::select! {
                 changed = self.views.changed() => changed.ok()?,
@@ -155,12 +179,50 @@ impl Client {
     }
 }
 
+/// A patch as events: its text up to the last one's is in those named `part` before it.
+fn in_parts(json: &str, bytes_most: usize) -> VecDeque<Event> {
+    let mut parts = VecDeque::new();
+    let mut rest = json;
+    while rest.len() > bytes_most {
+        let mut end = bytes_most;
+        while !rest.is_char_boundary(end) {
+            end -= 1;
+        }
+        let (part, more) = rest.split_at(end);
+        parts.push_back(Event::default().event("part").data(part));
+        rest = more;
+    }
+    parts.push_back(Event::default().event("patch").data(rest));
+    parts
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::StreamExt;
 
     use super::*;
     use crate::assets::SCRIPT;
+
+    #[tokio::test]
+    async fn parts_end_between_characters_and_give_the_whole_text_together() {
+        let json = r#"{"html":{"a":" – – …"}}"#;
+        for bytes_most in 4..=json.len() {
+            let events = in_parts(json, bytes_most).into_iter().map(Ok::<_, Infallible>);
+            let answer = Sse::new(stream::iter(events)).into_response();
+            let text = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+            let text = String::from_utf8(text.to_vec()).unwrap();
+            let events: Vec<&str> = text.split_terminator("\n\n").collect();
+            let (last, parts) = events.split_last().unwrap();
+            let mut whole = String::new();
+            for part in parts {
+                let part = part.strip_prefix("event: part\ndata: ").unwrap();
+                assert!(part.len() <= bytes_most, "{part}");
+                whole += part;
+            }
+            whole += last.strip_prefix("event: patch\ndata: ").unwrap();
+            assert_eq!(whole, json);
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_feed_without_news_beats_often_enough_for_the_page() {

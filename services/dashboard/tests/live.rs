@@ -31,6 +31,34 @@ async fn what_changes_at_the_proxy_reaches_a_live_page() {
 }
 
 #[tokio::test]
+async fn a_large_picture_comes_in_parts_to_a_page_which_would_give_up_a_silent_feed() {
+    let backends: Vec<_> = (0..100).map(|number| backend(&format!("b-{number}:1"))).collect();
+    let admin = FakeAdmin::start(pools(&backends));
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let mut feed = dashboard.get("/live?window=minutes&parts").await;
+    let mut text = Vec::new();
+    let text = loop {
+        let chunk = tokio::time::timeout(support::PATIENCE, feed.chunk()).await;
+        text.extend(chunk.expect("the feed is silent").unwrap().expect("the feed ended"));
+        let text = String::from_utf8_lossy(&text);
+        if let Some((first, rest)) = text.split_once("event: patch\n")
+            && let Some((last, _)) = rest.split_once("\n\n")
+        {
+            break format!("{first}{last}");
+        }
+    };
+    let parts: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    assert!(parts.len() > 3, "{} parts", parts.len());
+    // One comes within 8 s, the page's patience, also where a second brings no more than 4 KiB.
+    assert!(parts.iter().all(|part| part.len() <= 32 * 1024));
+    let patch: serde_json::Value = serde_json::from_str(&parts.concat()).unwrap();
+    assert!(patch["html"]["headline"].as_str().unwrap().contains("All 100 backends serve"));
+    assert!(patch["html"]["pools"].as_str().unwrap().contains("b-99:1"));
+    let whole = dashboard.live().await.next().await.unwrap();
+    assert!(whole["html"]["pools"].is_string(), "who does not ask for parts gets it at once");
+}
+
+#[tokio::test]
 async fn an_update_comes_within_a_second_of_the_change() {
     let admin = FakeAdmin::start(pools(&[backend("a:1")]));
     let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
