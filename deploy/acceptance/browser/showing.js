@@ -296,6 +296,24 @@ export async function overTime() {
     expect((await page.locator(".cursor").count()) === 0, "the line stays");
     return `"${value}"`;
   });
+  await check("screen readers are told values for a key, not for a second that passes, and none when one has moved on", async () => {
+    const isLive = await page.locator("#readout").evaluate((line) => line.closest("[role=status], [aria-live]") !== null);
+    expect(!isLive, "the line that changes by the second is announced");
+    const aloud = () => page.locator("#readout-aloud[aria-live=polite]").textContent();
+    await page.locator("#panel-latency svg.plot").focus();
+    await page.keyboard.press("ArrowLeft");
+    const { value } = await until("values", 5, async () => READ.test(await aloud()) && aloud());
+    await until("the time under the line goes on", 10, async () => await readout() !== value);
+    expect(await aloud() === value, `announced "${await aloud()}"`);
+    await page.keyboard.press("ArrowLeft");
+    await until("other values", 5, async () => await aloud() !== value);
+    // The last of the charts, and what comes after it.
+    await page.locator("#panel-flight svg.plot").focus();
+    expect((await page.locator(".cursor").count()) === 4, "the line does not go along to another chart");
+    await page.keyboard.press("Tab");
+    expect((await page.locator(".cursor").count()) === 0, "the line stays");
+    return `"${value}"`;
+  });
   await check("an hour can be looked at", async () => {
     await page.getByRole("link", { name: "1 hour" }).click();
     await page.waitForURL(/window=hour/);

@@ -401,7 +401,8 @@ async function fetchSeries() {
 
 const short = (value) => (value === null || value === undefined ? "–" : String(Number(value.toPrecision(3))));
 
-async function point() {
+/** Shows what is under the cursor; `aloud` where a key or a tap asked for it, and not a second that passed. */
+async function point(aloud = false) {
   await fetchSeries();
   if (!cursor || !series?.rate) return;
   const { rate, error_share, p50_ms, p95_ms, p99_ms, in_flight, step_seconds, newest_unix } = series;
@@ -425,11 +426,12 @@ async function point() {
     : `${time} UTC: ${short(rate[index])} requests/s, ${share === null || share === undefined ? "–" : short(share * 100)}% failed, `
       + `p50 ${short(p50_ms[index])} ms, p95 ${short(p95_ms[index])} ms, p99 ${short(p99_ms[index])} ms, ${short(in_flight[index])} in flight`;
   if ($("readout").textContent !== text) $("readout").textContent = text;
+  if (aloud) $("readout-aloud").textContent = text;
 }
 
-function pointAt(at) {
+function pointAt(at, aloud) {
   cursor = { at: Math.min(1, Math.max(0, at)) };
-  point();
+  point(aloud);
 }
 
 function pointAway() {
@@ -437,16 +439,16 @@ function pointAway() {
   for (const line of document.querySelectorAll(".cursor")) line.remove();
 }
 
-function follow(event) {
+function follow(event, aloud) {
   const plot = event.target.closest?.("svg.plot");
   if (!plot) return;
   const box = plot.getBoundingClientRect();
-  pointAt(((event.clientX - box.left) / box.width * ALL - LEFT) / WIDTH);
+  pointAt(((event.clientX - box.left) / box.width * ALL - LEFT) / WIDTH, aloud);
 }
 
 // A finger that is moved scrolls, and one that is lifted leaves the chart: it points where it touched.
 const isFinger = (event) => event.pointerType === "touch";
-document.addEventListener("pointerdown", follow);
+document.addEventListener("pointerdown", (event) => follow(event, true));
 document.addEventListener("pointermove", (event) => { if (!isFinger(event)) follow(event); });
 document.addEventListener("click", (event) => {
   if (cursor && isFinger(event) && !event.target.closest?.("svg.plot")) pointAway();
@@ -459,10 +461,14 @@ document.addEventListener("keydown", (event) => {
   const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
   if (step) {
     event.preventDefault();
-    pointAt((cursor?.at ?? 1) + step * (event.shiftKey ? 0.1 : 1 / 60));
+    pointAt((cursor?.at ?? 1) + step * (event.shiftKey ? 0.1 : 1 / 60), true);
   } else if (event.key === "Escape") {
     pointAway();
   }
+});
+// Whoever moves on by the keyboard leaves the charts as a pointer does.
+document.addEventListener("focusout", (event) => {
+  if (event.target.matches("svg.plot") && !event.relatedTarget?.closest?.("svg.plot")) pointAway();
 });
 
 /* A request to try. */

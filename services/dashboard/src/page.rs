@@ -139,7 +139,9 @@ pub(crate) fn panel_row(frame: &Frame) -> Markup {
             (frame.part("panel-latency"))
             (frame.part("panel-flight"))
         }
-        p.readout id="readout" role="status" aria-live="polite" { "Point at a chart, or move along it with the arrow keys, to read its values." }
+        p.readout id="readout" { "Point at a chart, or move along it with the arrow keys, to read its values." }
+        // Announced once for each key and each tap: the line itself changes by the second.
+        p.spoken id="readout-aloud" role="status" aria-live="polite" {}
     }
 }
 
