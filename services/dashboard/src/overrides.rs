@@ -15,6 +15,9 @@ use crate::{
 /// More are in the table; the list scrolls within its own box.
 const SHOWN: usize = 60;
 
+/// What no answer ends, but the deadline of a drain.
+const LONG: &str = "WebSockets and other long connections";
+
 /// How many there are, with the way to them: beside the charts, since the list is further down.
 pub(crate) fn overridden(pools: &[Pool]) -> Markup {
     let backends = pools.iter().flat_map(|pool| &pool.backends);
@@ -143,7 +146,10 @@ fn of_state(backend: &Backend) -> Words<'_> {
         actor: backend.admin_actor.as_deref(),
         reason: backend.admin_reason.as_deref(),
         until: backend.admin_expires_at.as_deref(),
-        then: backend.admin_reverts_to.as_ref().map(afterwards),
+        then: backend
+            .admin_reverts_to
+            .as_ref()
+            .map(|then| afterwards(then, backend.admin_expires_at.as_deref())),
     }
 }
 
@@ -232,14 +238,25 @@ impl Words<'_> {
     }
 }
 
-fn afterwards(then: &Stated) -> Markup {
+/// What holds again at `until`.
+fn afterwards(then: &Stated, until: Option<&str>) -> Markup {
+    // Both are times of the proxy that tells them.
+    let is_over = |deadline: &str| {
+        let deadline = humantime::parse_rfc3339(deadline).ok();
+        let until = until.and_then(|until| humantime::parse_rfc3339(until).ok());
+        deadline.zip(until).is_some_and(|(deadline, until)| deadline <= until)
+    };
     html! {
         ", then " (then.state.word().to_lowercase())
         @if then.state != Admin::Ready {
             " again"
             @if let Some(actor) = &then.actor { ", by " (actor) }
             @if let Some(reason) = &then.reason { ": " q { (reason) } }
-            @if let Some(deadline) = &then.deadline_at { " (with the deadline " (at(deadline)) ")" }
+            @if let Some(deadline) = &then.deadline_at {
+                " (with the deadline " (at(deadline))
+                @if is_over(deadline) { ", so that " (LONG) " are ended at once" }
+                ")"
+            }
         }
     }
 }
@@ -248,11 +265,12 @@ fn at(time: &str) -> Markup {
     html! { time datetime=(time) title=(time) { (words::clock(time)) " UTC" } }
 }
 
-/// What a deadline does, or did.
+/// What a deadline does, or did. When it did is not known: a drain that something lay on top of goes on
+/// with a deadline that may have passed long before, and ends them only then.
 fn ends_the_rest(deadline: &str, now: SystemTime) -> Markup {
     let left = left(deadline, now);
     html! {
-        "WebSockets and other long connections " (if left.is_empty() { "were ended at " } else { "are ended at " })
+        (LONG) (if left.is_empty() { " had until " } else { " are ended at " })
         (at(deadline)) (left)
     }
 }
@@ -309,7 +327,27 @@ mod tests {
             told("2026-01-01T00:02:00Z"),
             format!("; {long} are ended at 00:05:00 UTC, in 3 min")
         );
-        assert_eq!(told("2026-01-01T00:06:00Z"), format!("; {long} were ended at 00:05:00 UTC"));
+        assert_eq!(told("2026-01-01T00:06:00Z"), format!("; {long} had until 00:05:00 UTC"));
+    }
+
+    #[test]
+    fn a_drain_that_comes_back_after_its_deadline_is_told_to_end_all_at_once() {
+        let told = |until: &str| {
+            let ready = serde_json::json!({"id": "a", "admin": "ready",
+                "admin_expires_at": until, "admin_reverts_to":
+                {"state": "drain", "deadline_at": "2026-01-01T00:05:00Z"}});
+            let ready: Backend = serde_json::from_value(ready).unwrap();
+            // While the deadline is still to come.
+            let now = humantime::parse_rfc3339("2026-01-01T00:01:00Z").unwrap();
+            let text = intent(&ready, now).into_string();
+            let (_, then) = text.split_once(", then drain again").unwrap();
+            let (deadline, more) = then.split_once("00:05:00 UTC</time>").unwrap();
+            assert!(deadline.starts_with(" (with the deadline <time"), "{text}");
+            more.to_owned()
+        };
+        let ended = ", so that WebSockets and other long connections are ended at once)";
+        assert_eq!(told("2026-01-01T00:08:00Z"), ended);
+        assert_eq!(told("2026-01-01T00:04:00Z"), ")");
     }
 
     #[test]
