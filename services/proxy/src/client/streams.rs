@@ -15,7 +15,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -238,22 +238,20 @@ impl Streams {
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
+        // In a box, since a task moves its future some eight times until it is forgotten.
+        let mut stream = Box::pin(stream);
         let Some(progress) = self.0.next.take() else {
             drop(tokio::task::spawn_local(stream));
             return;
         };
         let looking = Rc::clone(&progress);
-        let task = tokio::task::spawn_local(async move {
-            let mut stream = pin!(stream);
-            poll_fn(|context| {
-                let polled = stream.as_mut().poll(context);
-                if polled.is_pending() {
-                    looking.look_at_body(context);
-                }
-                polled
-            })
-            .await;
-        });
+        let task = tokio::task::spawn_local(poll_fn(move |context| {
+            let polled = stream.as_mut().poll(context);
+            if polled.is_pending() {
+                looking.look_at_body(context);
+            }
+            polled
+        }));
         let task = task.abort_handle();
         let mut running = self.0.running.borrow_mut();
         if running.len() >= ENDED_MAX {
