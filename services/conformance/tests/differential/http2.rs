@@ -168,7 +168,9 @@ impl Request {
             fields.iter().filter(|field| is_cookie(field)).map(|field| field.1.clone()).collect();
         if crumbs.len() > 1 {
             fields.retain(|field| !is_cookie(field));
-            fields.push(("cookie".to_owned(), crumbs.join(&b"; "[..])));
+            // One that is empty ends in a blank, which HTTP/1 does not count (RFC 9110 §5.5).
+            let joined = crumbs.join(&b"; "[..]).trim_ascii().to_vec();
+            fields.push(("cookie".to_owned(), joined));
         }
         // A fragment is none of a target (RFC 9112 §3.2), and the library leaves it out.
         let path = text(":path");
