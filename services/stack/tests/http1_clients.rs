@@ -5,6 +5,7 @@ mod common;
 
 use std::time::Duration;
 
+use chassis::shutdown::Stop;
 use common::{
     World,
     raw::{exchange, read_head, status},
@@ -297,5 +298,50 @@ async fn a_client_that_breaks_its_upload_off_while_it_is_answered_is_to_blame_it
             "evenkeel_failures_total{{pool=\"default\",backend=\"{id}\",reason=\"reset_mid_body\"}}"
         );
         assert_eq!(world.metric(&failures).await, 0.0, "{end:?}");
+    }
+}
+
+/// A backend whose answer goes on for as long as it is taken, or `pauses` after its first part.
+async fn endless_backend(pauses: bool) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_head(&mut stream).await;
+        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+        while stream.write_all(chunk.as_bytes()).await.is_ok() {
+            if pauses {
+                std::future::pending::<()>().await;
+            }
+        }
+    });
+    address
+}
+
+/// RFC 9112 §6.3: without a length, a client of HTTP/1.0 takes the end of the connection for that of the
+/// answer.
+#[tokio::test]
+async fn an_answer_of_http_1_0_that_is_cut_by_a_limit_or_a_stop_does_not_look_whole() {
+    let limit = ("PROXY_WRITE_TIMEOUT", "300ms");
+    let stop = ("PROXY_STOP_MAX", "300ms");
+    for (variable, is_stop) in [(limit, false), (stop, true)] {
+        let backends = format!("http://{}", endless_backend(is_stop).await);
+        let world = World::over(&backends, &[("PROXY_PROBE", "off"), variable], vec![]);
+        world.until_eligible(1).await;
+        let mut client = TcpStream::connect(world.proxy.address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        let head = read_head(&mut client).await;
+        assert!(status(&head) == 200 && !head.contains("content-length"), "{head}");
+        if is_stop {
+            client.read_exact(&mut [0; 0x10000]).await.unwrap();
+            world.proxy.ask_to_stop(Stop::Graceful);
+        } else {
+            let timeouts = "evenkeel_client_timeouts_total{phase=\"write\"}";
+            world.until("the cut", async || world.metric(timeouts).await == 1.0).await;
+        }
+        let end = client.read_to_end(&mut Vec::new()).await;
+        assert!(end.is_err(), "{variable:?}: {end:?}");
     }
 }

@@ -10,6 +10,7 @@ use std::{
     rc::Rc,
     sync::atomic::Ordering,
     task::Poll,
+    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -168,6 +169,7 @@ impl<'a> Connection<'a> {
         let mut answer = {
             let mut wire = self.wire.borrow_mut();
             let answer = Answer::begin(&mut wire.out, &parts, &body, &said, is_for_head);
+            wire.is_open_ended = answer.ends_with_connection();
             parts.headers.clear();
             wire.spare = parts.headers;
             wire.is_cut_short = asks_for_more && !answer.keeps_connection;
@@ -258,20 +260,10 @@ impl<'a> Connection<'a> {
         });
         sent.await?;
         if is_cut {
-            self.cut(answer);
             return Err(Gone);
         }
+        self.wire.borrow_mut().is_open_ended = false;
         Ok(())
-    }
-
-    /// Has the connection end in a way that nobody takes for the end of the answer.
-    fn cut(&self, answer: &Answer) {
-        if answer.ends_with_connection()
-            && let Some((socket, _)) = self.take()
-        {
-            // Fails only if the client is gone.
-            let _ = SockRef::from(&socket.stream).set_linger(Some(std::time::Duration::ZERO));
-        }
     }
 
     /// Answers a request that is not taken, after which nothing is read.
@@ -311,8 +303,16 @@ impl<'a> Connection<'a> {
 }
 
 impl Drop for Connection<'_> {
+    /// Whatever ends it comes here: an error, a limit of time, the end of a stop.
     fn drop(&mut self) {
+        let is_open_ended = self.wire.borrow().is_open_ended;
         // A body that is still being sent on ends with it.
-        drop(self.take());
+        if let Some((socket, _)) = self.take()
+            && is_open_ended
+        {
+            // With a reset, which nobody takes for the end of the answer. Fails only if the client
+            // is gone.
+            let _ = SockRef::from(&socket.stream).set_linger(Some(Duration::ZERO));
+        }
     }
 }

@@ -66,6 +66,9 @@ pub(super) struct Wire {
     pub(super) wants_continue: bool,
     /// The connection ends though the client did not ask for it: it may be sending the next request.
     pub(super) is_cut_short: bool,
+    /// An answer has begun and not gone out whole whose end is that of the connection: closed now, it
+    /// would look whole.
+    pub(super) is_open_ended: bool,
     /// Who waits for more of the body.
     reader: Option<Waker>,
     /// Whether it waits now. If not, it has something to do first, such as to write.
@@ -127,6 +130,7 @@ impl Wire {
             uploaded: 0,
             wants_continue: false,
             is_cut_short: false,
+            is_open_ended: false,
             reader: None,
             is_awaited: false,
             is_unread: false,
