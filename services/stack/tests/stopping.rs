@@ -6,10 +6,14 @@ mod common;
 use std::{net::SocketAddr, time::Duration};
 
 use chassis::shutdown::Stop;
-use common::{World, raw::read_head};
+use common::{
+    World,
+    frames::{self, END_HEADERS, END_STREAM, RawClient},
+    raw::read_head,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 
 #[tokio::test]
@@ -100,6 +104,41 @@ async fn hasty_then_slow() -> SocketAddr {
         }
     });
     address
+}
+
+/// What the kernel still has of an answer must not be lost when the client says what it has taken, which
+/// a client of HTTP/2 does all the time (RFC 9113 §6.9).
+#[tokio::test]
+async fn a_client_of_http_2_may_take_the_end_of_its_answer_after_the_last_was_written() {
+    const BYTES: usize = 300_000;
+    let variables = [("PROXY_STOP_QUIET", "3s"), ("PROXY_STOP_MAX", "20s")];
+    let world = World::start(1, &variables).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    let mut client = RawClient(socket.connect(world.proxy.address).await.unwrap());
+    client.0.write_all(frames::PREFACE).await.unwrap();
+    // SETTINGS_INITIAL_WINDOW_SIZE: nothing goes out before all of the goodbye is said.
+    client.send(frames::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]).await;
+    let block = frames::get(&format!("/bytes/{BYTES}"), &[]);
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 1, &block).await;
+    client.until(frames::HEADERS).await.unwrap();
+    world.proxy.ask_to_stop(Stop::Graceful);
+    while client.until(frames::GOAWAY).await.unwrap().payload[..4] != [0, 0, 0, 1] {}
+    let window = u32::try_from(BYTES).unwrap().to_be_bytes();
+    for stream in [0, 1] {
+        client.send(frames::WINDOW_UPDATE, 0, stream, &window).await;
+    }
+    let is_written = async || world.backend(&world.id(0)).await["in_flight"] == 0;
+    world.until("the last to be written", is_written).await;
+    let mut taken = 0;
+    while let Some(frame) = client.read().await {
+        taken += if frame.kind == frames::DATA { frame.payload.len() } else { 0 };
+        let update = frames::frame(frames::WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes());
+        let _ = client.0.write_all(&update).await;
+    }
+    assert_eq!(taken, BYTES);
+    drop(client);
+    world.until_without_admin("the end", async || world.proxy.has_ended()).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! A client's connection of HTTP/2: requests side by side on their streams (RFC 9113).
 
-use std::{cell::Cell, rc::Rc, sync::atomic::Ordering};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::atomic::Ordering,
+};
 
 use bytes::BytesMut;
 use http::Request;
@@ -33,19 +37,34 @@ const CONNECTION_WINDOW_BYTES: u32 = 768 * 1024;
 /// What of a response may wait for a slow client, per stream.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Serves a client's connection to its end.
+/// Serves a client's connection to its end. Its socket, if all has been said on it: the client may
+/// still be taking that.
 pub(super) async fn serve(
     worker: &Rc<Worker>,
     socket: Socket,
     read: BytesMut,
     client: &Rc<Client>,
     activity: &Rc<Activity>,
-) {
+) -> Option<Socket> {
+    let socket = Rc::new(RefCell::new(socket));
+    let has_said_all = serve_on(worker, &socket, read, client, activity).await;
+    // Nobody else has it any more.
+    Rc::into_inner(socket).filter(|_| has_said_all).map(RefCell::into_inner)
+}
+
+/// Serves a connection to its end. Whether all has been said on it that was to be.
+async fn serve_on(
+    worker: &Rc<Worker>,
+    socket: &Rc<RefCell<Socket>>,
+    read: BytesMut,
+    client: &Rc<Client>,
+    activity: &Rc<Activity>,
+) -> bool {
     let limits = worker.settings.http2;
     let header_bytes = worker.settings.limits.header_bytes;
     let refused = Rc::new(Cell::new(0));
     let frames = FrameWatch::new(limits, &worker.gauges, &refused);
-    let Ok(io) = ClientIo::new(socket, read, frames, activity) else { return };
+    let Ok(io) = ClientIo::new(socket, read, frames, activity) else { return false };
     activity.enter(Phase::Idle);
     let streams = Streams::new(&worker.gauges);
     let service = {
@@ -93,10 +112,11 @@ pub(super) async fn serve(
             biased;
             // A broken connection concerns only its client; requests have recorded their ends.
             result = connection.as_mut() => {
+                let is_well = result.is_ok();
                 if result.is_err_and(|error| is_excess(&error)) {
                     worker.gauges.limits.hit(Limit::Excess);
                 }
-                return;
+                return is_well;
             }
             () = timer.as_mut() => {
                 let stalled = streams.reset_stalled(timeouts.write);
@@ -106,7 +126,7 @@ pub(super) async fn serve(
                 let is_idle = activity.is(Phase::Idle) && !activity.is_blocked();
                 let is_over = is_leaving || *worker.stage.borrow() >= Stage::Finishing;
                 if is_idle && is_over {
-                    return;
+                    return true;
                 }
                 let now = Instant::now();
                 let deadline = activity.deadline(timeouts);
@@ -114,7 +134,7 @@ pub(super) async fn serve(
                 if is_late {
                     activity.count_timeout(&worker.gauges);
                     if !is_idle {
-                        return;
+                        return false;
                     }
                 }
                 if is_late || (is_draining && !activity.awaits_first_request()) {

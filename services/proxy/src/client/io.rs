@@ -1,6 +1,7 @@
 //! A client's socket as HTTP/2 uses it: notes what moves on it and what frames come in.
 
 use std::{
+    cell::RefCell,
     io,
     pin::Pin,
     rc::Rc,
@@ -24,7 +25,8 @@ const CALM_DOWN: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0,
 /// A client's socket.
 #[derive(Debug)]
 pub(super) struct ClientIo {
-    socket: Socket,
+    /// Who serves it has it back when nobody uses this any more: what this is given to keeps it.
+    socket: Rc<RefCell<Socket>>,
     activity: Rc<Activity>,
     /// What was read to find out the protocol and still is to be given to a reader.
     held: BytesMut,
@@ -37,14 +39,14 @@ impl ClientIo {
     /// # Errors
     /// It is more than a client may send.
     pub(super) fn new(
-        socket: Socket,
+        socket: &Rc<RefCell<Socket>>,
         held: BytesMut,
         mut frames: FrameWatch,
         activity: &Rc<Activity>,
     ) -> io::Result<Self> {
         let first = held.get(PREFACE.len()..).unwrap_or_default();
-        see(&mut frames, first, &socket.stream, activity)?;
-        Ok(Self { socket, activity: Rc::clone(activity), held, frames })
+        see(&mut frames, first, &socket.borrow().stream, activity)?;
+        Ok(Self { socket: Rc::clone(socket), activity: Rc::clone(activity), held, frames })
     }
 
     /// Notes how a write went.
@@ -94,6 +96,7 @@ impl AsyncRead for ClientIo {
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
+        let mut socket = socket.borrow_mut();
         ready!(Pin::new(&mut socket.stream).poll_read(context, buffer))?;
         Poll::Ready(see(frames, &buffer.filled()[before..], &socket.stream, activity))
     }
@@ -106,7 +109,7 @@ impl AsyncWrite for ClientIo {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.socket.stream).poll_write(context, bytes);
+        let result = Pin::new(&mut this.socket.borrow_mut().stream).poll_write(context, bytes);
         this.wrote(&result);
         result
     }
@@ -117,20 +120,21 @@ impl AsyncWrite for ClientIo {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.socket.stream).poll_write_vectored(context, parts);
+        let result =
+            Pin::new(&mut this.socket.borrow_mut().stream).poll_write_vectored(context, parts);
         this.wrote(&result);
         result
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.stream.is_write_vectored()
+        self.socket.borrow().stream.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket.stream).poll_flush(context)
+        Pin::new(&mut self.get_mut().socket.borrow_mut().stream).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket.stream).poll_shutdown(context)
+        Pin::new(&mut self.get_mut().socket.borrow_mut().stream).poll_shutdown(context)
     }
 }

@@ -13,18 +13,33 @@ use super::Socket;
 /// without reading does not cost us more than that.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How long a client of HTTP/2 may say nothing: one on a slow line says what it has taken with each
+/// half of its window (RFC 9113 §6.9). What is closed after that stays whole all the same, as long as
+/// the client goes on to say nothing.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// What is read at once, to be thrown away.
 const READ_BYTES: usize = 16 * 1024;
 
 /// Says that no more will come, and waits for the client to say so.
-pub(super) async fn linger(mut socket: Socket) {
-    // What fails here fails because the client is gone.
-    let _ = socket.stream.shutdown().await;
-    let _ = timeout(LINGER, read_away(&socket.stream)).await;
+pub(super) async fn linger(socket: Socket) {
+    linger_for(socket, LINGER, LINGER).await;
 }
 
-async fn read_away(stream: &TcpStream) {
-    while stream.readable().await.is_ok() {
+/// The same of HTTP/2, for as long as the client goes on to say what it has taken, but not for longer
+/// than `most`.
+pub(super) async fn linger_while_taken(socket: Socket, most: Duration) {
+    linger_for(socket, SILENCE, most).await;
+}
+
+async fn linger_for(mut socket: Socket, silence: Duration, most: Duration) {
+    // What fails here fails because the client is gone.
+    let _ = socket.stream.shutdown().await;
+    let _ = timeout(most, read_away(&socket.stream, silence)).await;
+}
+
+async fn read_away(stream: &TcpStream, silence: Duration) {
+    while let Ok(Ok(())) = timeout(silence, stream.readable()).await {
         // One that sends as fast as this reads would be all that happens here.
         tokio::task::coop::consume_budget().await;
         match stream.try_read(&mut [0; READ_BYTES]) {

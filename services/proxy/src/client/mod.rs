@@ -74,7 +74,10 @@ async fn serve(session: Session, socket: Socket, is_new: bool) {
         Then::Close => {}
         Then::Linger(socket) => linger::linger(socket).await,
         Then::Http2(socket, read) => {
-            Box::pin(http2::serve(worker, socket, read, client, activity)).await;
+            let served = Box::pin(http2::serve(worker, socket, read, client, activity)).await;
+            if let Some(socket) = served {
+                linger::linger_while_taken(socket, worker.settings.timeouts.write).await;
+            }
         }
         Then::Rest(socket) => rest::start(session, socket),
     }
