@@ -309,7 +309,7 @@ async fn a_change_that_cannot_be_saved_holds_and_says_so_until_it_can_be() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
     // What is in the way where the file is written aside first; also root cannot write there.
-    let obstacle = folder.path().join("state.new");
+    let obstacle = folder.path().join("state.json.new");
     std::fs::create_dir_all(&obstacle).unwrap();
     let variables = [("PROXY_STATE_FILE", path.to_str().unwrap())];
     let world = World::start(2, &variables).await;
@@ -388,7 +388,7 @@ async fn changes_outlive_a_proxy_that_ends_in_whatever_way() {
     last.until_eligible(2).await;
     let events = last.admin_json("/v1/events").await.to_string();
     assert!(events.contains("is not what was written"), "{events}");
-    std::fs::remove_file(path.with_extension("unreadable")).unwrap();
+    std::fs::remove_file(format!("{}.unreadable", path.display())).unwrap();
     let _ = std::fs::remove_file(path);
 }
 
