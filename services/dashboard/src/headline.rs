@@ -46,7 +46,7 @@ impl Headline {
             Tone::Bad => "cross",
         };
         html! {
-            h1 id="headline" class=(self.tone.class()) data-title=(title(view)) {
+            h1 id="headline" class=(self.tone.class()) data-title=(title(view, self.tone)) {
                 span.badge { (icon(shape)) }
                 span { (self.sentence) }
             }
@@ -141,13 +141,15 @@ fn naming(missing: &[&Backend]) -> String {
 }
 
 /// The title of the window or tab: the state first, because tabs are narrow.
-fn title(view: &View) -> String {
+fn title(view: &View, tone: Tone) -> String {
     match (&view.picture, &view.trouble) {
         (Some(picture), None) => {
             let pools = &picture.answer.pools;
             let total: usize = pools.iter().map(|pool| pool.wanted()).sum();
             let serving: usize = pools.iter().map(|pool| pool.serving()).sum();
-            format!("{serving}/{total} · Evenkeel")
+            // As many may serve in all while one of the proxies has nobody.
+            let mark = if tone == Tone::Bad { "✕ " } else { "" };
+            format!("{mark}{serving}/{total} · Evenkeel")
         }
         (_, Some(_)) => "✕ · Evenkeel".to_owned(),
         (None, None) => "Evenkeel".to_owned(),

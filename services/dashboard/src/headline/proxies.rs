@@ -6,7 +6,7 @@
 
 use super::{Headline, NAMED, say};
 use crate::{
-    model::{Answer, Backend, Proxy},
+    model::{Answer, Backend, Effective, Proxy},
     poll::View,
     words::{Tone, count},
 };
@@ -34,11 +34,18 @@ impl<'a> Proxies<'a> {
     /// Adds to what is said of the backends, of which `picture` is that of all proxies.
     pub(super) fn add_to(&self, headline: Headline, picture: &Answer) -> Headline {
         let nobody_serves = |answer: &Answer| answer.pools.iter().all(|pool| pool.serving() == 0);
-        let is_unready = |answer: &Answer| is_unready(&answer.proxy) && !nobody_serves(answer);
-        let mut more: Vec<(Tone, String)> = Vec::new();
-        let without = self.who(nobody_serves);
         // If no backend serves anywhere, that is the sentence.
-        if !without.is_empty() && !nobody_serves(picture) {
+        let serves_somewhere = !nobody_serves(picture);
+        let is_lost = |answer: &Answer| {
+            nobody_serves(answer) && !is_starting(answer) && !answer.proxy.stopping
+        };
+        let is_unready = |answer: &Answer| {
+            is_unready(&answer.proxy)
+                && (!nobody_serves(answer) || (is_starting(answer) && serves_somewhere))
+        };
+        let mut more: Vec<(Tone, String)> = Vec::new();
+        let without = self.who(is_lost);
+        if !without.is_empty() && serves_somewhere {
             more.push((Tone::Bad, format!("on {} no backend serves", self.subject(&without))));
         }
         let silent = self.all - self.said.len();
@@ -97,6 +104,12 @@ impl<'a> Proxies<'a> {
 /// One that stops is not ready either, but that is as it should be.
 fn is_unready(proxy: &Proxy) -> bool {
     !proxy.ready && !proxy.stopping
+}
+
+/// One that has not found its backends yet, or checks them for the first time, gets no requests either.
+fn is_starting(answer: &Answer) -> bool {
+    let mut backends = answer.pools.iter().flat_map(|pool| &pool.backends).peekable();
+    backends.peek().is_none() || backends.any(|one| one.effective == Effective::Checking)
 }
 
 /// The backends that serve on some proxies only.
@@ -167,6 +180,21 @@ mod tests {
                         and x is not ready, and w is stopping, and proxies disagree about a and b";
         assert_eq!(sentence, expected);
         assert_eq!(banner.unwrap(), "2 of 5 proxies are not ready: x: why, more; y.");
+    }
+
+    #[test]
+    fn one_that_has_just_started_or_stops_is_no_alarm() {
+        let well = || answer(json!({}), &BOTH);
+        for backends in [&[][..], &[("a", "checking"), ("b", "down")]] {
+            let starting = answer(json!({"ready": false}), backends);
+            let (tone, sentence, _) = told(&[("x", well()), ("y", starting)], 2);
+            assert_eq!(tone, Tone::Busy, "{sentence}");
+            assert!(sentence.starts_with("Well, but y is not ready"), "{sentence}");
+        }
+        let stopping = json!({"ready": false, "stopping": true});
+        let stopping = answer(stopping, &[("a", "down"), ("b", "down")]);
+        let (tone, sentence, _) = told(&[("x", well()), ("y", stopping)], 2);
+        assert_eq!(tone, Tone::Busy, "{sentence}");
     }
 
     #[test]
