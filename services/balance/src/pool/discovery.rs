@@ -98,7 +98,9 @@ impl Pool {
             entry.rung().is_some() && found.iter().any(is_it)
         };
         let others = || self.backends.values();
-        let would_be_lost = first.instance.is_none()
+        // Only probes tell who is gone all the same.
+        let would_be_lost = self.plan.enabled
+            && first.instance.is_none()
             && self.can_serve()
             && !found.iter().any(|one| self.may_serve(one))
             && !others().any(can_stay);
