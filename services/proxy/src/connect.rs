@@ -1,7 +1,12 @@
 //! Making a connection to one of a backend's addresses, for requests and for probes alike: what a
 //! probe can reach, a request can too.
 
-use std::{cell::Cell, io, net::SocketAddr, time::Duration};
+use std::{
+    cell::Cell,
+    io,
+    net::{Ipv6Addr, SocketAddr, UdpSocket},
+    time::Duration,
+};
 
 use balance::Member;
 use tokio::net::TcpStream;
@@ -109,23 +114,30 @@ async fn first(
     Err(last.unwrap_or_else(|| ConnectError::Io(io::ErrorKind::AddrNotAvailable.into())))
 }
 
-/// Where IPv6 is switched off, each address of it is one that is not available, which is no want of ours.
+/// An error of an address as what it says: where IPv6 is off, that is no want of ours.
 fn told_by(address: &SocketAddr, error: io::Error) -> io::Error {
-    let is_off = address.is_ipv6() && error.kind() == io::ErrorKind::AddrNotAvailable;
+    let is_off = is_off(address, &error);
     if is_off { io::Error::new(error.kind(), error.to_string()) } else { error }
 }
 
-/// Of the errors of two addresses the later one, unless only the earlier one says something of the
-/// backend.
+/// Whether an address is one of IPv6 where that is switched off. The number of the error is that of all
+/// ports being in use; those of UDP are not.
+pub(crate) fn is_off(address: &SocketAddr, error: &io::Error) -> bool {
+    let is_unavailable = |error: &io::Error| error.kind() == io::ErrorKind::AddrNotAvailable;
+    let ask = || UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?.connect(address);
+    address.is_ipv6() && is_unavailable(error) && ask().is_err_and(|error| is_unavailable(&error))
+}
+
+/// Of the errors of two addresses the one that says more: of the backend, or else of a want of ours. Of
+/// equals the later one.
 fn more_telling(earlier: Option<ConnectError>, later: ConnectError) -> ConnectError {
-    let is_silent = |error: &ConnectError| match error {
-        ConnectError::Timeout => false,
-        ConnectError::Io(error) => {
-            is_own_fault(error) || error.kind() == io::ErrorKind::AddrNotAvailable
-        }
+    let says = |error: &ConnectError| match error {
+        ConnectError::Io(error) if is_own_fault(error) => 1,
+        ConnectError::Io(error) if error.kind() == io::ErrorKind::AddrNotAvailable => 0,
+        ConnectError::Io(_) | ConnectError::Timeout => 2,
     };
     match earlier {
-        Some(earlier) if is_silent(&later) && !is_silent(&earlier) => earlier,
+        Some(earlier) if says(&earlier) > says(&later) => earlier,
         _ => later,
     }
 }
@@ -164,14 +176,16 @@ mod tests {
         assert_eq!(reason(no_port(), refused()), Reason::ConnectRefused);
         assert_eq!(reason(ConnectError::Timeout, no_port()), Reason::ConnectTimeout);
         assert_eq!(reason(no_port(), no_port()), Reason::Overloaded);
-        // An address of IPv6 where there is none.
-        let off = |address: &str| {
-            let error = io::Error::from_raw_os_error(99);
-            ConnectError::Io(told_by(&address.parse().unwrap(), error))
-        };
-        assert_eq!(off("[::1]:80").reason(), Reason::ConnectFailed);
-        assert_eq!(off("127.0.0.1:80").reason(), Reason::Overloaded);
-        assert_eq!(reason(refused(), off("[::1]:80")), Reason::ConnectRefused);
+        // As told of an address of IPv6 where that is off.
+        let off = || ConnectError::Io(io::Error::new(io::ErrorKind::AddrNotAvailable, "off"));
+        assert_eq!(off().reason(), Reason::ConnectFailed);
+        assert_eq!(reason(no_port(), off()), Reason::Overloaded);
+        assert_eq!(reason(refused(), off()), Reason::ConnectRefused);
+        let number = io::Error::from_raw_os_error(99);
+        assert!(
+            !is_off(&"127.0.0.1:80".parse().unwrap(), &number),
+            "there are ports of IPv4 alone"
+        );
     }
 
     #[tokio::test]

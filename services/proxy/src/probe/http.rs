@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Failure, reason, told};
 use crate::{
-    connect::connect,
+    connect::{connect, is_off},
     error::io_source,
     settings::{BackendProtocol, Probe},
 };
@@ -58,7 +58,7 @@ pub(super) async fn get(
         // In HTTP/2 it would contradict the target's own host.
         request = request.header(header::HOST, order.id.as_str());
     }
-    send(request, timeout, start).await
+    send(request, &address, timeout, start).await
 }
 
 /// What an answer to [`get`] says, and as much of its body as was read for that.
@@ -126,7 +126,7 @@ pub(super) async fn grpc(
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
         .body(question(service));
-    let mut answer = send(request, timeout, start).await?;
+    let mut answer = send(request, &address, timeout, start).await?;
     if let Some(status) = answer.headers().get("grpc-status").filter(|status| *status != "0") {
         let status = String::from_utf8_lossy(status.as_bytes()).into_owned();
         return Err(format!("answered with grpc-status {status}").into());
@@ -180,13 +180,14 @@ async fn address(order: &ProbeOrder, timeout: Duration) -> Result<SocketAddr, Fa
 
 async fn send(
     request: RequestBuilder,
+    address: &SocketAddr,
     timeout: Duration,
     start: Instant,
 ) -> Result<Response, Failure> {
     match request.timeout(timeout.saturating_sub(start.elapsed())).send().await {
         Ok(answer) => Ok(answer),
         Err(error) if error.is_timeout() => Err(format!("no answer within {timeout:?}").into()),
-        Err(error) => Err(source_reason(&error)),
+        Err(error) => Err(source_reason(&error, address)),
     }
 }
 
@@ -210,8 +211,12 @@ fn shown(body: &[u8]) -> String {
 }
 
 /// The system's reason at the root of a client error, or the error's own text.
-fn source_reason(error: &reqwest::Error) -> Failure {
-    io_source(error).map_or_else(|| "the answer was no HTTP response".to_owned().into(), reason)
+fn source_reason(error: &reqwest::Error, address: &SocketAddr) -> Failure {
+    match io_source(error) {
+        Some(error) if is_off(address, error) => error.to_string().into(),
+        Some(error) => reason(error),
+        None => "the answer was no HTTP response".to_owned().into(),
+    }
 }
 
 #[cfg(test)]
