@@ -123,7 +123,13 @@ async fn serve_on(
                 worker.gauges.write_timeouts.fetch_add(stalled, Ordering::Relaxed);
                 let slow = streams.reset_slow(worker.settings.limits.download_rate);
                 (0..slow).for_each(|_| worker.gauges.limits.hit(Limit::DownloadRate));
-                let is_idle = activity.is(Phase::Idle) && !activity.is_blocked();
+                let is_unserved = activity.is(Phase::Idle) && !activity.is_blocked();
+                let is_awaited = streams.wait_for_client(timeouts.write);
+                if is_unserved && is_awaited {
+                    // It is idle only when the client has all that was meant for it.
+                    activity.enter(Phase::Idle);
+                }
+                let is_idle = is_unserved && !is_awaited;
                 let is_over = is_leaving || *worker.stage.borrow() >= Stage::Finishing;
                 if is_idle && is_over {
                     return true;

@@ -69,15 +69,29 @@ pub(super) struct Progress {
 }
 
 /// What of the responses on one connection waits for its client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Held {
     bytes: Cell<usize>,
     /// Streams of which hyper has parts that have not gone out.
     giving: Cell<u32>,
+    /// Whether any of it has moved since that was last looked at.
+    has_moved: Cell<bool>,
+    /// Since when none has, as far as the looks tell.
+    still_since: Cell<Instant>,
     gauges: Arc<Gauges>,
 }
 
 impl Held {
+    fn new(gauges: &Arc<Gauges>) -> Self {
+        Self {
+            bytes: Cell::default(),
+            giving: Cell::default(),
+            has_moved: Cell::default(),
+            still_since: Cell::new(Instant::now()),
+            gauges: Arc::clone(gauges),
+        }
+    }
+
     fn add(&self, bytes: usize) {
         self.bytes.set(self.bytes.get() + bytes);
         self.gauges.buffered.add(bytes, &self.gauges.limits);
@@ -201,7 +215,7 @@ struct Inner {
 
 impl Streams {
     pub(super) fn new(gauges: &Arc<Gauges>) -> Self {
-        let held = Rc::new(Held { gauges: Arc::clone(gauges), ..Held::default() });
+        let held = Rc::new(Held::new(gauges));
         Self(Rc::new(Inner { held, next: RefCell::default(), running: RefCell::default() }))
     }
 
@@ -220,6 +234,19 @@ impl Streams {
     /// Resets the streams whose client takes less than so many bytes a second, and tells how many.
     pub(super) fn reset_slow(&self, rate_min: u32) -> u64 {
         self.reset(|progress| progress.is_slow(rate_min))
+    }
+
+    /// Whether the client is yet to make room for something, and has gone on with that within `limit`. The
+    /// last part of a response waits when nobody serves it any more: its stream's task has ended, and
+    /// the socket is free.
+    pub(super) fn wait_for_client(&self, limit: Duration) -> bool {
+        let held = &self.0.held;
+        let now = Instant::now();
+        if held.has_moved.take() {
+            held.still_since.set(now);
+        }
+        let is_held = held.bytes.get() > 0 || held.giving.get() > 0;
+        is_held && now - held.still_since.get() < limit
     }
 
     fn reset(&self, must_end: impl Fn(&Progress) -> bool) -> u64 {
@@ -324,6 +351,7 @@ impl Part {
             progress.held.giving.set(progress.held.giving.get() + 1);
         }
         progress.given.set(given + bytes);
+        progress.held.has_moved.set(true);
         Self { data, bytes, progress: Rc::clone(progress) }
     }
 }
@@ -345,6 +373,7 @@ impl Buf for Part {
 
     fn advance(&mut self, count: usize) {
         self.progress.gone.set(self.progress.gone.get() + count);
+        self.progress.held.has_moved.set(true);
         self.data.advance(count);
     }
 }

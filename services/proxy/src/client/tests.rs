@@ -218,3 +218,18 @@ async fn a_stream_whose_client_has_no_room_is_reset_when_its_time_is_over() {
     };
     LocalSet::new().run_until(run).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_not_idle_while_the_end_of_an_answer_waits_for_room() {
+    let run = async {
+        let mut case = Case::new(b"");
+        // As above, but with room for a byte, for which hyper is given all of the text.
+        let get = frame(1, 5, 1, &[0x82, 0x84, 0x86, 0x41, 1, b'a']);
+        let after = case.http2(&[hello(1), get].concat()).await;
+        let since = after.checked_sub(seconds(70) + FIRST_REQUEST).expect("it has not waited");
+        // It is looked at as often as the shortest limit.
+        assert!((seconds(50 - 11)..=seconds(50 + 11)).contains(&since), "{since:?}");
+        assert_eq!(case.counts(), [0, 1, 0]);
+    };
+    LocalSet::new().run_until(run).await;
+}
