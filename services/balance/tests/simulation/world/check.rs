@@ -210,7 +210,7 @@ impl World {
             // Nobody has noticed where it was not out for any time.
             let was_out = shadow.out_since.is_none_or(|out| out < self.now);
             shadow.warm_since = shadow.is_up.then_some((self.now, was_out));
-            shadow.back = Some(self.now);
+            (shadow.back, shadow.out_until) = (Some(self.now), None);
             shadow.prove_anew(&self.ejection, self.now);
             let early = text.contains("early");
             self.coverage.see(if early { "back early" } else { "back on probation" });
@@ -301,6 +301,9 @@ impl World {
         let shadow = &self.shadow[&(name.to_owned(), backend.member.generation())];
         let passes = matches!(backend.health, Health::Up | Health::Degraded | Health::Ejected);
         assert_eq!(passes, shadow.is_up, "{name} is {:?}", backend.health);
+        if shadow.is_up && shadow.out_until.is_some_and(|until| self.now < until) {
+            assert_eq!(backend.health, Health::Ejected, "{name} was missing, and is forgiven");
+        }
         if backend.health == Health::Ejected {
             let until = backend.health_until.unwrap();
             let out = until.since(backend.health_since);

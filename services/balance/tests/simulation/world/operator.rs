@@ -27,6 +27,10 @@ impl World {
             return self.coverage.see("look-up of none who may serve");
         }
         let could_hold = self.expected();
+        let out = self.pool.view().backends.into_iter();
+        let out = out.filter(|backend| backend.health == Health::Ejected);
+        let were_out: BTreeMap<u64, Option<Time>> =
+            out.map(|backend| (backend.member.generation(), backend.health_until)).collect();
         let were_up = self.last_up_in_service();
         if let Some(since) = self.blind_since.take() {
             let blind = self.now.since(since);
@@ -46,7 +50,8 @@ impl World {
         self.absent.retain(|_, (_, since, _)| self.now.since(*since) <= Duration::from_secs(5));
         for (name, generation) in &before {
             if self.generations.get(name) != Some(generation) {
-                let shadow = self.shadow[&(name.clone(), *generation)].clone();
+                let mut shadow = self.shadow[&(name.clone(), *generation)].clone();
+                shadow.out_until = were_out.get(generation).copied().flatten();
                 let identity = self.identities[generation].1.clone();
                 self.absent.insert(name.clone(), (identity, self.now, shadow));
             }
@@ -168,11 +173,19 @@ impl World {
 
     /// A look-up does not name one that is there as before, and a later one does.
     pub(crate) fn leave_one_out(&mut self) {
-        let names: Vec<String> = self.truth.keys().cloned().collect();
         let Some(dice) = self.forgetful.as_mut() else { return };
-        if names.len() < 2 || !dice.percent(10) {
+        if self.truth.len() < 2 || !dice.percent(10) {
             return;
         }
+        // Rather one that is ejected, so that it is seen what becomes of that.
+        let view = self.pool.view();
+        let is_out = |name: &&String| {
+            let is_it = |one: &&BackendView| one.id.as_str() == name.as_str();
+            view.backends.iter().find(is_it).is_some_and(|one| one.health == Health::Ejected)
+        };
+        let out: Vec<String> = self.truth.keys().filter(is_out).cloned().collect();
+        let all = || self.truth.keys().cloned().collect();
+        let names: Vec<String> = if out.is_empty() { all() } else { out };
         let name = names[dice.below(names.len() as u64) as usize].clone();
         let (away, is_found) = (Duration::from_millis(dice.below(3_000)), dice.percent(80));
         let truth = self.truth.remove(&name).unwrap();

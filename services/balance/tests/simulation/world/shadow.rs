@@ -22,6 +22,8 @@ pub(crate) struct Shadow {
     /// When it was ejected last, and when it came back.
     pub(crate) out_since: Option<Time>,
     pub(crate) back: Option<Time>,
+    /// Until when it was ejected when a look-up did not name it.
+    pub(crate) out_until: Option<Time>,
     /// Ejections that time has not forgiven.
     pub(crate) unforgiven: u32,
     /// Since when it has been up and not ejected, and whether that is quite sure.
@@ -171,8 +173,8 @@ const HELD_UP: f64 = 1.25;
 impl Shadow {
     /// What is kept of one that was missing from a look-up: how it was ejected.
     pub(crate) fn after_absence(self, plan: &EjectionPlan, now: Time) -> Self {
-        let Self { out_since, back, unforgiven, .. } = self;
-        let mut new = Self { out_since, back, unforgiven, ..Self::default() };
+        let Self { out_since, out_until, back, unforgiven, .. } = self;
+        let mut new = Self { out_since, out_until, back, unforgiven, ..Self::default() };
         new.prove_anew(plan, now);
         new
     }
