@@ -10,6 +10,7 @@ use crate::{
     events::EventKind,
     health::HealthState,
     intent::Intent,
+    outcome::Counts,
     pick::Tagger,
     time::Time,
 };
@@ -68,7 +69,6 @@ impl Pool {
             if backend.is_in_service() {
                 self.left_up = self.left_up.max(backend.health.last_up(now));
             }
-            self.note_absent(&backend, now);
             left.push(self.depart(id, backend, now));
         }
         if self.plan.enabled && !self.can_serve() && self.others_come(&arriving) {
@@ -97,13 +97,12 @@ impl Pool {
                 |one: &Found| one.id == entry.found.id && is_same_instance(&entry.found, one);
             entry.rung().is_some() && found.iter().any(is_it)
         };
-        let others = || self.backends.values();
         // Only probes tell who is gone all the same.
         let would_be_lost = self.plan.enabled
             && first.instance.is_none()
             && self.can_serve()
             && !found.iter().any(|one| self.may_serve(one))
-            && !others().any(can_stay);
+            && !self.backends.values().any(can_stay);
         would_be_lost.then(|| match found.iter().find_map(|one| one.addresses.as_ref().err()) {
             Some(error) => format!("the look-up found nobody else: {error}"),
             None => "the look-up found only backends that are out of traffic".to_owned(),
@@ -126,7 +125,13 @@ impl Pool {
         self.next_generation += 1;
         let id = found.id.clone();
         let addresses = found.addresses.clone().unwrap_or_default();
-        let (slot, streak_limit) = (self.free_slot(), self.ejection.consecutive);
+        let ejection = match self.absent.remove(&id) {
+            Some(absent) if is_same_instance(&absent.found, &found) => {
+                absent.ejection.carried_over(Counts::default(), now)
+            }
+            _ => Ejection::new(Counts::default(), now),
+        };
+        let (slot, streak_limit) = (self.free_slot(), ejection.streak_limit(&self.ejection));
         let queue = Arc::clone(self.published.queue());
         let tag = self.tagger.as_ref().map(|Tagger(tag)| tag(&found));
         let member =
@@ -142,13 +147,6 @@ impl Pool {
             Err(error) => self.tell(now, EventKind::Discovery, Some(&id), error),
         }
         let health = HealthState::new(&self.plan, now);
-        let ejection = match self.absent.remove(&id) {
-            Some(absent) if is_same_instance(&absent.found, &found) => {
-                absent.ejection.carried_over(member.counts(), now)
-            }
-            _ => Ejection::new(member.counts(), now),
-        };
-        member.set_streak_limit(ejection.streak_limit(&self.ejection));
         let backend = Entry {
             found,
             place: 0,
@@ -166,15 +164,12 @@ impl Pool {
         self.backends.insert(id, backend);
     }
 
-    /// Whoever is not named any more may only be missing from one answer.
-    fn note_absent(&mut self, backend: &Entry, now: Time) {
-        let (found, ejection) = (backend.found.clone(), backend.ejection.clone());
-        self.absent.insert(found.id.clone(), Absent { found, ejection, since: now });
-    }
-
     fn depart(&mut self, id: BackendId, backend: Entry, now: Time) -> Entry {
         self.tell(now, EventKind::Discovery, Some(&id), "left the pool");
         self.keep_under_way(&backend);
+        // It may only be missing from one answer.
+        let (found, ejection) = (backend.found.clone(), backend.ejection.clone());
+        self.absent.insert(id.clone(), Absent { found, ejection, since: now });
         if backend.intent.is_special() {
             self.departed.insert(id, (backend.intent.clone(), now + INTENT_KEPT));
         }
