@@ -29,6 +29,7 @@ use self::refusals::Refusals;
 use crate::{
     control::{Control, POOL},
     events::Ended,
+    paths::beside,
 };
 
 /// Two files of this size hold some 20 000 entries: years of an operator's changes.
@@ -238,9 +239,7 @@ fn expired(at: String, backend: Option<String>, detail: String) -> Entry {
 
 /// The name of the file before the current one.
 fn older(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".1");
-    name.into()
+    beside(path, "1")
 }
 
 impl State {

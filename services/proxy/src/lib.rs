@@ -42,6 +42,7 @@ mod metrics;
 mod multiplexed;
 mod numbers;
 mod pace;
+mod paths;
 mod patience;
 mod probe;
 mod queue;

@@ -19,7 +19,7 @@ use std::{
 
 use balance::{Overridable, StandingIntent, WantedPlan};
 
-use crate::clock::Clock;
+use crate::{clock::Clock, paths::beside};
 
 /// Where intent is kept.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl StateFile {
             self.know(found);
         }
         loaded.map_err(|why| {
-            let aside = self.beside("unreadable");
+            let aside = beside(&self.path, "unreadable");
             let kept = match fs::rename(&self.path, &aside) {
                 Ok(()) => format!("{why}; it is kept as {}", aside.display()),
                 Err(error) => format!("{why}; it could not be set aside: {error}"),
@@ -78,7 +78,7 @@ impl StateFile {
     pub(crate) fn save(&self, pool: &str, standing: &Standing) -> Result<(), String> {
         self.spare_foreign()?;
         let content = self.content(pool, standing);
-        let aside = self.beside("new");
+        let aside = beside(&self.path, "new");
         let write = || -> io::Result<()> {
             fs::create_dir_all(self.folder())?;
             let mut file = File::create(&aside)?;
@@ -100,7 +100,7 @@ impl StateFile {
         if self.present().is_none_or(|present| Some(present) == known) {
             return Ok(());
         }
-        let aside = self.beside("found");
+        let aside = beside(&self.path, "found");
         let why = match fs::rename(&self.path, &aside) {
             Ok(()) => format!("it is kept as {}, and does not hold", aside.display()),
             Err(error) => format!("it could not be set aside: {error}"),
@@ -114,13 +114,6 @@ impl StateFile {
 
     fn know(&self, file: Option<Identity>) {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = file;
-    }
-
-    /// A file beside it. Its whole name is kept: others in the folder may differ in what follows a dot.
-    fn beside(&self, ending: &str) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(format!(".{ending}"));
-        name.into()
     }
 
     fn folder(&self) -> &Path {
@@ -224,7 +217,7 @@ mod tests {
         let standing = Standing::default();
         for name in ["state.one", "state.two", "state.new"] {
             let file = StateFile::new(folder.path().join(name).to_str().unwrap(), clock);
-            assert_ne!(file.beside("new"), folder.path().join("state.new"), "{name}");
+            assert_ne!(beside(&file.path, "new"), folder.path().join("state.new"), "{name}");
             assert_eq!(file.save("default", &standing), Ok(()));
         }
         let mut names: Vec<_> =
