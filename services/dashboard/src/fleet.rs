@@ -31,9 +31,7 @@ pub(crate) fn merge(answers: &[(&str, &Answer)]) -> Option<Answer> {
     let mut proxy = first.proxy.clone();
     proxy.ready = answers.iter().all(|(_, answer)| answer.proxy.ready);
     proxy.stopping = answers.iter().all(|(_, answer)| answer.proxy.stopping);
-    // One that stops is not ready either, but that is as it should be.
-    let unready =
-        answers.iter().filter(|(_, answer)| !answer.proxy.ready && !answer.proxy.stopping);
+    let unready = answers.iter().filter(|(_, answer)| answer.proxy.is_unready());
     let named = |(name, answer): &(&str, &Answer)| {
         format!("{name}: {}", answer.proxy.not_ready_reasons.join(", "))
     };

@@ -330,6 +330,12 @@ pub(crate) struct Stated {
 }
 
 impl Proxy {
+    /// Whether it is not ready and should be: one that stops is not either.
+    #[must_use]
+    pub(crate) fn is_unready(&self) -> bool {
+        !self.ready && !self.stopping
+    }
+
     /// The time by its own clock when it answered.
     #[must_use]
     pub(crate) fn now(&self) -> Option<SystemTime> {

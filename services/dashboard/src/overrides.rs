@@ -106,7 +106,7 @@ fn policy(pool: &Pool, now: SystemTime) -> Markup {
             @for (index, end) in pool.other_ends.iter().enumerate() {
                 @if index > 0 { "; " }
                 span.mono { (end.replica) } " "
-                @match end.at.as_deref() { Some(at) => { "at " time datetime=(at) title=(at) { (words::clock(at)) " UTC" } }, None => "not at all" }
+                @match end.at.as_deref() { Some(end) => { "at " (at(end)) }, None => "not at all" }
                 @if let Some(then) = &end.then { ", then " (then) }
             }
         }

@@ -6,7 +6,7 @@
 
 use super::{Headline, NAMED, say};
 use crate::{
-    model::{Answer, Backend, Effective, Proxy},
+    model::{Answer, Backend, Effective},
     poll::View,
     words::{Tone, count},
 };
@@ -40,7 +40,7 @@ impl<'a> Proxies<'a> {
             nobody_serves(answer) && !is_starting(answer) && !answer.proxy.stopping
         };
         let is_unready = |answer: &Answer| {
-            is_unready(&answer.proxy)
+            answer.proxy.is_unready()
                 && (!nobody_serves(answer) || (is_starting(answer) && serves_somewhere))
         };
         let mut more: Vec<(Tone, String)> = Vec::new();
@@ -75,7 +75,7 @@ impl<'a> Proxies<'a> {
     /// Who is not ready, and why: a sentence.
     pub(super) fn unready(&self) -> Option<String> {
         let unready: Vec<_> =
-            self.said.iter().filter(|(_, answer)| is_unready(&answer.proxy)).collect();
+            self.said.iter().filter(|(_, answer)| answer.proxy.is_unready()).collect();
         let why = |answer: &Answer| match &answer.proxy.not_ready_reasons[..] {
             [] => String::new(),
             reasons => format!(": {}", reasons.join(", ")),
@@ -99,11 +99,6 @@ impl<'a> Proxies<'a> {
     fn subject(&self, who: &[&str]) -> String {
         few(who).unwrap_or_else(|| format!("{} of {} proxies", who.len(), self.all))
     }
-}
-
-/// One that stops is not ready either, but that is as it should be.
-fn is_unready(proxy: &Proxy) -> bool {
-    !proxy.ready && !proxy.stopping
 }
 
 /// One that has not found its backends yet, or checks them for the first time, gets no requests either.
