@@ -195,13 +195,17 @@ async fn a_client_that_takes_nothing_is_cut_off_when_its_time_is_over() {
     LocalSet::new().run_until(run).await;
 }
 
+/// `GET http://a/` on the first stream, which no backend answers.
+fn get() -> Vec<u8> {
+    frame(1, 5, 1, &[0x82, 0x84, 0x86, 0x41, 1, b'a'])
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_whose_client_has_no_room_is_reset_when_its_time_is_over() {
     let run = async {
         let mut case = Case::new(b"");
-        // GET http://a/, which no backend answers; the text that says so has no room.
-        let get = frame(1, 5, 1, &[0x82, 0x84, 0x86, 0x41, 1, b'a']);
-        let begun = [hello(0), get].concat();
+        // The text that says that no backend answers has no room.
+        let begun = [hello(0), get()].concat();
         let (gauges, start) = (Arc::clone(&case.bench.worker.gauges), Instant::now());
         let reset = async {
             while gauges.write_timeouts.load(Ordering::Relaxed) == 0 {
@@ -223,9 +227,8 @@ async fn a_stream_whose_client_has_no_room_is_reset_when_its_time_is_over() {
 async fn a_connection_is_not_idle_while_the_end_of_an_answer_waits_for_room() {
     let run = async {
         let mut case = Case::new(b"");
-        // As above, but with room for a byte, for which hyper is given all of the text.
-        let get = frame(1, 5, 1, &[0x82, 0x84, 0x86, 0x41, 1, b'a']);
-        let after = case.http2(&[hello(1), get].concat()).await;
+        // There is room for a byte, for which hyper is given all of the text.
+        let after = case.http2(&[hello(1), get()].concat()).await;
         let since = after.checked_sub(seconds(70) + FIRST_REQUEST).expect("it has not waited");
         // It is looked at as often as the shortest limit.
         assert!((seconds(50 - 11)..=seconds(50 + 11)).contains(&since), "{since:?}");
