@@ -134,8 +134,9 @@ impl World {
         if matches!(self.policy(), Policy::Hash | Policy::Random | Policy::PowerOfTwo) {
             return self.check_some();
         }
-        // For the latter often enough, without a die that would change all worlds.
-        let seldom = self.now.since_start().as_secs().is_multiple_of(8);
+        // For the latter often enough, without a die that would change all worlds: one that is too slow
+        // for any other request is not there at each look.
+        let seldom = self.now.since_start().as_secs().is_multiple_of(2);
         let rounds = match self.policy() {
             Policy::RoundRobin => 1,
             Policy::LeastTime if seldom => EXPLORE,
@@ -179,6 +180,8 @@ impl World {
             let count = |generation| counts.get(generation).copied().unwrap_or_default();
             let starved = weights.iter().find(|(generation, least)| count(generation) < **least);
             assert_eq!(starved, None, "it gets less than its turns: {counts:?}");
+            let explored = weights.iter().any(|(generation, least)| count(generation) == *least);
+            self.coverage.see_many("nothing but its turns", u64::from(rounds > 1 && explored));
         }
     }
 
