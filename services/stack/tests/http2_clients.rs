@@ -404,6 +404,27 @@ async fn a_stream_whose_client_makes_no_room_is_reset_and_the_others_go_on() {
     assert_eq!(world.metric(timeouts).await, 1.0);
 }
 
+/// Its end is held back until the client has taken what is before it, and then comes by itself.
+#[tokio::test]
+async fn an_answer_that_is_longer_than_its_window_comes_to_its_end() {
+    const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\
+        trailer: x-sum\r\n\r\n2\r\nok\r\n0\r\nx-sum: 1\r\n\r\n";
+    for (answer, last) in [(OK, frames::DATA), (CHUNKED, frames::HEADERS)] {
+        let backend = RawBackend::start(answer).await;
+        let world = over(&backend, &[]).await;
+        // SETTINGS_INITIAL_WINDOW_SIZE.
+        let mut client = RawClient::connect(world.proxy.address, &[(4, 1)]).await;
+        let block = frames::get("/", &[]);
+        client.send(frames::HEADERS, END_HEADERS | END_STREAM, 1, &block).await;
+        assert_eq!(client.until(frames::DATA).await.unwrap().payload, b"o");
+        client.send(frames::WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes()).await;
+        let data = client.until(frames::DATA).await.unwrap();
+        assert_eq!((&data.payload[..], data.flags & END_STREAM), (&b"k"[..], 0));
+        let end = client.until(last).await.unwrap();
+        assert_eq!((end.flags & END_STREAM, end.payload.is_empty()), (1, last == frames::DATA));
+    }
+}
+
 #[tokio::test]
 async fn what_fails_is_told_on_its_stream_with_the_reason() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

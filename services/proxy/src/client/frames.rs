@@ -21,11 +21,19 @@ const HEADER_BYTES: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+
+/// The length of a setting (RFC 9113 §6.5.1), and the one that is of interest.
+const SETTING_BYTES: usize = 6;
+const INITIAL_WINDOW_SIZE: u8 = 4;
+
+/// What a client has room for of each response that says nothing else (RFC 9113 §6.9.2).
+pub(super) const FIRST_WINDOW: u32 = 65_535;
 
 /// One connection's frames so far.
 #[derive(Debug)]
@@ -37,11 +45,16 @@ pub(super) struct FrameWatch {
     header_bytes: usize,
     /// What is to come of its payload.
     payload_left: usize,
+    /// A setting that is coming in, as far as it has come.
+    setting: [u8; SETTING_BYTES],
+    setting_bytes: usize,
     /// Whether a request's head has begun and not ended.
     is_head_open: bool,
     window: Window,
     /// Requests of the window that we refused for what they are, which cost nobody else anything.
     refused: Rc<Cell<u32>>,
+    /// What the client has room for of a response before it makes more.
+    stream_window: Rc<Cell<u32>>,
 }
 
 /// What came since a moment.
@@ -57,17 +70,26 @@ struct Window {
 }
 
 impl FrameWatch {
-    /// `refused` is to count requests that we refuse for what they are.
-    pub(super) fn new(limits: Http2, gauges: &Arc<Gauges>, refused: &Rc<Cell<u32>>) -> Self {
+    /// `refused` is to count requests that we refuse for what they are; `stream_window` is told what the
+    /// client has room for of a response before it makes more.
+    pub(super) fn new(
+        limits: Http2,
+        gauges: &Arc<Gauges>,
+        refused: &Rc<Cell<u32>>,
+        stream_window: &Rc<Cell<u32>>,
+    ) -> Self {
         Self {
             limits,
             gauges: Arc::clone(gauges),
             header: [0; HEADER_BYTES],
             header_bytes: 0,
             payload_left: 0,
+            setting: [0; SETTING_BYTES],
+            setting_bytes: 0,
             is_head_open: false,
             window: Window::default(),
             refused: Rc::clone(refused),
+            stream_window: Rc::clone(stream_window),
         }
     }
 
@@ -93,6 +115,9 @@ impl FrameWatch {
             bytes = rest;
             if is_payload {
                 self.payload_left -= part.len();
+                if self.header[3] == SETTINGS {
+                    self.see_settings(part);
+                }
             } else {
                 let filled = self.header_bytes + part.len();
                 self.header[self.header_bytes..filled].copy_from_slice(part);
@@ -119,6 +144,7 @@ impl FrameWatch {
     fn begin_frame(&mut self) {
         let [a, b, c, kind, flags, ..] = self.header;
         self.payload_left = u32::from_be_bytes([0, a, b, c]) as usize;
+        self.setting_bytes = 0;
         let window = &mut self.window;
         match kind {
             HEADERS => {
@@ -131,6 +157,18 @@ impl FrameWatch {
             DATA if flags & END_STREAM != 0 => {}
             // SETTINGS, PING, PRIORITY, CONTINUATION, DATA with nothing in it, unknown ones.
             _ => window.control += 1,
+        }
+    }
+
+    fn see_settings(&mut self, payload: &[u8]) {
+        for byte in payload {
+            self.setting[self.setting_bytes] = *byte;
+            self.setting_bytes = (self.setting_bytes + 1) % SETTING_BYTES;
+            if self.setting_bytes == 0
+                && let [0, INITIAL_WINDOW_SIZE, size @ ..] = self.setting
+            {
+                self.stream_window.set(u32::from_be_bytes(size));
+            }
         }
     }
 
@@ -165,7 +203,7 @@ mod tests {
 
     fn watch() -> FrameWatch {
         let limits = Http2 { streams: 100, resets: 10, control_frames: 10 };
-        FrameWatch::new(limits, &Arc::default(), &Rc::default())
+        FrameWatch::new(limits, &Arc::default(), &Rc::default(), &Rc::default())
     }
 
     fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
@@ -192,6 +230,20 @@ mod tests {
             let Window { streams, resets, control, explained, .. } = watch.window;
             assert_eq!((streams, resets, control, explained), (8, 8, 0, 8), "{size}");
             assert!(!watch.is_in_head());
+        }
+    }
+
+    #[test]
+    fn what_a_client_has_room_for_is_what_it_said_last_however_it_is_cut() {
+        // Of the others one has its number as a value, and one a number that begins alike.
+        let settings = [[0, 3, 0, 0, 0, 4], [0, 4, 0, 1, 0, 2], [1, 4, 0, 0, 0, 7]].concat();
+        let mut bytes = vec![0, 0, 18, SETTINGS, 0, 0, 0, 0, 0];
+        bytes.extend(settings);
+        bytes.extend(frame(HEADERS, END_HEADERS, 20));
+        for size in [1, 5, 6, 9, 64] {
+            let mut watch = watch();
+            bytes.chunks(size).for_each(|part| watch.see(part, 0).unwrap());
+            assert_eq!(watch.stream_window.get(), 65_538, "{size}");
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::{
     FIRST_REQUEST, Socket,
     activity::{Activity, Busy, Phase},
-    frames::FrameWatch,
+    frames::{FIRST_WINDOW, FrameWatch},
     io::ClientIo,
     streams::{StreamBody, Streams},
 };
@@ -63,10 +63,11 @@ async fn serve_on(
     let limits = worker.settings.http2;
     let header_bytes = worker.settings.limits.header_bytes;
     let refused = Rc::new(Cell::new(0));
-    let frames = FrameWatch::new(limits, &worker.gauges, &refused);
+    let window = Rc::new(Cell::new(FIRST_WINDOW));
+    let frames = FrameWatch::new(limits, &worker.gauges, &refused, &window);
     let Ok(io) = ClientIo::new(socket, read, frames, activity) else { return false };
     activity.enter(Phase::Idle);
-    let streams = Streams::new(&worker.gauges);
+    let streams = Streams::new(&worker.gauges, &window);
     let service = {
         let (worker, client) = (Rc::clone(worker), Rc::clone(client));
         let (activity, streams) = (Rc::clone(activity), streams.clone());
@@ -121,8 +122,13 @@ async fn serve_on(
             () = timer.as_mut() => {
                 let stalled = streams.reset_stalled(timeouts.write);
                 worker.gauges.write_timeouts.fetch_add(stalled, Ordering::Relaxed);
-                let slow = streams.reset_slow(worker.settings.limits.download_rate);
+                let rate_min = worker.settings.limits.download_rate;
+                let slow = streams.reset_slow(rate_min);
                 (0..slow).for_each(|_| worker.gauges.limits.hit(Limit::DownloadRate));
+                if streams.are_slow(rate_min) {
+                    worker.gauges.limits.hit(Limit::DownloadRate);
+                    return false;
+                }
                 let is_unserved = activity.is(Phase::Idle) && !activity.is_blocked();
                 let is_awaited = streams.wait_for_client(timeouts.write);
                 if is_unserved && is_awaited {

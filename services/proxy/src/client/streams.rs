@@ -6,7 +6,14 @@
 //! the stream's task drops its stream, which resets it.
 //!
 //! One that takes a little now and then is too slow all the same (pace.rs). As all streams share their
-//! client's line, each has an equal part of the time in which several wait for it.
+//! client's line, each has an equal part of the time in which several wait for it. Only a response
+//! longer than its client's window may wait for room on its own stream. Shorter ones wait for the
+//! connection, or for their turn on it, which says nothing of any of them: they are held to what all
+//! of them together take, and where that is too little the connection ends.
+//!
+//! Once hyper has the end of a response nobody can reset its stream any more, and what is left of it
+//! waits for as long as the client likes. So where it may wait for room on its own, the end is held back
+//! until all before it has gone out. It costs a frame of its own, which short responses need not pay.
 //!
 //! What hyper takes of a body before it can be written adds up over streams, to many times what a
 //! client of HTTP/1 can make us hold. So beyond a share for all streams of a connection, each gives
@@ -23,6 +30,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::{task::AbortHandle, time::Instant};
@@ -51,8 +59,12 @@ pub(super) struct Progress {
     taken: Cell<Instant>,
     /// Whether the client has to make room for that part; otherwise we wait for the backend.
     waits_for_client: Cell<bool>,
+    /// Bytes of all parts that hyper has had.
+    sent: Cell<usize>,
     /// Bytes of parts that hyper has and that have not gone out.
     given: Cell<usize>,
+    /// Whether any wait so for nothing but the connection.
+    waits_for_turn: Cell<bool>,
     /// Bytes of parts that have gone out since the pace was last looked at.
     gone: Cell<usize>,
     /// How fast the client takes it.
@@ -78,16 +90,42 @@ struct Held {
     has_moved: Cell<bool>,
     /// Since when none has, as far as the looks tell.
     still_since: Cell<Instant>,
+    /// What the client has room for of a response before it makes more.
+    window: Rc<Cell<u32>>,
+    all: All,
     gauges: Arc<Gauges>,
 }
 
+/// How fast the client takes all of it, while something waits for nothing but the connection.
+#[derive(Debug)]
+struct All {
+    /// Streams that wait so.
+    waiting: Cell<u32>,
+    /// Bytes that have gone out since that was last looked at.
+    gone: Cell<usize>,
+    /// Whether there was a moment since then in which none waited so.
+    has_paused: Cell<bool>,
+    looked: Cell<Instant>,
+    pace: Cell<Pace>,
+}
+
 impl Held {
-    fn new(gauges: &Arc<Gauges>) -> Self {
+    fn new(gauges: &Arc<Gauges>, window: &Rc<Cell<u32>>) -> Self {
+        let now = Instant::now();
+        let all = All {
+            waiting: Cell::default(),
+            gone: Cell::default(),
+            has_paused: Cell::new(true),
+            looked: Cell::new(now),
+            pace: Cell::default(),
+        };
         Self {
             bytes: Cell::default(),
             giving: Cell::default(),
             has_moved: Cell::default(),
-            still_since: Cell::new(Instant::now()),
+            still_since: Cell::new(now),
+            window: Rc::clone(window),
+            all,
             gauges: Arc::clone(gauges),
         }
     }
@@ -105,6 +143,23 @@ impl Held {
     fn is_full(&self) -> bool {
         self.bytes.get() >= self.gauges.buffered.share()
     }
+
+    /// Whether the client has taken less than it has to of all that waited for it. Time counts from one
+    /// look to the next, if something waited for the connection in all of it.
+    fn is_slow(&self, rate_min: u32) -> bool {
+        let All { waiting, gone, has_paused, looked, pace } = &self.all;
+        let (now, gone) = (Instant::now(), gone.take());
+        let since = looked.replace(now);
+        let mut current = pace.take();
+        if has_paused.replace(waiting.get() == 0) {
+            return false;
+        }
+        current.waited(now - since);
+        // Of a client that takes nothing at all another limit says.
+        let is_kept = gone == 0 || current.is_kept(gone, now, rate_min);
+        pace.set(current);
+        !is_kept
+    }
 }
 
 impl Progress {
@@ -113,7 +168,9 @@ impl Progress {
         Rc::new(Self {
             taken: Cell::new(now),
             waits_for_client: Cell::new(false),
+            sent: Cell::new(0),
             given: Cell::new(0),
+            waits_for_turn: Cell::new(false),
             gone: Cell::new(0),
             pace: Cell::default(),
             counted: Cell::new(now),
@@ -126,7 +183,12 @@ impl Progress {
 
     /// Waits until hyper may have another part.
     fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
-        if self.given.get() == 0 || !self.held.is_full() {
+        if self.held.is_full() { self.poll_gone_out(context) } else { Poll::Ready(()) }
+    }
+
+    /// Waits until all that hyper has had has gone out.
+    fn poll_gone_out(&self, context: &Context<'_>) -> Poll<()> {
+        if self.given.get() == 0 {
             return Poll::Ready(());
         }
         self.waits_for_client.set(true);
@@ -141,10 +203,22 @@ impl Progress {
         self.given.set(self.given.get() - bytes);
         if self.given.get() == 0 && bytes > 0 {
             self.held.giving.set(self.held.giving.get() - 1);
+            self.note_turn();
             if let Some(waker) = self.waker.take() {
                 waker.wake();
             }
         }
+    }
+
+    /// Notes whether it waits now for nothing but the connection.
+    fn note_turn(&self) {
+        let waits = self.given.get() > 0 && !self.may_lack_room();
+        if waits == self.waits_for_turn.replace(waits) {
+            return;
+        }
+        let All { waiting, has_paused, .. } = &self.held.all;
+        waiting.set(if waits { waiting.get() + 1 } else { waiting.get() - 1 });
+        has_paused.set(has_paused.get() || waiting.get() == 0);
     }
 
     /// Notes that the client has had something to take since then.
@@ -186,18 +260,28 @@ impl Progress {
         self.waits_for_client.get() && self.taken.get().elapsed() >= limit
     }
 
+    /// Whether it may wait for room on its own stream, and not only on the connection.
+    fn may_lack_room(&self) -> bool {
+        self.sent.get() > self.held.window.get() as usize
+    }
+
     /// Whether the client, for which something waits again, has taken less than it has to. Of one that
     /// has taken nothing since the last look, or all there is, nothing is said.
     fn is_slow(&self, rate_min: u32) -> bool {
-        if !self.waits_for_client.get() || self.gone.get() == 0 {
+        if !self.waits_for_client.get() {
             return false;
         }
+        // At each look, by how many wait now.
         let now = Instant::now();
         self.waited(self.taken.get(), now);
+        let gone = self.gone.take();
+        if gone == 0 {
+            return false;
+        }
         let mut pace = self.pace.get();
-        let is_kept = pace.is_kept(self.gone.take(), now, rate_min);
+        let is_kept = pace.is_kept(gone, now, rate_min);
         self.pace.set(pace);
-        !is_kept
+        !is_kept && self.may_lack_room()
     }
 }
 
@@ -214,8 +298,9 @@ struct Inner {
 }
 
 impl Streams {
-    pub(super) fn new(gauges: &Arc<Gauges>) -> Self {
-        let held = Rc::new(Held::new(gauges));
+    /// `window` is what the client has room for of a response before it makes more.
+    pub(super) fn new(gauges: &Arc<Gauges>, window: &Rc<Cell<u32>>) -> Self {
+        let held = Rc::new(Held::new(gauges, window));
         Self(Rc::new(Inner { held, next: RefCell::default(), running: RefCell::default() }))
     }
 
@@ -234,6 +319,12 @@ impl Streams {
     /// Resets the streams whose client takes less than so many bytes a second, and tells how many.
     pub(super) fn reset_slow(&self, rate_min: u32) -> u64 {
         self.reset(|progress| progress.is_slow(rate_min))
+    }
+
+    /// Whether the client takes less than so many bytes a second of all of it, while some wait for nothing
+    /// but the connection.
+    pub(super) fn are_slow(&self, rate_min: u32) -> bool {
+        self.0.held.is_slow(rate_min)
     }
 
     /// Whether the client is yet to make room for something, and has gone on with that within `limit`. The
@@ -295,12 +386,36 @@ pub(super) struct StreamBody {
     progress: Rc<Progress>,
     /// What remains of a long part.
     rest: Bytes,
+    /// The end that is held back, with its trailers. In a box, as hardly any is.
+    end: Option<Box<HeaderMap>>,
 }
 
 impl StreamBody {
     pub(super) fn new(body: ResponseBody, progress: Rc<Progress>) -> Self {
         progress.body.replace(body);
-        Self { progress, rest: Bytes::new() }
+        Self { progress, rest: Bytes::new(), end: None }
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Part>, Cut>>> {
+        if self.rest.is_empty() && self.progress.body.borrow_mut().ends(context) {
+            return Poll::Ready(None);
+        }
+        ready!(self.progress.poll_room(context));
+        let frame = self.next(context);
+        let has_waited = self.progress.waits_for_client.replace(frame.is_ready());
+        if frame.is_ready() {
+            let now = Instant::now();
+            let since = self.progress.taken.replace(now);
+            if has_waited {
+                self.progress.waited(since, now);
+            }
+        }
+        frame
+    }
+
+    /// Whether the end has to wait until what hyper has had has gone out.
+    fn holds_end(&self) -> bool {
+        self.progress.given.get() > 0 && self.progress.may_lack_room()
     }
 
     fn next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Part>, Cut>>> {
@@ -351,6 +466,8 @@ impl Part {
             progress.held.giving.set(progress.held.giving.get() + 1);
         }
         progress.given.set(given + bytes);
+        progress.sent.set(progress.sent.get() + bytes);
+        progress.note_turn();
         progress.held.has_moved.set(true);
         Self { data, bytes, progress: Rc::clone(progress) }
     }
@@ -373,7 +490,9 @@ impl Buf for Part {
 
     fn advance(&mut self, count: usize) {
         self.progress.gone.set(self.progress.gone.get() + count);
-        self.progress.held.has_moved.set(true);
+        let held = &self.progress.held;
+        held.has_moved.set(true);
+        held.all.gone.set(held.all.gone.get() + count);
         self.data.advance(count);
     }
 }
@@ -387,24 +506,26 @@ impl Body for StreamBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Part>, Cut>>> {
         let this = self.get_mut();
-        if this.rest.is_empty() && this.progress.body.borrow_mut().ends(context) {
-            return Poll::Ready(None);
-        }
-        ready!(this.progress.poll_room(context));
-        let frame = this.next(context);
-        let has_waited = this.progress.waits_for_client.replace(frame.is_ready());
-        if frame.is_ready() {
-            let now = Instant::now();
-            let since = this.progress.taken.replace(now);
-            if has_waited {
-                this.progress.waited(since, now);
+        if this.end.is_none() {
+            let frame = ready!(this.poll_next(context));
+            if !this.holds_end() {
+                return Poll::Ready(frame);
+            }
+            match frame.map(|frame| frame.map(Frame::into_trailers)) {
+                None => this.end = Some(Box::default()),
+                Some(Ok(Ok(trailers))) => this.end = Some(Box::new(trailers)),
+                Some(Ok(Err(part))) => return Poll::Ready(Some(Ok(part))),
+                Some(Err(cut)) => return Poll::Ready(Some(Err(cut))),
             }
         }
-        frame
+        ready!(this.progress.poll_gone_out(context));
+        let trailers = this.end.take().filter(|trailers| !trailers.is_empty());
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(*trailers))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.progress.body.borrow().is_end_stream()
+        let has_ended = self.rest.is_empty() && self.progress.body.borrow().is_end_stream();
+        has_ended && !self.holds_end()
     }
 
     /// What is left of it: bytes of a long part are no longer the body's own.

@@ -13,7 +13,10 @@ use std::{
 use tokio::{task::LocalSet, time::Instant};
 
 use super::{activity::Phase, io::PREFACE, *};
-use crate::worker::tests::{Bench, until};
+use crate::{
+    limits::Limit,
+    worker::tests::{Bench, until},
+};
 
 /// Longer than any limit here: what is not over by then never is.
 const NEVER: Duration = Duration::from_secs(3_600);
@@ -224,15 +227,28 @@ async fn a_stream_whose_client_has_no_room_is_reset_when_its_time_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_not_idle_while_the_end_of_an_answer_waits_for_room() {
+async fn a_stream_whose_client_takes_a_byte_now_and_then_is_reset_and_its_connection_goes_on() {
     let run = async {
         let mut case = Case::new(b"");
+        let mut client = case.client.try_clone().unwrap();
+        let (gauges, start) = (Arc::clone(&case.bench.worker.gauges), Instant::now());
+        let trickle = async {
+            while gauges.limits.of(Limit::DownloadRate) == 0 {
+                tokio::time::sleep(seconds(4)).await;
+                let _ = client.write_all(&frame(8, 0, 1, &[0, 0, 0, 1]));
+            }
+            start.elapsed()
+        };
         // There is room for a byte, for which hyper is given all of the text.
-        let after = case.http2(&[hello(1), get()].concat()).await;
-        let since = after.checked_sub(seconds(70) + FIRST_REQUEST).expect("it has not waited");
-        // It is looked at as often as the shortest limit.
-        assert!((seconds(50 - 11)..=seconds(50 + 11)).contains(&since), "{since:?}");
-        assert_eq!(case.counts(), [0, 1, 0]);
+        let begun = [hello(1), get()].concat();
+        let (after, end) = tokio::join!(tokio::time::timeout(NEVER, trickle), case.http2(&begun));
+        let after = after.expect("it stays");
+        // It comes after 3 s, and is looked at as often as the shortest limit.
+        assert!((seconds(10)..=seconds(3 + 10 + 11 + 4)).contains(&after), "{after:?}");
+        // Idle from then on.
+        let since = end.checked_sub(seconds(70) + FIRST_REQUEST).expect("it has not waited");
+        assert!((seconds(10)..=seconds(3 + 10 + 11)).contains(&since), "{since:?}");
+        assert_eq!((case.counts(), gauges.limits.of(Limit::DownloadRate)), ([0, 1, 0], 1));
     };
     LocalSet::new().run_until(run).await;
 }

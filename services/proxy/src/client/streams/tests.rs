@@ -1,12 +1,17 @@
 use std::future::poll_fn;
 
 use super::*;
-use crate::buffered::Buffered;
+use crate::{buffered::Buffered, client::frames::FIRST_WINDOW};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn streams() -> Streams {
-    Streams::new(&Arc::default())
+    streams_of(FIRST_WINDOW)
+}
+
+/// Those of a client that has room for so much of each response at first.
+fn streams_of(window: u32) -> Streams {
+    Streams::new(&Arc::default(), &Rc::new(Cell::new(window)))
 }
 
 fn body(text: &'static [u8], streams: &Streams) -> StreamBody {
@@ -30,7 +35,7 @@ async fn beyond_the_share_of_a_connection_each_stream_gives_a_part_at_a_time() {
     // Of no room at all each share is the least.
     let buffered = Buffered::up_to(0);
     let gauges = Arc::new(Gauges { buffered, ..Gauges::default() });
-    let streams = Streams::new(&gauges);
+    let streams = Streams::new(&gauges, &Rc::new(Cell::new(FIRST_WINDOW)));
     let (mut one, mut other) = (body(&[7; 40_000], &streams), body(&[7; 40_000], &streams));
     let context = &mut Context::from_waker(Waker::noop());
     let mut next = |body: &mut StreamBody| Pin::new(body).poll_frame(context);
@@ -44,6 +49,24 @@ async fn beyond_the_share_of_a_connection_each_stream_gives_a_part_at_a_time() {
     assert!(next(&mut one).is_ready());
     drop((one, other));
     assert_eq!(gauges.buffered.bytes(), 0);
+}
+
+/// Once hyper has the end, the stream can be reset no more.
+#[tokio::test]
+async fn the_end_waits_for_what_is_before_it_where_that_may_lack_room() {
+    for (window, waits) in [(PART_BYTES as u32, false), (PART_BYTES as u32 - 1, true)] {
+        let streams = streams_of(window);
+        let mut body = body(&[7; PART_BYTES], &streams);
+        let context = &mut Context::from_waker(Waker::noop());
+        let mut next = |body: &mut StreamBody| Pin::new(body).poll_frame(context);
+        let part = next(&mut body);
+        assert!(matches!(part, Poll::Ready(Some(Ok(_)))));
+        assert_eq!(body.is_end_stream(), !waits);
+        assert_eq!(next(&mut body).is_pending(), waits);
+        drop(part);
+        assert!(body.is_end_stream());
+        assert!(matches!(next(&mut body), Poll::Ready(None)));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,7 +132,7 @@ impl Slow {
 /// Whether a stream is reset within so many seconds whose client takes so much every second, of one
 /// in which several wait.
 async fn is_too_slow(bytes: usize, seconds: u64, streams_at_once: usize) -> bool {
-    let streams = streams();
+    let streams = streams_of(0);
     let run = async {
         let slow = |_| Slow::new(&[7; 400_000], &streams);
         let mut all: Vec<Slow> = (0..streams_at_once).map(slow).collect();
@@ -152,4 +175,47 @@ async fn a_client_that_takes_nothing_for_a_while_and_then_all_is_not_too_slow() 
         assert_eq!(streams.reset_slow(100), 0);
     };
     tokio::task::LocalSet::new().run_until(run).await;
+}
+
+/// Whether a connection must end within so many seconds whose client takes so much every second, of one
+/// short answer after the other.
+async fn are_too_slow(bytes: usize, seconds: u64) -> bool {
+    let streams = streams();
+    let run = async {
+        let mut all: Vec<Slow> = (0..10).map(|_| Slow::new(&[7; 5_000], &streams)).collect();
+        for _ in 0..seconds {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            let next = all.iter_mut().find(|stream| stream.part.is_some());
+            next.into_iter().for_each(|stream| stream.take(bytes));
+            assert_eq!(streams.reset_slow(100), 0, "each waits for the connection");
+            if streams.are_slow(100) {
+                return true;
+            }
+        }
+        false
+    };
+    tokio::task::LocalSet::new().run_until(run).await
+}
+
+/// Such as a video that pauses, within the limit for it, and a page that asks for news meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_pauses_is_not_held_against_its_connection() {
+    let streams = streams_of(100);
+    let run = async {
+        let _paused = Slow::new(&[7; 400], &streams);
+        for _ in 0..LIMIT.as_secs() {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            Slow::new(b"no news", &streams).take(7);
+            assert!(streams.reset_slow(100) == 0 && !streams.are_slow(100));
+        }
+    };
+    tokio::task::LocalSet::new().run_until(run).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_answers_that_wait_for_their_turn_end_only_with_a_connection_that_is_too_slow() {
+    // From the first look on.
+    assert!(are_too_slow(99, 11).await);
+    assert!(are_too_slow(1, 11).await);
+    assert!(!are_too_slow(100, 600).await);
 }
