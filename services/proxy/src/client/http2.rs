@@ -120,8 +120,6 @@ async fn serve_on(
                 return is_well;
             }
             () = timer.as_mut() => {
-                let stalled = streams.reset_stalled(timeouts.write);
-                worker.gauges.write_timeouts.fetch_add(stalled, Ordering::Relaxed);
                 let rate_min = worker.settings.limits.download_rate;
                 let slow = streams.reset_slow(rate_min);
                 (0..slow).for_each(|_| worker.gauges.limits.hit(Limit::DownloadRate));
@@ -129,6 +127,8 @@ async fn serve_on(
                     worker.gauges.limits.hit(Limit::DownloadRate);
                     return false;
                 }
+                let stalled = streams.reset_stalled(timeouts.write);
+                worker.gauges.write_timeouts.fetch_add(stalled, Ordering::Relaxed);
                 let is_unserved = activity.is(Phase::Idle) && !activity.is_blocked();
                 let is_awaited = streams.wait_for_client(timeouts.write);
                 if is_unserved && is_awaited {

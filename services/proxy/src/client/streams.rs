@@ -55,7 +55,7 @@ const NO_WAIT: Duration = Duration::from_millis(1);
 /// How a response's body moves towards the client.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// When a part was last taken.
+    /// When a part, or as far as the looks tell some of it, was last taken.
     taken: Cell<Instant>,
     /// Whether the client has to make room for that part; otherwise we wait for the backend.
     waits_for_client: Cell<bool>,
@@ -278,6 +278,8 @@ impl Progress {
         if gone == 0 {
             return false;
         }
+        // It moves, if only within a part.
+        self.taken.set(now);
         let mut pace = self.pace.get();
         let is_kept = pace.is_kept(gone, now, rate_min);
         self.pace.set(pace);
@@ -311,7 +313,8 @@ impl Streams {
         progress
     }
 
-    /// Resets the streams whose client has made no room for `limit`, and tells how many.
+    /// Resets the streams whose client has made no room for `limit`, and tells how many. To be asked
+    /// after [`Self::reset_slow`], which sees what has moved.
     pub(super) fn reset_stalled(&self, limit: Duration) -> u64 {
         self.reset(|progress| progress.is_stalled(limit))
     }

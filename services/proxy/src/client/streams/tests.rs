@@ -177,6 +177,24 @@ async fn a_client_that_takes_nothing_for_a_while_and_then_all_is_not_too_slow() 
     tokio::task::LocalSet::new().run_until(run).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_moves_within_a_part_is_not_stalled() {
+    let streams = streams_of(0);
+    let look = || (streams.reset_slow(100), streams.reset_stalled(LIMIT));
+    let run = async {
+        let mut slow = Slow::new(&[7; PART_BYTES], &streams);
+        for _ in 0..2 * LIMIT.as_secs() {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            slow.take(110);
+            assert!(slow.part.is_some(), "it is the same part");
+            assert_eq!(look(), (0, 0));
+        }
+        tokio::time::advance(LIMIT).await;
+        assert_eq!(look(), (0, 1));
+    };
+    tokio::task::LocalSet::new().run_until(run).await;
+}
+
 /// Whether a connection must end within so many seconds whose client takes so much every second, of one
 /// short answer after the other.
 async fn are_too_slow(bytes: usize, seconds: u64) -> bool {
