@@ -15,7 +15,7 @@ use http::{
 pub(crate) use self::client::HAS_CLAIMS;
 use self::client::forward_identity;
 pub(crate) use self::client::{Client, X_FORWARDED_PROTO};
-use crate::{error::Reason, fields::Fields, numbers};
+use crate::{error::Reason, fields::Fields, http1::may_trail, numbers};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -91,6 +91,19 @@ pub(crate) fn prepare_request(
         headers.insert(X_REQUEST_ID, request_id);
     }
     Ok(upgrade)
+}
+
+/// Checks the fields after a request's body of HTTP/2, and takes out those that may not stand there: a
+/// backend of HTTP/2 gets the rest as it is.
+///
+/// # Errors
+/// [`Reason::BadRequest`] if one of them is malformed.
+pub(crate) fn prepare_trailers(trailers: &mut HeaderMap) -> Result<(), Reason> {
+    check_values(trailers).map_err(|()| Reason::BadRequest)?;
+    let has_no_place = |name: &&HeaderName| !may_trail(name);
+    let names: Vec<HeaderName> = trailers.keys().filter(has_no_place).cloned().collect();
+    names.iter().for_each(|name| drop(trailers.remove(name)));
+    Ok(())
 }
 
 /// Writes a request that [`prepare_request`] has made for HTTP/1 as HTTP/2 has it: with the host in

@@ -140,6 +140,72 @@ async fn a_grpc_call_passes_with_its_trailers_and_so_do_trailers_without_a_body(
     }
 }
 
+/// A backend that notes the trailers of each request that comes to it whole.
+async fn noting_trailers() -> (SocketAddr, Arc<Mutex<Vec<HeaderMap>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, wholes) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<_>>>::default());
+    let noted = Arc::clone(&wholes);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let noted = Arc::clone(&noted);
+            let service = service_fn(move |request: Request<Incoming>| {
+                let noted = Arc::clone(&noted);
+                async move {
+                    let body = request.into_body().collect().await?;
+                    noted.lock().unwrap().push(body.trailers().cloned().unwrap_or_default());
+                    Ok::<_, hyper::Error>(Response::new(Empty::<Bytes>::new()))
+                }
+            });
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    (address, wholes)
+}
+
+/// RFC 9113 §8.1, §8.2; RFC 9110 §6.5.1.
+#[tokio::test]
+async fn a_request_with_malformed_trailers_never_comes_to_its_backend_whole() {
+    let (backend, wholes) = noting_trailers().await;
+    let world = over(&backend.to_string(), &[("PROXY_PROBE", "off")]).await;
+    // Until it is answered or refused. The status, if that is one of ours.
+    let send = async |trailers: &[(&str, &str)]| {
+        let mut client = RawClient::connect(world.proxy.address, &[]).await;
+        client.send(frames::HEADERS, END_HEADERS, 1, &frames::get("/", &[])).await;
+        client.send(frames::DATA, 0, 1, b"hello").await;
+        let block = frames::block(trailers);
+        client.send(frames::HEADERS, END_HEADERS | END_STREAM, 1, &block).await;
+        loop {
+            match client.read().await {
+                Some(frame) if frame.stream == 0 && frame.kind != frames::GOAWAY => {}
+                // Of the static table (RFC 7541, Appendix A).
+                Some(frame) if frame.kind == frames::HEADERS => break Some(frame.payload[0]),
+                _ => break None,
+            }
+        }
+    };
+    const REFUSED: Option<u8> = Some(0x8c);
+    for (trailers, answer) in [
+        ([("x", " 1")], REFUSED),
+        ([("x", "1\t")], REFUSED),
+        ([("x", "1\r\ny: 2")], None),
+        ([("x", "\0")], None),
+        ([("Upper", "1")], None),
+        ([("connection", "close")], None),
+        ([("transfer-encoding", "chunked")], None),
+        ([("te", "gzip")], None),
+        ([(":made-up", "1")], None),
+    ] {
+        assert_eq!(send(&trailers).await, answer, "{trailers:?}");
+    }
+    assert_eq!(send(&[("x-sum", "1"), (":path", "/")]).await, None);
+    assert_eq!(wholes.lock().unwrap().len(), 0);
+    let mine = [("x-sum", "1"), ("host", "b"), ("x-forwarded-for", "6.6.6.6")];
+    assert_eq!(send(&mine).await, Some(0x88));
+    let kept = HeaderMap::from_iter([("x-sum".parse().unwrap(), "1".parse().unwrap())]);
+    assert_eq!(wholes.lock().unwrap()[..], [kept]);
+}
+
 #[tokio::test]
 async fn clients_of_http_1_are_served_too_whatever_the_body() {
     let backend = Backend::start(100).await;

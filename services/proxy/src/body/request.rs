@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::{
     client::{Busy, WireBody},
     error::{Reason, io_source},
+    headers,
     limits::Limit,
     pace::Pace,
     stats::Gauges,
@@ -161,12 +162,17 @@ impl ClientBody {
         match self {
             Self::None => Poll::Ready(None),
             Self::Http1(body) => body.poll_frame(context),
-            Self::Http2(incoming) => Pin::new(incoming).poll_frame(context).map_err(|error| {
-                match is_broken_off(&error) {
-                    true => Reason::ClientGone,
-                    false => Reason::BadRequest,
-                }
-            }),
+            Self::Http2(incoming) => {
+                let frame = ready!(Pin::new(incoming).poll_frame(context));
+                Poll::Ready(frame.map(|frame| match frame {
+                    Ok(mut frame) => {
+                        frame.trailers_mut().map_or(Ok(()), headers::prepare_trailers)?;
+                        Ok(frame)
+                    }
+                    Err(error) if is_broken_off(&error) => Err(Reason::ClientGone),
+                    Err(_) => Err(Reason::BadRequest),
+                }))
+            }
         }
     }
 

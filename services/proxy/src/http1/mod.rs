@@ -43,7 +43,7 @@ pub(crate) fn announced(names: &[HeaderValue], mut trailers: HeaderMap) -> Heade
 /// Whether a field may come after a body: none that frames or routes the message, that asks for
 /// something which had to be known before (RFC 9110 §6.5.1), or that says who the client is, which a
 /// server that puts trailers among the headers would believe.
-fn may_trail(name: &HeaderName) -> bool {
+pub(crate) fn may_trail(name: &HeaderName) -> bool {
     !matches!(
         name.as_str(),
         "authorization"
