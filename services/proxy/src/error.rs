@@ -28,6 +28,8 @@ pub(crate) enum Reason {
     BadRequest,
     /// A method or protocol that we do not forward.
     NotSupported,
+    /// The client wants something to be met first that nobody here knows.
+    ExpectationFailed,
     /// The client stalled while it sent its request.
     RequestTimeout,
     /// The request's target is longer than we take.
@@ -78,9 +80,10 @@ pub(crate) enum Source {
 
 impl Reason {
     /// All of them.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::NotSupported,
+        Self::ExpectationFailed,
         Self::RequestTimeout,
         Self::TargetTooLong,
         Self::HeadTooLarge,
@@ -105,6 +108,7 @@ impl Reason {
         match self {
             Self::BadRequest
             | Self::NotSupported
+            | Self::ExpectationFailed
             | Self::RequestTimeout
             | Self::TargetTooLong
             | Self::HeadTooLarge
@@ -129,6 +133,7 @@ impl Reason {
         match self {
             Self::BadRequest => "bad_request",
             Self::NotSupported => "not_supported",
+            Self::ExpectationFailed => "expectation_failed",
             Self::RequestTimeout => "request_timeout",
             Self::TargetTooLong => "target_too_long",
             Self::HeadTooLarge => "head_too_large",
@@ -153,6 +158,7 @@ impl Reason {
         match self {
             Self::BadRequest
             | Self::NotSupported
+            | Self::ExpectationFailed
             | Self::RequestTimeout
             | Self::TargetTooLong
             | Self::HeadTooLarge
@@ -171,6 +177,7 @@ impl Reason {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::NotSupported => StatusCode::NOT_IMPLEMENTED,
+            Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::ClientGone => client_closed_request(),
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
@@ -196,6 +203,7 @@ impl Reason {
         match self {
             Self::BadRequest
             | Self::NotSupported
+            | Self::ExpectationFailed
             | Self::RequestTimeout
             | Self::TargetTooLong
             | Self::HeadTooLarge
@@ -218,6 +226,7 @@ impl Reason {
         match self {
             Self::BadRequest => "The request is not valid HTTP.",
             Self::NotSupported => "This proxy does not forward such requests.",
+            Self::ExpectationFailed => "The request expects what this proxy does not know.",
             Self::RequestTimeout => "The request did not arrive in time.",
             Self::TargetTooLong => "The address is too long.",
             Self::HeadTooLarge => "The request has too many or too long fields.",
@@ -275,8 +284,12 @@ pub(crate) fn response(reason: Reason) -> Response<Bytes> {
         | Reason::Overloaded => {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
         }
-        // After a message that we did not understand, the next one cannot be found for sure.
-        Reason::BadRequest | Reason::RequestTimeout | Reason::ClientGone => {
+        // After a message that we did not understand, the next one cannot be found for sure. Nor after
+        // one whose client may keep its body for itself.
+        Reason::BadRequest
+        | Reason::ExpectationFailed
+        | Reason::RequestTimeout
+        | Reason::ClientGone => {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         _ => {}
@@ -299,6 +312,7 @@ mod tests {
             (Reason::ResponseTimeout, 504, "response_timeout"),
             (Reason::ProtocolError, 502, "protocol_error"),
             (Reason::BadRequest, 400, "bad_request"),
+            (Reason::ExpectationFailed, 417, "expectation_failed"),
         ];
         for (reason, status, token) in cases {
             let response = response(reason);

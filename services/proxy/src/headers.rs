@@ -39,7 +39,8 @@ pub(crate) type WantedUpgrade = Option<HeaderValue>;
 /// Checks the parts of a request whose bytes are valid, and rewrites its headers for a backend.
 ///
 /// # Errors
-/// [`Reason::BadRequest`] if the message is ambiguous.
+/// [`Reason::BadRequest`] if the message is ambiguous, [`Reason::ExpectationFailed`] if it expects what
+/// we do not know.
 pub(crate) fn prepare_request(
     headers: &mut HeaderMap,
     method: &Method,
@@ -62,6 +63,11 @@ pub(crate) fn prepare_request(
         fields.has(Fields::TE) && headers.remove(TE).is_some_and(|te| te.as_bytes() == b"trailers");
     strip_hop_by_hop(headers, fields);
     if fields.has(Fields::EXPECT) {
+        let is_known = |wish: &[u8]| wish.is_empty() || wish.eq_ignore_ascii_case(b"100-continue");
+        if !tokens(headers, &EXPECT).all(is_known) {
+            // Taken away like the other it would be lost without a word (§10.1.1).
+            return Err(Reason::ExpectationFailed);
+        }
         // Its body is asked for as soon as a backend takes it.
         headers.remove(EXPECT);
     }

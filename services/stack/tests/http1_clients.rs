@@ -185,6 +185,20 @@ async fn a_connection_whose_body_was_not_asked_for_ends_with_the_answer() {
     assert!(answer.contains("connection: close"), "{answer}");
 }
 
+/// RFC 9110 §10.1.1.
+#[tokio::test]
+async fn what_expects_more_than_to_be_asked_for_its_body_is_answered_417() {
+    let world = World::start(1, &[]).await;
+    for (expect, expected) in [("x", 417), ("100-continue, x=\"1\"", 417), ("100-Continue", 200)] {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nExpect: {expect}");
+        let answer = exchange(world.proxy.address, &format!("{head}\r\n\r\n")).await;
+        assert_eq!(status(&answer), expected, "{expect}: {answer}");
+    }
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: x\r\n\r\n";
+    let answer = exchange(world.proxy.address, head).await;
+    assert!(answer.contains("connection: close"), "its body may come or not: {answer}");
+}
+
 /// A backend of HTTP/2 that answers the first stream at once and does not care what comes of it.
 async fn careless_http2_backend() -> std::net::SocketAddr {
     const SETTINGS: [u8; 18] = [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0];

@@ -159,6 +159,27 @@ async fn trailers_pass_both_ways() {
     assert!(heard.contains("\r\nhello\r\n0\r\nx-mine: 2\r\n\r\n"), "{heard}");
 }
 
+/// RFC 9110 §10.1.1.
+#[tokio::test]
+async fn a_body_needs_no_100_and_other_expectations_are_answered_417() {
+    let world = World::start(1, &[]).await;
+    let mut client = RawClient::connect(world.proxy.address, &[]).await;
+    let target =
+        [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/echo")];
+    let block = frames::block(&[&target[..], &[("expect", "100-continue")]].concat());
+    client.send(frames::HEADERS, END_HEADERS, 1, &block).await;
+    let in_flight = async || world.backend(&world.id(0)).await["in_flight"] == 1;
+    world.until("the request to be in flight", in_flight).await;
+    client.send(frames::DATA, END_STREAM, 1, b"hello").await;
+    assert_eq!(client.until(frames::DATA).await.unwrap().payload, b"hello");
+    let mut request = request("POST", "/", b"hello");
+    request.headers_mut().insert("expect", "x".parse().unwrap());
+    let answer = connect(world.proxy.address).await.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), 417);
+    let said = answer.headers()["proxy-status"].to_str().unwrap();
+    assert!(said.contains("expectation_failed"), "{said}");
+}
+
 /// RFC 9113 §8.1.1, §8.2.1, §8.2.2, §8.3: what would smuggle once it is written as HTTP/1.
 #[tokio::test]
 async fn malformed_requests_never_reach_a_backend() {
