@@ -17,6 +17,7 @@ use http::HeaderValue;
 use tokio::{
     runtime::LocalOptions,
     sync::{mpsc, watch},
+    time::Instant,
 };
 
 use crate::{
@@ -105,6 +106,8 @@ pub(crate) struct Worker {
     pub(crate) stage: watch::Receiver<Stage>,
     /// Whether a stop was asked for; `stage` without its lock, for each response.
     pub(crate) is_draining: Cell<bool>,
+    /// Until when a stop waits for clients, if one was asked for.
+    pub(crate) stop_ends: Cell<Option<Instant>>,
     /// Connections that are being served.
     pub(crate) open: Rc<Cell<usize>>,
     /// Upgraded ones.
@@ -149,6 +152,7 @@ impl Worker {
             request_ids: RequestIds::new(fastrand::u64(..)),
             decisions: decisions.recorder(),
             is_draining: Cell::new(false),
+            stop_ends: Cell::default(),
             open: Rc::default(),
             tunnels: Rc::default(),
             stage,
@@ -174,6 +178,13 @@ impl Worker {
     /// What time it is for the core.
     pub(crate) fn now(&self) -> Time {
         self.clock.now()
+    }
+
+    /// Takes note of how far a stop has come.
+    fn hear(&self, stage: Stage) {
+        if stage >= Stage::Draining && !self.is_draining.replace(true) {
+            self.stop_ends.set(Some(Instant::now() + self.settings.stop.max));
+        }
     }
 
     /// Whether more requests are under way than this worker's part of what may be.
@@ -262,10 +273,10 @@ async fn serve(worker: Rc<Worker>, inbox: Inbox) {
                 worker.upstreams.borrow().look(worker.settings.timeouts.upstream_idle);
                 worker.budget.note(worker.picker.borrow().picks(), worker.clock.now());
             }
-            _ = stage.changed() => worker.is_draining.set(*stage.borrow() >= Stage::Draining),
+            _ = stage.changed() => worker.hear(*stage.borrow()),
         }
     }
-    worker.is_draining.set(true);
+    worker.hear(Stage::Finishing);
     let done = async {
         // Looking ten times a second ends a stop soon enough and needs no counting elsewhere.
         let waits_for_tunnels = || *worker.stage.borrow() < Stage::Leaving;
@@ -337,8 +348,9 @@ pub(crate) mod tests {
     /// A worker over one backend, for tests of what it serves.
     pub(crate) struct Bench {
         pub(crate) worker: Rc<Worker>,
-        /// Dropped, they would tell of a stop.
-        _kept: (watch::Sender<Stage>, watch::Sender<()>),
+        // Dropped, they would tell of a stop.
+        stage: watch::Sender<Stage>,
+        _end: watch::Sender<()>,
     }
 
     impl Bench {
@@ -356,7 +368,13 @@ pub(crate) mod tests {
                 end_tunnels: end_receiver,
                 settings,
             };
-            Self { worker: Worker::new(0, picker(backend), shared), _kept: (stage, end) }
+            Self { worker: Worker::new(0, picker(backend), shared), stage, _end: end }
+        }
+
+        /// Asks for a stop.
+        pub(crate) fn stop(&self) {
+            self.stage.send_replace(Stage::Draining);
+            self.worker.hear(Stage::Draining);
         }
     }
 

@@ -5,13 +5,18 @@
 
 use std::{io::ErrorKind, time::Duration};
 
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    time::{Instant, sleep_until, timeout},
+};
 
 use super::Socket;
+use crate::worker::{Stage, Worker};
 
 /// For how long: a client that reads its answer has done so by then, and one that goes on sending
 /// without reading does not cost us more than that.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// How long a client of HTTP/2 may say nothing: one on a slow line says what it has taken with each
 /// half of its window (RFC 9113 §6.9). What is closed after that stays whole all the same, as long as
@@ -26,10 +31,21 @@ pub(super) async fn linger(socket: Socket) {
     linger_for(socket, LINGER, LINGER).await;
 }
 
-/// The same of HTTP/2, for as long as the client goes on to say what it has taken, but not for longer
-/// than `most`.
-pub(super) async fn linger_while_taken(socket: Socket, most: Duration) {
-    linger_for(socket, SILENCE, most).await;
+/// The same of HTTP/2, for as long as the client goes on to say what it has taken: but not for longer
+/// than one may take nothing, nor than a stop waits for clients.
+pub(super) async fn linger_while_taken(socket: Socket, worker: &Worker) {
+    let at_least = Instant::now() + LINGER;
+    let mut stage = worker.stage.clone();
+    let stopped = async {
+        let _ = stage.wait_for(|stage| *stage >= Stage::Draining).await;
+        // It may be told of after we are.
+        let ends = || Instant::now() + worker.settings.stop.max;
+        sleep_until(worker.stop_ends.get().unwrap_or_else(ends).max(at_least)).await;
+    };
+    tokio::select! {
+        () = linger_for(socket, SILENCE, worker.settings.timeouts.write) => {}
+        () = stopped => {}
+    }
 }
 
 async fn linger_for(mut socket: Socket, silence: Duration, most: Duration) {

@@ -76,7 +76,7 @@ async fn serve(session: Session, socket: Socket, is_new: bool) {
         Then::Http2(socket, read) => {
             let served = Box::pin(http2::serve(worker, socket, read, client, activity)).await;
             if let Some(socket) = served {
-                linger::linger_while_taken(socket, worker.settings.timeouts.write).await;
+                linger::linger_while_taken(socket, worker).await;
             }
         }
         Then::Rest(socket) => rest::start(session, socket),

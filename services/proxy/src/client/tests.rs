@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{task::LocalSet, time::Instant};
 
-use super::{activity::Phase, io::PREFACE, *};
+use super::{activity::Phase, io::PREFACE, linger::LINGER, *};
 use crate::{
     limits::Limit,
     worker::tests::{Bench, until},
@@ -22,11 +22,12 @@ use crate::{
 const NEVER: Duration = Duration::from_secs(3_600);
 
 /// Of each a different one, none of which can be taken for another.
-const LIMITS: [(&str, &str); 4] = [
+const LIMITS: [(&str, &str); 5] = [
     ("PROXY_HEADER_TIMEOUT", "11s"),
     ("PROXY_IDLE_TIMEOUT", "70s"),
     ("PROXY_WRITE_TIMEOUT", "50s"),
     ("PROXY_REST_AFTER", "7s"),
+    ("PROXY_STOP_MAX", "30s"),
 ];
 
 /// What the proxy answers by itself.
@@ -249,6 +250,38 @@ async fn a_stream_whose_client_takes_a_byte_now_and_then_is_reset_and_its_connec
         let since = end.checked_sub(seconds(70) + FIRST_REQUEST).expect("it has not waited");
         assert!((seconds(10)..=seconds(3 + 10 + 11)).contains(&since), "{since:?}");
         assert_eq!((case.counts(), gauges.limits.of(Limit::DownloadRate)), ([0, 1, 0], 1));
+    };
+    LocalSet::new().run_until(run).await;
+}
+
+/// What it says may be how much it has taken (RFC 9113 §6.9), or nothing.
+#[tokio::test(start_paused = true)]
+async fn a_client_of_http_2_that_talks_on_after_the_end_is_left_when_a_stop_waits_no_longer() {
+    let run = async {
+        // Without a stop, and so many seconds after one was asked for.
+        for (stopped, expected) in
+            [(None, seconds(50)), (Some(12), seconds(18)), (Some(40), LINGER)]
+        {
+            let mut case = Case::new(b"");
+            let (socket, worker) = (case.socket.take().unwrap(), Rc::clone(&case.bench.worker));
+            if let Some(since) = stopped {
+                case.bench.stop();
+                tokio::time::advance(seconds(since)).await;
+            }
+            let start = Instant::now();
+            let talking = async {
+                loop {
+                    tokio::time::sleep(seconds(4)).await;
+                    let _ = case.client.write_all(b"x");
+                }
+            };
+            let lingering = linger::linger_while_taken(socket, &worker);
+            tokio::select! {
+                left = tokio::time::timeout(NEVER, lingering) => left.expect("it stays"),
+                () = talking => {}
+            }
+            assert_eq!(start.elapsed(), expected, "{stopped:?}");
+        }
     };
     LocalSet::new().run_until(run).await;
 }
