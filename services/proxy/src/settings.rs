@@ -194,7 +194,8 @@ pub struct Raw {
     /// Time limit for a client to send a whole request head
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     proxy_header_timeout: String,
-    /// Time limit for a client to make room for more of its response
+    /// Time limit for a client to make room for more of its response; to raise it for clients that pause,
+    /// lower PROXY_DOWNLOAD_RATE_MIN with it
     #[arg(long, value_name = "DURATION", default_value = "60s")]
     proxy_write_timeout: String,
     /// How long an upgraded connection such as a WebSocket may be silent both ways

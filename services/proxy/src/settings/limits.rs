@@ -63,7 +63,8 @@ pub(super) struct LimitsRaw {
     #[arg(long, value_name = "N", default_value = "100")]
     proxy_upload_rate_min: String,
     /// Bytes a second that a client takes of a response at least while something of it waits for the
-    /// client (a slower one is cut off); 0 is any rate
+    /// client (a slower one is cut off, also by a pause once it goes on: with PROXY_WRITE_TIMEOUT ten
+    /// times as long take a tenth); 0 is any rate
     // As of the other direction: no network that anybody uses is so slow. And nobody is hit who only
     // pauses: who makes room within the usual PROXY_WRITE_TIMEOUT of 60s makes it for a third of what
     // the kernel holds, or for a part of 16KiB, which both are more than 6000 bytes.
