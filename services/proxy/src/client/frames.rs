@@ -37,7 +37,7 @@ pub(super) const FIRST_WINDOW: u32 = 65_535;
 
 /// One connection's frames so far.
 #[derive(Debug)]
-pub(super) struct FrameWatch {
+pub(crate) struct FrameWatch {
     limits: Http2,
     gauges: Arc<Gauges>,
     /// The header of the frame that is coming in, as far as it has come.
@@ -72,7 +72,7 @@ struct Window {
 impl FrameWatch {
     /// `refused` is to count requests that we refuse for what they are; `stream_window` is told what the
     /// client has room for of a response before it makes more.
-    pub(super) fn new(
+    pub(crate) fn new(
         limits: Http2,
         gauges: &Arc<Gauges>,
         refused: &Rc<Cell<u32>>,
@@ -94,7 +94,7 @@ impl FrameWatch {
     }
 
     /// Whether a request's head has begun and not ended, or it cannot be told yet.
-    pub(super) fn is_in_head(&self) -> bool {
+    pub(crate) fn is_in_head(&self) -> bool {
         self.is_head_open || self.header_bytes > 0
     }
 
@@ -102,7 +102,7 @@ impl FrameWatch {
     ///
     /// # Errors
     /// The limit that it exceeds. It has been counted.
-    pub(super) fn see(&mut self, mut bytes: &[u8], now_ms: u64) -> Result<(), Limit> {
+    pub(crate) fn see(&mut self, mut bytes: &[u8], now_ms: u64) -> Result<(), Limit> {
         if now_ms.saturating_sub(self.window.since_ms) >= WINDOW_MS {
             self.window = Window { since_ms: now_ms, ..Window::default() };
             self.refused.set(0);
@@ -133,6 +133,12 @@ impl FrameWatch {
         }
         let checked = self.window.check(&self.limits, self.refused.get());
         checked.inspect_err(|limit| self.gauges.limits.hit(*limit))
+    }
+
+    /// What has come: requests, resets, frames of no request, and what explains such frames.
+    pub(crate) fn counts(&self) -> [u32; 4] {
+        let Window { streams, resets, control, explained, .. } = self.window;
+        [streams, resets, control, explained]
     }
 
     /// Takes note of what has gone out. An answer to a ping is not worth a ping.
@@ -227,8 +233,7 @@ mod tests {
             for _ in 0..8 {
                 frames.concat().chunks(size).for_each(|part| watch.see(part, 0).unwrap());
             }
-            let Window { streams, resets, control, explained, .. } = watch.window;
-            assert_eq!((streams, resets, control, explained), (8, 8, 0, 8), "{size}");
+            assert_eq!(watch.counts(), [8, 8, 0, 8], "{size}");
             assert!(!watch.is_in_head());
         }
     }

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use self::activity::Activity;
 pub(crate) use self::{
     activity::Busy,
+    frames::FrameWatch,
     http1::{Interim, Search, WireBody, read_head},
 };
 use crate::{

@@ -2,13 +2,16 @@
 //!
 //! hyper and h2 read the frames; what is ours is the limits around them, what becomes of a stream that
 //! ends at any point, and the request that a backend of HTTP/1 gets. So the target is the process and
-//! not a function: one proxy and one backend, over loopback, serve all inputs.
+//! not a function: one proxy and one backend, over loopback, serve all inputs. What counts the frames is
+//! also looked at by itself.
 
 use std::{
+    cell::Cell,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    rc::Rc,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -16,11 +19,25 @@ use std::{
 };
 
 use super::messages::message;
-use crate::{Listeners, settings::Settings};
+use crate::{
+    Listeners,
+    client::FrameWatch,
+    settings::{Http2, Settings},
+};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+// RFC 9113 §6.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
 const MARK: [u8; 8] = *b"evenkeel";
 
 /// What a request takes that lacks nothing, mostly. It is what an input costs that lacks something.
@@ -39,19 +56,15 @@ static MESSAGES: AtomicUsize = AtomicUsize::new(0);
 /// length, and a payload.
 ///
 /// # Panics
-/// A connection stays open, or the backend was sent what is not one message after the other.
+/// A connection stays open, the backend was sent what is not one message after the other, or the frames
+/// are not counted for what they are.
 pub fn frames(data: &[u8]) {
+    check_counts(data);
     let proxy = proxy();
     let mut bytes = PREFACE.to_vec();
     // Settings, with nothing set.
     bytes.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
-    let mut rest = data;
-    while let [kind, flags, stream, length, after @ ..] = rest {
-        let (payload, after) = after.split_at(usize::from(*length).min(after.len()));
-        bytes.extend([0, 0, payload.len() as u8, *kind, *flags, 0, 0, 0, *stream]);
-        bytes.extend(payload);
-        rest = after;
-    }
+    each_frame(data).for_each(|frame| bytes.extend(frame.bytes()));
     // Its answer says that all before it was read.
     bytes.extend([0, 0, 8, PING, 0, 0, 0, 0, 0]);
     bytes.extend(MARK);
@@ -73,6 +86,70 @@ pub fn frames(data: &[u8]) {
     }
     let odd = ODD.lock().unwrap_or_else(PoisonError::into_inner).take();
     assert_eq!(odd, None, "the backend was sent it");
+}
+
+struct Frame<'a> {
+    kind: u8,
+    flags: u8,
+    stream: u8,
+    payload: &'a [u8],
+}
+
+impl Frame<'_> {
+    fn bytes(&self) -> Vec<u8> {
+        let Self { kind, flags, stream, payload } = self;
+        let head = [0, 0, payload.len() as u8, *kind, *flags, 0, 0, 0, *stream];
+        [&head[..], payload].concat()
+    }
+}
+
+fn each_frame(mut rest: &[u8]) -> impl Iterator<Item = Frame<'_>> {
+    std::iter::from_fn(move || {
+        let [kind, flags, stream, length, after @ ..] = rest else { return None };
+        let (payload, after) = after.split_at(usize::from(*length).min(after.len()));
+        rest = after;
+        Some(Frame { kind: *kind, flags: *flags, stream: *stream, payload })
+    })
+}
+
+/// What is counted of frames must be what they were made as, wherever they are cut, and be refused when
+/// it is too much.
+fn check_counts(data: &[u8]) {
+    const RESETS: u32 = 3;
+    const CONTROL: u32 = 5;
+    let limits = Http2 { streams: 100, resets: RESETS, control_frames: CONTROL };
+    let window = Rc::new(Cell::new(0));
+    let mut watch = FrameWatch::new(limits, &Arc::default(), &Rc::default(), &window);
+    let [mut streams, mut resets, mut control, mut explained] = [0; 4];
+    let (mut is_in_head, mut room) = (false, 0);
+    for frame in each_frame(data) {
+        let Frame { kind, flags, stream, payload } = frame;
+        match kind {
+            HEADERS => (streams, is_in_head) = (streams + 1, flags & END_HEADERS == 0),
+            RST_STREAM => resets += 1,
+            WINDOW_UPDATE => {}
+            DATA if !payload.is_empty() => explained += 1,
+            DATA if flags & END_STREAM > 0 => {}
+            _ => control += 1,
+        }
+        is_in_head &= kind != CONTINUATION || flags & END_HEADERS == 0;
+        if kind == SETTINGS {
+            let of_window = |setting: &&[u8]| setting.starts_with(&[0, 4]);
+            let last = payload.chunks_exact(6).rfind(of_window);
+            room = last.map_or(room, |last| u32::from_be_bytes(last[2..].try_into().unwrap()));
+        }
+        let bytes = frame.bytes();
+        let (one, other) = bytes.split_at(usize::from(stream) % bytes.len());
+        let is_refused = watch.see(one, 0).and_then(|()| watch.see(other, 0)).is_err();
+        assert_eq!(watch.counts(), [streams, resets, control, explained]);
+        let is_too_much =
+            (resets > RESETS && resets > streams / 2) || control > CONTROL + explained + streams;
+        assert_eq!(is_refused, is_too_much);
+        if is_refused {
+            return;
+        }
+        assert_eq!((watch.is_in_head(), window.get()), (is_in_head, room));
+    }
 }
 
 /// Reads until the answer to the ping, or the end.
