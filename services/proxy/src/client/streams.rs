@@ -19,6 +19,8 @@
 //! client of HTTP/1 can make us hold. So beyond a share for all streams of a connection, each gives
 //! hyper one part at a time: none can stop the others so, whose client may have room for them alone.
 
+mod held;
+
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
@@ -35,6 +37,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::{task::AbortHandle, time::Instant};
 
+use self::held::{All, Held};
 use crate::{
     body::{Cut, ResponseBody},
     buffered::MOST_BYTES,
@@ -78,88 +81,6 @@ pub(super) struct Progress {
     /// The response's body, which may have to end while hyper does not ask for more of it.
     body: RefCell<ResponseBody>,
     held: Rc<Held>,
-}
-
-/// What of the responses on one connection waits for its client.
-#[derive(Debug)]
-struct Held {
-    bytes: Cell<usize>,
-    /// Streams of which hyper has parts that have not gone out.
-    giving: Cell<u32>,
-    /// Whether any of it has moved since that was last looked at.
-    has_moved: Cell<bool>,
-    /// Since when none has, as far as the looks tell.
-    still_since: Cell<Instant>,
-    /// What the client has room for of a response before it makes more.
-    window: Rc<Cell<u32>>,
-    all: All,
-    gauges: Arc<Gauges>,
-}
-
-/// How fast the client takes all of it, while something waits for nothing but the connection.
-#[derive(Debug)]
-struct All {
-    /// Streams that wait so.
-    waiting: Cell<u32>,
-    /// Bytes that have gone out since that was last looked at.
-    gone: Cell<usize>,
-    /// Whether there was a moment since then in which none waited so.
-    has_paused: Cell<bool>,
-    looked: Cell<Instant>,
-    pace: Cell<Pace>,
-}
-
-impl Held {
-    fn new(gauges: &Arc<Gauges>, window: &Rc<Cell<u32>>) -> Self {
-        let now = Instant::now();
-        let all = All {
-            waiting: Cell::default(),
-            gone: Cell::default(),
-            has_paused: Cell::new(true),
-            looked: Cell::new(now),
-            pace: Cell::default(),
-        };
-        Self {
-            bytes: Cell::default(),
-            giving: Cell::default(),
-            has_moved: Cell::default(),
-            still_since: Cell::new(now),
-            window: Rc::clone(window),
-            all,
-            gauges: Arc::clone(gauges),
-        }
-    }
-
-    fn add(&self, bytes: usize) {
-        self.bytes.set(self.bytes.get() + bytes);
-        self.gauges.buffered.add(bytes, &self.gauges.limits);
-    }
-
-    fn subtract(&self, bytes: usize) {
-        self.bytes.set(self.bytes.get() - bytes);
-        self.gauges.buffered.subtract(bytes);
-    }
-
-    fn is_full(&self) -> bool {
-        self.bytes.get() >= self.gauges.buffered.share()
-    }
-
-    /// Whether the client has taken less than it has to of all that waited for it. Time counts from one
-    /// look to the next, if something waited for the connection in all of it.
-    fn is_slow(&self, rate_min: u32) -> bool {
-        let All { waiting, gone, has_paused, looked, pace } = &self.all;
-        let (now, gone) = (Instant::now(), gone.take());
-        let since = looked.replace(now);
-        let mut current = pace.take();
-        if has_paused.replace(waiting.get() == 0) {
-            return false;
-        }
-        current.waited(now - since);
-        // Of a client that takes nothing at all another limit says.
-        let is_kept = gone == 0 || current.is_kept(gone, now, rate_min);
-        pace.set(current);
-        !is_kept
-    }
 }
 
 impl Progress {

@@ -1,0 +1,89 @@
+//! What of the responses on one connection of HTTP/2 waits for its client, and how fast that takes it.
+
+use std::{cell::Cell, rc::Rc, sync::Arc};
+
+use tokio::time::Instant;
+
+use crate::{pace::Pace, stats::Gauges};
+
+/// What of the responses on one connection waits for its client.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) bytes: Cell<usize>,
+    /// Streams of which hyper has parts that have not gone out.
+    pub(super) giving: Cell<u32>,
+    /// Whether any of it has moved since that was last looked at.
+    pub(super) has_moved: Cell<bool>,
+    /// Since when none has, as far as the looks tell.
+    pub(super) still_since: Cell<Instant>,
+    /// What the client has room for of a response before it makes more.
+    pub(super) window: Rc<Cell<u32>>,
+    pub(super) all: All,
+    pub(super) gauges: Arc<Gauges>,
+}
+
+/// How fast the client takes all of it, while something waits for nothing but the connection.
+#[derive(Debug)]
+pub(super) struct All {
+    /// Streams that wait so.
+    pub(super) waiting: Cell<u32>,
+    /// Bytes that have gone out since that was last looked at.
+    pub(super) gone: Cell<usize>,
+    /// Whether there was a moment since then in which none waited so.
+    pub(super) has_paused: Cell<bool>,
+    looked: Cell<Instant>,
+    pace: Cell<Pace>,
+}
+
+impl Held {
+    pub(super) fn new(gauges: &Arc<Gauges>, window: &Rc<Cell<u32>>) -> Self {
+        let now = Instant::now();
+        let all = All {
+            waiting: Cell::default(),
+            gone: Cell::default(),
+            has_paused: Cell::new(true),
+            looked: Cell::new(now),
+            pace: Cell::default(),
+        };
+        Self {
+            bytes: Cell::default(),
+            giving: Cell::default(),
+            has_moved: Cell::default(),
+            still_since: Cell::new(now),
+            window: Rc::clone(window),
+            all,
+            gauges: Arc::clone(gauges),
+        }
+    }
+
+    pub(super) fn add(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes);
+        self.gauges.buffered.add(bytes, &self.gauges.limits);
+    }
+
+    pub(super) fn subtract(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() - bytes);
+        self.gauges.buffered.subtract(bytes);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes.get() >= self.gauges.buffered.share()
+    }
+
+    /// Whether the client has taken less than it has to of all that waited for it. Time counts from one
+    /// look to the next, if something waited for the connection in all of it.
+    pub(super) fn is_slow(&self, rate_min: u32) -> bool {
+        let All { waiting, gone, has_paused, looked, pace } = &self.all;
+        let (now, gone) = (Instant::now(), gone.take());
+        let since = looked.replace(now);
+        let mut current = pace.take();
+        if has_paused.replace(waiting.get() == 0) {
+            return false;
+        }
+        current.waited(now - since);
+        // Of a client that takes nothing at all another limit says.
+        let is_kept = gone == 0 || current.is_kept(gone, now, rate_min);
+        pace.set(current);
+        !is_kept
+    }
+}
