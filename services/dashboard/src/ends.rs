@@ -39,8 +39,11 @@ pub(crate) fn differing(
         ("deadline", |a, b| a.admin == b.admin, |one| (&one.deadline_at, None)),
         (
             "deadline that comes then",
-            |a, b| a.admin == b.admin && state_then(a) == state_then(b),
-            |one| (one.admin_reverts_to.as_ref().map_or(&None, |then| &then.deadline_at), None),
+            // An older proxy does not tell whether there is one.
+            |a, b| {
+                a.admin == b.admin && state_then(a) == state_then(b) && deadline_then(a).is_some()
+            },
+            |one| (deadline_then(one).unwrap_or(&None), None),
         ),
         (
             "weight",
@@ -82,8 +85,13 @@ pub(crate) fn of_policy(said: &[(&str, &Pool)], model: &Pool, clocks: &Clocks<'_
 }
 
 /// The state that holds again when an override has ended.
-fn state_then(backend: &Backend) -> Option<Admin> {
+pub(crate) fn state_then(backend: &Backend) -> Option<Admin> {
     backend.admin_reverts_to.as_ref().map(|then| then.state)
+}
+
+/// Its deadline, if the proxy tells that.
+pub(crate) fn deadline_then(backend: &Backend) -> Option<&Option<String>> {
+    backend.admin_reverts_to.as_ref()?.deadline_at.as_ref()
 }
 
 fn end(what: &str, name: &str, (at, then): (&Option<String>, Option<String>)) -> End {
@@ -214,13 +222,12 @@ mod tests {
                 "admin_reverts_to": {"state": state, "deadline_at": deadline}});
             serde_json::from_value(ready).unwrap()
         };
-        let told = |one: Option<&str>,
-                    state: &str,
-                    other: Option<&str>|
-         -> Vec<(String, Option<String>)> {
-            let (one, other) = (backend(10, "drain", one), backend(11, state, other));
-            let ends = differing(&[("a", &one), ("b", &other)], &one, &clocks);
+        let compare = |one: &Backend, other: &Backend| -> Vec<(String, Option<String>)> {
+            let ends = differing(&[("a", one), ("b", other)], one, &clocks);
             ends.into_iter().map(|end| (end.what, end.at)).collect()
+        };
+        let told = |one: Option<&str>, state: &str, other: Option<&str>| {
+            compare(&backend(10, "drain", one), &backend(11, state, other))
         };
         let (early, late) = (Some("2026-01-01T10:45:00Z"), Some("2026-01-01T11:45:03Z"));
         assert_eq!(told(early, "drain", late), [], "the same by the clock of whoever tells it");
@@ -231,6 +238,13 @@ mod tests {
             [(what(), early.map(str::to_owned)), (what(), None)]
         );
         assert_eq!(told(early, "drain", early).len(), 2, "an hour apart");
+        let mut older = backend(11, "drain", None);
+        older.admin_reverts_to.as_mut().unwrap().deadline_at = None;
+        assert_eq!(
+            compare(&backend(10, "drain", early), &older),
+            [],
+            "one of before does not tell"
+        );
         let states = told(early, "maint", None);
         assert!(states.iter().all(|(what, _)| what == "state"), "{states:?}");
     }

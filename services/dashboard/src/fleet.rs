@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crate::{
     ends::{self, Clocks},
     latency,
-    model::{Answer, Backend, Effective, Opinion, Pool, Traffic},
+    model::{Admin, Answer, Backend, Effective, Opinion, Pool, Traffic},
     wish::Plan,
 };
 
@@ -123,14 +123,14 @@ fn merge_backends<'a>(
     clocks: &Clocks<'_>,
 ) -> Option<Backend> {
     let worst = |(_, backend): &&(&str, &Backend)| rank(backend.effective);
-    let (_, model) = said.iter().max_by_key(worst)?;
-    let mut merged = (*model).clone();
+    let model = *said.iter().max_by_key(worst)?;
+    let mut merged = model.1.clone();
     let absent = missing.map(|name| Opinion {
         replica: name.to_owned(),
         known: false,
         effective: Effective::Unknown,
-        health: model.health,
-        admin: model.admin,
+        health: model.1.health,
+        admin: model.1.admin,
         reason: "is not in its pool".to_owned(),
     });
     let opinions: Vec<Opinion> =
@@ -140,18 +140,14 @@ fn merge_backends<'a>(
     if opinions.windows(2).any(|pair| view(&pair[0]) != view(&pair[1])) {
         merged.opinions = opinions;
     }
-    // The words of an operator, rather than of a proxy that has not heard them.
-    if let Some((_, told)) = said.iter().find(|(_, backend)| {
-        backend.admin_actor.is_some() && backend.admin != crate::model::Admin::Ready
-    }) {
-        merged.admin = told.admin;
-        merged.admin_since.clone_from(&told.admin_since);
-        merged.admin_reason.clone_from(&told.admin_reason);
-        merged.admin_actor.clone_from(&told.admin_actor);
-        merged.admin_expires_at.clone_from(&told.admin_expires_at);
-        merged.admin_reverts_to.clone_from(&told.admin_reverts_to);
-        merged.deadline_at.clone_from(&told.deadline_at);
-    }
+    let (_, told) = of_state(said, model);
+    merged.admin = told.admin;
+    merged.admin_since.clone_from(&told.admin_since);
+    merged.admin_reason.clone_from(&told.admin_reason);
+    merged.admin_actor.clone_from(&told.admin_actor);
+    merged.admin_expires_at.clone_from(&told.admin_expires_at);
+    merged.admin_reverts_to.clone_from(&told.admin_reverts_to);
+    merged.deadline_at.clone_from(&told.deadline_at);
     if let Some((_, told)) = said.iter().find(|(_, backend)| backend.is_weighted()) {
         merged.weight = told.weight;
         merged.configured_weight = told.configured_weight;
@@ -181,6 +177,26 @@ fn merge_backends<'a>(
     merged.in_flight = said.iter().map(|(_, backend)| backend.in_flight).sum();
     merged.traffic = add(said.iter().map(|(_, backend)| &backend.traffic));
     Some(merged)
+}
+
+/// Whose words on the state are shown: an operator's, rather than those of a proxy that has not heard
+/// them, and whatever `model` says if there are none.
+fn of_state<'a>(
+    said: &[(&'a str, &'a Backend)],
+    model: (&'a str, &'a Backend),
+) -> (&'a str, &'a Backend) {
+    let is_operators =
+        |(_, one): &&(&str, &Backend)| one.admin_actor.is_some() && one.admin != Admin::Ready;
+    let told = said.iter().find(is_operators).copied().unwrap_or(model);
+    if ends::deadline_then(told.1).is_some() {
+        return told;
+    }
+    // An older proxy does not tell the deadline of what comes then; another one may.
+    let same = |one: &Backend| {
+        one.admin == told.1.admin && ends::state_then(one) == ends::state_then(told.1)
+    };
+    let more = said.iter().find(|(_, one)| same(one) && ends::deadline_then(one).is_some());
+    more.copied().unwrap_or(told)
 }
 
 fn opinion(name: &str, backend: &Backend) -> Opinion {
@@ -335,6 +351,24 @@ mod tests {
         let merged = merge(&[("a", &answer(&[drained])), ("b", &answer(&[down]))]).unwrap();
         let x = merged.backend("p", "x").unwrap();
         assert_eq!(x.deadline_at.as_deref(), Some("2026-11-23T15:00:00Z"));
+    }
+
+    #[test]
+    fn the_deadline_of_what_comes_then_is_told_though_an_older_proxy_does_not_know_it() {
+        let ready = |then: Value| {
+            let mut one = backend("x", "serving", 1.0, 1.0);
+            one["admin_expires_at"] = json!("2026-11-23T15:00:00Z");
+            one["admin_reverts_to"] = then;
+            answer(&[one])
+        };
+        let deadline = "2026-11-23T16:00:00Z";
+        let newer = ready(json!({"state": "drain", "deadline_at": deadline}));
+        let older = ready(json!({"state": "drain"}));
+        for said in [[("a", &older), ("b", &newer)], [("b", &newer), ("a", &older)]] {
+            let merged = merge(&said).unwrap();
+            let then = merged.backend("p", "x").unwrap().admin_reverts_to.as_ref().unwrap();
+            assert_eq!(then.deadline_at.as_ref().unwrap().as_deref(), Some(deadline));
+        }
     }
 
     #[test]

@@ -68,8 +68,14 @@ impl Newest {
             let known = self.standing.as_ref().map(|(said, word)| (*said, &word.wish));
             match (known.cmp(&Some((said, &heard.standing.wish))), &mut self.standing) {
                 (Ordering::Equal, Some((_, word))) => word.add_deadline(&heard.standing),
-                (Ordering::Less, standing) => *standing = Some((said, heard.standing)),
-                _ => {}
+                (Ordering::Greater, Some((_, word))) => word.learn_deadline(&heard.standing),
+                (Ordering::Less, standing) => {
+                    if let Some((_, word)) = standing {
+                        heard.standing.learn_deadline(word);
+                    }
+                    *standing = Some((said, heard.standing));
+                }
+                (_, None) => {}
             }
         }
         if let Some(said) = heard.latest {

@@ -324,9 +324,9 @@ pub(crate) struct Stated {
     /// Who said so.
     #[serde(default)]
     pub(crate) actor: Option<String>,
-    /// Its deadline; nothing of an older proxy, which does not tell it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) deadline_at: Option<String>,
+    /// Its deadline; nothing of an older proxy, which does not tell whether it has one.
+    #[serde(default, deserialize_with = "told", skip_serializing_if = "Option::is_none")]
+    pub(crate) deadline_at: Option<Option<String>>,
 }
 
 impl Proxy {

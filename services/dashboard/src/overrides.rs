@@ -252,7 +252,7 @@ fn afterwards(then: &Stated, until: Option<&str>) -> Markup {
             " again"
             @if let Some(actor) = &then.actor { ", by " (actor) }
             @if let Some(reason) = &then.reason { ": " q { (reason) } }
-            @if let Some(deadline) = &then.deadline_at {
+            @if let Some(Some(deadline)) = &then.deadline_at {
                 " (with the deadline " (at(deadline))
                 @if is_over(deadline) { ", so that " (LONG) " are ended at once" }
                 ")"

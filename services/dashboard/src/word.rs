@@ -36,8 +36,18 @@ pub(crate) struct Word {
     pub(crate) wish: Wish,
     pub(crate) reason: Option<String>,
     pub(crate) actor: Option<String>,
-    /// By our clock, when what never ends by itself is ended; also once that is over.
-    pub(crate) deadline: Option<f64>,
+    pub(crate) deadline: Deadline,
+}
+
+/// When what never ends by itself is ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Deadline {
+    Never,
+    /// By our clock; also once that is over.
+    At(f64),
+    /// Of an older proxy, which does not tell it of what lies beneath an override. It is no other
+    /// deadline than any.
+    Unknown,
 }
 
 /// What a proxy has heard, as it tells it. Times are milliseconds since 1970.
@@ -53,8 +63,8 @@ pub(crate) struct Heard<'a> {
     pub(crate) on_top: Option<(Word, &'a str)>,
     /// The deadline of what is in force, by that clock too.
     pub(crate) deadline: Option<&'a str>,
-    /// And of what stands below it.
-    pub(crate) deadline_below: Option<&'a str>,
+    /// And of what stands below it; nothing of an older proxy, which does not tell whether it has one.
+    pub(crate) deadline_below: Option<Option<&'a str>>,
     /// When the newest word was said, be it one that has ended since.
     pub(crate) latest: Option<u64>,
     /// Whether the proxy takes and tells such times. Of one that does not, they are guesses.
@@ -94,7 +104,7 @@ struct Told<'a> {
     since: &'a Option<String>,
     expires: &'a Option<String>,
     deadline: Option<&'a String>,
-    deadline_below: Option<&'a String>,
+    deadline_below: Option<Option<&'a String>>,
     said: Option<&'a String>,
     standing_said: &'a Option<String>,
 }
@@ -117,7 +127,7 @@ impl What {
     ) -> Heard<'a> {
         let (standing_said, latest) = self.said(&told, is_exact);
         let (reason, actor) = (told.reason.clone(), told.actor.clone());
-        let now = Word { wish: told.wish, reason, actor, deadline: None };
+        let now = Word { wish: told.wish, reason, actor, deadline: Deadline::Never };
         let (standing, on_top) = match told.expires {
             Some(expires) => (after, Some((now, expires.as_str()))),
             None => (now, None),
@@ -125,7 +135,7 @@ impl What {
         let is_usual = on_top.is_some() && standing.wish == self.usual();
         let or_standing = usual.filter(|_| is_usual);
         let deadline = told.deadline.map(String::as_str);
-        let deadline_below = told.deadline_below.map(String::as_str);
+        let deadline_below = told.deadline_below.map(|below| below.map(String::as_str));
         Heard {
             standing,
             or_standing,
@@ -151,7 +161,7 @@ impl What {
                 deadline_below: backend
                     .admin_reverts_to
                     .as_ref()
-                    .and_then(|then| then.deadline_at.as_ref()),
+                    .and_then(|then| then.deadline_at.as_ref().map(Option::as_ref)),
                 said: backend.admin_said_at.as_ref().and_then(Option::as_ref),
                 standing_said: &backend.admin_standing_said_at,
             },
@@ -199,7 +209,7 @@ impl What {
 
     /// What is left when nobody wants anything.
     pub(crate) fn nobodys(self) -> Word {
-        Word { wish: self.usual(), reason: None, actor: None, deadline: None }
+        Word { wish: self.usual(), reason: None, actor: None, deadline: Deadline::Never }
     }
 
     /// What a proxy begins with.
@@ -225,7 +235,7 @@ impl What {
     fn after(self, backend: &Backend) -> Word {
         if let (Self::State, Some(then)) = (self, backend.admin_reverts_to.clone()) {
             let Stated { state, reason, actor, .. } = then;
-            return Word { wish: Wish::State(state), reason, actor, deadline: None };
+            return Word { wish: Wish::State(state), reason, actor, deadline: Deadline::Never };
         }
         let then = match self {
             Self::State | Self::Policy => return self.nobodys(),
@@ -264,8 +274,11 @@ pub(crate) fn of_policy(pool: &Pool) -> Option<Heard<'_>> {
 impl Heard<'_> {
     /// Gives its words their deadlines, of which `date` makes times by our clock.
     pub(crate) fn date_deadlines(&mut self, date: impl Fn(&str) -> Option<f64>) {
-        let (in_force, below) =
-            (self.deadline.and_then(&date), self.deadline_below.and_then(&date));
+        let told = |deadline: Option<&str>| {
+            deadline.map_or(Deadline::Never, |at| date(at).map_or(Deadline::Unknown, Deadline::At))
+        };
+        let in_force = told(self.deadline);
+        let below = self.deadline_below.map_or(Deadline::Unknown, told);
         self.standing.deadline = match &mut self.on_top {
             Some((word, _)) => {
                 word.deadline = in_force;
@@ -279,20 +292,37 @@ impl Heard<'_> {
 impl Word {
     /// Takes the deadline of the same word as another proxy has heard it, if this one had none.
     pub(crate) fn add_deadline(&mut self, same: &Self) {
-        self.deadline = self.deadline.or(same.deadline);
+        if self.deadline == Deadline::Never && same.deadline != Deadline::Unknown {
+            self.deadline = same.deadline;
+        }
+        self.learn_deadline(same);
+    }
+
+    /// Takes the deadline of what was wished at another time, if nobody told that of this word and it
+    /// is the same wish.
+    pub(crate) fn learn_deadline(&mut self, other: &Self) {
+        if self.deadline == Deadline::Unknown && self.wish == other.wish {
+            self.deadline = other.deadline;
+        }
     }
 
     /// Whether a drain has the same deadline with both, as far as two clocks agree.
     pub(crate) fn ends_drain_as(&self, other: &Self) -> bool {
         match (self.deadline, other.deadline) {
-            (Some(one), Some(other)) => (one - other).abs() < crate::intent::SAME_END,
-            (one, other) => one.is_none() && other.is_none(),
+            (Deadline::At(one), Deadline::At(other)) => {
+                (one - other).abs() < crate::intent::SAME_END
+            }
+            (Deadline::Unknown, _) | (_, Deadline::Unknown) => true,
+            (one, other) => one == other,
         }
     }
 
     /// How a proxy is told of it at `now`.
     pub(crate) fn telling(&self, ttl: Option<Duration>, said_at: Option<u64>, now: f64) -> Telling {
-        let left = |deadline: f64| Duration::try_from_secs_f64((deadline - now).max(0.0)).ok();
+        let left = match self.deadline {
+            Deadline::At(deadline) => Duration::try_from_secs_f64((deadline - now).max(0.0)).ok(),
+            Deadline::Never | Deadline::Unknown => None,
+        };
         let actor = self.actor.as_deref().unwrap_or("expired");
         let actor = actor.split(CARRIED).next().unwrap_or_default();
         Telling {
@@ -301,7 +331,7 @@ impl Word {
             actor: format!("{actor}{CARRIED}"),
             ttl,
             // A proxy of before these times may know no deadline, and would refuse the rest.
-            deadline: self.deadline.and_then(left).filter(|_| said_at.is_some()),
+            deadline: left.filter(|_| said_at.is_some()),
             said_at,
         }
     }

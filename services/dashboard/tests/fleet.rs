@@ -107,7 +107,7 @@ async fn a_backends_page_says_that_proxies_agree_only_if_all_that_is_set_is_the_
     let ids = ["weight:1", "limit:1", "end:1", "then:1", "same:1"];
     let mut here = ids.map(backend);
     here[3]["admin_expires_at"] = json!("2026-11-23T16:07:08.000Z");
-    here[3]["admin_reverts_to"] = json!({"state": "drain"});
+    here[3]["admin_reverts_to"] = json!({"state": "drain", "deadline_at": null});
     let mut there = here.clone();
     there[0]["weight"] = json!(3);
     there[1]["max_in_flight"] = json!(7);

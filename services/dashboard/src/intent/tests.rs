@@ -256,7 +256,7 @@ fn knows(at: u64, standing: Said<'_>, on_top: Option<Said<'_>>, latest: u64) -> 
     backend.admin_said_at = Some(text(latest));
     backend.admin_standing_said_at = text(standing.1);
     if on_top.is_some() {
-        let below = json!({"state": standing.0, "actor": "bob"});
+        let below = json!({"state": standing.0, "actor": "bob", "deadline_at": null});
         backend.admin_reverts_to = serde_json::from_value(below).unwrap();
     }
     answer

@@ -13,9 +13,14 @@ fn with_deadline(mut answer: Answer, deadline: u64) -> Answer {
 }
 
 /// The same of what an override lies on.
-fn with_deadline_below(mut answer: Answer, deadline: u64) -> Answer {
+fn with_deadline_below(answer: Answer, deadline: u64) -> Answer {
+    with_below(answer, Some(text(deadline)))
+}
+
+/// The same, or none, or nothing that is told, as by a proxy of before.
+fn with_below(mut answer: Answer, deadline: Option<Option<String>>) -> Answer {
     let below = answer.pools[0].backends[0].admin_reverts_to.as_mut();
-    below.expect("something lies below").deadline_at = text(deadline);
+    below.expect("something lies below").deadline_at = deadline;
     answer
 }
 
@@ -61,6 +66,40 @@ fn a_deadline_that_some_proxies_were_not_told_of_is_carried_all_the_same() {
     for ends in [None, Some(300)] {
         let said = |at| vec![("a", knows(at, ends)), ("b", with_deadline(knows(at, ends), 100))];
         assert_eq!(told_to_c(said)[0], Some(37.0), "{ends:?}");
+    }
+}
+
+/// A drain beneath something that ends, of which one was told at another time than the other: by a
+/// script that tells proxies one after the other.
+fn drained_beneath(at: u64, said: u64) -> Answer {
+    knows(at, ("drain", said, None), Some(("ready", 25, Some(300))), 25)
+}
+
+#[test]
+fn a_deadline_is_not_lost_by_an_older_proxy_that_does_not_tell_it() {
+    let newer = |at, said| with_deadline_below(drained_beneath(at, said), 200);
+    let older = |at, said| with_below(drained_beneath(at, said), None);
+    for (first, then) in [(10, 20), (20, 10), (10, 10)] {
+        let said = |at| vec![("a", newer(at, first)), ("b", older(at, then))];
+        let told = told_to_c(said);
+        assert_eq!(told.last(), Some(&Some(137.0)), "{first} {then}: {told:?}");
+        let said = |at| vec![("a", older(at, then)), ("b", newer(at, first))];
+        let told = told_to_c(said);
+        assert_eq!(told.last(), Some(&Some(137.0)), "{first} {then}: {told:?}");
+    }
+}
+
+#[test]
+fn an_older_proxy_that_does_not_tell_a_deadline_counts_as_having_the_same() {
+    let newer = |at, said| with_deadline_below(drained_beneath(at, said), 200);
+    let older = |at, said| with_below(drained_beneath(at, said), None);
+    for (first, then) in [(10, 20), (20, 10), (10, 10)] {
+        let mut book = Book::default();
+        for at in [60, 63, 80] {
+            let (a, b) = (newer(at, first), older(at, then));
+            let orders = book.note(at as f64, &[("a", &a), ("b", &b)]);
+            assert!(orders.is_empty(), "{first} {then} at {at}: {orders:?}");
+        }
     }
 }
 
