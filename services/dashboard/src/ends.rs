@@ -102,7 +102,7 @@ fn end(what: &str, name: &str, (at, then): (&Option<String>, Option<String>)) ->
 fn apart(ends: Vec<End>, clocks: &Clocks<'_>) -> Vec<End> {
     let left = |end: &End| {
         let at = end.at.as_deref()?;
-        Some(clocks.get(&*end.replica).and_then(|clock| clock.age(Some(at))))
+        Some(clocks.get(&*end.replica).and_then(|clock| clock.age(Some(at))).map(|age| -age))
     };
     let is_same = |one: &End, other: &End| {
         // An older proxy does not tell what comes then.
@@ -113,12 +113,14 @@ fn apart(ends: Vec<End>, clocks: &Clocks<'_>) -> Vec<End> {
     if all_same { Vec::new() } else { ends }
 }
 
-/// Whether two proxies tell the same end, or both none. A clock that nobody knows agrees with all.
+/// Whether two proxies tell the same end, or both none, by the seconds that are left. What is over is
+/// over, whenever that was. A clock that nobody knows agrees with all.
 fn agree(one: Option<Option<f64>>, other: Option<Option<f64>>) -> bool {
     match (one, other) {
         (None, None) => true,
         (Some(one), Some(other)) => {
-            one.zip(other).is_none_or(|(one, other)| (one - other).abs() <= APART)
+            let left = one.zip(other).map(|(one, other)| (one.max(0.0), other.max(0.0)));
+            left.is_none_or(|(one, other)| (one - other).abs() <= APART)
         }
         _ => false,
     }
@@ -247,6 +249,34 @@ mod tests {
         );
         let states = told(early, "maint", None);
         assert!(states.iter().all(|(what, _)| what == "state"), "{states:?}");
+    }
+
+    #[test]
+    fn deadlines_that_are_over_everywhere_are_the_same() {
+        let clock: Proxy = serde_json::from_value(
+            json!({"started_at": "2026-01-01T10:00:00Z", "uptime_seconds": 3600}),
+        )
+        .unwrap();
+        let clocks = Clocks::from([("a", &clock), ("b", &clock)]);
+        let drained = |deadline: &str| -> Backend {
+            let drain = json!({"id": "x", "admin": "drain", "deadline_at": deadline});
+            serde_json::from_value(drain).unwrap()
+        };
+        let beneath = |deadline: &str| -> Backend {
+            let then = json!({"state": "drain", "deadline_at": deadline});
+            let ready = json!({"id": "x", "admin": "ready", "admin_reverts_to": then,
+                "admin_expires_at": "2026-01-01T12:00:00Z"});
+            serde_json::from_value(ready).unwrap()
+        };
+        let told = |one: &Backend, other: &Backend| -> usize {
+            differing(&[("a", one), ("b", other)], one, &clocks).len()
+        };
+        let (long_ago, over, to_come) =
+            ("2026-01-01T10:20:00Z", "2026-01-01T10:50:00Z", "2026-01-01T11:20:00Z");
+        assert_eq!(told(&drained(long_ago), &drained(over)), 0);
+        assert_eq!(told(&drained(over), &drained(to_come)), 2);
+        assert_eq!(told(&beneath(long_ago), &beneath(over)), 0);
+        assert_eq!(told(&beneath(over), &beneath(to_come)), 2);
     }
 
     #[test]

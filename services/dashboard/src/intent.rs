@@ -143,7 +143,8 @@ impl Newest {
         // The proxy puts it beneath what was said after it.
         if let Some((said, word)) = &self.standing {
             let either = [Some(&there.standing.wish), there.or_standing.as_ref()];
-            let is_wish = either.contains(&Some(&word.wish)) && word.ends_drain_as(&there.standing);
+            let is_wish =
+                either.contains(&Some(&word.wish)) && word.ends_drain_as(&there.standing, now);
             // Else it has an override that this word has replaced.
             let is_same = is_wish && (there.on_top.is_none() || there.latest >= Some(*said));
             let known = there.standing_said.map(|said| (said, &there.standing.wish));

@@ -306,11 +306,12 @@ impl Word {
         }
     }
 
-    /// Whether a drain has the same deadline with both, as far as two clocks agree.
-    pub(crate) fn ends_drain_as(&self, other: &Self) -> bool {
+    /// Whether a drain has the same deadline with both, as far as two clocks agree. What is over at
+    /// `now` is over, whenever that was.
+    pub(crate) fn ends_drain_as(&self, other: &Self, now: f64) -> bool {
         match (self.deadline, other.deadline) {
             (Deadline::At(one), Deadline::At(other)) => {
-                (one - other).abs() < crate::intent::SAME_END
+                (one.max(now) - other.max(now)).abs() < crate::intent::SAME_END
             }
             (Deadline::Unknown, _) | (_, Deadline::Unknown) => true,
             (one, other) => one == other,

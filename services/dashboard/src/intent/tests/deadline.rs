@@ -128,6 +128,8 @@ fn a_deadline_that_is_taken_back_moved_or_added_later_is_told_to_those_that_have
         (Some(100), Some(200), Some(Some(137.0))),
         (None, Some(100), Some(Some(37.0))),
         (Some(100), Some(102), None),
+        (Some(20), Some(50), None),
+        (Some(50), Some(70), Some(Some(7.0))),
         (None, None, None),
     ] {
         let mut book = Book::default();
