@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::{
     App,
     address::Shown,
+    clocks::ahead_of,
     closeup::CloseUp,
     decision, events,
     frame::Frame,
@@ -193,7 +194,7 @@ fn controls(
 }
 
 pub(crate) fn facts(view: &View, pool: &Pool, backend: &Backend) -> Markup {
-    let now = view.now();
+    let now = ahead_of(view.now(), backend.ahead.health);
     let (health, tone, shape) = backend.health.show();
     let traffic = &backend.traffic;
     let limit = backend.max_in_flight;

@@ -4,10 +4,9 @@
 //! Proxies are told how long it lasts, not until when, and each counts by its own clock. So what
 //! is left is compared, by the clock of whoever tells it, and not the times.
 
-use std::collections::HashMap;
-
 use crate::{
-    model::{Admin, Backend, End, Pool, Proxy},
+    clocks::Clocks,
+    model::{Admin, Backend, End, Pool},
     numbers,
     wish::Plan,
 };
@@ -15,9 +14,6 @@ use crate::{
 /// Seconds that ends may lie apart and still be one: proxies are told one after the other, and a
 /// slow one later.
 const APART: f64 = 10.0;
-
-/// Whose clocks the times are by, by the names of the proxies.
-pub(crate) type Clocks<'a> = HashMap<&'a str, &'a Proxy>;
 
 /// All ends of what is the same everywhere, as `merged` has it, but does not end at the same time.
 pub(crate) fn differing(
@@ -102,7 +98,7 @@ fn end(what: &str, name: &str, (at, then): (&Option<String>, Option<String>)) ->
 fn apart(ends: Vec<End>, clocks: &Clocks<'_>) -> Vec<End> {
     let left = |end: &End| {
         let at = end.at.as_deref()?;
-        Some(clocks.get(&*end.replica).and_then(|clock| clock.age(Some(at))).map(|age| -age))
+        Some(clocks.age(&end.replica, at).map(|age| -age))
     };
     let is_same = |one: &End, other: &End| {
         // An older proxy does not tell what comes then.
@@ -131,6 +127,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::Proxy;
 
     /// What is told of two proxies, of which the second's clock is an hour ahead, and of the policy
     /// of their pools.
@@ -139,7 +136,7 @@ mod tests {
             serde_json::from_value(json!({"started_at": started, "uptime_seconds": 60})).unwrap()
         };
         let (first, second) = (clock("2026-01-01T10:00:00Z"), clock("2026-01-01T11:00:00Z"));
-        let clocks = Clocks::from([("a", &first), ("b", &second)]);
+        let clocks = Clocks::from_iter([("a", &first), ("b", &second)]);
         let backend = |until: Option<&str>| -> Backend {
             let drain = json!({"id": "x", "admin": "drain", "admin_expires_at": until});
             serde_json::from_value(drain).unwrap()
@@ -174,7 +171,7 @@ mod tests {
     fn a_key_that_no_policy_goes_by_does_not_keep_ends_from_being_compared() {
         let clock: Proxy =
             serde_json::from_value(json!({"started_at": "2026-01-01T10:00:00Z"})).unwrap();
-        let clocks = Clocks::from([("a", &clock), ("b", &clock)]);
+        let clocks = Clocks::from_iter([("a", &clock), ("b", &clock)]);
         let pool = |policy: &str, key: &str, until: Option<&str>| -> Pool {
             let pool = json!({"name": "p", "policy": policy, "hash_key": key, "policy_expires_at": until, "backends": []});
             serde_json::from_value(pool).unwrap()
@@ -192,7 +189,7 @@ mod tests {
     fn what_goes_back_to_something_else_is_told_though_it_ends_at_the_same_time() {
         let clock: Proxy =
             serde_json::from_value(json!({"started_at": "2026-01-01T10:00:00Z"})).unwrap();
-        let clocks = Clocks::from([("a", &clock), ("b", &clock)]);
+        let clocks = Clocks::from_iter([("a", &clock), ("b", &clock)]);
         let backend = |then: serde_json::Value| -> Backend {
             let ready = json!({"id": "x", "admin": "ready", "admin_expires_at": "2026-01-01T11:00:00Z",
                 "admin_reverts_to": then});
@@ -217,7 +214,7 @@ mod tests {
         };
         // The second's is an hour ahead.
         let (first, second) = (clock("2026-01-01T10:00:00Z"), clock("2026-01-01T11:00:00Z"));
-        let clocks = Clocks::from([("a", &first), ("b", &second)]);
+        let clocks = Clocks::from_iter([("a", &first), ("b", &second)]);
         let backend = |hour: u32, state: &str, deadline: Option<&str>| -> Backend {
             let until = format!("2026-01-01T{hour}:30:00Z");
             let ready = json!({"id": "x", "admin": "ready", "admin_expires_at": until,
@@ -257,7 +254,7 @@ mod tests {
             json!({"started_at": "2026-01-01T10:00:00Z", "uptime_seconds": 3600}),
         )
         .unwrap();
-        let clocks = Clocks::from([("a", &clock), ("b", &clock)]);
+        let clocks = Clocks::from_iter([("a", &clock), ("b", &clock)]);
         let drained = |deadline: &str| -> Backend {
             let drain = json!({"id": "x", "admin": "drain", "deadline_at": deadline});
             serde_json::from_value(drain).unwrap()
@@ -283,7 +280,7 @@ mod tests {
     fn a_policy_that_goes_back_to_hash_by_another_key_is_told_with_the_keys() {
         let clock: Proxy =
             serde_json::from_value(json!({"started_at": "2026-01-01T10:00:00Z"})).unwrap();
-        let clocks = Clocks::from([("a", &clock), ("b", &clock)]);
+        let clocks = Clocks::from_iter([("a", &clock), ("b", &clock)]);
         let told = |policy: &str| -> Vec<String> {
             let pool = |key: &str| -> Pool {
                 let random = json!({"name": "p", "policy": "random", "backends": [],

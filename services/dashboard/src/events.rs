@@ -9,7 +9,6 @@ const SHOWN: usize = 60;
 
 /// What happened, for the time axes of charts; of one backend, or of all.
 pub(crate) fn marks(view: &View, id: Option<&str>) -> Vec<Mark> {
-    let now = view.now();
     let concerns = |seen: &&Seen| id.is_none() || seen.event.backend.as_deref() == id;
     let mark = |seen: &Seen| {
         let at = humantime::parse_rfc3339(&seen.event.at).ok()?;
@@ -22,6 +21,8 @@ pub(crate) fn marks(view: &View, id: Option<&str>) -> Vec<Mark> {
         };
         let backend = seen.event.backend.as_deref().unwrap_or_default();
         let title = format!("{} UTC {backend} {}", clock(&seen.event.at), seen.event.message);
+        // The time is that of whoever told it first.
+        let now = seen.proxies.first().map_or_else(|| view.now(), |proxy| view.now_of(proxy));
         let ago = now.duration_since(at).unwrap_or_default().as_secs_f64();
         Some(Mark { ago, kind, title })
     };

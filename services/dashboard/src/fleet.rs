@@ -2,13 +2,14 @@
 //!
 //! Rates, counts and requests in flight are sums; percentiles come from the sum of the histograms.
 //! What proxies observe by themselves, such as health, need not be the same everywhere: a backend
-//! that one of three cannot reach is a finding, not noise, and is told with names.
+//! that one of three cannot reach is a finding, not noise, and is told with names. Times stay as they
+//! were told, beside how far the clock of whoever told them is ahead of the picture's.
 
 use std::collections::HashMap;
 
 use crate::{
-    ends::{self, Clocks},
-    latency,
+    clocks::{Ahead, Clocks},
+    ends, latency,
     model::{Admin, Answer, Backend, Effective, Opinion, Pool, Traffic},
     wish::Plan,
 };
@@ -39,7 +40,7 @@ pub(crate) fn merge(answers: &[(&str, &Answer)]) -> Option<Answer> {
     proxy.not_saved_reason = answers.iter().find_map(|(name, answer)| {
         Some(format!("{name}: {}", answer.proxy.not_saved_reason.as_ref()?))
     });
-    let clocks = answers.iter().map(|(name, answer)| (*name, &answer.proxy)).collect();
+    let clocks: Clocks<'_> = answers.iter().map(|(name, answer)| (*name, &answer.proxy)).collect();
     let pools = pools.into_iter().filter_map(|(_, said)| merge_pools(&said, &clocks)).collect();
     Some(Answer { proxy, pools })
 }
@@ -67,7 +68,7 @@ fn merge_pools(said: &[(&str, &Pool)], clocks: &Clocks<'_>) -> Option<Pool> {
     let (_, first) = said.first()?;
     // The words of an operator, rather than of a proxy that has not heard them.
     let has_override = |(_, pool): &&(&str, &Pool)| pool.has_policy();
-    let (_, with_override) = said.iter().find(has_override).or(said.first())?;
+    let (teller, with_override) = said.iter().find(has_override).or(said.first())?;
     let error = said
         .iter()
         .find_map(|(name, pool)| Some(format!("{name}: {}", pool.source.error.as_ref()?)));
@@ -88,6 +89,7 @@ fn merge_pools(said: &[(&str, &Pool)], clocks: &Clocks<'_>) -> Option<Pool> {
         hash_key_reverts_to: with_override.hash_key_reverts_to.clone(),
         policy_said_at: with_override.policy_said_at.clone(),
         policy_standing_said_at: with_override.policy_standing_said_at.clone(),
+        policy_ahead: clocks.ahead(teller),
         other_ends: ends::of_policy(said, with_override, clocks),
         source,
         rung: rung(said),
@@ -125,6 +127,7 @@ fn merge_backends<'a>(
     let worst = |(_, backend): &&(&str, &Backend)| rank(backend.effective);
     let model = *said.iter().max_by_key(worst)?;
     let mut merged = model.1.clone();
+    merged.ahead = Ahead::all(clocks.ahead(model.0));
     let absent = missing.map(|name| Opinion {
         replica: name.to_owned(),
         known: false,
@@ -140,7 +143,8 @@ fn merge_backends<'a>(
     if opinions.windows(2).any(|pair| view(&pair[0]) != view(&pair[1])) {
         merged.opinions = opinions;
     }
-    let (_, told) = of_state(said, model);
+    let (name, told) = of_state(said, model);
+    merged.ahead.state = clocks.ahead(name);
     merged.admin = told.admin;
     merged.admin_since.clone_from(&told.admin_since);
     merged.admin_reason.clone_from(&told.admin_reason);
@@ -148,7 +152,8 @@ fn merge_backends<'a>(
     merged.admin_expires_at.clone_from(&told.admin_expires_at);
     merged.admin_reverts_to.clone_from(&told.admin_reverts_to);
     merged.deadline_at.clone_from(&told.deadline_at);
-    if let Some((_, told)) = said.iter().find(|(_, backend)| backend.is_weighted()) {
+    if let Some((name, told)) = said.iter().find(|(_, backend)| backend.is_weighted()) {
+        merged.ahead.weight = clocks.ahead(name);
         merged.weight = told.weight;
         merged.configured_weight = told.configured_weight;
         merged.weight_wanted = told.weight_wanted;
@@ -158,7 +163,8 @@ fn merge_backends<'a>(
         merged.weight_expires_at.clone_from(&told.weight_expires_at);
         merged.weight_reverts_to = told.weight_reverts_to;
     }
-    if let Some((_, told)) = said.iter().find(|(_, backend)| backend.is_limited()) {
+    if let Some((name, told)) = said.iter().find(|(_, backend)| backend.is_limited()) {
+        merged.ahead.limit = clocks.ahead(name);
         merged.max_in_flight = told.max_in_flight;
         merged.configured_max_in_flight = told.configured_max_in_flight;
         merged.max_in_flight_wanted = told.max_in_flight_wanted;
@@ -369,6 +375,38 @@ mod tests {
             let then = merged.backend("p", "x").unwrap().admin_reverts_to.as_ref().unwrap();
             assert_eq!(then.deadline_at.as_ref().unwrap().as_deref(), Some(deadline));
         }
+    }
+
+    #[test]
+    fn ages_go_by_the_clock_of_the_proxy_that_tells_the_time() {
+        let of = |started: &str, more: &[(&str, Value)]| -> Answer {
+            let mut one = backend("x", "serving", 1.0, 1.0);
+            one.as_object_mut()
+                .unwrap()
+                .extend(more.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));
+            let mut answer = answer(&[one]);
+            (answer.proxy.started_at, answer.proxy.uptime_seconds) = (started.to_owned(), 60.0);
+            answer
+        };
+        let first = of("2026-01-01T10:00:00Z", &[]);
+        // An hour ahead, and one behind.
+        let ahead = of("2026-01-01T11:00:00Z", &[("weight_wanted", json!(3))]);
+        let drain = [
+            ("admin", json!("drain")),
+            ("admin_actor", json!("ann")),
+            ("effective", json!("drained")),
+        ];
+        let behind = of("2026-01-01T09:00:00Z", &drain);
+        let limited = of("2026-01-01T10:00:10Z", &[("max_in_flight_wanted", json!(3))]);
+        let said = [("a", &first), ("b", &ahead), ("c", &behind), ("d", &limited)];
+        let merged = merge(&said).unwrap();
+        let x = merged.backend("p", "x").unwrap();
+        let expected = Ahead { health: -3600.0, state: -3600.0, weight: 3600.0, limit: 10.0 };
+        assert_eq!(x.ahead, expected);
+        let mut random = ahead.clone();
+        random.pools[0].policy_wanted = Some("random".to_owned());
+        let merged = merge(&[("a", &first), ("b", &random)]).unwrap();
+        assert_eq!(merged.pools[0].policy_ahead, 3600.0);
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod backends_hour;
 mod carry;
 mod change;
 mod charts;
+mod clocks;
 mod closeup;
 mod columns;
 mod decision;

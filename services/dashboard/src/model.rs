@@ -15,7 +15,7 @@ pub(crate) use self::{
     event::{Event, EventsAnswer},
     states::{Admin, Effective, End, Health, Opinion},
 };
-use crate::{fleet, latency::Latency};
+use crate::{clocks::Ahead, fleet, latency::Latency};
 
 /// The answer of `GET /v1/pools`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -100,6 +100,9 @@ pub(crate) struct Pool {
     /// And the one that stands.
     #[serde(default)]
     pub(crate) policy_standing_said_at: Option<String>,
+    /// Seconds by which the clock of these times is ahead of the picture's, of several proxies.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) policy_ahead: f64,
     /// When the policy ends by itself, if proxies have different times for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) other_ends: Vec<End>,
@@ -301,6 +304,9 @@ pub(crate) struct Backend {
     /// Ends of what is set, if proxies have different ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) other_ends: Vec<End>,
+    /// By whose clock its times are, of several proxies.
+    #[serde(default, skip_serializing_if = "Ahead::is_none")]
+    pub(crate) ahead: Ahead,
     /// Its traffic.
     #[serde(default)]
     pub(crate) traffic: Traffic,
@@ -378,6 +384,10 @@ pub(crate) struct Probe {
 
 fn yes() -> bool {
     true
+}
+
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 /// A state that we know, or the unknown one for anything else, whatever its type: one field of

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use maud::{Markup, html};
 
 use crate::{
+    clocks::ahead_of,
     detail,
     icons::icon,
     model::{Admin, Backend, Pool, Stated},
@@ -87,6 +88,7 @@ fn of(backend: &Backend, now: SystemTime) -> Vec<Markup> {
 fn policy(pool: &Pool, now: SystemTime) -> Markup {
     let Pool { policy, hash_key, policy_configured, .. } = pool;
     let words = Words {
+        ahead: pool.policy_ahead,
         deadline: None,
         since: pool.policy_since.as_deref(),
         actor: pool.policy_actor.as_deref(),
@@ -141,6 +143,7 @@ pub(crate) fn intent(backend: &Backend, now: SystemTime) -> Markup {
 
 fn of_state(backend: &Backend) -> Words<'_> {
     Words {
+        ahead: backend.ahead.state,
         deadline: backend.deadline_at.as_deref(),
         since: backend.admin_since.as_deref(),
         actor: backend.admin_actor.as_deref(),
@@ -165,6 +168,7 @@ pub(crate) fn weight(backend: &Backend, now: SystemTime) -> Markup {
 
 fn of_weight(backend: &Backend) -> Words<'_> {
     Words {
+        ahead: backend.ahead.weight,
         deadline: None,
         since: backend.weight_since.as_deref(),
         actor: backend.weight_actor.as_deref(),
@@ -188,6 +192,7 @@ pub(crate) fn limit(backend: &Backend, now: SystemTime) -> Markup {
 fn of_limit(backend: &Backend) -> Words<'_> {
     let until = backend.max_in_flight_expires_at.as_deref();
     Words {
+        ahead: backend.ahead.limit,
         deadline: None,
         since: backend.max_in_flight_since.as_deref(),
         actor: backend.max_in_flight_actor.as_deref(),
@@ -208,10 +213,13 @@ struct Words<'a> {
     then: Option<Markup>,
     /// When what never ends by itself is ended.
     deadline: Option<&'a str>,
+    /// Seconds by which the clock of these times is ahead of the picture's.
+    ahead: f64,
 }
 
 impl Words<'_> {
     fn brief(&self, now: SystemTime) -> Markup {
+        let now = ahead_of(now, self.ahead);
         html! {
             @if let Some(reason) = self.reason { q { (reason) } " " }
             @if let Some(until) = self.until { span.until { "until " (words::clock(until)) " UTC" } " " }
@@ -223,6 +231,7 @@ impl Words<'_> {
     }
 
     fn show(&self, now: SystemTime) -> Markup {
+        let now = ahead_of(now, self.ahead);
         html! {
             @if let (Some(since), Some(at)) = (since(self.since, now), self.since) {
                 time datetime=(at) title=(at) { (ago(&since)) }

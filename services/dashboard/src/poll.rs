@@ -124,6 +124,17 @@ impl View {
             .unwrap_or_else(SystemTime::now)
     }
 
+    /// The same by the clock of one of the proxies, which what it tells itself belongs to.
+    pub(crate) fn now_of(&self, proxy: &str) -> SystemTime {
+        let picture = self.proxies.iter().find(|one| one.name == proxy);
+        let picture = picture.and_then(|proxy| proxy.picture.as_ref());
+        let now = picture.and_then(|picture| {
+            let since = self.at.saturating_duration_since(picture.at);
+            picture.answer.proxy.now()?.checked_add(since)
+        });
+        now.unwrap_or_else(|| self.now())
+    }
+
     /// The whole traffic over a window.
     pub(crate) fn totals(&self, window: Window) -> Series {
         let hour = self.hour.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,9 +3,12 @@
 //! The script sorts what it sees in the same way (`worth` in `page.js`), so that a click needs no
 //! answer of ours; a page without it asks for the order.
 
-use std::cmp::{Ordering, Reverse};
+use std::{
+    cmp::{Ordering, Reverse},
+    time::SystemTime,
+};
 
-use crate::{columns::COLUMNS, model::Backend, words::Tone};
+use crate::{clocks::ahead_of, columns::COLUMNS, model::Backend, words::Tone};
 
 /// A column and a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,11 +75,12 @@ fn ranked((word, tone, _): (&'static str, Tone, &'static str)) -> (u8, &'static 
     (tone.rank(), word)
 }
 
-/// A probe that failed before one that passed; of those the older one. Times of one form sort as
-/// text.
-fn probe(backend: &Backend) -> Option<(bool, Reverse<&str>)> {
+/// A probe that failed before one that passed; of those the older one, by the clocks of the proxies
+/// that tell them.
+fn probe(backend: &Backend) -> Option<(bool, Reverse<Option<SystemTime>>)> {
     let probe = backend.last_probe.as_ref()?;
-    Some((!probe.passed, Reverse(probe.at.as_deref().unwrap_or_default())))
+    let at = probe.at.as_deref().and_then(|at| humantime::parse_rfc3339(at).ok());
+    Some((!probe.passed, Reverse(at.map(|at| ahead_of(at, -backend.ahead.health)))))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use url::Url;
 
 use crate::{
     charts::{bar, sparkline},
+    clocks::ahead_of,
     columns::COLUMNS,
     frame::{PoolPart, Row},
     hash::hash,
@@ -250,7 +251,7 @@ fn disputed(backend: &Backend) -> Markup {
 
 fn health(backend: &Backend, now: SystemTime, dense: bool) -> Markup {
     let (word, tone, shape) = backend.health.show();
-    let since = since(backend.health_since.as_deref(), now);
+    let since = since(backend.health_since.as_deref(), ahead_of(now, backend.ahead.health));
     // Of hundreds, what counts the seconds or is measured anew by each probe would be half of all
     // that is sent.
     let since = since
@@ -288,6 +289,7 @@ fn probe(backend: &Backend, now: SystemTime, dense: bool) -> Markup {
     };
     let (word, tone, shape) =
         if probe.passed { ("passed", "good", "check") } else { ("failed", "bad", "cross") };
+    let now = ahead_of(now, backend.ahead.health);
     html! {
         span {
             strong.(tone) { (icon(shape)) span.spoken { (word) } }

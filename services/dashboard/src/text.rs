@@ -11,6 +11,7 @@ use std::{
 use chassis::shutdown::Shutdown;
 
 use crate::{
+    clocks::ahead_of,
     headline::Headline,
     model::{Backend, Pool, Traffic},
     numbers,
@@ -232,7 +233,8 @@ fn share_of(row: &Row<'_>) -> String {
 }
 
 fn health(row: &Row<'_>) -> String {
-    let since = since(row.backend.health_since.as_deref(), row.now);
+    let now = ahead_of(row.now, row.backend.ahead.health);
+    let since = since(row.backend.health_since.as_deref(), now);
     let since = since.map(|since| format!(" for {since}")).unwrap_or_default();
     format!("{}{since}", row.backend.health.show().0)
 }

@@ -135,6 +135,56 @@ async fn a_backends_page_says_that_proxies_agree_only_if_all_that_is_set_is_the_
 }
 
 #[tokio::test]
+async fn ages_are_told_by_the_clock_of_the_proxy_that_tells_the_time() {
+    let drained = |hour: u32, minute: u32| {
+        let at = |before: u32| json!(format!("2026-11-23T{hour}:{:02}:00.000Z", minute - before));
+        let mut one = backend("");
+        (one["admin"], one["effective"]) = (json!("drain"), json!("drained"));
+        (one["admin_actor"], one["admin_since"]) = (json!("ann"), at(2));
+        one["health_since"] = at(5);
+        one["last_probe"]["at"] = at(1);
+        (one["weight_wanted"], one["weight_since"]) = (json!(3), at(3));
+        one
+    };
+    let named = |mut one: Value, id: &str| {
+        one["id"] = json!(id);
+        one
+    };
+    // The second's clock is more than an hour ahead.
+    let one = proxy("edge-1", &[backend("x:1"), named(drained(15, 10), "y:1")]);
+    let two = proxy("edge-2", &[named(drained(16, 20), "x:1"), backend("y:1")]);
+    one.with(|world| world.pools["proxy"]["uptime_seconds"] = json!(610));
+    two.with(|world| world.pools["proxy"]["uptime_seconds"] = json!(4_810));
+    let event = |id: u64, at: &str| {
+        let mut event = event(id, &format!("at {at}"));
+        event["at"] = json!(at);
+        event
+    };
+    one.with(|world| world.events = vec![event(1, "2026-11-23T15:09:10.000Z")]);
+    two.with(|world| world.events = vec![event(1, "2026-11-23T16:19:10.000Z")]);
+    let dashboard = dashboard(&[&one, &two]);
+    let all = ["2 of 2 proxies answer", ">15:09:10<", ">16:19:10<"];
+    let both = |text: &str| all.iter().all(|part| text.contains(part));
+    let page = dashboard.text_with("/", both).await;
+    for mark in ["15:09:10 UTC", "16:19:10 UTC"] {
+        assert_eq!(page.matches(mark).count(), 4, "a mark on each chart: {page}");
+    }
+    let overrides =
+        page.split("id=\"overrides\"").nth(1).unwrap().split("</section>").next().unwrap();
+    for age in [">2 min ago<", ">3 min ago<"] {
+        assert_eq!(overrides.matches(age).count(), 2, "{age}: {overrides}");
+    }
+    let rows = page.split("id=\"pools\"").nth(1).unwrap();
+    for age in [">for 5 min<", ">1 min ago<"] {
+        assert_eq!(rows.matches(age).count(), 2, "{age}: {rows}");
+    }
+    for id in ["x:1", "y:1"] {
+        let page = dashboard.text(&format!("/backends/default/{id}")).await;
+        assert!(page.contains(" for 5 min: "), "{page}");
+    }
+}
+
+#[tokio::test]
 async fn a_policy_that_does_not_end_everywhere_at_the_same_time_is_told_with_names() {
     let at = |name: &str, end: Value| {
         let proxy = proxy(name, &[backend("x:1")]);
