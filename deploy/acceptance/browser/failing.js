@@ -1,5 +1,7 @@
 // What breaks by itself: a server, and the proxy.
 
+import { connect, createServer } from "node:net";
+
 import { ALL_WELL, REBOUND, close, change, control, headline, mark, notReloaded, open, picture, row, rows, sees, totalRate } from "./browser.js";
 import { axe } from "./reaching.js";
 import { check, expect, heading, until } from "./report.js";
@@ -126,12 +128,13 @@ export async function killedProxy() {
   await close(own);
 }
 
-/** From now on: when the page heard its feed last, by its own clock. */
+/** From now on: when the page heard its feed last, by its own clock, and how often. */
 const noteFeed = (page) => page.addInitScript(() => {
+  window.timesHeardByTheSuite = 0;
   window.EventSource = class extends EventSource {
     constructor(...all) {
       super(...all);
-      for (const name of ["beat", "patch"]) this.addEventListener(name, () => { window.heardByTheSuite = Date.now(); });
+      for (const name of ["beat", "patch"]) this.addEventListener(name, () => { window.heardByTheSuite = Date.now(); window.timesHeardByTheSuite += 1; });
     }
   };
 });
@@ -291,34 +294,90 @@ export async function leftTab() {
   await close(page);
 }
 
+/** A way to a port of this machine that brings no more than so many bytes a second back, from any moment on. */
+async function linkTo(port) {
+  let most = Infinity;
+  const sockets = new Set();
+  const relay = createServer((near) => {
+    const far = connect(port, "127.0.0.1");
+    let last = performance.now();
+    // What is not read yet waits where it would on a real link: with whoever sends it.
+    const turn = setInterval(() => {
+      const now = performance.now();
+      const piece = far.read(Math.min(far.readableLength, Math.ceil(most * (now - last) / 1000)) || undefined);
+      last = now;
+      if (piece) near.write(piece);
+    }, 50);
+    near.pipe(far);
+    for (const [one, other] of [[near, far], [far, near]]) {
+      sockets.add(one);
+      one.on("error", () => {}).on("close", () => { clearInterval(turn); sockets.delete(one); other.destroy(); });
+    }
+  });
+  await new Promise((resolve) => relay.listen(0, "127.0.0.1", resolve));
+  return {
+    page: `http://127.0.0.1:${relay.address().port}`,
+    pace: (bytes) => { most = bytes; },
+    end: () => { relay.close(); for (const socket of sockets) socket.destroy(); },
+  };
+}
+
 export async function slowLink() {
   heading("Many backends on a slow link");
   const fleet = await stack.fakes([{ count: 500 }]);
-  const page = await open({ to: fleet.page });
+  const link = await linkTo(Number(new URL(fleet.page).port));
+  const page = await open({ to: null });
+  await noteFeed(page);
+  await page.goto(link.page);
   const live = page.locator("#live");
   const isLive = (seconds) => until("it is live", seconds, async () => await live.innerText() === "Live");
   await isLive(20);
+  /** All that it says from now on, and how often something whole came. */
+  const listen = () => page.evaluate(() => {
+    const live = document.getElementById("live");
+    window.saidToTheSuite?.observer.disconnect();
+    const said = window.saidToTheSuite = { texts: [live.textContent], times: window.timesHeardByTheSuite };
+    said.observer = new MutationObserver(() => said.texts.push(live.textContent));
+    said.observer.observe(live, { childList: true, characterData: true, subtree: true });
+  });
+  const said = () => page.evaluate(() => ({ texts: window.saidToTheSuite.texts, times: window.timesHeardByTheSuite - window.saidToTheSuite.times }));
+  await check("on a link that is too slow for its updates it is never called live, and says for how long it is behind", async () => {
+    // They are more once there is a history to draw.
+    link.pace(25_000);
+    await until("it is behind", 60, async () => /^Receiving …/.test(await live.textContent()));
+    await listen();
+    await until("some updates came", 90, async () => (await said()).times >= 2);
+    const { texts } = await said();
+    expect(texts.every((text) => /^Receiving …\d+ s behind$/.test(text)), [...new Set(texts)].join(", "));
+    expect(await stale(page) && await greyHero(page), "what is shown is not greyed");
+    return `"${texts[0]}" to "${texts.at(-1)}"`;
+  });
+  await check("and is live again when the link is quick again", async () => {
+    link.pace(Infinity);
+    const { ms } = await until("it is live and not greyed", 30, async () =>
+      await live.innerText() === "Live" && !await stale(page) && !await greyHero(page));
+    return `after ${ms} ms`;
+  });
   await check("a picture that takes longer than a feed may be silent is waited for, in grey", async () => {
-    const link = await page.context().newCDPSession(page);
     await show(page, false);
     // A megabit per second, of which the first picture is more than ten.
-    await link.send("Network.enable");
-    await link.send("Network.emulateNetworkConditions", { offline: false, latency: 20, downloadThroughput: 125_000, uploadThroughput: 125_000 });
-    await page.evaluate(() => {
-      const said = window.saidToTheSuite = [];
-      const live = document.getElementById("live");
-      new MutationObserver(() => said.push(live.textContent)).observe(live, { childList: true, characterData: true, subtree: true });
-    });
+    link.pace(125_000);
+    await listen();
     await show(page, true);
-    const { ms: wait } = await until("it receives", 20, async () => await live.innerText() === "Receiving …");
+    const { ms: wait } = await until("it receives", 20, async () => /^Receiving …/.test(await live.textContent()));
     expect(await stale(page) && await greyHero(page), "what is shown meanwhile is not greyed");
-    const { ms } = await isLive(60);
-    const said = await page.evaluate(() => window.saidToTheSuite);
+    const { ms } = await until("the picture is there", 60, async () => (await said()).times > 0);
+    const { texts } = await said();
     expect(wait + ms > 8_000, `it took no longer than ${wait + ms} ms`);
-    expect(!said.some((text) => /^Stale/.test(text)), said.join(", "));
-    return `"${said.join('", "')}" in ${wait + ms} ms`;
+    expect(!texts.some((text) => /^Stale/.test(text)), texts.join(", "));
+    const behind = await live.textContent();
+    expect(/^Receiving …\d+ s behind$/.test(behind), `it calls that "${behind}"`);
+    link.pace(Infinity);
+    await isLive(30);
+    return `in ${wait + ms} ms, "${behind}"`;
   });
   await close(page);
+  link.end();
   await fleet.stop();
 }
 

@@ -149,18 +149,34 @@ function apply(patch) {
 let feed = null;
 let retry = 0;
 let late = 0;
-// When the feed was begun, broke or was amid a picture, and when it told something last, by a clock that
-// nobody sets: by the time of day, one that is set back an hour would have a dead feed live for an hour.
-let begun = 0;
-let heard = performance.now();
+// When the feed was begun, broke or brought anything last, by a clock that nobody sets: by the time of
+// day, one that is set back an hour would have a dead feed live for an hour.
+let heard = 0;
+// When the feed began by the server's like clock, told by ours: everything says how long after that it
+// was made. So what came late on a slow link is known to be old, though no clock was compared.
+let zero = Infinity;
+// When what is shown was made; a page that is loaded was made before its first byte came.
+let made = performance.getEntriesByType("navigation")[0]?.responseStart ?? performance.now();
+// Whether what comes is too old to be called live.
+let behind = false;
 // How far the time of day is ahead of that clock, which stands while the machine sleeps.
-let ahead = Date.now() - heard;
+let ahead = Date.now() - performance.now();
 
 // More than two heartbeats of the server: a connection that died without a word.
 const SILENCE_MS = 8_000;
 // What is older is not shown as if it were of now to whoever comes back.
 const FRESH_MS = 5_000;
+// Who was behind is not before a whole update came in this time. One that takes as long follows it 2 s
+// later, which is the pace of large pages, so that what is shown is never older than the above: a page
+// whose link is just too slow does not say now this and now that.
+const CAUGHT_UP_MS = 1_500;
+// Two clocks that nobody sets drift apart by seconds in days. A feed that is behind for that reason only
+// is not when it is begun anew; one on a slow link pays a whole picture for it, and not often.
+const RENEW_MS = 600_000;
 const TITLE = document.title;
+
+// Beside the words, which are announced: this changes with all that comes.
+const lag = Object.assign(document.createElement("span"), { ariaHidden: "true" });
 
 /** Says how the page is fed; `way` is an element that leads on from there. */
 function state(name, text, way) {
@@ -174,26 +190,25 @@ function state(name, text, way) {
 
 function connect() {
   disconnect();
-  begun = performance.now();
+  heard = performance.now();
+  zero = Infinity;
+  behind = false;
   feed = new EventSource(`${$("main").dataset.feed}&parts`);
   let parts = "";
-  const alive = () => {
-    clearTimeout(late);
-    heard = performance.now();
-    state("on", "Live");
-  };
-  feed.addEventListener("beat", alive);
+  // What comes at all was sent after the feed had begun.
+  feed.onopen = () => { zero = heard = performance.now(); };
+  feed.addEventListener("beat", (event) => shows(Number(event.data)));
   // On a slow link a large picture takes long: the feed is not dead, but what is shown is old.
   feed.addEventListener("part", (event) => {
     clearTimeout(late);
-    begun = performance.now();
+    heard = performance.now();
     parts += event.data;
-    if (begun - heard > FRESH_MS) state("wait", "Receiving …");
+    if (behind || heard - made > FRESH_MS) receiving();
   });
   feed.addEventListener("patch", (event) => {
-    alive();
     const patch = JSON.parse(parts + event.data);
     parts = "";
+    shows(patch.made_ms);
     apply(patch);
   });
   feed.onerror = () => {
@@ -201,13 +216,36 @@ function connect() {
     parts = "";
     // Only trouble that lasts is worth a word.
     clearTimeout(late);
-    begun = performance.now();
+    heard = performance.now();
     late = setTimeout(() => state("lost", "The dashboard does not answer; trying again"), 2500);
     if (feed.readyState === EventSource.CLOSED) {
       retry = setTimeout(connect, 4000);
       askWhy(feed);
     }
   };
+}
+
+/** All is shown that was known so long after the feed had begun. */
+function shows(madeMs) {
+  clearTimeout(late);
+  heard = performance.now();
+  zero = Math.min(zero, heard - madeMs);
+  made = zero + madeMs;
+  if (heard - made > (behind ? CAUGHT_UP_MS : FRESH_MS)) {
+    receiving();
+  } else {
+    behind = false;
+    state("on", "Live");
+  }
+}
+
+/** What is shown is old, and newer things are on their way. */
+function receiving() {
+  behind = true;
+  const seconds = Math.round((heard - made) / 1000);
+  // Of before the machine slept, nobody knows.
+  lag.textContent = Number.isFinite(seconds) ? `${seconds} s behind` : "";
+  state("wait", "Receiving …", lag);
 }
 
 /* A feed that was refused does not tell why, but its address does to whoever asks in another way. */
@@ -249,10 +287,12 @@ function slept() {
 function listen() {
   if (slept()) {
     // What is shown may be hours old. Where only the clock was set, a new feed tells at once.
-    heard = -Infinity;
+    made = -Infinity;
     if (feed) resume();
-  } else if (feed && performance.now() - Math.max(begun, heard) > SILENCE_MS) {
+  } else if (feed && performance.now() - heard > SILENCE_MS) {
     state("lost", "Stale: the dashboard is silent; trying again");
+    connect();
+  } else if (feed && behind && performance.now() - zero > RENEW_MS) {
     connect();
   }
 }
@@ -265,7 +305,7 @@ function pause() {
 }
 
 function resume() {
-  state(performance.now() - heard > FRESH_MS ? "wait" : "off", "Connecting …");
+  state(performance.now() - made > FRESH_MS ? "wait" : "off", "Connecting …");
   connect();
 }
 

@@ -6,6 +6,10 @@
 //! A script hears of an event when all of it has come, and of hundreds of rows the first one is more
 //! than a megabyte: on a slow link that is as silent as a dead feed for longer than a page may trust
 //! one. So the page has long ones sent in parts, which tell it nothing but that the feed lives.
+//!
+//! What is under way on such a link grows old there, more so where buffers on the way hold a lot. So
+//! everything that is whole says how long after the feed began it was made, by a clock that nobody
+//! sets: the page knows when the feed began, and so how old what it shows is.
 
 use std::{
     collections::VecDeque,
@@ -19,20 +23,20 @@ use axum::{
     extract::{ConnectInfo, Query, State},
     response::{
         IntoResponse, Response,
-        sse::{Event, KeepAlive, Sse},
+        sse::{Event, Sse},
     },
 };
 use chassis::{problem::Problem, shutdown::Shutdown};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     App,
     charts::Window,
     closeup::CloseUps,
-    frame::Frame,
+    frame::{Frame, Patch},
     page::{self, Looks, Subject},
     permit::Gate,
     places::Place,
@@ -102,19 +106,38 @@ pub(crate) async fn feed(
         part_bytes: query.parts.map_or(usize::MAX, |_| PART_BYTES),
         parts: VecDeque::new(),
         has: None,
+        began: Instant::now(),
         sent: Instant::now(),
         _place: place,
     };
     let events = stream::unfold(client, |mut client| async move {
-        let event = client.next().await?;
+        let began = client.began;
+        let event = or_beat(client.next(), began).await?;
         Some((Ok::<_, Infallible>(event), client))
     });
-    Sse::new(events).keep_alive(beat()).into_response()
+    Sse::new(events).into_response()
 }
 
-/// An event and not a comment: the script can tell a quiet feed from a dead one.
-fn beat() -> KeepAlive {
-    KeepAlive::new().interval(HEARTBEAT).event(Event::default().event("beat").data(""))
+/// The next event, or a beat where there is none for a while: an event and not a comment, so that the
+/// script can tell a quiet feed from a dead one. It says that there was nothing newer at that time.
+async fn or_beat(next: impl Future<Output = Option<Event>>, began: Instant) -> Option<Event> {
+    match tokio::time::timeout(HEARTBEAT, next).await {
+        Ok(event) => event,
+        Err(_) => Some(Event::default().event("beat").data(millis_since(began).to_string())),
+    }
+}
+
+fn millis_since(began: Instant) -> u64 {
+    began.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+/// A patch as it is sent.
+#[derive(Serialize)]
+struct Made<'a> {
+    /// How long after the feed began.
+    made_ms: u64,
+    #[serde(flatten)]
+    patch: Patch<'a>,
 }
 
 /// One connected page.
@@ -133,13 +156,15 @@ struct Client {
     parts: VecDeque<Event>,
     /// What the page shows when it has all of that.
     has: Option<Arc<Frame>>,
+    began: Instant,
     /// When it was sent something.
     sent: Instant,
     _place: Place,
 }
 
 impl Client {
-    /// The next difference; the end of the feed at a stop, and when whoever reads may no longer.
+    /// The next difference; the end of the feed at a stop, and when whoever reads may no longer. What
+    /// was waited for is not lost if the wait is given up.
     async fn next(&mut self) -> Option<Event> {
         loop {
             if self.shutdown.is_requested() {
@@ -163,9 +188,10 @@ impl Client {
                 Subject::All => None,
             };
             let frame = page::frame(&view, &self.url, &self.looks, closeup.as_deref());
+            let made_ms = millis_since(self.began);
             let json = frame
                 .patch_since(self.has.as_deref())
-                .and_then(|patch| serde_json::to_string(&patch).ok());
+                .and_then(|patch| serde_json::to_string(&Made { made_ms, patch }).ok());
             self.has = Some(frame);
             if let Some(json) = json {
                 self.parts = in_parts(&json, self.part_bytes);
@@ -226,14 +252,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_feed_without_news_beats_often_enough_for_the_page() {
-        let silent = stream::pending::<Result<Event, Infallible>>();
-        let answer = Sse::new(silent).keep_alive(beat()).into_response();
-        let mut body = answer.into_body().into_data_stream();
         let start = Instant::now();
+        let beats = stream::unfold((), move |()| async move {
+            let event = or_beat(std::future::pending(), start).await?;
+            Some((Ok::<_, Infallible>(event), ()))
+        });
+        let mut body = Sse::new(beats).into_response().into_body().into_data_stream();
         for beats in 1..=3 {
             let sent = body.next().await.unwrap().unwrap();
-            assert!(sent.starts_with(b"event: beat\n"), "{sent:?}");
-            assert_eq!(start.elapsed().as_secs(), beats * HEARTBEAT.as_secs());
+            let at = beats * HEARTBEAT.as_millis();
+            assert_eq!(sent, format!("event: beat\ndata: {at}\n\n"), "it tells how old it is");
+            assert_eq!(start.elapsed().as_millis(), at);
         }
         // One may be late; and nobody is to trust for longer what is dead.
         let script = SCRIPT.content;

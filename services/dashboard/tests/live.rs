@@ -31,6 +31,23 @@ async fn what_changes_at_the_proxy_reaches_a_live_page() {
 }
 
 #[tokio::test]
+async fn an_update_tells_how_long_after_the_feed_began_it_was_made() {
+    let admin = FakeAdmin::start(pools(&[backend("a:1")]));
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let asked = std::time::Instant::now();
+    let mut live = dashboard.live().await;
+    let first = live.next().await.unwrap()["made_ms"].as_u64().unwrap();
+    let began = std::time::Instant::now();
+    admin.with(|world| world.pools["pools"][0]["backends"][0]["in_flight"] = 77.into());
+    let then = live.until(">77<").await["made_ms"].as_u64().unwrap();
+    assert!(first <= then && u128::from(then) <= asked.elapsed().as_millis(), "{first}, {then}");
+    admin.with(|world| world.pools["pools"][0]["backends"][0]["in_flight"] = 78.into());
+    let asked_again = began.elapsed().as_millis();
+    let last = live.until(">78<").await["made_ms"].as_u64().unwrap();
+    assert!(u128::from(last) >= asked_again, "{last} after {asked_again}");
+}
+
+#[tokio::test]
 async fn a_large_picture_comes_in_parts_to_a_page_which_would_give_up_a_silent_feed() {
     let backends: Vec<_> = (0..100).map(|number| backend(&format!("b-{number}:1"))).collect();
     let admin = FakeAdmin::start(pools(&backends));
