@@ -204,6 +204,7 @@ mod tests {
         Arc::new(View::saved(
             serde_json::from_value(answer).unwrap(),
             Vec::new(),
+            Vec::new(),
             History::default(),
         ))
     }

@@ -33,7 +33,7 @@ pub(crate) fn marks(view: &View, id: Option<&str>) -> Vec<Mark> {
 pub(crate) fn list(view: &View, id: Option<&str>) -> Markup {
     let concerns = |seen: &&Seen| id.is_none() || seen.event.backend.as_deref() == id;
     let shown: Vec<&Seen> = view.events.iter().filter(concerns).take(SHOWN).collect();
-    let several = view.proxies.len() > 1;
+    let several = view.is_of_several();
     html! {
         div id="events" {
             @if let Some(error) = &view.events_error {

@@ -1,6 +1,6 @@
 //! The page's first line: is it well?
 
-mod proxies;
+pub(crate) mod proxies;
 
 use maud::{Markup, html};
 
@@ -170,6 +170,8 @@ pub(crate) fn subline(view: &View, url: &str) -> Markup {
                     span { "traffic on " span.mono { (url) } }
                     @if view.proxies.len() > 1 {
                         span { (view.answering().count()) " of " (view.proxies.len()) " proxies answer" }
+                    } @else if view.is_of_several() {
+                        span { (view.saved_of.len()) " proxies" }
                     } @else {
                         span { "proxy " span.mono { (proxy.name) } @if !proxy.version.is_empty() { " " (proxy.version) } }
                     }
@@ -317,6 +319,7 @@ mod tests {
         });
         let view = View::saved(
             serde_json::from_value(answer).unwrap(),
+            Vec::new(),
             Vec::new(),
             crate::history::History::default(),
         );

@@ -121,7 +121,10 @@ fn sources(view: &View) -> Vec<Source> {
     };
     if let (true, Some(picture)) = (view.is_saved, &view.picture) {
         // A file has one picture of them all.
-        let name = picture.answer.proxy.name.clone();
+        let name = match view.saved_of.len() {
+            0 | 1 => picture.answer.proxy.name.clone(),
+            several => format!("{several} proxies"),
+        };
         return vec![Source { name, rate: None, is_away: false }];
     }
     let source = |proxy: &crate::replica::Proxy| Source {

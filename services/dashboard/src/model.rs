@@ -448,17 +448,13 @@ impl Backend {
             && self.other_ends.is_empty()
     }
 
-    /// Whether it takes traffic. A state that we do not know is explained by the flag beside it.
+    /// Whether it takes traffic, of any proxy.
     #[must_use]
     pub(crate) fn serves(&self) -> bool {
         if !self.opinions.is_empty() {
             return self.opinions.iter().any(Opinion::serves);
         }
-        match self.effective {
-            Effective::Serving => true,
-            Effective::Unknown => self.eligible == Some(true),
-            _ => false,
-        }
+        self.effective.serves(self.eligible)
     }
 
     /// Whether it takes traffic although something is wrong with it: for want of a better one.

@@ -158,7 +158,8 @@ fn page_of(file: File, sent: &Sent) -> Markup {
         proxies: told.proxies.clone(),
     };
     let events = file.events.iter().enumerate().map(seen).collect();
-    let saved = Saved { view: View::saved(file.picture.clone(), events, history), at: &file.at };
+    let view = View::saved(file.picture.clone(), file.proxies(), events, history);
+    let saved = Saved { view, at: &file.at };
     match saved.backend(&sent.backend) {
         Some((pool, backend)) => {
             let own = hours().find(|one| one.pool == pool.name && one.id == backend.id);

@@ -24,6 +24,7 @@ use crate::{
     charts::Window,
     fleet,
     frame::Frame,
+    headline::proxies::Readiness,
     history::{History, SPARK_SECONDS, Said, Series},
     hour::Hour,
     intent::Book,
@@ -70,6 +71,8 @@ pub(crate) struct View {
     probes: Arc<Mutex<ProbeLog>>,
     /// Whether it is of a file: nothing on it is live.
     pub(crate) is_saved: bool,
+    /// Then, the proxies that its picture is of.
+    pub(crate) saved_of: Vec<(String, Readiness)>,
     /// The moving parts of pages, made when first asked for.
     pub(crate) frames: Mutex<HashMap<Looks, Arc<Frame>>>,
 }
@@ -97,15 +100,26 @@ impl View {
             history: Arc::default(),
             probes: Arc::default(),
             is_saved: false,
+            saved_of: Vec::new(),
             frames: Mutex::default(),
         }
     }
 
-    /// A view of what was saved.
-    pub(crate) fn saved(answer: crate::model::Answer, events: Vec<Seen>, history: History) -> Self {
+    /// A view of what was saved, which is of these proxies.
+    pub(crate) fn saved(
+        answer: crate::model::Answer,
+        saved_of: Vec<(String, Readiness)>,
+        events: Vec<Seen>,
+        history: History,
+    ) -> Self {
         let picture = Some(Arc::new(Picture { answer, at: Instant::now() }));
         let history = Arc::new(Mutex::new(history));
-        Self { picture, events, history, is_saved: true, ..Self::new() }
+        Self { picture, events, history, is_saved: true, saved_of, ..Self::new() }
+    }
+
+    /// Whether there are several proxies, or were when it was saved.
+    pub(crate) fn is_of_several(&self) -> bool {
+        self.proxies.len() > 1 || self.saved_of.len() > 1
     }
 
     /// How old the picture is.
@@ -418,6 +432,7 @@ impl Poller {
             probes: Arc::clone(&self.probes),
             proxies,
             is_saved: false,
+            saved_of: Vec::new(),
             frames: Mutex::default(),
         }
     }

@@ -209,6 +209,44 @@ async fn a_policy_that_does_not_end_everywhere_at_the_same_time_is_told_with_nam
 }
 
 #[tokio::test]
+async fn a_saved_hour_of_several_proxies_tells_which_of_them_are_not_well() {
+    let mut down = backend("a:1");
+    (down["effective"], down["health"]) = (json!("down"), json!("down"));
+    let one = proxy("edge-1", &[backend("a:1")]);
+    let (two, three) = (proxy("edge-2", &[backend("a:1")]), proxy("edge-3", &[down]));
+    for proxy in [&two, &three] {
+        proxy.with(|world| world.pools["proxy"]["ready"] = json!(false));
+    }
+    two.with(|world| world.events = vec![event(1, "something")]);
+    let dashboard = dashboard(&[&one, &two, &three]);
+    let is_there =
+        |text: &str| text.contains("3 of 3 proxies answer") && text.contains("something");
+    let live = dashboard.text_with("/", is_there).await;
+    let file = dashboard.text("/api/export").await;
+    let part = "content-disposition: form-data; name=\"file\"";
+    let answer = dashboard
+        .client
+        .post(dashboard.url("/open"))
+        .header("origin", dashboard.url(""))
+        .header("content-type", "multipart/form-data; boundary=x")
+        .body(format!("--x\r\n{part}\r\n\r\n{file}\r\n--x--\r\n"))
+        .send();
+    let saved = answer.await.unwrap().text().await.unwrap();
+    let expected = "but on edge-3 no backend serves, and edge-2 is not ready, and proxies disagree";
+    for page in [&live, &saved] {
+        let line = page.split("id=\"headline\"").nth(1).unwrap().split("</h1>").next().unwrap();
+        assert!(line.contains(expected), "{line}");
+    }
+    let part = |id: &str, end: &str| {
+        saved.split(&format!("id=\"{id}\"")).nth(1).unwrap().split(end).next().unwrap().to_owned()
+    };
+    let subline = part("subline", "</p>");
+    assert!(subline.contains("<span>3 proxies</span>"), "{subline}");
+    assert!(part("map", "</ul>").contains("<span>3 proxies</span>"));
+    assert!(part("events", "</ol>").contains("on edge-2"));
+}
+
+#[tokio::test]
 async fn a_change_goes_to_all_and_each_answer_is_told() {
     let mut proxies = ["a", "b", "c"].map(|name| proxy(name, &[backend("x:1")]));
     // They are told in the order of their addresses.

@@ -69,6 +69,17 @@ pub(crate) enum Effective {
 }
 
 impl Effective {
+    /// Whether it takes traffic, by the word of one proxy. A state that we do not know is explained by
+    /// the flag beside it.
+    #[must_use]
+    pub(crate) fn serves(self, eligible: Option<bool>) -> bool {
+        match self {
+            Self::Serving => true,
+            Self::Unknown => eligible == Some(true),
+            _ => false,
+        }
+    }
+
     /// Draining and drained differ only by what is in flight, or who may still come.
     #[must_use]
     pub(crate) fn settled(self) -> Self {

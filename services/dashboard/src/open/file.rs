@@ -14,12 +14,15 @@ use serde::{
 use super::extent::Extent;
 use crate::{
     export::FORMAT,
+    headline::proxies::Readiness,
     history::{HOUR, STEP, Sample, Series},
-    model::{Answer, Event},
+    model::{Answer, Effective, Event},
 };
 
 /// Twice what the page is made for.
 const BACKENDS_MOST: usize = 1_000;
+/// More than anybody has in front of the same backends.
+const PROXIES_MOST: usize = 1_000;
 /// Slots of one backend: as many as the dashboard itself has seen, with the one under way.
 const SLOTS_MOST: usize = HOUR / STEP + 1;
 /// Of the picture and the events. A backend has some fifty values in two or three objects, and
@@ -33,6 +36,8 @@ pub(super) struct File {
     pub(super) at: String,
     pub(super) picture: Answer,
     #[serde(default)]
+    proxies: AtMost<Proxy, PROXIES_MOST>,
+    #[serde(default)]
     pub(super) events: Vec<Told>,
     #[serde(deserialize_with = "series::<_, HOUR>")]
     pub(super) totals: Series,
@@ -45,6 +50,36 @@ pub(super) struct Told {
     pub(super) event: Event,
     #[serde(default)]
     pub(super) proxies: Vec<String>,
+}
+
+/// A proxy that the picture is of. Its own answer is as large as that, and only this is read of it.
+#[derive(Deserialize)]
+struct Proxy {
+    name: String,
+    answer: Own,
+}
+
+#[derive(Deserialize)]
+struct Own {
+    proxy: State,
+    pools: AtMost<OwnPool, BACKENDS_MOST>,
+}
+
+#[derive(Deserialize)]
+struct State {
+    ready: bool,
+    stopping: bool,
+}
+
+#[derive(Deserialize)]
+struct OwnPool {
+    backends: AtMost<OwnBackend, BACKENDS_MOST>,
+}
+
+#[derive(Deserialize)]
+struct OwnBackend {
+    effective: Effective,
+    eligible: Option<bool>,
 }
 
 /// The hour of one backend.
@@ -64,7 +99,14 @@ struct Outline {
     at: Extent,
     picture: Extent,
     #[serde(default)]
+    proxies: AtMost<Named, PROXIES_MOST>,
+    #[serde(default)]
     events: Extent,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: Extent,
 }
 
 impl File {
@@ -76,7 +118,9 @@ impl File {
             let found = outline.format.chars().take(FORMAT.len()).collect::<String>();
             return Err(format!("This file is of the form {found:?}; this page reads {FORMAT:?}."));
         }
-        let extent = outline.picture.and(outline.events).and(outline.at);
+        let names = outline.proxies.0.iter().map(|proxy| proxy.name);
+        let extent = names.fold(outline.picture, Extent::and);
+        let extent = extent.and(outline.events).and(outline.at);
         let is_too_much = extent.values > EXTENT_MOST.values
             || extent.objects > EXTENT_MOST.objects
             || extent.text > EXTENT_MOST.text;
@@ -91,6 +135,17 @@ impl File {
         let file: Self = serde_json::from_str(text).map_err(unreadable)?;
         let rows: usize = file.picture.pools.iter().map(|pool| 1 + pool.backends.len()).sum();
         if rows > BACKENDS_MOST + 1 { Err(too_much()) } else { Ok(file) }
+    }
+
+    /// The proxies that it is of, by their names.
+    pub(super) fn proxies(&self) -> Vec<(String, Readiness)> {
+        let readiness = |proxy: &Proxy| {
+            let State { ready, stopping } = proxy.answer.proxy;
+            let backends = proxy.answer.pools.0.iter().flat_map(|pool| &pool.backends.0);
+            let backends = backends.map(|one| (one.effective, one.effective.serves(one.eligible)));
+            (proxy.name.clone(), Readiness::new((ready, stopping), backends))
+        };
+        self.proxies.0.iter().map(readiness).collect()
     }
 
     pub(super) fn backends(&self) -> &[One] {
@@ -220,16 +275,19 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_would_fill_the_page_is_refused() {
-        let with = |at: &str| {
+    fn a_time_or_a_name_that_would_fill_the_page_is_refused() {
+        let with = |at: &str, name: &str| {
             File::read(&format!(
                 r#"{{"format":"{FORMAT}","at":"{at}","picture":{{"proxy":{{"started_at":""}},"pools":[]}},
+                "proxies":[{{"name":"{name}","answer":{{"proxy":{{"ready":true,"stopping":false}},"pools":[]}}}}],
                 "totals":{}}}"#,
                 columns(HOUR)
             ))
         };
-        assert!(with("2026-11-27T00:00:00Z").is_ok());
-        let refusal = with(&"&".repeat(500_000)).err();
-        assert!(refusal.is_some_and(|why| why.contains("tells more")));
+        assert!(with("2026-11-27T00:00:00Z", "edge-1").is_ok());
+        for (at, name) in [(500_000, 1), (1, 500_000)] {
+            let refusal = with(&"&".repeat(at), &"&".repeat(name)).err();
+            assert!(refusal.is_some_and(|why| why.contains("tells more")), "{at} {name}");
+        }
     }
 }
