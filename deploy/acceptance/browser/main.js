@@ -7,13 +7,14 @@ import { manners, otherOrigins } from "./guarding.js";
 import { lastOne, looking, notReady } from "./operating.js";
 import { steady, steadyDispute, steadyOne } from "./steady.js";
 import { fullRows, sortedAnywhere } from "./table.js";
+import { savedTrouble } from "./saved.js";
 import { accessible, everyWidth, keyboard, withoutScript } from "./reaching.js";
 import { calm, cheapUpdates, manySizes, oneBackend, overTime, severalProxies } from "./showing.js";
 import { check, onFailure } from "./report.js";
 import * as stack from "./stack.js";
 
 const SCENARIOS = [looking, notReady, lastOne, killedServer, keyboard, withoutScript, everyWidth, killedProxy, silentDashboard, leftTab, slowLink, refusedFeed, accessible,
-  oneBackend, overTime, manySizes, fullRows, sortedAnywhere, steady, steadyOne, steadyDispute, cheapUpdates, severalProxies, calm, otherOrigins, manners];
+  oneBackend, overTime, manySizes, fullRows, sortedAnywhere, steady, steadyOne, steadyDispute, cheapUpdates, severalProxies, savedTrouble, calm, otherOrigins, manners];
 // For work on one of them: ONLY=keyboard,manners.
 const only = process.env.ONLY?.split(",");
 

@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 
 import { axe, tooWide } from "./reaching.js";
 import { close, headline, open, picture } from "./browser.js";
-import { check, expect, until } from "./report.js";
+import { check, expect, heading, until } from "./report.js";
 import * as stack from "./stack.js";
 
 const READ = /^\d\d:\d\d:\d\d UTC: [\d.]+ requests\/s, [\d.–]+% failed, p50 [\d.–]+ ms/;
@@ -19,6 +19,12 @@ async function send(page, file) {
 async function openFile(page) {
   await send(page, path);
   await page.locator("#notice").getByText("from a file").waitFor();
+}
+
+async function save(live) {
+  const download = live.waitForEvent("download");
+  await live.getByRole("link", { name: "the hour as a file" }).click();
+  await (await download).saveAs(path);
 }
 
 /** The values under the pointer, near the newest end: the proxy may have been started a moment ago. */
@@ -53,9 +59,7 @@ function isOf(id, values) {
 /** From a page that is live and had traffic. */
 export async function savedHour(live) {
   await check("the hour is one file, which the page opens again without a proxy", async () => {
-    const download = live.waitForEvent("download");
-    await live.getByRole("link", { name: "the hour as a file" }).click();
-    await (await download).saveAs(path);
+    await save(live);
     expect(JSON.parse(readFileSync(path, "utf8")).format === "evenkeel-hour-1", "another format");
   });
   const page = await open({ bypassCSP: true });
@@ -116,4 +120,50 @@ export async function savedHour(live) {
     await plain.getByText("larger than 16 MiB").waitFor();
   });
   await close(plain);
+}
+
+/** Of a fleet of which first one proxy and then nobody answers. */
+export async function savedTrouble() {
+  heading("An hour that was saved while proxies were away");
+  await stack.allWell();
+  const fleet = await stack.fakes([{ count: 3, name: "edge-1", well: true }, { count: 3, name: "edge-2", well: true }]);
+  const live = await open({ to: fleet.page });
+  const page = await open({ bypassCSP: true });
+  const opened = async (sentence) => {
+    await until(`the page says "${sentence}"`, 10, async () => (await headline(live)).includes(sentence));
+    await save(live);
+    await openFile(page);
+    expect((await headline(page)) === (await headline(live)), `"${await headline(page)}", it was "${await headline(live)}"`);
+    return `"${await headline(page)}"`;
+  };
+  await check("a proxy that was away is away in the file, with its age and the reason", async () => {
+    await fleet.kill(1);
+    const told = await opened("1 of 2 proxies does not answer");
+    const own = await page.locator("#proxies li").filter({ hasText: "Away" }).innerText();
+    expect(own.includes("edge-2") && /last heard \d+ s ago/.test(own) && /connection/i.test(own), own);
+    expect((await page.locator("#map .from li").count()) === 2, "the picture does not show both proxies");
+    expect((await page.locator("#map .from li.away").innerText()).includes("edge-2"), "the picture shows it as well");
+    return told;
+  });
+  await picture(page, "from-a-file-one-away");
+  await check("where nobody answered the file is as grey as the page was, and says why and since when", async () => {
+    await fleet.kill(0);
+    const told = await opened("No proxy answers");
+    expect((await page.locator("#freshness").getAttribute("data-stale")) === "true", "it looks like a picture of then");
+    const notice = await page.locator("#notice").innerText();
+    expect(/None of 2 proxies answers/.test(notice) && /The last picture was \d+ s old/.test(notice), notice);
+    return told;
+  });
+  await picture(page, "from-a-file-nobody-answers");
+  await check("and so is the page of a backend", async () => {
+    await page.locator("#pools tbody th.name button").first().click();
+    await page.locator("#facts").waitFor();
+    expect(/None of 2 proxies answers/.test(await page.locator("#notice").innerText()), "it does not say so");
+    return axe(page);
+  });
+  await page.setViewportSize({ width: 390, height: 844 });
+  await check("which fits a phone", async () => expect(!await tooWide(page), await tooWide(page)));
+  await close(page);
+  await close(live);
+  await fleet.stop();
 }

@@ -53,17 +53,24 @@ pub(crate) async fn file(State(app): State<App>) -> Response {
     }
     drop(history);
     let totals = columns(&view.all_totals());
-    let answers = view.answering().filter_map(|proxy| {
-        Some(json!({
-            "name": proxy.name, "answer": proxy.picture.as_ref()?.answer,
-        }))
+    // Those that do not answer, too: their silence is part of what was to be seen.
+    let proxies = view.proxies.iter().zip(&view.standings).map(|(proxy, standing)| {
+        json!({
+            "name": proxy.name,
+            "answer": proxy.picture.as_ref().map(|picture| &picture.answer),
+            "age_seconds": standing.last.as_ref().map(|last| last.age.as_secs_f64()),
+            "fault": standing.fault,
+        })
     });
     let body = json!({
         "format": FORMAT,
         "at": now,
         "load_balancer": &*app.url,
         "picture": view.picture.as_ref().map(|picture| &picture.answer),
-        "proxies": answers.collect::<Vec<_>>(),
+        "age_seconds": view.age().as_secs_f64(),
+        "trouble": view.trouble,
+        "proxies": proxies.collect::<Vec<_>>(),
+        "events_error": view.events_error,
         "events": view.events.iter().map(told).collect::<Vec<_>>(),
         "totals": totals,
         "backends": backends,

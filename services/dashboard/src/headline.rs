@@ -1,11 +1,11 @@
 //! The page's first line: is it well?
 
 mod notice;
-pub(crate) mod proxies;
+mod proxies;
 
 use maud::{Markup, html};
 
-pub(crate) use self::notice::notice;
+pub(crate) use self::notice::{banners, notice};
 use self::proxies::Proxies;
 use crate::{
     icons::icon,
@@ -30,11 +30,11 @@ impl Headline {
     /// What to say about `view`.
     pub(crate) fn of(view: &View) -> Self {
         match (&view.picture, &view.trouble) {
-            (_, Some(trouble)) => say(Tone::Bad, trouble.headline),
+            (_, Some(trouble)) => say(Tone::Bad, trouble.headline.clone()),
             (None, None) => say(Tone::Busy, "Asking the proxy …"),
             (Some(picture), None) => {
                 let answer = &picture.answer;
-                Proxies::of(view, answer).add_to(about(answer), answer)
+                Proxies::of(view).add_to(about(answer), answer)
             }
         }
     }
@@ -170,17 +170,15 @@ pub(crate) fn subline(view: &View, url: &str) -> Markup {
                         span { (capital(&plain(&pool.policy))) " over " (count(pool.backends.len(), "backend")) }
                     }
                     span { "traffic on " span.mono { (url) } }
-                    @if view.proxies.len() > 1 {
-                        span { (view.answering().count()) " of " (view.proxies.len()) " proxies answer" }
-                    } @else if view.is_of_several() {
-                        span { (view.saved_of.len()) " proxies" }
+                    @if view.is_of_several() {
+                        span { (view.answering_count()) " of " (view.standings.len()) " proxies answer" }
                     } @else {
                         span { "proxy " span.mono { (proxy.name) } @if !proxy.version.is_empty() { " " (proxy.version) } }
                     }
-                    @if view.trouble.is_some() && view.proxies.len() < 2 {
+                    @if view.trouble.is_some() && !view.is_of_several() {
                         // In the place of the uptime: what is below must not move.
                         span { "away" }
-                    } @else if view.proxies.len() < 2 && !view.is_saved {
+                    } @else if !view.is_of_several() && !view.is_saved {
                         span { "up " (span(std::time::Duration::try_from_secs_f64(proxy.uptime_seconds).unwrap_or_default())) }
                     }
                 }

@@ -79,6 +79,7 @@ mod share;
 mod sign_in;
 mod slot;
 mod sort;
+mod standing;
 mod table;
 mod tell;
 mod text;

@@ -12,6 +12,7 @@ use crate::{
     icons::icon,
     model::{Backend, Pool},
     poll::View,
+    standing::Standing,
     words::{Tone, count, number},
 };
 
@@ -108,28 +109,15 @@ fn place(index: usize, all: usize, height: usize) -> usize {
 }
 
 fn sources(view: &View) -> Vec<Source> {
-    let all = &view.proxies;
+    let all = &view.standings;
     if all.len() > PROXIES_MOST {
-        let away = view.silent().count();
-        let name = format!("{} proxies", all.len() - away);
-        return vec![Source { name, rate: None, is_away: away > 0 }];
+        let answering = view.answering_count();
+        let name = format!("{answering} proxies");
+        return vec![Source { name, rate: None, is_away: answering < all.len() }];
     }
-    let rate = |proxy: &crate::replica::Proxy| -> f64 {
-        let picture = proxy.picture.as_ref().filter(|_| proxy.answers());
-        let pools = picture.iter().flat_map(|picture| &picture.answer.pools);
-        pools.map(|pool| pool.traffic.requests_per_second).sum()
-    };
-    if let (true, Some(picture)) = (view.is_saved, &view.picture) {
-        // A file has one picture of them all.
-        let name = match view.saved_of.len() {
-            0 | 1 => picture.answer.proxy.name.clone(),
-            several => format!("{several} proxies"),
-        };
-        return vec![Source { name, rate: None, is_away: false }];
-    }
-    let source = |proxy: &crate::replica::Proxy| Source {
+    let source = |proxy: &Standing| Source {
         name: proxy.name.clone(),
-        rate: (all.len() > 1).then(|| rate(proxy)),
+        rate: view.is_of_several().then(|| proxy.answer().map_or(0.0, |answer| answer.rate)),
         is_away: !proxy.answers(),
     };
     all.iter().map(source).collect()

@@ -158,7 +158,9 @@ fn page_of(file: File, sent: &Sent) -> Markup {
         proxies: told.proxies.clone(),
     };
     let events = file.events.iter().enumerate().map(seen).collect();
-    let view = View::saved(file.picture.clone(), file.proxies(), events, history);
+    let view = View::saved(file.picture.clone(), file.standings(), events, history);
+    let mut view = view.in_trouble(file.trouble.clone(), file.age());
+    view.events_error.clone_from(&file.events_error);
     let saved = Saved { view, at: &file.at };
     match saved.backend(&sent.backend) {
         Some((pool, backend)) => {

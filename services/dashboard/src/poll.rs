@@ -12,6 +12,7 @@ use std::{
 };
 
 use chassis::{shutdown::Shutdown, wall};
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Notify, watch},
     task::{JoinHandle, JoinSet},
@@ -24,7 +25,6 @@ use crate::{
     charts::Window,
     fleet,
     frame::Frame,
-    headline::proxies::Readiness,
     history::{History, SPARK_SECONDS, Said, Series},
     hour::Hour,
     intent::Book,
@@ -37,6 +37,7 @@ use crate::{
     replica::{Picture, Proxy, Replica},
     resolve::{self, Endpoint},
     settings::TokenSource,
+    standing::{Last, Standing},
     timeline::{Seen, Timeline},
 };
 
@@ -56,8 +57,10 @@ pub(crate) struct View {
     pub(crate) picture: Option<Arc<Picture>>,
     /// Why there is no newer one.
     pub(crate) trouble: Option<Trouble>,
-    /// Every proxy that was found.
+    /// Every proxy that was found; of a file, none that could be asked.
     pub(crate) proxies: Vec<Proxy>,
+    /// How it stands with each of them; of a file, how it stood.
+    pub(crate) standings: Vec<Standing>,
     /// When this view was made.
     pub(crate) at: Instant,
     /// Newest first.
@@ -71,17 +74,15 @@ pub(crate) struct View {
     probes: Arc<Mutex<ProbeLog>>,
     /// Whether it is of a file: nothing on it is live.
     pub(crate) is_saved: bool,
-    /// Then, the proxies that its picture is of.
-    pub(crate) saved_of: Vec<(String, Readiness)>,
     /// The moving parts of pages, made when first asked for.
     pub(crate) frames: Mutex<HashMap<Looks, Arc<Frame>>>,
 }
 
 /// What went wrong with the newest round.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Trouble {
     /// In a few words.
-    pub(crate) headline: &'static str,
+    pub(crate) headline: String,
     /// In sentences that say what to do.
     pub(crate) explanation: String,
 }
@@ -93,6 +94,7 @@ impl View {
             picture: None,
             trouble: None,
             proxies: Vec::new(),
+            standings: Vec::new(),
             at: Instant::now(),
             events: Vec::new(),
             events_error: None,
@@ -100,26 +102,37 @@ impl View {
             history: Arc::default(),
             probes: Arc::default(),
             is_saved: false,
-            saved_of: Vec::new(),
             frames: Mutex::default(),
         }
     }
 
-    /// A view of what was saved, which is of these proxies.
+    /// A view of what was saved, where it stood so with the proxies.
     pub(crate) fn saved(
         answer: crate::model::Answer,
-        saved_of: Vec<(String, Readiness)>,
+        mut standings: Vec<Standing>,
         events: Vec<Seen>,
         history: History,
     ) -> Self {
+        if standings.is_empty() {
+            let (name, last) = (answer.proxy.name.clone(), Last::of(&answer, Duration::ZERO));
+            standings.push(Standing { name, fault: None, last: Some(last) });
+        }
         let picture = Some(Arc::new(Picture { answer, at: Instant::now() }));
         let history = Arc::new(Mutex::new(history));
-        Self { picture, events, history, is_saved: true, saved_of, ..Self::new() }
+        Self { picture, standings, events, history, is_saved: true, ..Self::new() }
+    }
+
+    /// The same where the picture was so old, and nobody gave a newer one because of this trouble.
+    pub(crate) fn in_trouble(mut self, trouble: Option<Trouble>, age: Duration) -> Self {
+        let at = self.picture.as_ref().and_then(|picture| picture.at.checked_add(age));
+        self.at = at.unwrap_or(self.at);
+        self.trouble = trouble;
+        self
     }
 
     /// Whether there are several proxies, or were when it was saved.
     pub(crate) fn is_of_several(&self) -> bool {
-        self.proxies.len() > 1 || self.saved_of.len() > 1
+        self.standings.len() > 1
     }
 
     /// How old the picture is.
@@ -140,12 +153,8 @@ impl View {
 
     /// The same by the clock of one of the proxies, which what it tells itself belongs to.
     pub(crate) fn now_of(&self, proxy: &str) -> SystemTime {
-        let picture = self.proxies.iter().find(|one| one.name == proxy);
-        let picture = picture.and_then(|proxy| proxy.picture.as_ref());
-        let now = picture.and_then(|picture| {
-            let since = self.at.saturating_duration_since(picture.at);
-            picture.answer.proxy.now()?.checked_add(since)
-        });
+        let standing = self.standings.iter().find(|one| one.name == proxy);
+        let now = standing.and_then(|standing| standing.last.as_ref()?.now);
         now.unwrap_or_else(|| self.now())
     }
 
@@ -181,6 +190,11 @@ impl View {
     /// The proxies that answer.
     pub(crate) fn answering(&self) -> impl Iterator<Item = &Proxy> {
         self.proxies.iter().filter(|proxy| proxy.answers())
+    }
+
+    /// How many answer, or did when it was saved.
+    pub(crate) fn answering_count(&self) -> usize {
+        self.standings.iter().filter(|one| one.answers()).count()
     }
 
     /// The proxies that do not, although others do.
@@ -421,10 +435,12 @@ impl Poller {
         let trouble = answering.is_empty().then(|| trouble(&proxies)).flatten();
         let events_error =
             proxies.iter().find_map(|proxy| Some(proxy.api.explain(proxy.events_fault.as_ref()?)));
+        let at = Instant::now();
         View {
             picture: self.picture.clone(),
             trouble,
-            at: Instant::now(),
+            standings: proxies.iter().map(|proxy| Standing::of(proxy, at)).collect(),
+            at,
             events: self.timeline.events.clone(),
             events_error,
             hour: Arc::clone(&self.hour),
@@ -432,7 +448,6 @@ impl Poller {
             probes: Arc::clone(&self.probes),
             proxies,
             is_saved: false,
-            saved_of: Vec::new(),
             frames: Mutex::default(),
         }
     }
@@ -479,8 +494,8 @@ fn trouble(proxies: &[Proxy]) -> Option<Trouble> {
     let (first, fault) = faults.first()?;
     let explanation = first.api.explain(fault);
     if faults.len() == 1 {
-        return Some(Trouble { headline: fault.headline(), explanation });
+        return Some(Trouble { headline: fault.headline().to_owned(), explanation });
     }
     let explanation = format!("None of {} proxies answers. {explanation}", faults.len());
-    Some(Trouble { headline: "No proxy answers", explanation })
+    Some(Trouble { headline: "No proxy answers".to_owned(), explanation })
 }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use crate::{
     icons::icon,
     poll::View,
-    replica::Proxy,
+    standing::Standing,
     words::{Tone, count, number, span},
 };
 
@@ -13,49 +13,41 @@ use crate::{
 pub(crate) fn list(view: &View) -> Markup {
     html! {
         div id="proxies" {
-            @if view.proxies.len() > 1 {
+            @if view.is_of_several() {
                 section.proxies aria-label="Proxies" {
                     header {
                         h2 { "Proxies" }
-                        p.meta { span { "changes go to all of them; one that was away is told when it returns" } }
+                        @if !view.is_saved {
+                            p.meta { span { "changes go to all of them; one that was away is told when it returns" } }
+                        }
                     }
-                    ul { @for proxy in &view.proxies { (item(proxy, view)) } }
+                    ul { @for standing in &view.standings { (item(standing)) } }
                 }
             }
         }
     }
 }
 
-fn item(proxy: &Proxy, view: &View) -> Markup {
-    let answer = proxy.picture.as_ref().map(|picture| &picture.answer);
-    let (word, tone, shape) = match (proxy.answers(), answer) {
-        (false, _) => ("Away", Tone::Bad, "cross"),
-        (true, Some(answer)) if answer.proxy.stopping => ("Stopping", Tone::Busy, "drain"),
-        (true, Some(answer)) if !answer.proxy.ready => ("Not ready", Tone::Busy, "warn"),
-        _ => ("Answers", Tone::Good, "check"),
+fn item(proxy: &Standing) -> Markup {
+    let (word, tone, shape) = match proxy.answer() {
+        None => ("Away", Tone::Bad, "cross"),
+        Some(answer) if answer.stopping => ("Stopping", Tone::Busy, "drain"),
+        Some(answer) if !answer.ready => ("Not ready", Tone::Busy, "warn"),
+        Some(_) => ("Answers", Tone::Good, "check"),
     };
     html! {
         li {
             p.name { span.mono { (proxy.name) } span.pill.(tone.class()) { (icon(shape)) (word) } }
-            @if let Some(answer) = answer {
-                @let pools = &answer.pools;
-                @let total: usize = pools.iter().map(|pool| pool.backends.len()).sum();
-                @let serving: usize = pools.iter().map(|pool| pool.serving()).sum();
-                @if proxy.answers() {
-                    p { strong { (number(answer.traffic().requests_per_second)) } " requests/s, "
-                        (pools.iter().map(|pool| pool.in_flight()).sum::<u64>()) " in flight" }
-                    p.quiet { (serving) " of " (count(total, "backend")) " serving · up "
-                        (span(std::time::Duration::try_from_secs_f64(answer.proxy.uptime_seconds).unwrap_or_default())) }
-                }
-                @if !answer.proxy.not_ready_reasons.is_empty() { p.quiet { (answer.proxy.not_ready_reasons.join("; ")) } }
-                @if let Some(why) = &answer.proxy.not_saved_reason { p.quiet { "Changes are not saved: " (why) } }
+            @if let Some(answer) = proxy.answer() {
+                p { strong { (number(answer.rate)) } " requests/s, " (answer.in_flight) " in flight" }
+                p.quiet { (answer.serving) " of " (count(answer.backends, "backend")) " serving · up " (span(answer.uptime)) }
             }
-            @if !proxy.answers() {
-                @if let Some(picture) = &proxy.picture {
-                    p { "last heard " (span(view.at.saturating_duration_since(picture.at))) " ago" }
-                }
-                @if let Some(fault) = &proxy.fault { p.quiet { (proxy.api.explain(fault)) } }
+            @if let Some(last) = &proxy.last {
+                @if !last.not_ready_reasons.is_empty() { p.quiet { (last.not_ready_reasons.join("; ")) } }
+                @if let Some(why) = &last.not_saved_reason { p.quiet { "Changes are not saved: " (why) } }
+                @if !proxy.answers() { p { "last heard " (span(last.age)) " ago" } }
             }
+            @if let Some(fault) = &proxy.fault { p.quiet { (fault) } }
         }
     }
 }

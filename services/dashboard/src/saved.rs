@@ -10,6 +10,7 @@ use crate::{
     charts::Window,
     detail, events, export,
     frame::Frame,
+    headline,
     history::Series,
     icons::icon,
     model::{Backend, Pool},
@@ -66,6 +67,7 @@ pub(crate) fn main_page(saved: &Saved<'_>, sort: Option<Sort>) -> Markup {
         section.traffic aria-label="Traffic" { (frame.part("map")) (frame.part("map-tiles")) }
         (page::panel_row(&frame))
         (page::table_and_filter(&frame, &frame.pools_sorted(sort, &order)))
+        (frame.part("proxies"))
         (page::logs(&frame))
     };
     shell("A saved hour · Evenkeel", &totals, body)
@@ -97,6 +99,7 @@ pub(crate) fn backend_page(
         p.crumbs { button.link form=(FORM) name="backend" value="" { "← All backends of the file" } }
         div.hero { (detail::title(backend)) (detail::subline(pool, backend)) }
         (notice(saved))
+        div id="freshness" hidden data-stale=(view.trouble.is_some()) {}
         (page::panel_row(&frame))
         div.columns {
             section.card aria-label="Facts" { h2 { "Facts" } (detail::facts(view, pool, backend)) }
@@ -117,6 +120,7 @@ fn notice(saved: &Saved<'_>) -> Markup {
                 (icon("clock"))
                 p { "This is from a file that was saved at " time datetime=(saved.at) { (saved.at) } ". Nothing on it is live, and nothing can be changed. " a href="/" { "Back to what is now" } }
             }
+            (headline::banners(&saved.view))
         }
     }
 }

@@ -13,28 +13,34 @@ use crate::{
 /// All of them. They lie over the page's lower edge, where one that comes moves nothing and is seen
 /// from any row.
 pub(crate) fn notice(view: &View) -> Markup {
+    html! { div id="notice" { (banners(view)) } }
+}
+
+/// The same by themselves, for the page of a file.
+pub(crate) fn banners(view: &View) -> Markup {
     html! {
-        div id="notice" {
-            @if let Some(trouble) = &view.trouble {
-                div.banner.bad {
-                    (icon("warn"))
-                    div {
-                        // Only this is announced: the age below changes every second.
-                        p role="alert" { (trouble.explanation) }
-                        p.quiet {
-                            @if view.picture.is_some() {
-                                "This is the last picture, " strong { (span(view.age())) " old" }
-                                ". The page goes on by itself when the proxy answers again."
-                            } @else {
-                                "This page fills by itself when the proxy answers."
-                            }
-                        }
-                    }
+        @if let Some(trouble) = &view.trouble {
+            div.banner.bad {
+                (icon("warn"))
+                div {
+                    // Only this is announced: the age below changes every second.
+                    p role="alert" { (trouble.explanation) }
+                    p.quiet { (age(view)) }
                 }
-            } @else if let Some(picture) = &view.picture {
-                (troubles(&picture.answer, Proxies::of(view, &picture.answer).unready()))
             }
+        } @else if let Some(picture) = &view.picture {
+            (troubles(&picture.answer, Proxies::of(view).unready()))
         }
+    }
+}
+
+/// How old a picture is that nobody gives a newer one of.
+fn age(view: &View) -> Markup {
+    let old = html! { strong { (span(view.age())) " old" } };
+    html! {
+        @if view.is_saved { "The last picture was " (old) "." }
+        @else if view.picture.is_some() { "This is the last picture, " (old) ". The page goes on by itself when the proxy answers again." }
+        @else { "This page fills by itself when the proxy answers." }
     }
 }
 

@@ -6,68 +6,34 @@
 
 use super::{Headline, NAMED, say};
 use crate::{
-    model::{Answer, Backend, Effective},
+    model::{Answer, Backend},
     poll::View,
+    standing::Last,
     words::{Tone, count},
 };
 
 /// The proxies that answer.
 pub(super) struct Proxies<'a> {
-    said: Vec<One<'a>>,
+    said: Vec<(&'a str, &'a Last)>,
     /// How many there are, the silent ones included.
     all: usize,
 }
 
-struct One<'a> {
-    name: &'a str,
-    readiness: Readiness,
-    /// Why it is not ready.
-    reasons: &'a [String],
-}
-
-/// How it stands with one proxy. Of one that an hour in a file is of, nothing else is known.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Readiness {
-    ready: bool,
-    stopping: bool,
-    /// Whether any backend serves there.
-    serves: bool,
-    /// Whether it has not found its backends yet, or checks them for the first time: it gets no requests
-    /// either.
-    is_starting: bool,
-}
-
 impl<'a> Proxies<'a> {
-    /// Those of `view`, whose picture is of all of them.
-    pub(super) fn of(view: &'a View, picture: &'a Answer) -> Self {
-        if !view.is_of_several() {
-            return Self { said: vec![One::of("the proxy", picture)], all: 1 };
-        }
-        if view.is_saved {
-            let one = |(name, readiness): &'a (String, Readiness)| One {
-                name,
-                readiness: *readiness,
-                reasons: &[],
-            };
-            return Self {
-                said: view.saved_of.iter().map(one).collect(),
-                all: view.saved_of.len(),
-            };
-        }
-        let said = view.answering().filter_map(|proxy| {
-            let picture = proxy.picture.as_ref()?;
-            Some(One::of(&proxy.name, &picture.answer))
-        });
-        Self { said: said.collect(), all: view.proxies.len() }
+    /// Those of `view`.
+    pub(super) fn of(view: &'a View) -> Self {
+        let name = |name: &'a String| if view.is_of_several() { name } else { "the proxy" };
+        let said = view.standings.iter().filter_map(|one| Some((name(&one.name), one.answer()?)));
+        Self { said: said.collect(), all: view.standings.len() }
     }
 
     /// Adds to what is said of the backends, of which `picture` is that of all proxies.
     pub(super) fn add_to(&self, headline: Headline, picture: &Answer) -> Headline {
         // If no backend serves anywhere, that is the sentence.
-        let serves_somewhere = Readiness::of(picture).serves;
-        let is_lost = |one: Readiness| !one.serves && !one.is_starting && !one.stopping;
-        let is_unready = |one: Readiness| {
-            one.is_unready() && (one.serves || (one.is_starting && serves_somewhere))
+        let serves_somewhere = picture.pools.iter().any(|pool| pool.serving() > 0);
+        let is_lost = |one: &Last| one.serving == 0 && !one.is_starting && !one.stopping;
+        let is_unready = |one: &Last| {
+            one.is_unready() && (one.serving > 0 || (one.is_starting && serves_somewhere))
         };
         let mut more: Vec<(Tone, String)> = Vec::new();
         let without = self.who(is_lost);
@@ -100,16 +66,16 @@ impl<'a> Proxies<'a> {
 
     /// Who is not ready, and why: a sentence.
     pub(super) fn unready(&self) -> Option<String> {
-        let unready: Vec<_> = self.said.iter().filter(|one| one.readiness.is_unready()).collect();
-        let why = |one: &One<'_>| match one.reasons {
+        let unready: Vec<_> = self.said.iter().filter(|(_, last)| last.is_unready()).collect();
+        let why = |last: &Last| match &last.not_ready_reasons[..] {
             [] => String::new(),
             reasons => format!(": {}", reasons.join(", ")),
         };
         match (&unready[..], self.all) {
             ([], _) => None,
-            ([only], 1) => Some(format!("The proxy is not ready{}.", why(only))),
+            ([(_, only)], 1) => Some(format!("The proxy is not ready{}.", why(only))),
             (some, all) => {
-                let told = some.iter().map(|one| format!("{}{}", one.name, why(one)));
+                let told = some.iter().map(|(name, last)| format!("{name}{}", why(last)));
                 let told = told.collect::<Vec<_>>().join("; ");
                 let (number, is) = (some.len(), is(some.len()));
                 Some(format!("{number} of {all} proxies {is} not ready: {told}."))
@@ -117,45 +83,12 @@ impl<'a> Proxies<'a> {
         }
     }
 
-    fn who(&self, is_one: impl Fn(Readiness) -> bool) -> Vec<&str> {
-        self.said.iter().filter(|one| is_one(one.readiness)).map(|one| one.name).collect()
+    fn who(&self, is_one: impl Fn(&Last) -> bool) -> Vec<&str> {
+        self.said.iter().filter(|(_, last)| is_one(last)).map(|(name, _)| *name).collect()
     }
 
     fn subject(&self, who: &[&str]) -> String {
         few(who).unwrap_or_else(|| format!("{} of {} proxies", who.len(), self.all))
-    }
-}
-
-impl<'a> One<'a> {
-    fn of(name: &'a str, answer: &'a Answer) -> Self {
-        Self { name, readiness: Readiness::of(answer), reasons: &answer.proxy.not_ready_reasons }
-    }
-}
-
-impl Readiness {
-    /// Of a proxy that says this of itself, and of its backends, each with whether it serves.
-    pub(crate) fn new(
-        (ready, stopping): (bool, bool),
-        backends: impl Iterator<Item = (Effective, bool)>,
-    ) -> Self {
-        let mut backends = backends.peekable();
-        let is_starting = backends.peek().is_none();
-        let own = Self { ready, stopping, serves: false, is_starting };
-        backends.fold(own, |own, (effective, serves)| Self {
-            serves: own.serves || serves,
-            is_starting: own.is_starting || effective == Effective::Checking,
-            ..own
-        })
-    }
-
-    fn of(answer: &Answer) -> Self {
-        let backends = answer.pools.iter().flat_map(|pool| &pool.backends);
-        let backends = backends.map(|backend| (backend.effective, backend.serves()));
-        Self::new((answer.proxy.ready, answer.proxy.stopping), backends)
-    }
-
-    fn is_unready(self) -> bool {
-        !self.ready && !self.stopping
     }
 }
 
@@ -177,6 +110,8 @@ fn is(number: usize) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::{Value, json};
 
     use super::*;
@@ -199,8 +134,10 @@ mod tests {
         let said: Vec<(&str, &Answer)> =
             said.iter().map(|(name, answer)| (*name, answer)).collect();
         let picture = fleet::merge(&said).unwrap();
-        let said = said.into_iter().map(|(name, answer)| One::of(name, answer));
-        let proxies = Proxies { said: said.collect(), all };
+        let said = said.into_iter().map(|(name, answer)| (name, Last::of(answer, Duration::ZERO)));
+        let said: Vec<_> = said.collect();
+        let proxies =
+            Proxies { said: said.iter().map(|(name, last)| (*name, last)).collect(), all };
         let headline = proxies.add_to(say(Tone::Good, "Well"), &picture);
         (headline.tone, headline.sentence, proxies.unready())
     }

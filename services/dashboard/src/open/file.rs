@@ -4,7 +4,7 @@
 //! read, each backend's columns become its series before the next one's are read, and the picture
 //! and the events, whose form is the admin API's, are measured before anything is made of them.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{
     Deserialize, Deserializer,
@@ -14,9 +14,10 @@ use serde::{
 use super::extent::Extent;
 use crate::{
     export::FORMAT,
-    headline::proxies::Readiness,
     history::{HOUR, STEP, Sample, Series},
-    model::{Answer, Effective, Event},
+    model::{self, Answer, Effective, Event},
+    poll::Trouble,
+    standing::{Counted, Last, Standing},
 };
 
 /// Twice what the page is made for.
@@ -35,8 +36,14 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) at: String,
     pub(super) picture: Answer,
+    /// How old that is: it was made before, if nobody answered when it was saved.
+    age_seconds: Option<f64>,
+    /// Why nobody did.
+    pub(super) trouble: Option<Trouble>,
     #[serde(default)]
     proxies: AtMost<Proxy, PROXIES_MOST>,
+    /// Why not all events are there.
+    pub(super) events_error: Option<String>,
     #[serde(default)]
     pub(super) events: Vec<Told>,
     #[serde(deserialize_with = "series::<_, HOUR>")]
@@ -52,34 +59,42 @@ pub(super) struct Told {
     pub(super) proxies: Vec<String>,
 }
 
-/// A proxy that the picture is of. Its own answer is as large as that, and only this is read of it.
+/// A proxy. Its own answer is as large as the picture, and only this is read of it.
 #[derive(Deserialize)]
 struct Proxy {
     name: String,
-    answer: Own,
+    answer: Option<Own>,
+    /// How old that is.
+    age_seconds: Option<f64>,
+    /// Why there is no newer one.
+    fault: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Own {
-    proxy: State,
+    proxy: model::Proxy,
     pools: AtMost<OwnPool, BACKENDS_MOST>,
 }
 
 #[derive(Deserialize)]
-struct State {
-    ready: bool,
-    stopping: bool,
+struct OwnPool {
+    #[serde(default)]
+    traffic: OwnTraffic,
+    backends: AtMost<OwnBackend, BACKENDS_MOST>,
 }
 
-#[derive(Deserialize)]
-struct OwnPool {
-    backends: AtMost<OwnBackend, BACKENDS_MOST>,
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct OwnTraffic {
+    requests_per_second: f64,
 }
 
 #[derive(Deserialize)]
 struct OwnBackend {
     effective: Effective,
     eligible: Option<bool>,
+    #[serde(default)]
+    in_flight: u64,
 }
 
 /// The hour of one backend.
@@ -99,14 +114,33 @@ struct Outline {
     at: Extent,
     picture: Extent,
     #[serde(default)]
-    proxies: AtMost<Named, PROXIES_MOST>,
+    trouble: Extent,
+    #[serde(default)]
+    proxies: AtMost<OutlineProxy, PROXIES_MOST>,
+    #[serde(default)]
+    events_error: Extent,
     #[serde(default)]
     events: Extent,
 }
 
 #[derive(Deserialize)]
-struct Named {
+struct OutlineProxy {
     name: Extent,
+    #[serde(default)]
+    fault: Extent,
+    answer: Option<OutlineAnswer>,
+}
+
+#[derive(Deserialize)]
+struct OutlineAnswer {
+    proxy: Extent,
+}
+
+impl OutlineProxy {
+    fn extent(&self) -> Extent {
+        let own = self.answer.as_ref().map(|answer| answer.proxy).unwrap_or_default();
+        self.name.and(self.fault).and(own)
+    }
 }
 
 impl File {
@@ -118,9 +152,10 @@ impl File {
             let found = outline.format.chars().take(FORMAT.len()).collect::<String>();
             return Err(format!("This file is of the form {found:?}; this page reads {FORMAT:?}."));
         }
-        let names = outline.proxies.0.iter().map(|proxy| proxy.name);
-        let extent = names.fold(outline.picture, Extent::and);
-        let extent = extent.and(outline.events).and(outline.at);
+        let proxies = outline.proxies.0.iter().map(OutlineProxy::extent);
+        let extent = proxies.fold(outline.picture, Extent::and);
+        let trouble = outline.trouble.and(outline.events_error);
+        let extent = extent.and(outline.events).and(outline.at).and(trouble);
         let is_too_much = extent.values > EXTENT_MOST.values
             || extent.objects > EXTENT_MOST.objects
             || extent.text > EXTENT_MOST.text;
@@ -137,20 +172,44 @@ impl File {
         if rows > BACKENDS_MOST + 1 { Err(too_much()) } else { Ok(file) }
     }
 
-    /// The proxies that it is of, by their names.
-    pub(super) fn proxies(&self) -> Vec<(String, Readiness)> {
-        let readiness = |proxy: &Proxy| {
-            let State { ready, stopping } = proxy.answer.proxy;
-            let backends = proxy.answer.pools.0.iter().flat_map(|pool| &pool.backends.0);
-            let backends = backends.map(|one| (one.effective, one.effective.serves(one.eligible)));
-            (proxy.name.clone(), Readiness::new((ready, stopping), backends))
-        };
-        self.proxies.0.iter().map(readiness).collect()
+    /// How old the picture was.
+    pub(super) fn age(&self) -> Duration {
+        duration(self.age_seconds)
+    }
+
+    /// How it stood with each proxy.
+    pub(super) fn standings(&self) -> Vec<Standing> {
+        self.proxies.0.iter().map(Proxy::standing).collect()
     }
 
     pub(super) fn backends(&self) -> &[One] {
         &self.backends.0
     }
+}
+
+impl Proxy {
+    fn standing(&self) -> Standing {
+        let last = self.answer.as_ref().map(|answer| answer.last(duration(self.age_seconds)));
+        Standing { name: self.name.clone(), fault: self.fault.clone(), last }
+    }
+}
+
+impl Own {
+    fn last(&self, age: Duration) -> Last {
+        let pools = || self.pools.0.iter();
+        let rate = pools().map(|pool| pool.traffic.requests_per_second).sum();
+        let counted = pools().flat_map(|pool| &pool.backends.0).map(|one| Counted {
+            effective: one.effective,
+            serves: one.effective.serves(one.eligible),
+            in_flight: one.in_flight,
+        });
+        Last::new(&self.proxy, rate, counted, age)
+    }
+}
+
+/// An older file tells no ages: all in it answered.
+fn duration(seconds: Option<f64>) -> Duration {
+    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or_default()
 }
 
 #[derive(Deserialize)]
@@ -279,7 +338,7 @@ mod tests {
         let with = |at: &str, name: &str| {
             File::read(&format!(
                 r#"{{"format":"{FORMAT}","at":"{at}","picture":{{"proxy":{{"started_at":""}},"pools":[]}},
-                "proxies":[{{"name":"{name}","answer":{{"proxy":{{"ready":true,"stopping":false}},"pools":[]}}}}],
+                "proxies":[{{"name":"{name}","answer":{{"proxy":{{"started_at":""}},"pools":[]}}}}],
                 "totals":{}}}"#,
                 columns(HOUR)
             ))
@@ -288,6 +347,26 @@ mod tests {
         for (at, name) in [(500_000, 1), (1, 500_000)] {
             let refusal = with(&"&".repeat(at), &"&".repeat(name)).err();
             assert!(refusal.is_some_and(|why| why.contains("tells more")), "{at} {name}");
+        }
+        // And what is told of proxies that did not answer.
+        let refused = |more: &str| {
+            let long = "&".repeat(500_000);
+            let refusal = File::read(&format!(
+                r#"{{"format":"{FORMAT}","picture":{{"proxy":{{"started_at":""}},"pools":[]}},
+                "totals":{},{}}}"#,
+                columns(HOUR),
+                more.replace("LONG", &long)
+            ));
+            refusal.err().is_some_and(|why| why.contains("tells more"))
+        };
+        for more in [
+            r#""trouble":{"headline":"LONG","explanation":""}"#,
+            r#""events_error":"LONG""#,
+            r#""proxies":[{"name":"a","answer":null,"fault":"LONG"}]"#,
+            r#""proxies":[{"name":"a","answer":{"proxy":{"started_at":"","not_ready_reasons":["LONG"]},"pools":[]}}]"#,
+        ] {
+            assert!(refused(more), "{more}");
+            assert!(!refused(&more.replace("LONG", "short")), "{more}");
         }
     }
 }

@@ -409,6 +409,24 @@ impl Dashboard {
         self.client.post(self.url(path)).headers(headers).body(body).send().await.unwrap()
     }
 
+    /// The page of a saved hour.
+    pub async fn open(&self, file: &str) -> String {
+        let part = "content-disposition: form-data; name=\"file\"";
+        let answer = self
+            .client
+            .post(self.url("/open"))
+            .header("origin", self.url(""))
+            .header("content-type", "multipart/form-data; boundary=x")
+            .body(format!("--x\r\n{part}\r\n\r\n{file}\r\n--x--\r\n"))
+            .send()
+            .await
+            .unwrap();
+        let status = answer.status();
+        let page = answer.text().await.unwrap();
+        assert_eq!(status, 200, "{page}");
+        page
+    }
+
     pub async fn live(&self) -> Live {
         let response = self.get("/live").await;
         assert_eq!(response.status(), 200);
