@@ -146,6 +146,19 @@ export async function savedTrouble() {
     return told;
   });
   await picture(page, "from-a-file-one-away");
+  await check("what happened on another day than the picture's is told with the day", async () => {
+    const file = JSON.parse(readFileSync(path, "utf8"));
+    const { event } = file.events.at(-1);
+    const before = new Date(Date.parse(event.at) - 3 * 86_400_000);
+    event.at = before.toISOString();
+    writeFileSync(path, JSON.stringify(file));
+    await openFile(page);
+    const day = `${before.getUTCDate()} ${before.toLocaleString("en", { month: "short", timeZone: "UTC" })} `;
+    const times = (await page.locator("#events time").allTextContents()).map((time) => time.replaceAll("\u00a0", " "));
+    expect(times.at(-1).startsWith(day) && !times.slice(0, -1).some((time) => time.startsWith(day)), times.join());
+    await page.locator("#events").screenshot({ path: `${process.env.OUT}/events-of-two-days.png` });
+    return `"${times.at(-1)}"`;
+  });
   await check("where nobody answered the file is as grey as the page was, and says why and since when", async () => {
     await fleet.kill(0);
     const told = await opened("No proxy answers");

@@ -1,8 +1,10 @@
 //! The list of what happened.
 
+use std::time::SystemTime;
+
 use maud::{Markup, html};
 
-use crate::{charts::Mark, icons::icon, poll::View, timeline::Seen, words::clock};
+use crate::{charts::Mark, icons::icon, poll::View, timeline::Seen, words::moment};
 
 /// Shown at first; the list scrolls within its own box.
 const SHOWN: usize = 60;
@@ -20,13 +22,17 @@ pub(crate) fn marks(view: &View, id: Option<&str>) -> Vec<Mark> {
             _ => return None,
         };
         let backend = seen.event.backend.as_deref().unwrap_or_default();
-        let title = format!("{} UTC {backend} {}", clock(&seen.event.at), seen.event.message);
-        // The time is that of whoever told it first.
-        let now = seen.proxies.first().map_or_else(|| view.now(), |proxy| view.now_of(proxy));
+        let now = now(view, seen);
+        let title = format!("{} UTC {backend} {}", moment(&seen.event.at, now), seen.event.message);
         let ago = now.duration_since(at).unwrap_or_default().as_secs_f64();
         Some(Mark { ago, kind, title })
     };
     view.events.iter().filter(concerns).filter_map(mark).collect()
+}
+
+/// What the clock says that the time of an event is by: that of whoever told it first.
+fn now(view: &View, seen: &Seen) -> SystemTime {
+    seen.proxies.first().map_or_else(|| view.now(), |proxy| view.now_of(proxy))
 }
 
 /// The list, newest first; of one backend, or of all.
@@ -44,14 +50,14 @@ pub(crate) fn list(view: &View, id: Option<&str>) -> Markup {
             } @else {
                 // Keyboards reach what scrolls only if it takes the focus.
                 ol tabindex="0" aria-label="Events, newest first" {
-                    @for seen in shown { (item(seen, several)) }
+                    @for seen in shown { (item(seen, now(view, seen), several)) }
                 }
             }
         }
     }
 }
 
-fn item(seen: &Seen, several: bool) -> Markup {
+fn item(seen: &Seen, now: SystemTime, several: bool) -> Markup {
     let event = &seen.event;
     let shape = match event.kind.as_str() {
         "health" => "health",
@@ -66,7 +72,7 @@ fn item(seen: &Seen, several: bool) -> Markup {
     };
     html! {
         li id={ "e" (seen.number) } class=(shape) {
-            time datetime=(event.at) title=(event.at) { (clock(&event.at)) }
+            time datetime=(event.at) title=(event.at) { (moment(&event.at, now)) }
             span.kind { (icon(shape)) (kind) }
             span.what {
                 @if let Some(backend) = event.backend.as_ref().filter(|id| !event.message.contains(id.as_str())) {

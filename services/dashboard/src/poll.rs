@@ -6,7 +6,7 @@
 //! picture stays in the view, together with what went wrong.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -356,10 +356,9 @@ impl Poller {
         slot.proxy.fault.clone_from(&replica.fault);
         slot.proxy.events_fault.clone_from(&replica.events_fault);
         slot.proxy.reads_need_token = replica.reads_need_token;
-        if let Some(picture) = &replica.picture {
-            slot.proxy.name.clone_from(&picture.answer.proxy.name);
+        if let Some(run) = slot.proxy.identity() {
+            self.timeline.note(&run, &key, events);
         }
-        self.timeline.note(&slot.proxy.name, events);
         slot.replica = Some(replica);
         let is_due = |(since, task): &(Instant, JoinHandle<()>)| {
             since.elapsed() >= HEAR_EVERY && task.is_finished()
@@ -374,17 +373,21 @@ impl Poller {
         }
     }
 
-    /// Names that two proxies share tell nobody which is meant.
+    /// Names that two proxies share tell nobody which is meant. One proxy at two addresses has one.
     fn name(&mut self) {
-        let names: Vec<String> = self.slots.values().map(|slot| slot.proxy.name.clone()).collect();
-        for slot in self.slots.values_mut() {
-            let name = &slot.proxy.name;
-            if name.is_empty() || names.iter().filter(|other| *other == name).count() > 1 {
-                let url = slot.proxy.api.url();
-                let host = url.host_str().unwrap_or_default();
-                slot.proxy.name =
-                    format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
-            }
+        let told = self
+            .slots
+            .values()
+            .filter_map(|slot| Some((slot.proxy.own_name()?.to_owned(), slot.proxy.identity()?)));
+        let told: BTreeSet<(String, String)> = told.collect();
+        for Slot { proxy, .. } in self.slots.values_mut() {
+            let own = proxy.own_name().filter(|name| {
+                !name.is_empty() && told.iter().filter(|(other, _)| other == name).count() == 1
+            });
+            proxy.name = match own {
+                Some(own) => own.to_owned(),
+                None => proxy.address(),
+            };
         }
     }
 
@@ -419,6 +422,8 @@ impl Poller {
             let at = answering.iter().map(|(_, picture)| picture.at).min().unwrap_or(self.start);
             self.picture = Some(Arc::new(Picture { answer, at }));
         }
+        let runs = proxies.iter().filter_map(|proxy| Some((proxy.identity()?, &*proxy.name)));
+        self.timeline.name(runs);
         let now = self.start.elapsed().as_secs_f64();
         self.record(now, &answering);
         if !said.is_empty() {
@@ -441,7 +446,7 @@ impl Poller {
             trouble,
             standings: proxies.iter().map(|proxy| Standing::of(proxy, at)).collect(),
             at,
-            events: self.timeline.events.clone(),
+            events: self.timeline.seen(),
             events_error,
             hour: Arc::clone(&self.hour),
             history: Arc::clone(&self.history),

@@ -56,6 +56,18 @@ impl Proxy {
         source.read().ok().flatten().filter(|_| self.reads_need_token)
     }
 
+    /// What it calls itself; nothing of one that never answered.
+    pub(crate) fn own_name(&self) -> Option<&str> {
+        self.picture.as_ref().map(|picture| &*picture.answer.proxy.name)
+    }
+
+    /// Where it is asked.
+    pub(crate) fn address(&self) -> String {
+        let url = self.api.url();
+        let host = url.host_str().unwrap_or_default();
+        format!("{host}:{}", url.port_or_known_default().unwrap_or_default())
+    }
+
     /// Tells a run of a process from any other.
     pub(crate) fn identity(&self) -> Option<String> {
         let proxy = &self.picture.as_ref()?.answer.proxy;

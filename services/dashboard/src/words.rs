@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use chassis::wall;
+
 use crate::model::{Admin, Backend, Effective, Health};
 
 /// A number with three significant digits or fewer: `0.42`, `7.3`, `128`, `12.4k`.
@@ -63,6 +65,26 @@ pub(crate) fn ago(since: &str) -> String {
 /// The time of day of an RFC 3339 timestamp, UTC, as far as it is one.
 pub(crate) fn clock(time: &str) -> &str {
     time.get(11..19).unwrap_or(time)
+}
+
+/// The same with the day before it, unless that is today, and with the year, unless that is this one.
+/// Only between day and time a line may be broken.
+pub(crate) fn moment(time: &str, now: SystemTime) -> String {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let today = wall::text(wall::millis(now));
+    let clock = clock(time);
+    let parts = || {
+        humantime::parse_rfc3339(time).ok()?;
+        let (year, month, day) = (time.get(..4)?, time.get(5..7)?, time.get(8..10)?);
+        let month = MONTHS.get(month.parse::<usize>().ok()?.checked_sub(1)?)?;
+        let day = day.trim_start_matches('0');
+        let year = if today.starts_with(year) { String::new() } else { format!("\u{a0}{year}") };
+        Some(format!("{day}\u{a0}{month}{year} {clock}"))
+    };
+    let is_today = time.get(..10).is_some_and(|day| today.starts_with(day));
+    if is_today { clock.to_owned() } else { parts().unwrap_or_else(|| clock.to_owned()) }
 }
 
 /// A policy's or a state's identifier as words.
@@ -249,5 +271,12 @@ mod tests {
         assert_eq!(told("2026-11-23T15:00:09Z").as_deref(), Some("0 s"), "clocks that differ");
         assert_eq!(told("yesterday"), None);
         assert_eq!(clock("2026-11-23T14:57:01.250Z"), "14:57:01");
+        let told = |time: &str| moment(time, now).replace('\u{a0}', " ");
+        assert_eq!(told("2026-11-23T00:00:01.250Z"), "00:00:01");
+        assert_eq!(told("2026-11-22T23:59:59Z"), "22 Nov 23:59:59");
+        assert_eq!(told("2026-02-03T14:57:01Z"), "3 Feb 14:57:01");
+        assert_eq!(told("2025-11-23T14:57:01Z"), "23 Nov 2025 14:57:01");
+        assert_eq!(told("2026-13-23 whenever"), "whenever", "as far as it is one");
+        assert_eq!(told(""), "");
     }
 }

@@ -490,6 +490,31 @@ async fn two_ways_to_one_proxy_are_one_proxy() {
 }
 
 #[tokio::test]
+async fn an_event_is_told_once_whichever_ways_lead_to_its_proxies_and_what_they_are_called() {
+    let (one, two) = (proxy("host", &[backend("x:1")]), proxy("host", &[backend("x:1")]));
+    let mut long_ago = event(3, "long ago");
+    long_ago["at"] = json!("2026-11-20T11:52:35.000Z");
+    one.with(|world| world.events = vec![long_ago, event(4, "on one"), event(5, "on both")]);
+    two.with(|world| {
+        world.pools["proxy"]["started_at"] = json!("2026-11-23T15:00:00.500Z");
+        world.events = vec![event(1, "on both")];
+    });
+    let urls = [one.url(), one.url().replace("127.0.0.1", "localhost"), two.url()].join(",");
+    let dashboard = Dashboard::start(&urls, &[]);
+    let (first, second) = (one.address.to_string(), two.address.to_string());
+    let is_there = |text: &str| {
+        let by_both = [format!("on {first}, {second}"), format!("on {second}, {first}")];
+        text.contains("2 of 2 proxies answer") && by_both.iter().any(|told| text.contains(told))
+    };
+    let page = dashboard.text_with("/", is_there).await;
+    let list = page.split("id=\"events\"").nth(1).unwrap().split("</ol>").next().unwrap();
+    assert_eq!(list.matches("<li").count(), 3, "{list}");
+    assert!(list.contains(">15:00:01<") && list.contains(">20\u{a0}Nov 11:52:35<"), "{list}");
+    // Each of the four charts marks what was within its window.
+    assert_eq!(page.matches("15:00:01 UTC  on both</title>").count(), 4, "{page}");
+}
+
+#[tokio::test]
 async fn a_change_is_said_at_one_time_that_is_newer_than_all_that_any_proxy_has_heard() {
     let at = |said_at: &str| {
         let mut backend = backend("x:1");
