@@ -3,83 +3,33 @@
 //! A setting and not a program of its own: it asks the same proxies with the same token, and says
 //! the same words. Only plain ANSI is used, in an alternate screen that is gone afterwards.
 
+mod cells;
+mod columns;
+
 use std::{
+    cmp::Reverse,
     io::{self, IsTerminal, Write},
-    time::SystemTime,
 };
 
 use chassis::shutdown::Shutdown;
 
+use self::{
+    cells::{errors, milliseconds},
+    columns::{layout, line},
+};
 use crate::{
-    clocks::ahead_of,
     headline::Headline,
-    model::{Backend, Pool, Traffic},
+    model::Backend,
     numbers,
     poll::{View, Views},
-    share,
-    words::{self, Tone, number, percent, since},
+    words::{self, Tone, number},
 };
 
 /// Where nothing is known of the width, as of a pipe: no reason to cut.
-const WIDTH_UNKNOWN: usize = 200;
+const WIDTH_UNKNOWN: usize = usize::MAX;
 
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
-
-/// What a column shows, how wide it is, and whether it is a number.
-struct Column {
-    name: &'static str,
-    width: usize,
-    right: bool,
-    value: fn(&Row<'_>) -> String,
-}
-
-struct Row<'a> {
-    pool: &'a Pool,
-    backend: &'a Backend,
-    now: SystemTime,
-}
-
-/// In the order of worth: a narrow terminal shows the first ones.
-const COLUMNS: [Column; 12] = [
-    Column { name: "STATE", width: 10, right: false, value: |row| row.backend.show().0.to_owned() },
-    Column { name: "BACKEND", width: 22, right: false, value: |row| row.backend.id.clone() },
-    Column {
-        name: "REQ/S",
-        width: 7,
-        right: true,
-        value: |row| number(row.backend.traffic.requests_per_second),
-    },
-    Column { name: "ERRORS", width: 7, right: true, value: |row| errors(&row.backend.traffic) },
-    Column {
-        name: "P99 MS",
-        width: 7,
-        right: true,
-        value: |row| milliseconds(row.backend.traffic.p99_ms),
-    },
-    Column {
-        name: "FLIGHT",
-        width: 6,
-        right: true,
-        value: |row| row.backend.in_flight.to_string(),
-    },
-    Column { name: "SHARE", width: 5, right: true, value: share_of },
-    Column {
-        name: "P50 MS",
-        width: 7,
-        right: true,
-        value: |row| milliseconds(row.backend.traffic.p50_ms),
-    },
-    Column {
-        name: "P95 MS",
-        width: 7,
-        right: true,
-        value: |row| milliseconds(row.backend.traffic.p95_ms),
-    },
-    Column { name: "WEIGHT", width: 6, right: true, value: |row| row.backend.weight.to_string() },
-    Column { name: "HEALTH", width: 18, right: false, value: health },
-    Column { name: "WHY", width: 60, right: false, value: why },
-];
 
 /// Shows the table until a stop; once if standard output is no terminal.
 ///
@@ -133,7 +83,11 @@ fn print(text: &str, end: &str) -> io::Result<()> {
 /// The lines of a screen of this size.
 fn render(view: &View, width: usize, height: usize, color: bool) -> Vec<String> {
     let headline = Headline::of(view);
-    let mut lines = vec![paint(&cut(&headline.sentence, width), headline.tone, color)];
+    // Its end tells of the proxies; but most of a screen is for the table.
+    let lines_most = (height / 3).max(1);
+    let sentence = wrap(&headline.sentence, width, lines_most);
+    let mut lines: Vec<String> =
+        sentence.iter().map(|line| paint(line, headline.tone, color)).collect();
     let answer = view.picture.as_ref().map(|picture| &picture.answer);
     if let Some(answer) = answer {
         let traffic = answer.traffic();
@@ -154,23 +108,18 @@ fn render(view: &View, width: usize, height: usize, color: bool) -> Vec<String> 
         lines.push(cut(&summary, width));
     }
     if let Some(trouble) = &view.trouble {
-        lines.push(cut(&trouble.explanation, width));
+        lines.extend(wrap(&trouble.explanation, width, lines_most));
     }
     let pools = answer.map(|answer| &answer.pools[..]).unwrap_or_default();
-    let now = view.now();
-    let mut rows: Vec<Row<'_>> = pools
-        .iter()
-        .flat_map(|pool| pool.backends.iter().map(move |backend| Row { pool, backend, now }))
-        .collect();
+    let (columns, mut rows) = layout(pools, view.now(), width);
     // What wants attention must not be below the edge of the screen.
-    rows.sort_by_key(|row| std::cmp::Reverse(row.backend.show().1.rank()));
-    let columns = fitting(width);
+    rows.sort_by_key(|row| Reverse(row.backend.show().1.rank()));
     lines.push(String::new());
-    lines.push(line(columns, width, |column| column.name.to_owned()));
+    lines.push(line(&columns, width, |column| column.name.to_owned()));
     let room = height.saturating_sub(lines.len() + 1);
     let hidden = rows.len().saturating_sub(room);
     for row in rows.iter().take(room) {
-        let text = line(columns, width, |column| (column.value)(row));
+        let text = line(&columns, width, |column| (column.value)(row));
         lines.push(paint(&text, row.backend.show().1, color));
     }
     if hidden > 0 {
@@ -179,30 +128,30 @@ fn render(view: &View, width: usize, height: usize, color: bool) -> Vec<String> 
     lines
 }
 
-/// As many columns as fit; two always.
-fn fitting(width: usize) -> &'static [Column] {
-    let mut used = 0;
-    let fits = COLUMNS.iter().take_while(|column| {
-        used += column.width + 2;
-        used <= width + 2
-    });
-    &COLUMNS[..fits.count().max(2)]
+/// At most so many lines of so many characters, broken between words; the last one is cut.
+fn wrap(text: &str, width: usize, lines_most: usize) -> Vec<String> {
+    let text = clean(text);
+    let mut rest = &text[..];
+    let mut lines = Vec::new();
+    while rest.len() > width && lines.len() + 1 < lines_most {
+        let end = rest[..=width].iter().rposition(|letter| *letter == ' ');
+        let end = end.filter(|end| *end > 0).unwrap_or(width.max(1));
+        lines.push(rest[..end].iter().collect());
+        rest = &rest[end..];
+        rest = rest.strip_prefix(&[' ']).unwrap_or(rest);
+    }
+    lines.push(cut(&rest.iter().collect::<String>(), width));
+    lines
 }
 
-fn line(columns: &[Column], width: usize, value: impl Fn(&Column) -> String) -> String {
-    let cells = columns.iter().map(|column| {
-        let text = cut(&value(column), column.width);
-        let pad = " ".repeat(column.width - text.chars().count());
-        if column.right { pad + &text } else { text + &pad }
-    });
-    cut(cells.collect::<Vec<_>>().join("  ").trim_end(), width)
+/// Names come from elsewhere: what would move the cursor or ring the bell is not shown.
+fn clean(text: &str) -> Vec<char> {
+    text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }
 
-/// One line of so many characters. Names come from elsewhere: what would move the cursor or ring
-/// the bell is not shown.
+/// One line of so many characters.
 fn cut(text: &str, width: usize) -> String {
-    let clean: Vec<char> =
-        text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect();
+    let clean = clean(text);
     if clean.len() <= width {
         return clean.into_iter().collect();
     }
@@ -217,26 +166,6 @@ fn paint(text: &str, tone: Tone, color: bool) -> String {
         Tone::Bad => 31,
     };
     if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-}
-
-fn milliseconds(value: Option<f64>) -> String {
-    value.map_or_else(|| "-".to_owned(), number)
-}
-
-/// Of no requests, no share fails.
-fn errors(traffic: &Traffic) -> String {
-    if traffic.requests_per_second > 0.0 { percent(traffic.error_share) } else { "-".to_owned() }
-}
-
-fn share_of(row: &Row<'_>) -> String {
-    share::of(row.pool, row.backend).map_or_else(|| "-".to_owned(), share::text)
-}
-
-fn health(row: &Row<'_>) -> String {
-    let now = ahead_of(row.now, row.backend.ahead.health);
-    let since = since(row.backend.health_since.as_deref(), now);
-    let since = since.map(|since| format!(" for {since}")).unwrap_or_default();
-    format!("{}{since}", row.backend.health.show().0)
 }
 
 /// Who wanted it, and why.
@@ -275,20 +204,6 @@ pub(crate) fn set(backend: &Backend) -> Option<String> {
     (!set.is_empty()).then(|| set.join("; "))
 }
 
-fn why(row: &Row<'_>) -> String {
-    let backend = row.backend;
-    if let Some(set) = set(backend) {
-        return set;
-    }
-    let dissent: Vec<String> = backend
-        .opinions
-        .iter()
-        .filter(|one| !one.serves())
-        .map(|one| format!("{}: {}", one.replica, one.effective.show().0.to_lowercase()))
-        .collect();
-    if dissent.is_empty() { backend.health_reason.clone() } else { dissent.join(", ") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,25 +215,17 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_terminal_shows_the_columns_that_matter_most() {
-        assert_eq!(fitting(20).len(), 2);
-        for width in [40, 80, 120, 200] {
-            let names = line(fitting(width), width, |column| column.name.to_owned());
-            assert!(names.chars().count() <= width, "{names}");
-        }
-        assert!(fitting(80).len() >= 7 && fitting(WIDTH_UNKNOWN).len() == COLUMNS.len());
-    }
-
-    #[test]
-    fn an_idle_backend_has_no_share_of_errors() {
-        let told = |rate: f64, share: f64| {
-            let traffic =
-                Traffic { requests_per_second: rate, error_share: share, ..Traffic::default() };
-            errors(&traffic)
-        };
-        assert_eq!(told(0.0, 0.0), "-");
-        assert_eq!(told(2.0, 0.0), "0%");
-        assert_eq!(told(2.0, 0.25), "25%");
+    fn the_first_line_is_told_to_its_end() {
+        let sentence = "All 3 backends serve, but 1 of 2 proxies does not answer";
+        assert_eq!(wrap(sentence, 200, 5), [sentence]);
+        let lines = ["All 3 backends serve, but", "1 of 2 proxies does not", "answer"];
+        assert_eq!(wrap(sentence, 25, 5), lines);
+        assert_eq!(
+            wrap(sentence, 25, 2),
+            ["All 3 backends serve, but", "1 of 2 proxies does not …"]
+        );
+        assert_eq!(wrap("abcdefgh ij", 4, 5), ["abcd", "efgh", "ij"]);
+        assert_eq!(wrap("a\u{7}", 4, 5), ["a?"]);
     }
 
     #[test]

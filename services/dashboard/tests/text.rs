@@ -137,7 +137,7 @@ fn a_terminal_shows_the_table_live_in_the_room_there_is_and_gets_its_screen_back
     let table = terminal.until(|text| text.contains("d:1"));
     let lines: Vec<&str> = table.split("\r\n").collect();
     assert!(lines[0].contains("All 4 backends serve"), "{table}");
-    assert!(lines.iter().any(|line| line.contains("WEIGHT")), "{table}");
+    assert!(lines.iter().any(|line| line.contains("WHY")), "{table}");
     assert!(lines.iter().all(|line| line.chars().count() <= 120), "{table}");
 
     // What changes is seen, and the worst stands first.
