@@ -40,6 +40,7 @@ mod detail;
 mod ends;
 mod events;
 mod export;
+mod family;
 mod flash;
 mod fleet;
 mod frame;

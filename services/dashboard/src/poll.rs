@@ -23,6 +23,7 @@ use crate::{
     admin::{AdminApi, Fault},
     backends_hour, carry,
     charts::Window,
+    family::Families,
     fleet,
     frame::Frame,
     history::{History, SPARK_SECONDS, Said, Series},
@@ -268,6 +269,7 @@ pub(crate) fn start(plan: Plan, shutdown: Shutdown) -> Views {
 
 /// A proxy that is asked at this moment, or waits for the next time.
 struct Slot {
+    endpoint: Endpoint,
     replica: Option<Box<Replica>>,
     proxy: Proxy,
     /// Since when its hour is being asked for, or was.
@@ -280,6 +282,9 @@ struct Poller {
     plan: Plan,
     start: Instant,
     slots: BTreeMap<String, Slot>,
+    families: Families,
+    /// Keys of slots that nobody is shown.
+    left_out: BTreeSet<String>,
     asking: JoinSet<Asked>,
     timeline: Timeline,
     book: Book,
@@ -297,6 +302,8 @@ impl Poller {
             plan,
             start: Instant::now(),
             slots: BTreeMap::new(),
+            families: Families::default(),
+            left_out: BTreeSet::new(),
             asking: JoinSet::new(),
             timeline: Timeline::default(),
             book: Book::default(),
@@ -311,13 +318,13 @@ impl Poller {
     /// Asks everybody who is not being asked already, and waits for those who answer.
     async fn round(&mut self, found: Vec<Endpoint>) {
         self.slots.retain(|key, _| found.iter().any(|endpoint| endpoint.url.as_str() == key));
-        for endpoint in found {
-            let api = self.plan.api.at_endpoint(&endpoint);
-            let token = &self.plan.token;
-            let slot =
-                self.slots.entry(endpoint.url.to_string()).or_insert_with(|| Slot::new(api, token));
+        for endpoint in &found {
+            let Plan { api, token, .. } = &self.plan;
+            let key = endpoint.url.to_string();
+            let slot = self.slots.entry(key.clone());
+            let slot = slot.or_insert_with(|| Slot::new(endpoint, api, token));
             if let Some(mut replica) = slot.replica.take() {
-                let key = endpoint.url.to_string();
+                replica.is_left_out = self.left_out.contains(&key);
                 self.asking.spawn(async move {
                     let events = replica.poll().await;
                     (key, replica, events)
@@ -344,6 +351,7 @@ impl Poller {
         while let Some(Ok(asked)) = self.asking.try_join_next() {
             self.hear(asked);
         }
+        self.left_out = self.families.left_out(&found);
         self.name();
     }
 
@@ -356,6 +364,9 @@ impl Poller {
         slot.proxy.fault.clone_from(&replica.fault);
         slot.proxy.events_fault.clone_from(&replica.events_fault);
         slot.proxy.reads_need_token = replica.reads_need_token;
+        if slot.proxy.answers() {
+            self.families.answered(&slot.endpoint);
+        }
         if let Some(run) = slot.proxy.identity() {
             self.timeline.note(&run, &key, events);
         }
@@ -394,7 +405,8 @@ impl Poller {
     /// Every proxy once, even if two addresses lead to it.
     fn proxies(&self) -> Vec<Proxy> {
         let mut proxies: Vec<Proxy> = Vec::new();
-        for slot in self.slots.values() {
+        let shown = self.slots.iter().filter(|(key, _)| !self.left_out.contains(*key));
+        for (_, slot) in shown {
             let own = slot.proxy.identity();
             let twin = proxies.iter_mut().find(|other| own.is_some() && other.identity() == own);
             match twin {
@@ -486,9 +498,10 @@ impl Poller {
 }
 
 impl Slot {
-    fn new(api: AdminApi, token: &TokenSource) -> Self {
+    fn new(endpoint: &Endpoint, api: &AdminApi, token: &TokenSource) -> Self {
+        let api = api.at_endpoint(endpoint);
         let replica = Some(Box::new(Replica::new(api.clone(), token.clone())));
-        Self { replica, proxy: Proxy::new(api), hearing: None }
+        Self { endpoint: endpoint.clone(), replica, proxy: Proxy::new(api), hearing: None }
     }
 }
 
@@ -504,3 +517,6 @@ fn trouble(proxies: &[Proxy]) -> Option<Trouble> {
     let explanation = format!("None of {} proxies answers. {explanation}", faults.len());
     Some(Trouble { headline: "No proxy answers".to_owned(), explanation })
 }
+
+#[cfg(test)]
+mod tests;

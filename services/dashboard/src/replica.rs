@@ -81,6 +81,8 @@ pub(crate) struct Replica {
     token: TokenSource,
     /// Whether it once asked for a token; until then none is sent with reads.
     pub(crate) reads_need_token: bool,
+    /// Whether it is known to lead nowhere, see `family`, which the log tells once for all such.
+    pub(crate) is_left_out: bool,
     /// Since when it does not answer, and whether the log tells.
     troubled: Option<(Instant, bool)>,
     /// The newest event seen.
@@ -99,6 +101,7 @@ impl Replica {
             api,
             token,
             reads_need_token: false,
+            is_left_out: false,
             troubled: None,
             after: 0,
             picture: None,
@@ -154,7 +157,9 @@ impl Replica {
     fn log(&mut self) {
         match (&self.fault, self.troubled) {
             (Some(_), None) => self.troubled = Some((Instant::now(), false)),
-            (Some(fault), Some((since, false))) if since.elapsed() >= LOG_AFTER => {
+            (Some(fault), Some((since, false)))
+                if since.elapsed() >= LOG_AFTER && !self.is_left_out =>
+            {
                 tracing::warn!("{}", self.api.explain(fault));
                 self.troubled = Some((since, true));
             }
