@@ -544,13 +544,14 @@ function toast(text, good) {
   if (good) setTimeout(() => box.remove(), 6000);
 }
 
-/** Which question is open: an answer to an earlier one comes too late. */
+/** Which question was asked last: what comes of an earlier one is no part of its dialog. */
 let question = 0;
 
 function ask(form, button) {
   const dialog = $("confirm");
   const fields = dialog.querySelector("form");
   fields.reset();
+  allow(fields);
   fields.action = form.dataset.action;
   const { name: field, value } = button.name ? button : form.querySelector("input");
   for (const name of ["state", "weight", "max_in_flight"]) fields.elements[name].value = name === field ? value : "";
@@ -579,9 +580,19 @@ function objection(text, forcible) {
   if (forcible) $("confirm-cancel").focus();
 }
 
+/** Lets the buttons be used, or, of a change that is under way, only the way out. */
+function allow(form, isUnderWay = false) {
+  for (const button of form.querySelectorAll("button")) button.disabled = isUnderWay && button.id !== "confirm-cancel";
+}
+
 async function send(form, button) {
   const data = new URLSearchParams(new FormData(form));
   if (button?.name) data.set(button.name, button.value);
+  // Whoever closes the dialog meanwhile may ask about another backend in it.
+  const own = question;
+  const asked = $("confirm-title").textContent;
+  const isOpen = () => own === question && $("confirm").open;
+  allow(form, true);
   let problem;
   try {
     const answer = await fetch(form.action, {
@@ -591,7 +602,7 @@ async function send(form, button) {
     });
     const result = await answer.json();
     if (answer.ok) {
-      $("confirm").close();
+      if (isOpen()) $("confirm").close();
       toast(result.message, true);
       return;
     }
@@ -600,7 +611,14 @@ async function send(form, button) {
     problem = ["The dashboard did not answer. Whether the change was made is not known.", false];
   }
   const [text, forcible] = problem;
+  if (!isOpen()) {
+    toast(`${asked} ${sentence(text)}`, false);
+    return;
+  }
+  allow(form);
   objection(sentence(text), forcible);
+  // A button that was disabled lost the focus.
+  if (!form.contains(document.activeElement)) $("confirm-cancel").focus();
 }
 
 document.addEventListener("submit", (event) => {
@@ -613,14 +631,8 @@ document.addEventListener("submit", (event) => {
     tryIt(form);
   } else if (form.parentElement?.id === "confirm") {
     event.preventDefault();
-    const buttons = [...form.querySelectorAll("button")];
-    if (buttons.some((button) => button.disabled)) return;
-    for (const button of buttons) button.disabled = button.id !== "confirm-cancel";
-    send(form, event.submitter).finally(() => {
-      for (const button of buttons) button.disabled = false;
-      // A button that was disabled lost the focus.
-      if ($("confirm").open && !form.contains(document.activeElement)) $("confirm-cancel").focus();
-    });
+    if ([...form.querySelectorAll("button")].some((button) => button.disabled)) return;
+    send(form, event.submitter);
   }
 });
 

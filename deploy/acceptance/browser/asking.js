@@ -1,0 +1,76 @@
+// The question "sure?" of one backend, and what must have no part in it.
+
+import { ALL_WELL, close, control, open, row, sees } from "./browser.js";
+import { check, expect, heading, until } from "./report.js";
+import * as stack from "./stack.js";
+
+const [first, second, third] = stack.backends;
+
+/** Has each change of a page wait on its way, until it is let go. */
+async function hold(page) {
+  const waiting = [];
+  await page.route("**/backends/**", (route) => {
+    if (route.request().method() === "POST") waiting.push(route);
+    else route.continue();
+  });
+  return async () => {
+    const { value: route } = await until("a change is on its way", 5, () => waiting.shift());
+    const answer = page.waitForResponse((response) => response.request() === route.request());
+    await route.continue();
+    return (await answer).status();
+  };
+}
+
+/** Sends a change, and closes its dialog before the answer. */
+async function leave(page, id, word) {
+  await control(page, id, word).click();
+  await page.getByRole("button", { name: `Set to ${word.toLowerCase()}` }).click();
+  await page.keyboard.press("Escape");
+}
+
+export async function lateAnswer() {
+  heading("An answer that comes after its dialog was closed");
+  await stack.allWell();
+  const page = await open();
+  await sees(page, 5, ALL_WELL);
+  const letGo = await hold(page);
+  for (const id of [first, second]) await stack.change(id, { state: "maint" });
+  await until("one is left", 5, async () => (await row(page, second)).state === "Not ready");
+  const dialog = page.getByRole("dialog");
+  const isOfFirst = async (word) => {
+    expect(await dialog.locator("h2").innerText() === `Set ${first} to ${word}?`, await dialog.innerText());
+    expect(!await dialog.getByRole("alert").isVisible(), await dialog.innerText());
+    expect(!await dialog.getByRole("button", { name: "Do it anyway" }).isVisible(), "it can be forced");
+    expect(await dialog.getByRole("button", { name: `Set to ${word}` }).isEnabled(), "it cannot be answered");
+  };
+  await check("a refusal is told beside the dialog of another backend, which cannot be forced by it", async () => {
+    await leave(page, third, "Drain");
+    await control(page, first, "Ready").click();
+    const status = await letGo();
+    expect(status === 409, `answered with ${status}`);
+    const told = page.locator(".toast.bad");
+    await told.waitFor();
+    await isOfFirst("ready");
+    await page.screenshot({ path: `${process.env.OUT}/late-answer-light-1400.png` });
+    const text = await told.locator("span").innerText();
+    expect(text.startsWith(`Set ${third} to drain? ${third} stays as it is`), text);
+    return `"${text}"`;
+  });
+  await check("and the question that is open does what it says, to its own backend", async () => {
+    await dialog.getByRole("button", { name: "Set to ready" }).click();
+    await letGo();
+    await dialog.waitFor({ state: "hidden" });
+    const is = await Promise.all([first, third].map(stack.backend));
+    expect(is.every(({ admin }) => admin === "ready"), JSON.stringify(is.map(({ admin }) => admin)));
+  });
+  await check("a change that is made does not close the dialog of another backend", async () => {
+    await leave(page, second, "Ready");
+    await control(page, first, "Drain").click();
+    const status = await letGo();
+    expect(status === 200, `answered with ${status}`);
+    await page.locator(".toast.good", { hasText: second }).waitFor();
+    await isOfFirst("drain");
+    await page.keyboard.press("Escape");
+  });
+  await close(page);
+}
