@@ -51,6 +51,47 @@ async fn traffic_and_health_leave_the_tag_as_it_is() {
 }
 
 #[tokio::test]
+async fn what_was_read_before_a_restart_may_be_changed_after_it_unless_somebody_has_changed_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let file = [("PROXY_STATE_FILE", path.to_str().unwrap())];
+    let mut world = World::start(3, &file).await;
+    let backends: Vec<String> = (0..3).map(|index| world.id(index)).collect();
+    // On one an override lies on what stands, on one a number was set, and of one nothing was said.
+    for (id, change) in [
+        (&backends[0], json!({"state": "drain", "reason": "new disk", "deadline": "5m"})),
+        (&backends[0], json!({"state": "maint", "ttl": "1h"})),
+        (&backends[1], json!({"weight": 3, "max_in_flight": 7, "ttl": "1h"})),
+    ] {
+        assert_eq!(world.patch(id, change).await.0, 200);
+    }
+    let policy = world.client.patch(world.admin_url("/v1/pools/default"));
+    let policy = policy.json(&json!({"policy": "first", "ttl": "1h"}));
+    assert_eq!(world.ask(policy).await.status, 200);
+    let tags = async |world: &World| {
+        let mut tags = vec![world.admin_json("/v1/pools/default").await["etag"].clone()];
+        for id in &backends {
+            tags.push(world.backend(id).await["etag"].clone());
+        }
+        tags
+    };
+    let before = tags(&world).await;
+    let servers = std::mem::take(&mut world.servers).into_iter().flatten().collect();
+    drop(world);
+
+    // The other way round, as a look-up may give them.
+    let urls = backends.iter().rev().map(|id| format!("http://{id}"));
+    let next = World::over(&urls.collect::<Vec<_>>().join(","), &file, servers);
+    next.until_eligible(2).await;
+    assert_eq!(tags(&next).await, before);
+    let tag = before[2].as_str().unwrap();
+    for status in [200, 412] {
+        let answer = patch(&next, &backends[1], &[("if-match", tag)], json!({"weight": 2})).await;
+        assert_eq!(answer.status, status);
+    }
+}
+
+#[tokio::test]
 async fn a_change_with_a_key_is_carried_out_once_however_often_it_is_sent() {
     let world = World::start(2, &[]).await;
     let id = world.id(0);

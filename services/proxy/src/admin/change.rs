@@ -266,7 +266,7 @@ fn consider(
     let backend = view.backends.iter().find(|backend| backend.id.as_str() == id);
     let backend = backend.ok_or_else(|| no_backend(&view, id))?;
     let latest = admin.sampler.latest();
-    if !tag::matches(headers, &tag::of(backend)) {
+    if !tag::matches(headers, &tag::of(backend, &admin.control.clock)) {
         let current = view::backend(admin, backend, &latest);
         let (words, tag) = (current.intent_in_words(), current.etag().to_owned());
         return Err(changed_meanwhile(id, &words, &tag, current));

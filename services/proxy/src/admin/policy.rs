@@ -211,7 +211,7 @@ fn consider(
     headers: &HeaderMap,
     wish: &Wish,
 ) -> Result<Option<PolicyPlan>, Problem> {
-    let tag = tag::of_pool(view);
+    let tag = tag::of_pool(view, &admin.control.clock);
     if !tag::matches(headers, &tag) {
         let current = view::pool_of(admin, view);
         let (name, words) = (&view.name, view.plan.describe());

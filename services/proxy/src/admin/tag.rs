@@ -4,38 +4,49 @@
 //! A backend's tag stands for what operators want of it and for which instance it is, not for its
 //! traffic and health: those change all the time, and no change of an operator could get through
 //! if they counted. The tag is made from the intent itself and needs no counter that would have to
-//! outlive a restart.
+//! outlive a restart. So it holds nothing that a restart makes anew: no time of the core, which
+//! counts from the start of the process, no generation, and not since when something holds that
+//! nobody has said. What was said has the time at which it was.
 
-use balance::{BackendView, PoolView, hash_of};
+use std::fmt::Debug;
+
+use balance::{BackendView, PoolView, SetBy, Time, hash_of};
 use http::{HeaderMap, header};
 
+use crate::clock::Clock;
+
 /// The tag of a backend, quotes included.
-pub(super) fn of(view: &BackendView) -> String {
-    let intent = (
-        view.member.generation(),
-        (view.admin, view.admin_since, view.admin_expires, &view.admin_reverts_to),
-        (&view.admin_reason, &view.admin_actor, view.deadline),
-        (
-            view.weight,
-            view.weight_wanted,
-            &view.weight_set,
-            view.weight_expires,
-            view.weight_reverts_to,
-        ),
-        (
-            view.configured_max_in_flight,
-            view.max_in_flight_wanted,
-            &view.max_in_flight_set,
-            view.max_in_flight_expires,
-            view.max_in_flight_reverts_to,
-        ),
-    );
-    format!("\"{:016x}\"", hash_of(format!("{intent:?}").as_bytes()))
+pub(super) fn of(view: &BackendView, clock: &Clock) -> String {
+    let text = |time: Option<Time>| time.map(|time| clock.text(time));
+    let then = view.admin_reverts_to.as_ref();
+    let then = then.map(|then| (then.state, &then.reason, &then.actor, text(then.deadline)));
+    let state = (view.admin, &view.admin_reason, &view.admin_actor, view.admin_said);
+    let weight = (view.weight, view.weight_wanted, words(&view.weight_set), view.weight_said);
+    let wanted = (view.max_in_flight_wanted, words(&view.max_in_flight_set));
+    let limit = (view.configured_max_in_flight, wanted, view.max_in_flight_said);
+    of_intent(&(
+        &view.instance,
+        (state, text(view.admin_expires), then, text(view.deadline)),
+        (weight, text(view.weight_expires), view.weight_reverts_to),
+        (limit, text(view.max_in_flight_expires), view.max_in_flight_reverts_to),
+    ))
 }
 
 /// The tag of a pool, for what operators want of it as a whole, quotes included.
-pub(super) fn of_pool(view: &PoolView) -> String {
-    let intent = (&view.plan, &view.wanted_plan);
+pub(super) fn of_pool(view: &PoolView, clock: &Clock) -> String {
+    let wanted = &view.wanted_plan;
+    let (current, then) = (wanted.current(), wanted.reverts_to());
+    let expires = wanted.expires().map(|time| clock.text(time));
+    let then = then.map(|then| (&then.plan, words(&then.set)));
+    of_intent(&(&view.plan, (&current.plan, words(&current.set)), wanted.said, expires, then))
+}
+
+/// Why, and by whom.
+fn words(set: &Option<SetBy>) -> Option<(&Option<String>, &Option<String>)> {
+    set.as_ref().map(|set| (&set.reason, &set.actor))
+}
+
+fn of_intent(intent: &impl Debug) -> String {
     format!("\"{:016x}\"", hash_of(format!("{intent:?}").as_bytes()))
 }
 

@@ -295,7 +295,7 @@ pub(super) fn pool_of(admin: &Admin, view: &PoolView) -> Pool {
     let then = then.map(|below| below.plan.as_ref().unwrap_or(&view.configured_plan));
     Pool {
         name: view.name.clone(),
-        etag: tag::of_pool(view),
+        etag: tag::of_pool(view, &clock),
         policy: view.plan.policy.as_str(),
         hash_key: view.plan.hash_key.to_string(),
         policy_configured: view.configured_plan.policy.as_str(),
@@ -355,7 +355,7 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
     let visits = view.member.visits(clock.now());
     Backend {
         id: view.id.to_string(),
-        etag: tag::of(view),
+        etag: tag::of(view, &clock),
         url: format!("http://{}", view.id),
         addresses: view.addresses.iter().map(ToString::to_string).collect(),
         generation: view.member.generation(),
