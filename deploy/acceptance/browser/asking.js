@@ -74,3 +74,44 @@ export async function lateAnswer() {
   });
   await close(page);
 }
+
+export async function changedMeanwhile() {
+  heading("A backend that somebody else changes while its dialog is open");
+  await stack.allWell();
+  const page = await open();
+  await sees(page, 5, ALL_WELL);
+  const dialog = page.getByRole("dialog");
+  await check("what another operator did is told with who and why, and is not undone unseen", async () => {
+    await control(page, first, "Drain").click();
+    await dialog.getByLabel("Reason").fill("an update");
+    await stack.change(first, { state: "maint", reason: "a new disk" });
+    const answer = page.waitForResponse((response) => response.request().method() === "POST");
+    await dialog.getByRole("button", { name: "Set to drain" }).click();
+    expect((await answer).status() === 409, `answered with ${(await answer).status()}`);
+    const told = dialog.getByRole("alert");
+    await told.waitFor();
+    const text = await told.innerText();
+    expect(/was changed meanwhile, and is set to not ready by .*: “a new disk”/.test(text), text);
+    expect((await stack.backend(first)).admin === "maint", "it was changed");
+    await page.screenshot({ path: `${process.env.OUT}/changed-meanwhile-light-1400.png` });
+    return `"${text}"`;
+  });
+  await check("who has seen it may do it anyway, without force and with the reason of before", async () => {
+    const request = page.waitForRequest((request) => request.method() === "POST");
+    await dialog.getByRole("button", { name: "Do it anyway" }).click();
+    const sent = new URLSearchParams((await request).postData());
+    await dialog.waitFor({ state: "hidden" });
+    const { admin, admin_reason } = await stack.backend(first);
+    expect(admin === "drain" && admin_reason === "an update", `${admin}, ${admin_reason}`);
+    expect(!sent.has("force"), `sent ${sent}`);
+  });
+  await check("the page's own changes one after the other are never in each other's way", async () => {
+    for (const word of ["Ready", "Drain", "Not ready", "Ready"]) {
+      await control(page, first, word).click();
+      await dialog.getByRole("button", { name: `Set to ${word.toLowerCase()}` }).click();
+      await dialog.waitFor({ state: "hidden" });
+      await until("the row shows it", 5, async () => (await row(page, first)).pressed === word);
+    }
+  });
+  await close(page);
+}

@@ -108,9 +108,9 @@ async function rebound() {
 }
 
 // The browser itself notes each answer of 4xx and 5xx on the console. These were asked for: the
-// last backend was refused with and without script and too late for its dialog, a change while the proxy
-// was away, and a file that is too large.
-const REFUSALS = { 409: [3, "/backends/"], 502: [1, "/backends/"], 413: [1, "/open"] };
+// last backend was refused with and without script and too late for its dialog, a change that would have
+// undone another one unseen, a change while the proxy was away, and a file that is too large.
+const REFUSALS = { 409: [4, "/backends/"], 502: [1, "/backends/"], 413: [1, "/open"] };
 
 export async function manners() {
   heading("What the page did meanwhile");

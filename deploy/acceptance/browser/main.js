@@ -1,7 +1,7 @@
 // All scenarios in order, on one stack and in one browser. Each begins with all well, so that one
 // that fails does not take the next with it.
 
-import { lateAnswer } from "./asking.js";
+import { changedMeanwhile, lateAnswer } from "./asking.js";
 import { launch, pictureAll, quit } from "./browser.js";
 import { killedProxy, killedServer, leftTab, refusedFeed, silentDashboard, slowLink } from "./failing.js";
 import { manners, otherOrigins } from "./guarding.js";
@@ -14,7 +14,7 @@ import { calm, cheapUpdates, manySizes, oneBackend, overTime, severalProxies } f
 import { check, onFailure } from "./report.js";
 import * as stack from "./stack.js";
 
-const SCENARIOS = [looking, notReady, lastOne, lateAnswer, killedServer, keyboard, withoutScript, everyWidth, killedProxy, silentDashboard, leftTab, slowLink, refusedFeed, accessible,
+const SCENARIOS = [looking, notReady, lastOne, lateAnswer, changedMeanwhile, killedServer, keyboard, withoutScript, everyWidth, killedProxy, silentDashboard, leftTab, slowLink, refusedFeed, accessible,
   oneBackend, overTime, manySizes, fullRows, sortedAnywhere, steady, steadyOne, steadyDispute, cheapUpdates, severalProxies, savedTrouble, calm, otherOrigins, manners];
 // For work on one of them: ONLY=keyboard,manners.
 const only = process.env.ONLY?.split(",");

@@ -555,21 +555,29 @@ function ask(form, button) {
   fields.action = form.dataset.action;
   const { name: field, value } = button.name ? button : form.querySelector("input");
   for (const name of ["state", "weight", "max_in_flight"]) fields.elements[name].value = name === field ? value : "";
+  fields.elements.seen.value = form.elements.seen.value;
   const number = field === "weight" ? `weight ${value}` : Number(value) ? `at most ${value} in flight` : "no limit of requests in flight";
   const word = field === "state" ? button.textContent.toLowerCase() : button.dataset.words ?? number;
   $("confirm-title").textContent = `Set ${form.dataset.id} to ${word}?`;
   $("confirm-do").textContent = `Set to ${word}`;
   for (const text of dialog.querySelectorAll("[data-explains]")) text.hidden = text.dataset.explains !== (field === "state" ? value : field);
   objection("", false);
-  const own = question += 1;
+  question += 1;
+  foresee(fields);
+  dialog.showModal();
+  $("confirm-do").focus();
+}
+
+/** Asks what the change would do that the dialog is about. */
+function foresee(form) {
+  const own = question;
   const effect = (text) => { if (own === question) $("confirm-effect").textContent = text; };
   effect("Asking what it would do …");
-  fetch(`${form.dataset.action}/effect?${new URLSearchParams({ [field]: value })}`)
+  const wish = ["state", "weight", "max_in_flight"].map((name) => [name, form.elements[name].value]);
+  fetch(`${form.action}/effect?${new URLSearchParams(wish)}`)
     .then((answer) => answer.json())
     .then((told) => effect(told.effect ?? told.detail ?? ""))
     .catch(() => effect("What it would do is not known: the dashboard does not answer."));
-  dialog.showModal();
-  $("confirm-do").focus();
 }
 
 function objection(text, forcible) {
@@ -606,17 +614,23 @@ async function send(form, button) {
       toast(result.message, true);
       return;
     }
-    problem = [result.detail ?? answer.statusText, answer.status === 409];
+    problem = [result.detail ?? answer.statusText, answer.status === 409 && !result.unseen, result];
   } catch {
-    problem = ["The dashboard did not answer. Whether the change was made is not known.", false];
+    problem = ["The dashboard did not answer. Whether the change was made is not known.", false, {}];
   }
-  const [text, forcible] = problem;
+  const [text, forcible, { seen, unseen }] = problem;
   if (!isOpen()) {
     toast(`${asked} ${sentence(text)}`, false);
     return;
   }
   allow(form);
   objection(sentence(text), forcible);
+  // What was said meanwhile may be undone by whoever has seen it, if the guard lets them.
+  if (seen) form.elements.seen.value = seen;
+  if (unseen) {
+    $("confirm-do").textContent = "Do it anyway";
+    foresee(form);
+  }
   // A button that was disabled lost the focus.
   if (!form.contains(document.activeElement)) $("confirm-cancel").focus();
 }

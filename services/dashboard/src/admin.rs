@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::{
     hold::Hold,
-    model::{Answer, EventsAnswer},
+    model::{Answer, Backend, EventsAnswer},
     resolve::Endpoint,
 };
 
@@ -203,6 +203,8 @@ pub(crate) enum Verdict {
     Refused(StatusCode, String),
     /// Refused because of a newer word; with when that was said, and the sentence.
     Superseded(u64, String),
+    /// Refused because the backend is not as its tag says; with what it is now.
+    Changed(Box<Backend>),
 }
 
 /// The admin API at one address.
@@ -269,12 +271,27 @@ impl AdminApi {
         token: Option<&Secret>,
         actor: &str,
     ) -> Result<Verdict, Fault> {
+        self.told(self.patch((pool, id), change, actor), token).await
+    }
+
+    /// The same of a backend that still has this tag.
+    pub(crate) async fn change_if(
+        &self,
+        tag: &str,
+        key: (&str, &str),
+        change: &Change,
+        token: Option<&Secret>,
+        actor: &str,
+    ) -> Result<Verdict, Fault> {
+        self.told(self.patch(key, change, actor).header(header::IF_MATCH, tag), token).await
+    }
+
+    fn patch(&self, (pool, id): (&str, &str), change: &Change, actor: &str) -> RequestBuilder {
         let url = match id {
             "" => self.at(&["v1", "pools", pool]),
             id => self.at(&["v1", "pools", pool, "backends", id]),
         };
-        self.told(self.client.patch(url).header("x-evenkeel-actor", actor).json(change), token)
-            .await
+        self.client.patch(url).header("x-evenkeel-actor", actor).json(change)
     }
 
     /// Asks for something to be done.
@@ -289,7 +306,10 @@ impl AdminApi {
                 let made: Made = serde_json::from_slice(&body).unwrap_or_default();
                 Verdict::Done(made.not_saved_reason)
             }
-            Err(Refusal { status, detail, said_at }) => {
+            Err(Refusal {
+                status: StatusCode::PRECONDITION_FAILED, current: Some(now), ..
+            }) => Verdict::Changed(now),
+            Err(Refusal { status, detail, said_at, .. }) => {
                 match said_at.as_deref().and_then(wall::parse) {
                     Some(said_at) => Verdict::Superseded(said_at, detail),
                     None => Verdict::Refused(status, detail),
@@ -377,6 +397,8 @@ pub(crate) struct Refusal {
     pub(crate) detail: String,
     /// When the newer word was said that stays.
     said_at: Option<String>,
+    /// What a backend is that was changed since it had the tag that we know.
+    current: Option<Box<Backend>>,
 }
 
 async fn body(mut response: Response) -> Result<Vec<u8>, Fault> {

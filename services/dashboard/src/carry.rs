@@ -62,7 +62,7 @@ async fn tell(
     let (label, why) = match result {
         Ok(Verdict::Done(_)) => ("carried_over", None),
         // It has heard something newer meanwhile, which the others are told.
-        Ok(Verdict::Superseded(..)) => return false,
+        Ok(Verdict::Superseded(..) | Verdict::Changed(_)) => return false,
         Ok(Verdict::Refused(_, sentence)) => ("refused", Some(sentence)),
         Err(fault) => (fault.label(), Some(api.explain(&fault))),
     };

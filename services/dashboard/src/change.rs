@@ -18,11 +18,12 @@ use crate::{
     address::Shown,
     admin::{Change, Fault},
     headline::capital,
+    model::Backend,
     page::{Flash, explain, reason_field, small_page, sorry},
     permit::Right,
     predict,
     replica::Proxy,
-    table,
+    said, table,
     tell::{self, Outcome},
     wish::{LIMIT_MOST, WEIGHT_MOST, Wish},
     word::What,
@@ -50,6 +51,9 @@ pub(crate) struct ChangeForm {
     ttl: String,
     #[serde(default)]
     force: bool,
+    /// When the newest word was said that the page showed; empty where nothing is known of that.
+    #[serde(default)]
+    seen: String,
     /// How the page was shown before; so is the next.
     window: Option<String>,
     sort: Option<String>,
@@ -60,6 +64,12 @@ impl ChangeForm {
     fn wish(&self) -> Result<Wish, Problem> {
         let number = |field: &Option<String>| field.clone().unwrap_or_default();
         Wish::parse(&self.state, &number(&self.weight), &number(&self.max_in_flight))
+    }
+
+    fn seen(&self) -> Result<Option<u64>, Problem> {
+        let bad = |_| Problem::new(StatusCode::BAD_REQUEST, "seen must be a whole number");
+        let seen = Some(&*self.seen).filter(|seen| !seen.is_empty());
+        seen.map(|seen| seen.parse().map_err(bad)).transpose()
     }
 
     /// How the page was shown that all of this began on.
@@ -74,6 +84,25 @@ impl ChangeForm {
             ("", None, Some("")) => Some(What::Limit),
             _ => None,
         }
+    }
+}
+
+/// Why a change was not made.
+struct Refusal {
+    /// In metrics.
+    label: &'static str,
+    problem: Problem,
+    /// When the newest word was said, if it is one that the page had not shown: somebody else's, or
+    /// what some of the proxies have done.
+    seen: Option<u64>,
+    /// Whether that stands against the change. It takes no force, it only has to be seen: the guard is
+    /// still to be asked.
+    is_unseen: bool,
+}
+
+impl From<(&'static str, Problem)> for Refusal {
+    fn from((label, problem): (&'static str, Problem)) -> Self {
+        Self { label, problem, seen: None, is_unseen: false }
     }
 }
 
@@ -94,11 +123,12 @@ pub(crate) async fn ask(
     if let (Ok(()), Some(what)) = (&may_ask, form.asks_for()) {
         return number_page(&pool, &id, what, shown);
     }
-    match may_ask.and_then(|()| form.wish()) {
-        Ok(wish) => {
+    match may_ask.and_then(|()| Ok((form.wish()?, form.seen()?))) {
+        Ok((wish, seen)) => {
             let effect = effect(&app, &pool, &id, &wish).await;
             let asked = (StatusCode::OK, shown);
-            question_page(asked, (&pool, &id), (&wish, &effect), &form, None)
+            let seen = seen.unwrap_or_else(|| seen_by_now(&app, (&pool, &id), &wish));
+            question_page(asked, (&pool, &id), (&wish, &effect), (&form, seen), None)
         }
         Err(problem) => sorry(problem.status(), &capital(problem.detail())),
     }
@@ -128,6 +158,13 @@ async fn effect(app: &App, pool: &str, id: &str, wish: &Wish) -> String {
     predict::ask(&view, &app.token, pool, backend, wish).await
 }
 
+/// When the newest word was said that the page shows.
+fn seen_by_now(app: &App, (pool, id): (&str, &str), wish: &Wish) -> u64 {
+    let view = app.views.newest();
+    let found = view.picture.as_ref().and_then(|picture| picture.answer.backend(pool, id));
+    found.map(|backend| said::seen(backend, wish.what())).unwrap_or_default()
+}
+
 /// `POST /backends/{pool}/{id}`: does it and answers with JSON for the script, with a redirect
 /// for a plain form.
 pub(crate) async fn change(
@@ -143,9 +180,9 @@ pub(crate) async fn change(
         .is_some_and(|accept| accept.contains("application/json"));
     let result = match app.gate.check(peer.ip(), &headers) {
         Ok(right) => carry_out(&app, right, peer, (&pool, &id), &form).await,
-        Err(problem) => Err(("forbidden", problem)),
+        Err(problem) => Err(("forbidden", problem).into()),
     };
-    let label = result.as_ref().map_or_else(|(label, _)| *label, |_| "done");
+    let label = result.as_ref().map_or_else(|refusal| refusal.label, |_| "done");
     app.metrics.changes.with_label_values(&[label]).inc();
     match result {
         Ok(message) if json_wanted => Json(json!({ "message": message })).into_response(),
@@ -154,8 +191,12 @@ pub(crate) async fn change(
             let flash = Flash { good: true, message };
             Redirect::to(&app.flashes.keep(flash, shown)).into_response()
         }
-        Err((_, problem)) if json_wanted => problem.into_response(),
-        Err((label, problem)) => without_script(&app, label, &problem, (&pool, &id), form).await,
+        Err(Refusal { problem, seen, is_unseen, .. }) if json_wanted => {
+            // As text: it is only to be sent back.
+            let seen = seen.map(|seen| seen.to_string());
+            problem.with_member("seen", seen).with_member("unseen", is_unseen).into_response()
+        }
+        Err(refusal) => without_script(&app, &refusal, (&pool, &id), form).await,
     }
 }
 
@@ -165,12 +206,13 @@ async fn carry_out(
     peer: SocketAddr,
     (pool, id): (&str, &str),
     form: &Result<Form<ChangeForm>, FormRejection>,
-) -> Result<String, (&'static str, Problem)> {
-    let malformed = |problem| ("malformed", problem);
+) -> Result<String, Refusal> {
+    let malformed = |problem| Refusal::from(("malformed", problem));
     let form = form
         .as_ref()
         .map_err(|rejection| malformed(Problem::new(rejection.status(), rejection.body_text())))?;
     let wish = form.wish().map_err(malformed)?;
+    let seen = form.seen().map_err(malformed)?;
     known(app, pool, id).map_err(malformed)?;
     let reason = form.reason.trim();
     if reason.chars().count() > REASON_MOST {
@@ -188,16 +230,25 @@ async fn carry_out(
     let actor = actor(right, peer);
     let view = app.views.newest();
     let said = (&wish, &change, &*app.clock);
-    let outcome = tell::newest(&view, (pool, id), said, shown, &actor).await;
+    let outcome = tell::newest(&view, (pool, id), said, seen, shown, &actor).await;
+    if let Some(now) = &outcome.unseen {
+        let problem = Problem::new(StatusCode::CONFLICT, unseen(now, wish.what()));
+        let seen = Some(said::seen(now, wish.what()));
+        return Err(Refusal { label: "refused", problem, seen, is_unseen: true });
+    }
     if !outcome.done.is_empty() {
         tracing::info!(pool, backend = id, to = wish.words(), %actor, "changed");
         app.views.hurry();
     }
     match (&outcome.refused[..], &outcome.silent[..]) {
-        ([_, ..], _) => Err(("refused", refused(&outcome, id, &token))),
+        ([_, ..], _) => {
+            let problem = refused(&outcome, id, &token);
+            let seen = (!outcome.done.is_empty()).then_some(outcome.said);
+            Err(Refusal { seen, ..("refused", problem).into() })
+        }
         ([], [(_, fault), ..]) if outcome.done.is_empty() => {
             let problem = Problem::new(StatusCode::BAD_GATEWAY, unanswered(&outcome.silent));
-            Err((fault.label(), problem))
+            Err((fault.label(), problem).into())
         }
         _ => {
             let words = wish.words();
@@ -208,6 +259,16 @@ async fn carry_out(
             ))
         }
     }
+}
+
+/// What somebody has said of a backend whom the page had not shown.
+fn unseen(now: &Backend, what: What) -> String {
+    let heard = what.heard(now);
+    let word = heard.map_or_else(|| what.nobodys(), |heard| heard.in_force());
+    let by = word.actor.map(|actor| format!(" by {actor}")).unwrap_or_default();
+    let why = word.reason.map(|reason| format!(": “{reason}”")).unwrap_or_default();
+    let (id, wish) = (&now.id, word.wish.words());
+    format!("{id} was changed meanwhile, and is set to {wish}{by}{why}. It stays as it is.")
 }
 
 /// What each proxy said of a change that not all of them made.
@@ -282,17 +343,23 @@ fn actor(right: Right, peer: SocketAddr) -> String {
 
 async fn without_script(
     app: &App,
-    label: &str,
-    problem: &Problem,
+    Refusal { label, problem, seen, is_unseen }: &Refusal,
     (pool, id): (&str, &str),
     form: Result<Form<ChangeForm>, FormRejection>,
 ) -> Response {
     let form = form.map(|Form(form)| form).unwrap_or_default();
-    match (form.wish(), problem.status(), label) {
+    match (form.wish(), problem.status(), *label) {
         (Ok(wish), status @ StatusCode::CONFLICT, _) => {
-            // The refusal tells the proxies' word already.
             let asked = (status, form.shown());
-            question_page(asked, (pool, id), (&wish, ""), &form, Some(problem.detail()))
+            // The proxies' refusal tells what it would do already.
+            let effect = match is_unseen {
+                true => effect(app, pool, id, &wish).await,
+                false => String::new(),
+            };
+            let known = seen.or_else(|| form.seen().ok().flatten());
+            let known = known.unwrap_or_else(|| seen_by_now(app, (pool, id), &wish));
+            let objection = Objection { text: problem.detail(), takes_force: !is_unseen };
+            question_page(asked, (pool, id), (&wish, &effect), (&form, known), Some(objection))
         }
         (_, status, "forbidden" | "malformed") => sorry(status, &capital(problem.detail())),
         _ => {
@@ -302,21 +369,28 @@ async fn without_script(
     }
 }
 
+/// What stands against a change that may be made all the same.
+struct Objection<'a> {
+    text: &'a str,
+    takes_force: bool,
+}
+
 fn question_page(
     (status, shown): (StatusCode, Shown),
     (pool, id): (&str, &str),
     (wish, effect): (&Wish, &str),
-    form: &ChangeForm,
-    objection: Option<&str>,
+    (form, seen): (&ChangeForm, u64),
+    objection: Option<Objection<'_>>,
 ) -> Response {
     let title = format!("Set {id} to {}?", wish.words());
     let (field, value) = wish.field();
     let body = html! {
         p { (explain(wish)) }
         @if !effect.is_empty() { p { (effect) } }
-        @if let Some(objection) = objection { p.banner.bad role="alert" { (objection) } }
+        @if let Some(objection) = &objection { p.banner.bad role="alert" { (objection.text) } }
         form method="post" action=(table::path(pool, id, None)) {
             input type="hidden" name=(field) value=(value);
+            (table::seen_field(seen))
             (shown.fields())
             @if objection.is_some() {
                 input type="hidden" name="reason" value=(form.reason);
@@ -326,8 +400,8 @@ fn question_page(
             }
             div.actions {
                 a.button href=(shown.address("/")) { "Cancel" }
-                @if objection.is_some() {
-                    button.danger type="submit" name="force" value="true" { "Do it anyway" }
+                @if let Some(objection) = &objection {
+                    button.danger type="submit" name=[objection.takes_force.then_some("force")] value="true" { "Do it anyway" }
                 } @else {
                     button.primary type="submit" { "Set to " (wish.words()) }
                 }

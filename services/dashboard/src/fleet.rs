@@ -12,6 +12,7 @@ use crate::{
     ends, latency,
     model::{Admin, Answer, Backend, Effective, Opinion, Pool, Traffic},
     wish::Plan,
+    word::What,
 };
 
 /// All answers as one; `None` of none. The first answer's order of pools and backends is kept.
@@ -128,6 +129,8 @@ fn merge_backends<'a>(
     let model = *said.iter().max_by_key(worst)?;
     let mut merged = model.1.clone();
     merged.ahead = Ahead::all(clocks.ahead(model.0));
+    merged.last_said = What::OF_BACKENDS
+        .map(|what| said.iter().filter_map(|(_, backend)| what.heard(backend)?.latest).max());
     let absent = missing.map(|name| Opinion {
         replica: name.to_owned(),
         known: false,

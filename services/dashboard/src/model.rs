@@ -180,6 +180,12 @@ pub(crate) struct Traffic {
 pub(crate) struct Backend {
     /// Its id within the pool.
     pub(crate) id: String,
+    /// Stands for what operators want of it on its proxy; nothing of an older one.
+    #[serde(default, skip_serializing)]
+    pub(crate) etag: Option<String>,
+    /// When the newest word on each of its things was said, if it is what several proxies say.
+    #[serde(skip)]
+    pub(crate) last_said: [Option<u64>; 3],
     /// Its address.
     #[serde(default)]
     pub(crate) url: String,

@@ -6,7 +6,8 @@ use maud::{Markup, html};
 
 use crate::{
     model::{Backend, Pool},
-    table::path,
+    said,
+    table::{path, seen_field},
     wish::{CONFIGURED, LIMIT_MOST, WEIGHT_MOST, Wish},
 };
 
@@ -76,14 +77,17 @@ impl Number {
     fn forms(&self, pool: &Pool, backend: &Backend, may_change: bool) -> Markup {
         let action = path(&pool.name, &backend.id, Some("change"));
         let own = path(&pool.name, &backend.id, None);
+        let seen = seen_field(said::seen(backend, self.wish.what()));
         html! {
             form.number method="get" action=(action) data-change data-id=(backend.id) data-action=(own) {
                 label for=(self.name) { (self.label) }
                 input id=(self.name) type="number" name=(self.name) min="0" max=(self.most) step="1" required
                     inputmode="numeric" value=(self.now) disabled[!may_change];
+                (seen)
                 button disabled[!may_change] { (self.button) }
             }
             form.number method="get" action=(action) data-change data-id=(backend.id) data-action=(own) {
+                (seen)
                 button name=(self.name) value=(CONFIGURED) data-words=(self.wish.words()) disabled[!may_change || !self.is_set] {
                     (self.usual)
                     @if let Some(configured) = &self.configured { ", " (configured) }

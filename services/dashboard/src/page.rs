@@ -253,6 +253,7 @@ fn dialog() -> Markup {
                 input type="hidden" name="state";
                 input type="hidden" name="weight";
                 input type="hidden" name="max_in_flight";
+                input type="hidden" name="seen";
                 p.explain id="confirm-effect" aria-live="polite" {}
                 (reason_field())
                 p.banner.bad id="confirm-error" role="alert" hidden {}

@@ -26,7 +26,7 @@ pub(crate) async fn announce(
         match told {
             Ok(Verdict::Done(_)) => return None,
             // It has no time that another could be newer than.
-            Ok(Verdict::Superseded(..)) => {}
+            Ok(Verdict::Superseded(..) | Verdict::Changed(_)) => {}
             Ok(Verdict::Refused(status, sentence)) => {
                 why = format!("{} refused to record it ({status}): {sentence}.", proxy.name);
             }

@@ -57,6 +57,28 @@ pub(crate) fn newest(view: &View, (pool, id): (&str, &str), what: What) -> Optio
     told.filter_map(|backend| what.heard(backend)?.latest).max()
 }
 
+/// When the newest word was said that whoever looks at a backend has seen; 0 if nobody has said
+/// anything.
+pub(crate) fn seen(backend: &Backend, what: What) -> u64 {
+    let everywhere = What::OF_BACKENDS.into_iter().zip(backend.last_said);
+    let everywhere = everywhere.filter(|(of, _)| *of == what).find_map(|(_, said)| said);
+    let own = || what.heard(backend)?.latest;
+    everywhere.or_else(own).unwrap_or_default()
+}
+
+/// A backend as the proxy tells it that has heard the newest word, if that is one that whoever has
+/// `seen` those until then does not know.
+pub(crate) fn unseen<'a>(
+    view: &'a View,
+    (pool, id): (&str, &str),
+    (what, seen_until): (What, u64),
+) -> Option<&'a Backend> {
+    let pictures = view.answering().filter_map(|proxy| proxy.picture.as_ref());
+    let told = pictures.filter_map(|picture| picture.answer.backend(pool, id));
+    told.max_by_key(|backend| seen(backend, what))
+        .filter(|backend| seen(backend, what) > seen_until)
+}
+
 /// Whether a proxy takes such times; one of before them refuses what it does not know.
 pub(crate) fn is_taken_by(answer: &Answer) -> bool {
     answer.pools.iter().flat_map(|pool| &pool.backends).any(Backend::tells_said)

@@ -15,9 +15,10 @@ use crate::{
     history::History,
     icons::icon,
     model::{Admin, Backend, Pool},
-    numbers, overrides, saved, share,
+    numbers, overrides, said, saved, share,
     sort::Sort,
     text,
+    word::What,
     words::{Tone, ago, count, number, percent, since},
 };
 
@@ -323,8 +324,14 @@ pub(crate) fn controls(pool: &Pool, backend: &Backend, may_change: bool) -> Mark
                 button name="state" value=(state.key()) disabled[!may_change]
                     aria-pressed=(if backend.admin == state { "true" } else { "false" }) { (state.word()) }
             }
+            (seen_field(said::seen(backend, What::State)))
         }
     }
+}
+
+/// Until when whoever sends the form has seen what others said.
+pub(crate) fn seen_field(seen: u64) -> Markup {
+    html! { input type="hidden" name="seen" value=(seen); }
 }
 
 fn operator(pool: &Pool, backend: &Backend, now: SystemTime, hands: Hands) -> Markup {

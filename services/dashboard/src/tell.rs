@@ -11,10 +11,12 @@ use http::StatusCode;
 
 use crate::{
     admin::{Change, Fault, Verdict},
+    model::Backend,
     poll::View,
     replica::Proxy,
     said::{self, Clock},
     wish::Wish,
+    word::What,
 };
 
 /// What came of a change.
@@ -28,8 +30,12 @@ pub(crate) struct Outcome {
     pub(crate) refused: Vec<(String, StatusCode, String)>,
     /// Proxies that did not answer.
     pub(crate) silent: Vec<(Proxy, Fault)>,
+    /// When it was said.
+    pub(crate) said: u64,
     /// When the newest word was said that any of them would not give up for an older one.
     pub(crate) newer: Option<u64>,
+    /// What the backend is by a word that whoever asks has not seen; then nobody did it.
+    pub(crate) unseen: Option<Box<Backend>>,
 }
 
 /// Tries to say something after the newest word. A proxy may have heard one a moment ago that we
@@ -37,20 +43,28 @@ pub(crate) struct Outcome {
 const TRIES: usize = 3;
 
 /// Changes one backend on all proxies of `view` on behalf of `actor`, with a word that is newer
-/// than all before.
+/// than all before; unless, where it is known until when the actor has `seen` what was said, somebody
+/// has said something else since.
 pub(crate) async fn newest(
     view: &View,
     key: (&str, &str),
     (wish, change, clock): (&Wish, &Change, &Clock),
+    seen: Option<u64>,
     token: Option<&Secret>,
     actor: &str,
 ) -> Outcome {
+    let seen = seen.map(|seen| (wish.what(), seen));
+    if let Some(unseen) = seen.and_then(|seen| said::unseen(view, key, seen)) {
+        return Outcome { unseen: Some(Box::new(unseen.clone())), ..Outcome::default() };
+    }
     let mut newest = said::newest(view, key, wish.what());
     let mut outcome = Outcome::default();
     for _ in 0..TRIES {
-        let said_at = Some(wall::text(clock.next(key, wish.what(), newest)));
-        let change = Change { said_at, ..change.clone() };
-        outcome = all(view, key, &change, token, actor).await;
+        let said = clock.next(key, wish.what(), newest);
+        let change = Change { said_at: Some(wall::text(said)), ..change.clone() };
+        // What some have done by now is the actor's own word.
+        let seen = seen.filter(|_| outcome.done.is_empty());
+        outcome = Outcome { said, ..all(view, key, (&change, seen), token, actor).await };
         newest = newest.max(outcome.newer);
         if outcome.newer.is_none() {
             break;
@@ -63,7 +77,7 @@ pub(crate) async fn newest(
 async fn all(
     view: &View,
     key: (&str, &str),
-    change: &Change,
+    (change, seen): (&Change, Option<(What, u64)>),
     token: Option<&Secret>,
     actor: &str,
 ) -> Outcome {
@@ -72,29 +86,60 @@ async fn all(
     let mut waiting: Vec<&Proxy> = view.answering().chain(view.silent()).collect();
     while !waiting.is_empty() && outcome.done.is_empty() {
         let proxy = waiting.remove(0);
-        outcome.note(proxy, tell(proxy, key, change, token, actor).await);
-        if outcome.is_refused() {
+        outcome.note(proxy, tell_first(proxy, key, (change, seen), token, actor).await);
+        if outcome.is_refused() || outcome.unseen.is_some() {
             return outcome;
         }
     }
-    let rest = waiting.iter().map(|proxy| tell(proxy, key, change, token, actor));
+    let rest = waiting.iter().map(|proxy| tell(proxy, key, change, None, token, actor));
     for (proxy, result) in waiting.iter().zip(join_all(rest).await) {
         outcome.note(proxy, result);
     }
     outcome
 }
 
+/// Tells one that decides for all, if somebody is asked to see first what was said: what another one
+/// says at the same moment comes to this proxy too, before or after it.
+async fn tell_first(
+    proxy: &Proxy,
+    key: (&str, &str),
+    (change, seen): (&Change, Option<(What, u64)>),
+    token: Option<&Secret>,
+    actor: &str,
+) -> Result<Verdict, Fault> {
+    let Some((what, seen)) = seen else {
+        return tell(proxy, key, change, None, token, actor).await;
+    };
+    let known = proxy.picture.as_ref().and_then(|picture| picture.answer.backend(key.0, key.1));
+    let mut tag = known.and_then(|backend| backend.etag.clone());
+    let mut more = 1..TRIES;
+    loop {
+        match tell(proxy, key, change, tag.as_deref(), token, actor).await? {
+            // An override has ended, or it was about something else.
+            Verdict::Changed(now) if said::seen(&now, what) <= seen && more.next().is_some() => {
+                tag = now.etag;
+            }
+            verdict => return Ok(verdict),
+        }
+    }
+}
+
 async fn tell(
     proxy: &Proxy,
     key: (&str, &str),
     change: &Change,
+    tag: Option<&str>,
     token: Option<&Secret>,
     actor: &str,
 ) -> Result<Verdict, Fault> {
     let answer = proxy.picture.as_ref().map(|picture| &picture.answer);
     let takes_time = answer.is_some_and(said::is_taken_by);
     let said_at = change.said_at.clone().filter(|_| takes_time);
-    proxy.api.change(key, &Change { said_at, ..change.clone() }, token, actor).await
+    let change = Change { said_at, ..change.clone() };
+    match tag {
+        Some(tag) => proxy.api.change_if(tag, key, &change, token, actor).await,
+        None => proxy.api.change(key, &change, token, actor).await,
+    }
 }
 
 /// Whether a refusal is one of the change, and not of the proxy's own trouble, or with us.
@@ -122,6 +167,7 @@ impl Outcome {
                 self.refused.push((name, StatusCode::CONFLICT, sentence));
             }
             Ok(Verdict::Refused(status, sentence)) => self.refused.push((name, status, sentence)),
+            Ok(Verdict::Changed(now)) => self.unseen = Some(now),
             Err(fault) => self.silent.push((proxy.clone(), fault)),
         }
     }

@@ -272,6 +272,11 @@ pub(crate) fn of_policy(pool: &Pool) -> Option<Heard<'_>> {
 }
 
 impl Heard<'_> {
+    /// What is in force.
+    pub(crate) fn in_force(self) -> Word {
+        self.on_top.map_or(self.standing, |(word, _)| word)
+    }
+
     /// Gives its words their deadlines, of which `date` makes times by our clock.
     pub(crate) fn date_deadlines(&mut self, date: impl Fn(&str) -> Option<f64>) {
         let told = |deadline: Option<&str>| {

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Dashboard, FakeAdmin, TOKEN, backend, pools};
+use support::{Dashboard, FakeAdmin, SAID, TOKEN, backend, pools, said_by_ann, unsaid};
 
 const JSON: (&str, &str) = ("accept", "application/json");
 const ELSEWHERE: (&str, &str) = ("host", "dashboard.example");
@@ -234,11 +234,57 @@ async fn the_last_usable_backend_is_taken_out_only_by_saying_so() {
 }
 
 #[tokio::test]
+async fn what_another_operator_said_meanwhile_is_not_undone_unseen() {
+    // The dashboard has heard it by then, or only the proxy has.
+    for (interval, is_heard) in [("50ms", true), ("60s", false)] {
+        let admin = FakeAdmin::start(pools(&[unsaid("a:1"), unsaid("b:2")]));
+        let settings = [("DASHBOARD_INTERVAL", interval)];
+        let dashboard = Dashboard::start(&admin.url(), &settings).ready().await;
+        let seen = "name=\"seen\" value=\"0\"";
+        assert!(dashboard.text("/").await.contains(seen));
+        let question = dashboard.text(&format!("{PATH}/change?state=drain&seen=0")).await;
+        assert!(question.contains(seen), "{question}");
+        admin.with(|world| world.pools = pools(&[said_by_ann("a:1"), unsaid("b:2")]));
+        if is_heard {
+            dashboard.text_with("/", |text| text.contains("ann")).await;
+        }
+
+        let form = [FORM[0], FORM[1], ("seen", "0")];
+        let answer = dashboard.post(PATH, &form, &[JSON]).await;
+        assert_eq!(answer.status(), 409);
+        let problem: serde_json::Value = answer.json().await.unwrap();
+        let told = problem["detail"].as_str().unwrap();
+        let expected = "a:1 was changed meanwhile, and is set to not ready by ann: “new disk”.";
+        assert!(told.starts_with(expected), "{told}");
+        assert_eq!(
+            (&problem["seen"], &problem["unseen"]),
+            (&SAID.1.to_string().into(), &true.into())
+        );
+
+        let page = dashboard.post(PATH, &form, &[]).await;
+        assert_eq!(page.status(), 409);
+        let page = page.text().await.unwrap();
+        let seen = format!("name=\"seen\" value=\"{}\"", SAID.1);
+        assert!(page.contains("by ann") && page.contains("value=\"update\""), "{page}");
+        assert!(page.contains("Do it anyway") && page.contains(&seen), "{page}");
+        assert!(!page.contains("name=\"force\""), "the guard was not asked: {page}");
+        assert_eq!(admin.with(|world| world.changes.len()), 0);
+
+        // Who has seen it may undo it, also where something else of the backend is new by now.
+        admin.with(|world| world.pools["pools"][0]["backends"][0]["etag"] = "\"else\"".into());
+        let form = [FORM[0], FORM[1], ("seen", &SAID.1.to_string())];
+        assert_eq!(dashboard.post(PATH, &form, &[JSON]).await.status(), 200);
+        let changes = admin.with(|world| world.changes.clone());
+        assert_eq!((changes.len(), &changes[0].body["state"]), (1, &"drain".into()));
+    }
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused_and_never_reaches_the_proxy() {
     let (admin, dashboard) = started(&[]).await;
     let long = "x".repeat(201);
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], u16);
-    let cases: [Case<'_>; 11] = [
+    let cases: [Case<'_>; 12] = [
         (PATH, &[("state", "off")], 400),
         (PATH, &[], 400),
         (PATH, &[("weight", "257")], 400),
@@ -248,6 +294,7 @@ async fn what_makes_no_sense_is_refused_and_never_reaches_the_proxy() {
         (PATH, &[("max_in_flight", "1"), ("weight", "1")], 400),
         (PATH, &[("state", "drain"), ("force", "perhaps")], 422),
         (PATH, &[("state", "drain"), ("reason", &long)], 400),
+        (PATH, &[("state", "drain"), ("seen", "all")], 400),
         ("/backends/default/unknown", &[("state", "drain")], 404),
         ("/backends/default/..%2F..", &[("state", "drain")], 404),
     ];

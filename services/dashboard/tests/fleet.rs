@@ -12,6 +12,8 @@ fn proxy(name: &str, backends: &[Value]) -> FakeAdmin {
     FakeAdmin::start(answer)
 }
 
+const JSON: (&str, &str) = ("accept", "application/json");
+
 /// The first change that a proxy is told of.
 async fn first_told(proxy: &FakeAdmin) -> support::Change {
     let end = std::time::Instant::now() + support::PATIENCE;
@@ -276,6 +278,50 @@ async fn a_change_goes_to_all_and_each_answer_is_told() {
         text.contains("set on edge-1, edge-3, but edge-2 refused: It is the only one"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn who_insists_on_what_some_have_done_has_seen_that() {
+    let mut proxies = ["a", "b"].map(|name| proxy(name, &[support::unsaid("x:1")]));
+    proxies.sort_by_key(FakeAdmin::url);
+    let [one, two] = proxies;
+    let dashboard = dashboard(&[&one, &two]);
+    dashboard.text_with("/", |text| text.contains("2 of 2 proxies answer")).await;
+    two.with(|world| world.refusal = Some((409, "it is the only one")));
+    let path = "/backends/default/x:1";
+    let answer = dashboard.post(path, &[("state", "drain"), ("seen", "0")], &[JSON]).await;
+    assert_eq!(answer.status(), 409);
+    let problem: Value = answer.json().await.unwrap();
+    let said = one.with(|world| world.changes[0].body["said_at"].clone());
+    let seen = chassis::wall::parse(said.as_str().unwrap()).unwrap().to_string();
+    assert_eq!((&problem["seen"], &problem["unseen"]), (&json!(seen), &json!(false)));
+    one.with(|world| {
+        let backend = &mut world.pools["pools"][0]["backends"][0];
+        (backend["admin"], backend["etag"]) = (json!("drain"), json!("\"done\""));
+        (backend["admin_said_at"], backend["admin_standing_said_at"]) = (said.clone(), said);
+    });
+    let form = [("state", "drain"), ("seen", &seen), ("force", "true")];
+    assert_eq!(dashboard.post(path, &form, &[JSON]).await.status(), 200);
+}
+
+#[tokio::test]
+async fn what_one_proxy_alone_has_heard_is_not_undone_unseen_on_any() {
+    let one = proxy("edge-1", &[support::unsaid("x:1")]);
+    let two = proxy("edge-2", &[support::said_by_ann("x:1")]);
+    let dashboard = dashboard(&[&one, &two]);
+    let said = support::SAID.1.to_string();
+    let shown = format!("name=\"seen\" value=\"{said}\"");
+    dashboard.text_with("/", |text| text.contains("2 of 2") && text.contains(&shown)).await;
+    // A proxy that has not heard a word is told of it, which is no part of this.
+    let told = || {
+        let all = [&one, &two].map(|proxy| proxy.with(|world| world.changes.clone()));
+        all.concat().iter().filter(|change| change.body["state"] == "drain").count()
+    };
+    for (seen, status, count) in [("0", 409, 0), (&*said, 200, 2)] {
+        let form = [("state", "drain"), ("seen", seen)];
+        let answer = dashboard.post("/backends/default/x:1", &form, &[JSON]).await;
+        assert_eq!((answer.status().as_u16(), told()), (status, count));
+    }
 }
 
 #[tokio::test]

@@ -194,6 +194,14 @@ async fn change(
         world.dry_runs.push(change);
         return Json(world.dry_run.clone().unwrap_or_else(|| dry_run(3, 2, None))).into_response();
     }
+    let backends = world.pools["pools"][0]["backends"].as_array();
+    let known = backends.into_iter().flatten().find(|backend| backend["id"] == change.id);
+    if let (Some(tag), Some(known)) = (headers.get("if-match"), known)
+        && tag.to_str().unwrap() != known["etag"]
+    {
+        let body = json!({"title": "x", "status": 412, "detail": "it is not", "current": known});
+        return (StatusCode::PRECONDITION_FAILED, Json(body)).into_response();
+    }
     world.changes.push(change);
     if world.is_gone_after_changes {
         // The server ends the connection of a handler that panics, as the end of a process does. The
@@ -319,6 +327,25 @@ pub fn backend(id: &str) -> Value {
             "detail": "connected in 0.3 ms", "duration_ms": 0.31, "streak": 5},
         "in_flight": 3, "traffic": traffic(),
     })
+}
+
+/// A backend of a proxy that tells when things were said, before anybody said anything.
+pub fn unsaid(id: &str) -> Value {
+    let mut backend = backend(id);
+    (backend["etag"], backend["admin_said_at"]) = (json!("\"unsaid\""), Value::Null);
+    backend
+}
+
+/// The time at which ann said what [`said_by_ann`] is, as text and in milliseconds.
+pub const SAID: (&str, u64) = ("2026-11-23T15:00:05.000Z", 1_795_446_005_000);
+
+/// The same when ann has taken it out.
+pub fn said_by_ann(id: &str) -> Value {
+    let mut backend = unsaid(id);
+    (backend["etag"], backend["admin"]) = (json!("\"said\""), json!("maint"));
+    (backend["admin_actor"], backend["admin_reason"]) = (json!("ann"), json!("new disk"));
+    (backend["admin_said_at"], backend["admin_standing_said_at"]) = (json!(SAID.0), json!(SAID.0));
+    backend
 }
 
 pub fn event(id: u64, message: &str) -> Value {
