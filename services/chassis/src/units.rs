@@ -63,10 +63,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// What was expected.
 pub fn positive_duration(text: &str) -> Result<Duration, String> {
-    duration(text)
-        .ok()
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "a duration greater than 0 with its unit, such as 250ms or 2s".to_owned())
+    duration(text).ok().filter(|duration| !duration.is_zero()).ok_or_else(|| {
+        "a duration greater than 0 and of at most a day with its unit, such as 250ms or 2s"
+            .to_owned()
+    })
 }
 
 /// A size in bytes such as `64KiB`.
@@ -165,7 +165,10 @@ mod tests {
     fn what_cannot_be_meant_is_refused_with_what_was_expected() {
         assert!(duration("5").unwrap_err().contains("unit"));
         assert!(duration("3 days").is_err());
-        assert!(positive_duration("0s").is_err());
+        for out_of_bounds in ["0s", "48h"] {
+            let expected = positive_duration(out_of_bounds).unwrap_err();
+            assert!(expected.contains("greater than 0 and of at most a day"), "{expected}");
+        }
         assert!(share("120%").is_err() && share("0.2").is_err() && share("NaN%").is_err());
         assert!(whole("11", 1, 10).unwrap_err().contains("1 to 10"));
         assert!(port("65536").is_err());

@@ -108,7 +108,7 @@ fn policy(pool: &Pool, now: SystemTime) -> Markup {
             @for (index, end) in pool.other_ends.iter().enumerate() {
                 @if index > 0 { "; " }
                 span.mono { (end.replica) } " "
-                @match end.at.as_deref() { Some(end) => { "at " (at(end)) }, None => "not at all" }
+                @match end.at.as_deref() { Some(end) => { "at " (at(end, now)) }, None => "not at all" }
                 @if let Some(then) = &end.then { ", then " (then) }
             }
         }
@@ -118,7 +118,7 @@ fn policy(pool: &Pool, now: SystemTime) -> Markup {
 /// The same where there is room for a line or two: why, which nothing else in a row tells, before
 /// the rest.
 pub(crate) fn brief(backend: &Backend, now: SystemTime) -> Option<Markup> {
-    let state = backend.is_overridden().then(|| of_state(backend).brief(now));
+    let state = backend.is_overridden().then(|| of_state(backend, now).brief(now));
     let weight = backend.is_weighted().then(|| {
         html! { strong { "weight " (backend.weight) } " " (of_weight(backend).brief(now)) }
     });
@@ -138,10 +138,10 @@ pub(crate) fn brief(backend: &Backend, now: SystemTime) -> Option<Markup> {
 
 /// Who wanted it, since when, why, until when, and what holds again then.
 pub(crate) fn intent(backend: &Backend, now: SystemTime) -> Markup {
-    of_state(backend).show(now)
+    of_state(backend, now).show(now)
 }
 
-fn of_state(backend: &Backend) -> Words<'_> {
+fn of_state(backend: &Backend, now: SystemTime) -> Words<'_> {
     Words {
         ahead: backend.ahead.state,
         deadline: backend.deadline_at.as_deref(),
@@ -152,7 +152,7 @@ fn of_state(backend: &Backend) -> Words<'_> {
         then: backend
             .admin_reverts_to
             .as_ref()
-            .map(|then| afterwards(then, backend.admin_expires_at.as_deref())),
+            .map(|then| afterwards(then, backend.admin_expires_at.as_deref(), now)),
     }
 }
 
@@ -222,7 +222,7 @@ impl Words<'_> {
         let now = ahead_of(now, self.ahead);
         html! {
             @if let Some(reason) = self.reason { q { (reason) } " " }
-            @if let Some(until) = self.until { span.until { "until " (words::clock(until)) " UTC" } " " }
+            @if let Some(until) = self.until { span.until { "until " (words::moment(until, now)) " UTC" } " " }
             @if let (Some(since), Some(at)) = (since(self.since, now), self.since) {
                 time datetime=(at) { (ago(&since)) }
             }
@@ -239,7 +239,7 @@ impl Words<'_> {
             @if let Some(actor) = self.actor { " by " (actor) }
             @if let Some(reason) = self.reason { ": " q { (reason) } }
             @if let Some(until) = self.until {
-                " " span.until { "until " (at(until)) (left(until, now)) }
+                " " span.until { "until " (at(until, now)) (left(until, now)) }
                 @if let Some(then) = &self.then { (then) }
             }
             @if let Some(deadline) = self.deadline { "; " (ends_the_rest(deadline, now)) }
@@ -248,7 +248,7 @@ impl Words<'_> {
 }
 
 /// What holds again at `until`.
-fn afterwards(then: &Stated, until: Option<&str>) -> Markup {
+fn afterwards(then: &Stated, until: Option<&str>, now: SystemTime) -> Markup {
     // Both are times of the proxy that tells them.
     let is_over = |deadline: &str| {
         let deadline = humantime::parse_rfc3339(deadline).ok();
@@ -262,7 +262,7 @@ fn afterwards(then: &Stated, until: Option<&str>) -> Markup {
             @if let Some(actor) = &then.actor { ", by " (actor) }
             @if let Some(reason) = &then.reason { ": " q { (reason) } }
             @if let Some(Some(deadline)) = &then.deadline_at {
-                " (with the deadline " (at(deadline))
+                " (with the deadline " (at(deadline, now))
                 @if is_over(deadline) { ", so that " (LONG) " are ended at once" }
                 ")"
             }
@@ -270,8 +270,8 @@ fn afterwards(then: &Stated, until: Option<&str>) -> Markup {
     }
 }
 
-fn at(time: &str) -> Markup {
-    html! { time datetime=(time) title=(time) { (words::clock(time)) " UTC" } }
+fn at(time: &str, now: SystemTime) -> Markup {
+    html! { time datetime=(time) title=(time) { (words::moment(time, now)) " UTC" } }
 }
 
 /// What a deadline does, or did. When it did is not known: a drain that something lay on top of goes on
@@ -280,7 +280,7 @@ fn ends_the_rest(deadline: &str, now: SystemTime) -> Markup {
     let left = left(deadline, now);
     html! {
         (LONG) (if left.is_empty() { " had until " } else { " are ended at " })
-        (at(deadline)) (left)
+        (at(deadline, now)) (left)
     }
 }
 

@@ -267,6 +267,15 @@ fn dialog() -> Markup {
     }
 }
 
+/// How long a change may hold, as proxies take it and in words; three days are a long weekend.
+const LENGTHS: [(&str, &str); 5] = [
+    ("10m", "10 minutes"),
+    ("1h", "1 hour"),
+    ("8h", "8 hours"),
+    ("24h", "1 day"),
+    ("72h", "3 days"),
+];
+
 pub(crate) fn reason_field() -> Markup {
     html! {
         label for="reason" { "Reason " span.quiet { "(optional, shown to others)" } }
@@ -274,7 +283,7 @@ pub(crate) fn reason_field() -> Markup {
         label for="ttl" { "For how long " span.quiet { "(then what was set for good holds again)" } }
         select id="ttl" name="ttl" {
             option value="" { "until somebody changes it" }
-            @for (value, text) in [("10m", "10 minutes"), ("1h", "1 hour"), ("8h", "8 hours"), ("24h", "1 day")] {
+            @for (value, text) in LENGTHS {
                 option value=(value) { (text) }
             }
         }

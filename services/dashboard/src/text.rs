@@ -177,7 +177,9 @@ fn said(actor: &Option<String>, reason: &Option<String>) -> String {
 
 /// Until when, and what comes `then`.
 fn until(end: &Option<String>, then: &str) -> String {
-    let until = end.as_ref().map(|end| format!(" (until {} UTC{then})", words::clock(end)));
+    let until = end
+        .as_ref()
+        .map(|end| format!(" (until {} UTC{then})", words::moment(end, SystemTime::now())));
     until.unwrap_or_default()
 }
 

@@ -47,12 +47,12 @@ struct Body {
     /// One line, for whoever comes next
     #[schema(max_length = 500)]
     reason: Option<String>,
-    /// After this long what is changed goes back to what stood before, by itself. Without it the
-    /// change stands, and replaces what was there for a while too
+    /// After this long, at most 30 days, what is changed goes back to what stood before, by itself.
+    /// Without it the change stands, and replaces what was there for a while too
     #[schema(example = "30m")]
     ttl: Option<String>,
-    /// With drain or maint: after this long upgraded connections are ended, and visits by the sticky
-    /// cookie
+    /// With drain or maint: after this long, at most a day, upgraded connections are ended, and visits
+    /// by the sticky cookie
     #[schema(example = "5m")]
     deadline: Option<String>,
     /// When it was said, if that was earlier: for whoever tells a proxy what it has missed. What was

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use balance::SaidAt;
-use chassis::{problem::Problem, units};
+use chassis::problem::Problem;
 use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
@@ -11,6 +11,11 @@ use crate::clock;
 
 /// In characters. Longer reasons do not help on a page; the whole log of a day does not belong here.
 const REASON_LONGEST: usize = 500;
+
+/// How long an override may last. A day is too short for maintenance over a weekend, or for parts that
+/// take a fortnight to come. What is to hold for longer than a month is no override but how things are
+/// by now, which takes a change without an end; and thirty years are a slip for thirty minutes.
+const TTL_MOST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// How far the clock of whoever says something may be ahead of ours. It has room for a clock of
 /// another time zone: a change that the other proxies have taken is worth more than an exact time,
@@ -79,11 +84,17 @@ pub(super) fn reason(reason: Option<String>) -> Result<Option<String>, Problem> 
 /// How long a change is to hold.
 ///
 /// # Errors
-/// It is no duration above zero.
+/// It is no duration above zero, or longer than an override may last.
 pub(super) fn ttl(ttl: Option<&str>) -> Result<Option<Duration>, Problem> {
-    ttl.map(units::positive_duration)
-        .transpose()
-        .map_err(|expected| bad(format!("ttl: expected {expected}")))
+    let Some(text) = ttl else { return Ok(None) };
+    let ttl = humantime::parse_duration(text).ok();
+    let ttl = ttl.filter(|ttl| !ttl.is_zero() && *ttl <= TTL_MOST);
+    ttl.map(Some).ok_or_else(|| {
+        bad(
+            "ttl: expected a duration greater than 0 and of at most 30 days with its unit, such as \
+             30m, 8h or 3days; a change that is to hold for longer takes none",
+        )
+    })
 }
 
 /// When a change was said, where `now` is.
@@ -109,6 +120,19 @@ pub(super) fn said_at(text: Option<&str>, now: SaidAt) -> Result<Option<SaidAt>,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_override_lasts_for_up_to_a_month_and_a_refusal_tells_so() {
+        let days = |days: u64| Duration::from_secs(days * 24 * 60 * 60);
+        for (text, length) in [("48h", days(2)), ("3days", days(3)), ("30d", days(30))] {
+            assert_eq!(ttl(Some(text)).unwrap(), Some(length));
+        }
+        for text in ["0s", "721h", "30", "30 years"] {
+            let refused = ttl(Some(text)).unwrap_err();
+            let bounds = "ttl: expected a duration greater than 0 and of at most 30 days";
+            assert!(refused.detail().contains(bounds), "{text}: {refused:?}");
+        }
+    }
 
     #[test]
     fn a_reason_is_as_long_as_the_document_says_in_any_language() {

@@ -45,7 +45,7 @@ struct Body {
     /// One line, for whoever comes next
     #[schema(max_length = 500)]
     reason: Option<String>,
-    /// After this long what stands without it comes back by itself
+    /// After this long, at most 30 days, what stands without it comes back by itself
     #[schema(example = "30m")]
     ttl: Option<String>,
     /// When it was said, if that was earlier, as of a backend: what was said after it stays
