@@ -21,6 +21,7 @@ use crate::{
     model::Backend,
     page::{Flash, explain, reason_field, small_page, sorry},
     permit::Right,
+    poll::View,
     predict,
     replica::Proxy,
     said, table,
@@ -242,7 +243,8 @@ async fn carry_out(
     }
     match (&outcome.refused[..], &outcome.silent[..]) {
         ([_, ..], _) => {
-            let problem = refused(&outcome, id, &token);
+            let back = way_back(&view, (pool, id), &wish);
+            let problem = refused(&outcome, (id, back.as_ref()), &token);
             let seen = (!outcome.done.is_empty()).then_some(outcome.said);
             Err(Refusal { seen, ..("refused", problem).into() })
         }
@@ -271,8 +273,21 @@ fn unseen(now: &Backend, what: What) -> String {
     format!("{id} was changed meanwhile, and is set to {wish}{by}{why}. It stays as it is.")
 }
 
-/// What each proxy said of a change that not all of them made.
-fn refused(outcome: &Outcome, id: &str, token: &Result<Option<Secret>, String>) -> Problem {
+/// What takes a change back: what was wanted before it, or else the usual; nothing if that is the same.
+fn way_back(view: &View, (pool, id): (&str, &str), wish: &Wish) -> Option<Wish> {
+    let picture = view.picture.as_ref();
+    let backend = picture.and_then(|picture| picture.answer.backend(pool, id));
+    let before = backend.and_then(|backend| Some(wish.what().heard(backend)?.in_force().wish));
+    [before, Some(wish.what().usual())].into_iter().flatten().find(|back| back != wish)
+}
+
+/// What each proxy said of a change that not all of them made, and that those which did not are told
+/// again, unless it is taken `back`.
+fn refused(
+    outcome: &Outcome,
+    (id, back): (&str, Option<&Wish>),
+    token: &Result<Option<Secret>, String>,
+) -> Problem {
     let mut refused: Vec<_> = outcome.refused.iter().collect();
     // What stands against the change itself counts most: it may be insisted on.
     refused.sort_by_key(|(_, status, _)| *status != StatusCode::CONFLICT);
@@ -290,7 +305,13 @@ fn refused(outcome: &Outcome, id: &str, token: &Result<Option<Secret>, String>) 
         }
         (all, false) => {
             let all: Vec<String> = all.iter().map(named).collect();
-            let rest = outcome.unsaved() + &outcome.missing();
+            let again = match &sentences[..] {
+                [(name, _)] => format!(" {name} is told again until it takes it"),
+                _ => " They are told again until they take it".to_owned(),
+            };
+            let back = back.map(|back| format!("; to take it back, set {id} to {}", back.words()));
+            let rest = again + &back.unwrap_or_default() + "." + &outcome.unsaved();
+            let rest = rest + &outcome.missing();
             format!("{id} is set{}, but {}{rest}", outcome.places(), all.join(" "))
         }
     };

@@ -278,6 +278,8 @@ async fn a_change_goes_to_all_and_each_answer_is_told() {
         text.contains("set on edge-1, edge-3, but edge-2 refused: It is the only one"),
         "{text}"
     );
+    let later = "edge-2 is told again until it takes it; to take it back, set x:1 to ready.";
+    assert!(text.contains(later), "{text}");
 }
 
 #[tokio::test]
@@ -349,6 +351,7 @@ async fn a_proxy_that_cannot_make_a_change_keeps_it_from_nobody_and_all_that_is_
     for part in [
         "x:1 is set on edge-2, but edge-3 refused: It is the only one.",
         "edge-1 refused: There is no backend x:1.",
+        "They are told again until they take it; to take it back, set x:1 to ready.",
         "It is not saved, and a restart of the proxy would undo it: the disk is full.",
         "edge-4 does not answer; it is told when it returns.",
     ] {

@@ -439,3 +439,21 @@ fn proxies_of_before_such_times_tell_and_are_told_as_ever() {
     let expected = ("a".to_owned(), Wish::State(Admin::Ready), None, false);
     assert_eq!(told_of(said), [expected], "without a time, which it would refuse");
 }
+
+#[test]
+fn who_refused_a_word_is_told_it_no_more_when_it_is_taken_back() {
+    for has_heard in [true, false] {
+        let mut book = Book::default();
+        let mut asked = Vec::new();
+        for at in 50..2_000 {
+            let is_back = at >= 100;
+            let back = knows(at, ("ready", 100, None), None, 100);
+            let refuses = if is_back && has_heard { back.clone() } else { knows_nothing(at) };
+            let a = if is_back { back } else { knows(at, ("drain", 10, None), None, 10) };
+            if !run(&mut book, at as f64, &[("a", a), ("b", refuses)]).is_empty() {
+                asked.push(at);
+            }
+        }
+        assert_eq!(asked, [52, 62, 82], "{has_heard}");
+    }
+}
