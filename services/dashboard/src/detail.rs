@@ -28,7 +28,7 @@ use crate::{
     poll::View,
     probes::Seen,
     share, table,
-    words::{clock, count, millis, plain, since},
+    words::{clock, count, millis, moment, plain, since},
 };
 
 /// What the address says.
@@ -282,7 +282,8 @@ fn set_elsewhere(backend: &Backend) -> Markup {
         }
         @for end in &backend.other_ends {
             @let then = end.then.as_ref().map(|then| format!(", then {then}")).unwrap_or_default();
-            (line(&end.replica, "End", format!("of the {}: {}{then}", end.what, end.at.as_deref().map_or("none", clock))))
+            @let at = end.at.as_deref().map_or_else(|| "none".to_owned(), |at| moment(at, SystemTime::now()));
+            (line(&end.replica, "End", format!("of the {}: {at}{then}", end.what)))
         }
     }
 }

@@ -9,6 +9,7 @@ mod columns;
 use std::{
     cmp::Reverse,
     io::{self, IsTerminal, Write},
+    time::SystemTime,
 };
 
 use chassis::shutdown::Shutdown;
