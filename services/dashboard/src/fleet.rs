@@ -10,9 +10,9 @@ use std::collections::HashMap;
 use crate::{
     clocks::{Ahead, Clocks},
     ends, latency,
-    model::{Admin, Answer, Backend, Effective, Opinion, Pool, Traffic},
+    model::{Answer, Backend, Effective, Opinion, Pool, Traffic},
     wish::Plan,
-    word::What,
+    word::{self, What},
 };
 
 /// All answers as one; `None` of none. The first answer's order of pools and backends is kept.
@@ -67,9 +67,9 @@ fn merge_pools(said: &[(&str, &Pool)], clocks: &Clocks<'_>) -> Option<Pool> {
         merge_backends(known, missing, clocks)
     });
     let (_, first) = said.first()?;
-    // The words of an operator, rather than of a proxy that has not heard them.
-    let has_override = |(_, pool): &&(&str, &Pool)| pool.has_policy();
-    let (teller, with_override) = said.iter().find(has_override).or(said.first())?;
+    let policy_said = |pool: &Pool| word::of_policy(pool)?.in_force_said();
+    let told = newest(said, Pool::has_policy, policy_said);
+    let (teller, with_override) = told.or(said.first().copied())?;
     let error = said
         .iter()
         .find_map(|(name, pool)| Some(format!("{name}: {}", pool.source.error.as_ref()?)));
@@ -98,6 +98,25 @@ fn merge_pools(said: &[(&str, &Pool)], clocks: &Clocks<'_>) -> Option<Pool> {
         traffic: add(said.iter().map(|(_, pool)| &pool.traffic)),
         backends: backends.collect(),
     })
+}
+
+/// Of those on which an operator has set something, the one that has heard the newest word on it,
+/// rather than one to which that is yet to be told; of several the first.
+fn newest<'a, T>(
+    all: &[(&'a str, &'a T)],
+    is_set: impl Fn(&T) -> bool,
+    said: impl Fn(&T) -> Option<u64>,
+) -> Option<(&'a str, &'a T)> {
+    let set = all.iter().rev().filter(|(_, one)| is_set(one));
+    set.max_by_key(|(_, one)| said(one)).copied()
+}
+
+fn newest_of<'a>(
+    all: &[(&'a str, &'a Backend)],
+    what: What,
+    is_set: fn(&Backend) -> bool,
+) -> Option<(&'a str, &'a Backend)> {
+    newest(all, is_set, |backend| what.heard(backend)?.in_force_said())
 }
 
 /// The lowest rung that any of the proxies serves from.
@@ -154,8 +173,10 @@ fn merge_backends<'a>(
     merged.admin_actor.clone_from(&told.admin_actor);
     merged.admin_expires_at.clone_from(&told.admin_expires_at);
     merged.admin_reverts_to.clone_from(&told.admin_reverts_to);
+    merged.admin_said_at.clone_from(&told.admin_said_at);
+    merged.admin_standing_said_at.clone_from(&told.admin_standing_said_at);
     merged.deadline_at.clone_from(&told.deadline_at);
-    if let Some((name, told)) = said.iter().find(|(_, backend)| backend.is_weighted()) {
+    if let Some((name, told)) = newest_of(said, What::Weight, Backend::is_weighted) {
         merged.ahead.weight = clocks.ahead(name);
         merged.weight = told.weight;
         merged.configured_weight = told.configured_weight;
@@ -165,8 +186,10 @@ fn merge_backends<'a>(
         merged.weight_actor.clone_from(&told.weight_actor);
         merged.weight_expires_at.clone_from(&told.weight_expires_at);
         merged.weight_reverts_to = told.weight_reverts_to;
+        merged.weight_said_at.clone_from(&told.weight_said_at);
+        merged.weight_standing_said_at.clone_from(&told.weight_standing_said_at);
     }
-    if let Some((name, told)) = said.iter().find(|(_, backend)| backend.is_limited()) {
+    if let Some((name, told)) = newest_of(said, What::Limit, Backend::is_limited) {
         merged.ahead.limit = clocks.ahead(name);
         merged.max_in_flight = told.max_in_flight;
         merged.configured_max_in_flight = told.configured_max_in_flight;
@@ -176,6 +199,8 @@ fn merge_backends<'a>(
         merged.max_in_flight_actor.clone_from(&told.max_in_flight_actor);
         merged.max_in_flight_expires_at.clone_from(&told.max_in_flight_expires_at);
         merged.max_in_flight_reverts_to = told.max_in_flight_reverts_to;
+        merged.max_in_flight_said_at.clone_from(&told.max_in_flight_said_at);
+        merged.max_in_flight_standing_said_at.clone_from(&told.max_in_flight_standing_said_at);
     }
     let others = said.iter().filter(|(_, backend)| backend.max_in_flight != merged.max_in_flight);
     merged.other_limits =
@@ -194,9 +219,7 @@ fn of_state<'a>(
     said: &[(&'a str, &'a Backend)],
     model: (&'a str, &'a Backend),
 ) -> (&'a str, &'a Backend) {
-    let is_operators =
-        |(_, one): &&(&str, &Backend)| one.admin_actor.is_some() && one.admin != Admin::Ready;
-    let told = said.iter().find(is_operators).copied().unwrap_or(model);
+    let told = newest_of(said, What::State, Backend::is_overridden).unwrap_or(model);
     if ends::deadline_then(told.1).is_some() {
         return told;
     }
@@ -448,6 +471,43 @@ mod tests {
         assert_eq!(x.max_in_flight_reverts_to, Some(9));
         assert_eq!(x.other_limits, [("a".to_owned(), None)]);
         assert!(x.opinions.is_empty(), "it serves on both");
+    }
+
+    #[test]
+    fn of_several_words_the_newest_is_told_whoever_has_heard_it() {
+        let said = |at: u32| {
+            let time = format!("2026-11-23T15:00:{at}Z");
+            let (reason, number) = (format!("said at {at}"), at);
+            let mut one = backend("x", "maint", 0.0, 1.0);
+            (one["admin"], one["admin_actor"]) = (json!("maint"), json!("ann"));
+            (one["weight_wanted"], one["configured_weight"]) = (json!(number), json!(1));
+            one["max_in_flight_wanted"] = json!(number);
+            for what in ["admin", "weight", "max_in_flight"] {
+                one[format!("{what}_reason")] = json!(reason);
+                one[format!("{what}_said_at")] = json!(time);
+                one[format!("{what}_standing_said_at")] = json!(time);
+            }
+            let mut answer = answer(&[one]);
+            let pool = &mut answer.pools[0];
+            (pool.policy_wanted, pool.policy_reason) = (Some("first".to_owned()), Some(reason));
+            (pool.policy_said_at, pool.policy_standing_said_at) =
+                (Some(Some(time.clone())), Some(time));
+            answer
+        };
+        let (old, new) = (said(10), said(20));
+        for both in [[("a", &old), ("b", &new)], [("b", &new), ("a", &old)]] {
+            let merged = merge(&both).unwrap();
+            let (pool, x) = (&merged.pools[0], merged.backend("p", "x").unwrap());
+            for (reason, at) in [
+                (&x.admin_reason, x.admin_said_at.as_ref().unwrap()),
+                (&x.weight_reason, &x.weight_said_at),
+                (&x.max_in_flight_reason, &x.max_in_flight_said_at),
+                (&pool.policy_reason, pool.policy_said_at.as_ref().unwrap()),
+            ] {
+                assert_eq!(reason.as_deref(), Some("said at 20"));
+                assert_eq!(at.as_deref(), Some("2026-11-23T15:00:20Z"));
+            }
+        }
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Newest {
 
     /// What a proxy must be told that has heard this much, and whose override has so many seconds
     /// left. One that has heard the same another time, such as from a script that tells proxies one
-    /// after the other, knows enough.
+    /// after the other, knows enough; the same with another reason, or by somebody else, is not.
     fn missed(
         &self,
         there: &Heard<'_>,
@@ -130,12 +130,14 @@ impl Newest {
         }
         let mut tellings = Vec::new();
         if let Some((said, word, left)) = self.on_top(now) {
-            let known = there.on_top.as_ref().map(|(word, _)| &word.wish);
+            let known = there.on_top.as_ref().map(|(word, _)| word);
             // At the same time without anything on top, it has ended there.
-            let is_other = there.latest == Some(said) && known.is_some_and(|it| *it < word.wish);
+            let is_other = known.is_some_and(|it| it.wish < word.wish);
+            let is_other = there.latest == Some(said) && is_other;
             let ends_then =
                 left_there.is_some_and(|there| (there - left.as_secs_f64()).abs() < SAME_END);
-            let is_same = known == Some(&word.wish) && ends_then;
+            let is_same = ends_then
+                && known.is_some_and(|known| word.wish == known.wish && word.is_told_as(known));
             if (there.latest < Some(said) || is_other) && !is_same {
                 tellings.push(word.telling(Some(left), Some(said), now));
             }
@@ -145,6 +147,9 @@ impl Newest {
             let either = [Some(&there.standing.wish), there.or_standing.as_ref()];
             let is_wish =
                 either.contains(&Some(&word.wish)) && word.ends_drain_as(&there.standing, now);
+            // Not all of what lies beneath is told with its words; who has heard this one has them.
+            let is_wish =
+                is_wish && (there.standing_said >= Some(*said) || word.is_told_as(&there.standing));
             // Else it has an override that this word has replaced.
             let is_same = is_wish && (there.on_top.is_none() || there.latest >= Some(*said));
             let known = there.standing_said.map(|said| (said, &there.standing.wish));

@@ -271,10 +271,26 @@ pub(crate) fn of_policy(pool: &Pool) -> Option<Heard<'_>> {
     Some(What::Policy.heard_as(told, after, Some(Wish::Policy(Some(usual))), true))
 }
 
+/// Whose words were carried.
+fn uncarried(actor: &str) -> &str {
+    actor.split(CARRIED).next().unwrap_or_default()
+}
+
+/// The same without the address that a proxy adds, which is another one for one that is elsewhere.
+fn by_whom(actor: &str) -> &str {
+    let actor = uncarried(actor);
+    actor.split(" (from ").next().unwrap_or(actor)
+}
+
 impl Heard<'_> {
     /// What is in force.
     pub(crate) fn in_force(self) -> Word {
         self.on_top.map_or(self.standing, |(word, _)| word)
+    }
+
+    /// When what is in force was said.
+    pub(crate) fn in_force_said(&self) -> Option<u64> {
+        if self.on_top.is_some() { self.latest } else { self.standing_said }
     }
 
     /// Gives its words their deadlines, of which `date` makes times by our clock.
@@ -295,6 +311,18 @@ impl Heard<'_> {
 }
 
 impl Word {
+    /// Whether it is said for the same reason by the same person as another one. That it was carried is
+    /// no part of that, nor from where. Of a word that is told without an actor nothing is known, and
+    /// of what is usual nobody need know who said it.
+    pub(crate) fn is_told_as(&self, other: &Self) -> bool {
+        let (ours, theirs) = (self.actor.as_deref(), other.actor.as_deref());
+        let is_usual = self.wish == self.wish.what().usual();
+        let is_same_person = ours.map(by_whom) == theirs.map(by_whom);
+        ours.is_none()
+            || (is_usual && theirs.is_none())
+            || (is_same_person && self.reason == other.reason)
+    }
+
     /// Takes the deadline of the same word as another proxy has heard it, if this one had none.
     pub(crate) fn add_deadline(&mut self, same: &Self) {
         if self.deadline == Deadline::Never && same.deadline != Deadline::Unknown {
@@ -329,8 +357,7 @@ impl Word {
             Deadline::At(deadline) => Duration::try_from_secs_f64((deadline - now).max(0.0)).ok(),
             Deadline::Never | Deadline::Unknown => None,
         };
-        let actor = self.actor.as_deref().unwrap_or("expired");
-        let actor = actor.split(CARRIED).next().unwrap_or_default();
+        let actor = uncarried(self.actor.as_deref().unwrap_or("expired"));
         Telling {
             wish: self.wish.clone(),
             reason: self.reason.clone(),

@@ -7,6 +7,7 @@ mod deadline;
 mod forgetting;
 mod numbers;
 mod policy;
+mod reason;
 
 /// What a proxy says of backend `b`, `seconds` after a start, by a clock that is `skew` off.
 fn says(
