@@ -326,6 +326,7 @@ impl Entry {
             climbed_percent: 100 * self.climbed / STEPS,
             admin: stated.state,
             admin_since: stated.since,
+            admin_forced: stated.forced,
             admin_reason: stated.reason.clone(),
             admin_actor: stated.actor.clone(),
             admin_expires: intent.state.expires(),

@@ -35,6 +35,9 @@ pub struct Stated {
     pub reason: Option<String>,
     /// Who, as far as we know.
     pub actor: Option<String>,
+    /// Whether it was to be done even if too few backends are left: so whoever is told of it later has
+    /// to do it, too.
+    pub forced: bool,
     /// When upgraded connections are to end, and the visits that a drain leaves. Those go on after a
     /// restart, so that it outlives one.
     pub deadline: Option<Time>,
@@ -59,6 +62,8 @@ pub struct SetBy {
     pub reason: Option<String>,
     /// Who, as far as we know.
     pub actor: Option<String>,
+    /// As of a state; never of what takes nobody out.
+    pub forced: bool,
 }
 
 /// The intent for one backend, as it is kept over a restart of the proxy.
@@ -189,19 +194,20 @@ impl Intent {
                 since: if state == before.state { before.since } else { now },
                 reason: change.reason.clone(),
                 actor: change.actor.clone(),
+                forced: change.force,
                 deadline: deadline.map(|deadline| now + deadline),
             };
             intent.state.set(stated, until, change.said_at);
         }
-        let numbered = |number| {
+        let numbered = |number, forced| {
             let Change { reason, actor, .. } = change.clone();
-            Numbered { number, set: Some(SetBy { since: now, reason, actor }) }
+            Numbered { number, set: Some(SetBy { since: now, reason, actor, forced }) }
         };
         if let Some(weight) = change.weighs() {
-            intent.weight.set(numbered(weight), until, change.said_at);
+            intent.weight.set(numbered(weight, change.force), until, change.said_at);
         }
         if let Some(limit) = change.limits() {
-            intent.max_in_flight.set(numbered(limit), until, change.said_at);
+            intent.max_in_flight.set(numbered(limit, false), until, change.said_at);
         }
         intent
     }

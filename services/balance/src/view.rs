@@ -105,6 +105,8 @@ pub struct BackendView {
     pub admin_reason: Option<String>,
     /// Who, as far as we know.
     pub admin_actor: Option<String>,
+    /// Whether it was to be done even if too few backends are left.
+    pub admin_forced: bool,
     /// When the intent reverts by itself.
     pub admin_expires: Option<Time>,
     /// To what; present if it does.

@@ -97,7 +97,7 @@ fn a_weight_and_a_limit_for_a_while_lie_on_top_of_those_that_stand() {
     };
     let since = world.now;
     let by = |set: Option<SetBy>| {
-        let SetBy { since, reason, actor } = set.unwrap();
+        let SetBy { since, reason, actor, .. } = set.unwrap();
         (since, reason.unwrap(), actor.unwrap())
     };
     world.pool.change(&id, &both(5, 50, "ada", None), world.now).unwrap();
@@ -280,4 +280,28 @@ fn the_limit_after_a_change_is_told_before_it_and_is_that_of_the_newer_override(
         world.pool.change(&id, &change, world.now).unwrap();
         assert_eq!(world.pool.view().backends[0].max_in_flight, expected, "{change:?}");
     }
+}
+
+#[test]
+fn that_a_change_was_forced_is_kept_with_what_could_have_been_refused() {
+    let mut world = World::with(&["a", "b"]);
+    world.run(SECOND, &["a", "b"]);
+    let id = BackendId::new("a");
+    let forced = |state, ttl, force| Change {
+        state: Some(state),
+        weight: Some(0),
+        max_in_flight: Some(9),
+        ttl,
+        force,
+        ..Change::default()
+    };
+    world.pool.change(&id, &forced(Admin::Maint, None, true), world.now).unwrap();
+    let view = world.pool.view().backends.remove(0);
+    let of = |set: Option<SetBy>| set.unwrap().forced;
+    let of_limit = of(view.max_in_flight_set);
+    assert_eq!((view.admin_forced, of(view.weight_set), of_limit), (true, true, false));
+    world.pool.change(&id, &forced(Admin::Drain, Some(SECOND), false), world.now).unwrap();
+    let view = world.pool.view().backends.remove(0);
+    assert_eq!((view.admin_forced, of(view.weight_set)), (false, false), "that is on top");
+    assert!(view.admin_reverts_to.unwrap().forced, "and this beneath");
 }

@@ -54,6 +54,7 @@ async fn tell(
         said_at: telling.said_at.map(wall::text),
         ttl: telling.ttl.map(length),
         deadline: telling.deadline.map(length),
+        force: telling.force,
         ..telling.wish.change()
     };
     let token = token.read().ok().flatten();

@@ -171,6 +171,7 @@ fn merge_backends<'a>(
     merged.admin_since.clone_from(&told.admin_since);
     merged.admin_reason.clone_from(&told.admin_reason);
     merged.admin_actor.clone_from(&told.admin_actor);
+    merged.admin_forced = told.admin_forced;
     merged.admin_expires_at.clone_from(&told.admin_expires_at);
     merged.admin_reverts_to.clone_from(&told.admin_reverts_to);
     merged.admin_said_at.clone_from(&told.admin_said_at);
@@ -184,6 +185,7 @@ fn merge_backends<'a>(
         merged.weight_since.clone_from(&told.weight_since);
         merged.weight_reason.clone_from(&told.weight_reason);
         merged.weight_actor.clone_from(&told.weight_actor);
+        merged.weight_forced = told.weight_forced;
         merged.weight_expires_at.clone_from(&told.weight_expires_at);
         merged.weight_reverts_to = told.weight_reverts_to;
         merged.weight_said_at.clone_from(&told.weight_said_at);

@@ -12,8 +12,8 @@
 //! top of it until its end. A proxy knows both times, that of a word which has ended included, so
 //! that nothing that is over is brought back, and nothing older is carried over something newer; a
 //! proxy refuses that too. Being ready, or of the configured weight, with nobody who said so is no
-//! word: it is what a proxy begins with. Nothing is ever forced: one that refuses is asked again
-//! later.
+//! word: it is what a proxy begins with. What an operator has forced is carried with force, and
+//! nothing else is: a proxy that refuses is asked again later.
 //!
 //! What nobody needs any more is forgotten: words about a backend that has been gone for as long as
 //! proxies themselves remember, since whoever comes back later is somebody else, and overrides that
@@ -67,7 +67,10 @@ impl Newest {
         if let Some(said) = heard.standing_said {
             let known = self.standing.as_ref().map(|(said, word)| (*said, &word.wish));
             match (known.cmp(&Some((said, &heard.standing.wish))), &mut self.standing) {
-                (Ordering::Equal, Some((_, word))) => word.add_deadline(&heard.standing),
+                (Ordering::Equal, Some((_, word))) => {
+                    word.add_deadline(&heard.standing);
+                    word.add_force(&heard.standing);
+                }
                 (Ordering::Greater, Some((_, word))) => word.learn_deadline(&heard.standing),
                 (Ordering::Less, standing) => {
                     if let Some((_, word)) = standing {
@@ -84,6 +87,7 @@ impl Newest {
             match (known.cmp(&Some(rank(said, &on_top))), &mut self.latest, on_top) {
                 (Ordering::Equal, Some((_, Some((word, _)))), Some((same, _))) => {
                     word.add_deadline(&same);
+                    word.add_force(&same);
                 }
                 (Ordering::Less, latest, on_top) => *latest = Some((said, on_top)),
                 _ => {}

@@ -210,6 +210,9 @@ pub(crate) struct Backend {
     /// Who said so.
     #[serde(default)]
     pub(crate) weight_actor: Option<String>,
+    /// Whether it was to be done even if too few backends are left.
+    #[serde(default)]
+    pub(crate) weight_forced: bool,
     /// Proxies where it has another weight, and which.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) other_weights: Vec<(String, u32)>,
@@ -239,6 +242,9 @@ pub(crate) struct Backend {
     /// Who said so.
     #[serde(default)]
     pub(crate) admin_actor: Option<String>,
+    /// Whether it was to be done even if too few backends are left.
+    #[serde(default)]
+    pub(crate) admin_forced: bool,
     /// When the intent ends by itself.
     #[serde(default)]
     pub(crate) admin_expires_at: Option<String>,
@@ -336,6 +342,9 @@ pub(crate) struct Stated {
     /// Who said so.
     #[serde(default)]
     pub(crate) actor: Option<String>,
+    /// Whether it was to be done even if too few backends are left.
+    #[serde(default)]
+    pub(crate) forced: bool,
     /// Its deadline; nothing of an older proxy, which does not tell whether it has one.
     #[serde(default, deserialize_with = "told", skip_serializing_if = "Option::is_none")]
     pub(crate) deadline_at: Option<Option<String>>,

@@ -92,6 +92,7 @@ fn policy(pool: &Pool, now: SystemTime) -> Markup {
         deadline: None,
         since: pool.policy_since.as_deref(),
         actor: pool.policy_actor.as_deref(),
+        forced: false,
         reason: pool.policy_reason.as_deref(),
         until: pool.policy_expires_at.as_deref(),
         then: pool
@@ -147,6 +148,7 @@ fn of_state(backend: &Backend, now: SystemTime) -> Words<'_> {
         deadline: backend.deadline_at.as_deref(),
         since: backend.admin_since.as_deref(),
         actor: backend.admin_actor.as_deref(),
+        forced: backend.admin_forced,
         reason: backend.admin_reason.as_deref(),
         until: backend.admin_expires_at.as_deref(),
         then: backend
@@ -172,6 +174,7 @@ fn of_weight(backend: &Backend) -> Words<'_> {
         deadline: None,
         since: backend.weight_since.as_deref(),
         actor: backend.weight_actor.as_deref(),
+        forced: backend.weight_forced,
         reason: backend.weight_reason.as_deref(),
         until: backend.weight_expires_at.as_deref(),
         then: backend.weight_reverts_to.map(|then| html! { ", then " (then) }),
@@ -196,6 +199,7 @@ fn of_limit(backend: &Backend) -> Words<'_> {
         deadline: None,
         since: backend.max_in_flight_since.as_deref(),
         actor: backend.max_in_flight_actor.as_deref(),
+        forced: false,
         reason: backend.max_in_flight_reason.as_deref(),
         until,
         then: until
@@ -207,6 +211,8 @@ fn of_limit(backend: &Backend) -> Words<'_> {
 struct Words<'a> {
     since: Option<&'a str>,
     actor: Option<&'a str>,
+    /// Whether it was to be done even if too few backends are left.
+    forced: bool,
     reason: Option<&'a str>,
     until: Option<&'a str>,
     /// What holds again then.
@@ -237,6 +243,7 @@ impl Words<'_> {
                 time datetime=(at) title=(at) { (ago(&since)) }
             }
             @if let Some(actor) = self.actor { " by " (actor) }
+            @if self.forced { ", by force" }
             @if let Some(reason) = self.reason { ": " q { (reason) } }
             @if let Some(until) = self.until {
                 " " span.until { "until " (at(until, now)) (left(until, now)) }

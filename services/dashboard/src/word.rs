@@ -36,6 +36,8 @@ pub(crate) struct Word {
     pub(crate) wish: Wish,
     pub(crate) reason: Option<String>,
     pub(crate) actor: Option<String>,
+    /// Whether it was to be done even if too few backends are left.
+    pub(crate) forced: bool,
     pub(crate) deadline: Deadline,
 }
 
@@ -89,6 +91,8 @@ pub(crate) struct Telling {
     pub(crate) wish: Wish,
     pub(crate) reason: Option<String>,
     pub(crate) actor: String,
+    /// As of the word: nobody else decides that.
+    pub(crate) force: bool,
     pub(crate) ttl: Option<Duration>,
     /// What is left of it.
     pub(crate) deadline: Option<Duration>,
@@ -101,6 +105,7 @@ struct Told<'a> {
     wish: Wish,
     reason: &'a Option<String>,
     actor: &'a Option<String>,
+    forced: bool,
     since: &'a Option<String>,
     expires: &'a Option<String>,
     deadline: Option<&'a String>,
@@ -127,7 +132,8 @@ impl What {
     ) -> Heard<'a> {
         let (standing_said, latest) = self.said(&told, is_exact);
         let (reason, actor) = (told.reason.clone(), told.actor.clone());
-        let now = Word { wish: told.wish, reason, actor, deadline: Deadline::Never };
+        let now =
+            Word { wish: told.wish, reason, actor, forced: told.forced, deadline: Deadline::Never };
         let (standing, on_top) = match told.expires {
             Some(expires) => (after, Some((now, expires.as_str()))),
             None => (now, None),
@@ -155,6 +161,7 @@ impl What {
                 wish: Wish::State(backend.admin),
                 reason: &backend.admin_reason,
                 actor: &backend.admin_actor,
+                forced: backend.admin_forced,
                 since: &backend.admin_since,
                 expires: &backend.admin_expires_at,
                 deadline: backend.deadline_at.as_ref(),
@@ -170,6 +177,7 @@ impl What {
                 wish: Wish::Weight(backend.weight_wanted),
                 reason: &backend.weight_reason,
                 actor: &backend.weight_actor,
+                forced: backend.weight_forced,
                 since: &backend.weight_since,
                 expires: &backend.weight_expires_at,
                 deadline: None,
@@ -181,6 +189,7 @@ impl What {
                 wish: Wish::Limit(backend.max_in_flight_wanted?),
                 reason: &backend.max_in_flight_reason,
                 actor: &backend.max_in_flight_actor,
+                forced: false,
                 since: &backend.max_in_flight_since,
                 expires: &backend.max_in_flight_expires_at,
                 deadline: None,
@@ -209,7 +218,8 @@ impl What {
 
     /// What is left when nobody wants anything.
     pub(crate) fn nobodys(self) -> Word {
-        Word { wish: self.usual(), reason: None, actor: None, deadline: Deadline::Never }
+        let deadline = Deadline::Never;
+        Word { wish: self.usual(), reason: None, actor: None, forced: false, deadline }
     }
 
     /// What a proxy begins with.
@@ -234,8 +244,9 @@ impl What {
     /// What holds of a backend when its override has ended.
     fn after(self, backend: &Backend) -> Word {
         if let (Self::State, Some(then)) = (self, backend.admin_reverts_to.clone()) {
-            let Stated { state, reason, actor, .. } = then;
-            return Word { wish: Wish::State(state), reason, actor, deadline: Deadline::Never };
+            let (wish, deadline) = (Wish::State(then.state), Deadline::Never);
+            let Stated { reason, actor, forced, .. } = then;
+            return Word { wish, reason, actor, forced, deadline };
         }
         let then = match self {
             Self::State | Self::Policy => return self.nobodys(),
@@ -255,6 +266,7 @@ pub(crate) fn of_policy(pool: &Pool) -> Option<Heard<'_>> {
         wish: Wish::Policy(pool.policy_wanted.as_deref().map(|it| Plan::new(it, &pool.hash_key))),
         reason: &pool.policy_reason,
         actor: &pool.policy_actor,
+        forced: false,
         since: &pool.policy_since,
         expires: &pool.policy_expires_at,
         deadline: None,
@@ -339,6 +351,11 @@ impl Word {
         }
     }
 
+    /// That the same word was forced, which a proxy of before that is told does not tell.
+    pub(crate) fn add_force(&mut self, same: &Self) {
+        self.forced |= same.forced;
+    }
+
     /// Whether a drain has the same deadline with both, as far as two clocks agree. What is over at
     /// `now` is over, whenever that was.
     pub(crate) fn ends_drain_as(&self, other: &Self, now: f64) -> bool {
@@ -362,6 +379,7 @@ impl Word {
             wish: self.wish.clone(),
             reason: self.reason.clone(),
             actor: format!("{actor}{CARRIED}"),
+            force: self.forced,
             ttl,
             // A proxy of before these times may know no deadline, and would refuse the rest.
             deadline: left.filter(|_| said_at.is_some()),

@@ -152,6 +152,7 @@ mod tests {
             since: clock.now(),
             reason: Some("new \"disk\"".to_owned()),
             actor: Some(actor.to_owned()),
+            forced: state == Admin::Maint,
             // One is to come, one has passed.
             deadline: match state {
                 Admin::Drain => Some(clock.now() + Duration::from_secs(30)),
@@ -160,7 +161,8 @@ mod tests {
         };
         let set = |actor: &str| {
             let actor = Some(actor.to_owned());
-            Some(SetBy { since: clock.now(), reason: Some("new \"disk\"".to_owned()), actor })
+            let reason = Some("new \"disk\"".to_owned());
+            Some(SetBy { since: clock.now(), reason, actor, forced: false })
         };
         let end = clock.now() + Duration::from_secs(60);
         let said =
@@ -174,7 +176,10 @@ mod tests {
                 said,
             ),
             weight: layers(
-                Numbered { number: Some(3), set: set("bob") },
+                Numbered {
+                    number: Some(3),
+                    set: set("bob").map(|by| SetBy { forced: true, ..by }),
+                },
                 Some(end),
                 Numbered { number: Some(2), set: None },
                 Said { standing: None, ..said },
@@ -193,7 +198,7 @@ mod tests {
             let (reason, actor) = (reason.map(str::to_owned), actor.map(str::to_owned));
             WantedPlan {
                 plan: Some(PolicyPlan { policy, hash_key: hash_key.into() }),
-                set: Some(SetBy { since: clock.now(), reason, actor }),
+                set: Some(SetBy { since: clock.now(), reason, actor, forced: false }),
             }
         };
         let on_top = wanted(Policy::Hash, "cookie:a", Some("sessions"), None);
@@ -249,7 +254,8 @@ mod tests {
         let loaded = loaded.intents.remove(0);
         let (weight, below) = (loaded.weight.current(), loaded.weight.reverts_to().unwrap());
         assert_eq!((&loaded.id, weight.number, below.number), (&saved.id, Some(3), Some(2)));
-        assert_eq!(weight.set.as_ref().unwrap().actor.as_deref(), Some("bob"));
+        let set = weight.set.as_ref().unwrap();
+        assert_eq!((set.actor.as_deref(), set.forced), (Some("bob"), true));
         let both = |intent: &StandingIntent| {
             let state = &intent.state;
             [state.current().clone(), state.reverts_to().unwrap().clone()]
@@ -290,7 +296,7 @@ mod tests {
         let intent = file.load("default").unwrap().intents.remove(0);
         let (current, below) = (intent.state.current(), intent.state.reverts_to().unwrap());
         assert_eq!((current.state, current.actor.as_deref()), (Admin::Drain, Some("ada")));
-        assert_eq!(current.deadline, None);
+        assert_eq!((current.deadline, current.forced), (None, false));
         assert_eq!((below.state, &below.reason, &below.actor), (Admin::Ready, &None, &None));
         let weights = (intent.weight.current().number, intent.weight.reverts_to().unwrap().number);
         assert_eq!(weights, (Some(3), None));
@@ -305,14 +311,19 @@ mod tests {
             .unwrap();
         let text = fs::read_to_string(&file.path).unwrap();
         assert!(!text.contains("reverts_to") && text.contains("new disk"), "{text}");
-        assert!(!text.contains("deadline"), "{text}");
+        assert!(!text.contains("deadline") && !text.contains("forced"), "{text}");
     }
 
     #[test]
     fn that_the_configured_policy_is_wanted_is_kept_against_older_words() {
         let folder = tempfile::tempdir().unwrap();
         let file = file_in(&folder);
-        let set = Some(SetBy { since: file.clock.now(), reason: None, actor: Some("ann".into()) });
+        let set = Some(SetBy {
+            since: file.clock.now(),
+            reason: None,
+            actor: Some("ann".into()),
+            forced: false,
+        });
         let said = Said::of(Some(SaidAt(9)));
         let policy = layers(WantedPlan { plan: None, set }, None, WantedPlan::default(), said);
         file.save("default", &Standing { intents: Vec::new(), policy }).unwrap();

@@ -1,6 +1,6 @@
 //! The dashboard and both of its proxies killed (SIGKILL) at random moments while an operator
 //! changes things: what was answered as done stands on every proxy when all is quiet, and nothing
-//! stands that nobody asked for.
+//! stands that nobody asked for. A guard is in play: taking a backend out has to be forced.
 #![allow(clippy::unwrap_used)] // A failing helper panics at its line.
 
 mod common;
@@ -24,12 +24,12 @@ const ROUNDS: u32 = 12;
 /// Seeds of a normal run, which take some seconds each.
 const SEEDS: u64 = 2;
 
-/// Ports on which nobody listens: a backend that is down anyway may be taken out without force.
+/// Ports on which nobody listens, and nobody looks: without probes each of them counts as up.
 const BACKENDS: [&str; 3] = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"];
 
-/// The first is told states. The second is told weights, each another one, and the third limits of
-/// requests in flight, with a reason, and with or without an end: of what is in force there at last
-/// it is known which change it was.
+/// The first is told states, of which those that take it out have to be forced. The second is told
+/// weights, each another one, and the third limits of requests in flight, with a reason, and with or
+/// without an end: of what is in force there at last it is known which change it was.
 const STATES: usize = 0;
 const WEIGHTS: usize = 1;
 
@@ -152,6 +152,8 @@ impl Fleet {
                 ("PROXY_ADMIN_BIND", bind),
                 ("PROXY_WORKERS", "1".to_owned()),
                 ("PROXY_BACKENDS", BACKENDS.map(|id| format!("http://{id}")).join(",")),
+                ("PROXY_PROBE", "off".to_owned()),
+                ("PROXY_FLOOR", BACKENDS.len().to_string()),
                 ("PROXY_STATE_FILE", state.to_str().unwrap().to_owned()),
             ],
         )
@@ -173,7 +175,10 @@ impl Fleet {
         let path = format!("/v1/pools/default/backends/{}", BACKENDS[backend]);
         let told = self.json(proxy, &path).await?;
         match backend {
-            STATES => Some(told["admin"].as_str()?.to_owned()),
+            STATES => {
+                let force = if told["admin_forced"] == true { "&force=true" } else { "" };
+                Some(format!("{}{force}", told["admin"].as_str()?))
+            }
             WEIGHTS => Some(told.get("weight_wanted")?.to_string()),
             _ if told.get("max_in_flight_wanted")?.is_null() => Some(NO_LIMIT.to_owned()),
             _ => {
@@ -239,7 +244,10 @@ async fn live_and_die(seed: u64) {
             let at = random.usize(0..BACKENDS.len());
             number += 1;
             let wanted = match at {
-                STATES => ["drain", "maint", "ready"][random.usize(0..3)].to_owned(),
+                STATES => {
+                    let states = ["drain&force=true", "maint&force=true", "ready"];
+                    states[random.usize(0..3)].to_owned()
+                }
                 WEIGHTS => number.to_string(),
                 _ => {
                     let end = ["", "&ttl=1h"][random.usize(0..2)];

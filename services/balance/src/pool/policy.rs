@@ -66,7 +66,7 @@ impl Pool {
         let is_same = wanted.current().plan == plan;
         let since = wanted.current().set.as_ref().filter(|_| is_same);
         let since = since.map_or(now, |set| set.since);
-        let word = WantedPlan { plan, set: Some(SetBy { since, reason, actor }) };
+        let word = WantedPlan { plan, set: Some(SetBy { since, reason, actor, forced: false }) };
         wanted.set(word, ttl.map(|ttl| now + ttl), said_at);
         Ok(wanted)
     }

@@ -4,6 +4,7 @@ use chassis::wall;
 use serde_json::{Value, json};
 
 mod deadline;
+mod forced;
 mod forgetting;
 mod numbers;
 mod policy;

@@ -127,6 +127,9 @@ pub(crate) struct Backend {
     admin_since: String,
     admin_reason: Option<String>,
     admin_actor: Option<String>,
+    /// Whether it was said with `force`, to be done even if too few backends are left: whoever tells
+    /// another proxy of it later does so with `force`, too.
+    admin_forced: bool,
     /// With a change that has a `ttl`: when what stands is in force again.
     admin_expires_at: Option<String>,
     /// What is in force then.
@@ -145,6 +148,8 @@ pub(crate) struct Backend {
     weight_since: Option<String>,
     weight_reason: Option<String>,
     weight_actor: Option<String>,
+    /// Whether it was said with `force`, as above.
+    weight_forced: bool,
     weight_expires_at: Option<String>,
     /// The weight that is in force then.
     weight_reverts_to: Option<u32>,
@@ -196,6 +201,8 @@ struct Stated {
     since: String,
     reason: Option<String>,
     actor: Option<String>,
+    /// Whether it was said with `force`.
+    forced: bool,
     /// When upgraded connections are to end then, and the visits that a drain leaves; it may be over
     /// by that time.
     deadline_at: Option<String>,
@@ -367,12 +374,14 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
         admin_since: clock.text(view.admin_since),
         admin_reason: view.admin_reason.clone(),
         admin_actor: view.admin_actor.clone(),
+        admin_forced: view.admin_forced,
         admin_expires_at: view.admin_expires.map(|time| clock.text(time)),
         admin_reverts_to: view.admin_reverts_to.as_ref().map(|stated| Stated {
             state: stated.state.as_str(),
             since: clock.text(stated.since),
             reason: stated.reason.clone(),
             actor: stated.actor.clone(),
+            forced: stated.forced,
             deadline_at: stated.deadline.map(|time| clock.text(time)),
         }),
         admin_said_at: view.admin_said.latest.map(said_text),
@@ -382,6 +391,7 @@ pub(super) fn backend(admin: &Admin, view: &BackendView, latest: &Latest) -> Bac
         weight_since: weight_set.map(|set| clock.text(set.since)),
         weight_reason: weight_set.and_then(|set| set.reason.clone()),
         weight_actor: weight_set.and_then(|set| set.actor.clone()),
+        weight_forced: weight_set.is_some_and(|set| set.forced),
         weight_expires_at: view.weight_expires.map(|time| clock.text(time)),
         weight_reverts_to: view.weight_reverts_to,
         weight_said_at: view.weight_said.latest.map(said_text),

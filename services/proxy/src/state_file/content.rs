@@ -1,6 +1,6 @@
 //! The state file as JSON: what is in it, and how it becomes what the pool is told.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Not};
 
 use balance::{
     Admin, BackendId, MAX_IN_FLIGHT_MAX, Numbered, Overridable, Policy, PolicyPlan, Said, SaidAt,
@@ -25,9 +25,10 @@ pub(super) struct Content {
     policies: BTreeMap<String, KeptPolicy>,
 }
 
-/// The fields `…reverts_to`, `…said`, `…set` and `deadline` came later. They are left out where there
-/// is nothing to say. Without the first, what has an end goes back to the usual; without the second,
-/// it was said when it began to hold; without the third, nobody knows who set it.
+/// The fields `…reverts_to`, `…said`, `…set`, `deadline` and `…forced` came later. They are left out
+/// where there is nothing to say. Without the first, what has an end goes back to the usual; without
+/// the second, it was said when it began to hold; without the third, nobody knows who set it; without
+/// the last, nobody forced it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Kept {
@@ -35,6 +36,8 @@ struct Kept {
     since: String,
     reason: Option<String>,
     actor: Option<String>,
+    #[serde(default, skip_serializing_if = "Not::not")]
+    forced: bool,
     expires: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     deadline: Option<String>,
@@ -46,6 +49,8 @@ struct Kept {
     weight_since: Option<String>,
     weight_reason: Option<String>,
     weight_actor: Option<String>,
+    #[serde(default, skip_serializing_if = "Not::not")]
+    weight_forced: bool,
     weight_expires: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     weight_reverts_to: Option<KeptWeight>,
@@ -81,6 +86,8 @@ struct KeptState {
     since: String,
     reason: Option<String>,
     actor: Option<String>,
+    #[serde(default, skip_serializing_if = "Not::not")]
+    forced: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     deadline: Option<String>,
 }
@@ -92,6 +99,8 @@ struct KeptWeight {
     since: Option<String>,
     reason: Option<String>,
     actor: Option<String>,
+    #[serde(default, skip_serializing_if = "Not::not")]
+    forced: bool,
 }
 
 /// Who set a limit.
@@ -146,6 +155,7 @@ impl StateFile {
             since: current.since,
             reason: current.reason,
             actor: current.actor,
+            forced: current.forced,
             expires: state.expires().map(text),
             deadline: current.deadline,
             reverts_to: below.map(|stated| self.kept_state(stated)),
@@ -154,6 +164,7 @@ impl StateFile {
             weight_since: now.since,
             weight_reason: now.reason,
             weight_actor: now.actor,
+            weight_forced: now.forced,
             weight_expires: weight.expires().map(text),
             weight_reverts_to: below_weight.map(|weighed| self.kept_weight(weighed)),
             weight_said: kept_said(weight.said),
@@ -173,11 +184,12 @@ impl StateFile {
             since: set.map(|set| self.clock.text(set.since)),
             reason: set.and_then(|set| set.reason.clone()),
             actor: set.and_then(|set| set.actor.clone()),
+            forced: set.is_some_and(|set| set.forced),
         }
     }
 
     fn kept_set(&self, numbered: &Numbered) -> Option<KeptSet> {
-        let SetBy { since, reason, actor } = numbered.set.clone()?;
+        let SetBy { since, reason, actor, forced: _ } = numbered.set.clone()?;
         Some(KeptSet { since: self.clock.text(since), reason, actor })
     }
 
@@ -187,6 +199,7 @@ impl StateFile {
             since: self.clock.text(stated.since),
             reason: stated.reason.clone(),
             actor: stated.actor.clone(),
+            forced: stated.forced,
             deadline: stated.deadline.map(|time| self.clock.text(time)),
         }
     }
@@ -252,7 +265,7 @@ impl StateFile {
             Ok::<_, String>(PolicyPlan { policy, hash_key: hash_key.into() })
         };
         let since = self.time_if(pool, since.as_deref())?;
-        let set = since.map(|since| SetBy { since, reason, actor });
+        let set = since.map(|since| SetBy { since, reason, actor, forced: false });
         Ok(WantedPlan { plan: policy.map(plan).transpose()?, set })
     }
 
@@ -273,13 +286,13 @@ impl StateFile {
         let weight = |kept: KeptWeight| -> Result<Numbered, String> {
             let number = bounded(kept.weight, WEIGHT_MAX, "a weight")?;
             let since = self.time_if(id, kept.since.as_deref())?;
-            let KeptWeight { reason, actor, .. } = kept;
-            Ok(Numbered { number, set: since.map(|since| SetBy { since, reason, actor }) })
+            let KeptWeight { reason, actor, forced, .. } = kept;
+            Ok(Numbered { number, set: since.map(|since| SetBy { since, reason, actor, forced }) })
         };
         let limit = |number, set: Option<KeptSet>| -> Result<Numbered, String> {
             let number = bounded(number, MAX_IN_FLIGHT_MAX, "a limit")?;
             let set = set.map(|KeptSet { since, reason, actor }| {
-                self.time(id, &since).map(|since| SetBy { since, reason, actor })
+                self.time(id, &since).map(|since| SetBy { since, reason, actor, forced: false })
             });
             Ok(Numbered { number, set: set.transpose()? })
         };
@@ -289,8 +302,9 @@ impl StateFile {
         let said_weight =
             said(id, kept.weight_said, kept.weight_expires.is_some(), kept.weight_since.as_ref())?;
         let said_limit = said(id, kept.max_in_flight_said, false, None)?;
-        let Kept { state, since, reason, actor, deadline, .. } = kept;
-        let current = self.stated(id, KeptState { state, since, reason, actor, deadline })?;
+        let Kept { state, since, reason, actor, forced, deadline, .. } = kept;
+        let current = KeptState { state, since, reason, actor, forced, deadline };
+        let current = self.stated(id, current)?;
         let below = match kept.reverts_to {
             Some(kept) => self.stated(id, kept)?,
             None => Stated { since: current.since, ..Stated::default() },
@@ -300,6 +314,7 @@ impl StateFile {
             since: kept.weight_since,
             reason: kept.weight_reason,
             actor: kept.weight_actor,
+            forced: kept.weight_forced,
         };
         let below_weight = kept.weight_reverts_to.map(weight).transpose()?;
         Ok(StandingIntent {
@@ -327,6 +342,7 @@ impl StateFile {
             since: self.time(id, &kept.since)?,
             reason: kept.reason,
             actor: kept.actor,
+            forced: kept.forced,
             deadline: self.time_if(id, kept.deadline.as_deref())?,
         })
     }

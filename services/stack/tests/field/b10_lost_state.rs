@@ -17,11 +17,13 @@ fn intent(backend: &Value) -> Value {
         "admin_since",
         "admin_reason",
         "admin_actor",
+        "admin_forced",
         "admin_expires_at",
         "weight",
         "weight_since",
         "weight_reason",
         "weight_actor",
+        "weight_forced",
         "max_in_flight",
         "max_in_flight_since",
         "max_in_flight_reason",
@@ -40,8 +42,8 @@ async fn what_was_set_stands_after_a_restart_with_another_configuration() {
     let backends: Vec<String> = (0..3).map(|index| world.id(index)).collect();
     let changes = [
         json!({"state": "drain", "reason": "new disk"}),
-        json!({"weight": 3, "max_in_flight": 7, "reason": "a big machine"}),
-        json!({"state": "maint", "ttl": "1h", "reason": "an hour of rest"}),
+        json!({"weight": 3, "max_in_flight": 7, "reason": "a big machine", "force": true}),
+        json!({"state": "maint", "ttl": "1h", "reason": "an hour of rest", "force": true}),
     ];
     for (id, change) in backends.iter().zip(&changes) {
         assert_eq!(world.patch(id, change.clone()).await.0, 200);
@@ -50,6 +52,9 @@ async fn what_was_set_stands_after_a_restart_with_another_configuration() {
     for id in &backends {
         before.push(intent(&world.backend(id).await));
     }
+    let forced = |of: &str| before.iter().map(|one| one[of].clone()).collect::<Vec<_>>();
+    assert_eq!(forced("admin_forced"), [false, false, true]);
+    assert_eq!(forced("weight_forced"), [false, true, false]);
     let servers = std::mem::take(&mut world.servers).into_iter().flatten().collect();
     drop(world);
 
