@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use crate::{
     clocks::{Ahead, Clocks},
     ends, latency,
-    model::{Answer, Backend, Effective, Opinion, Pool, Traffic},
+    model::{Admin, Answer, Backend, Effective, Opinion, Pool, Traffic},
     wish::Plan,
     word::{self, What},
 };
@@ -160,8 +160,10 @@ fn merge_backends<'a>(
     });
     let opinions: Vec<Opinion> =
         said.iter().map(|(name, backend)| opinion(name, backend)).chain(absent).collect();
-    // Draining and drained differ by a request in flight or a visitor, which is no disagreement.
-    let view = |one: &Opinion| (one.known, one.effective.settled(), one.health, one.admin);
+    // Draining and drained differ by a request in flight or a visitor, which is no disagreement. Nor
+    // is what each knows of the health in a maintenance: nobody probes meanwhile.
+    let health = |one: &Opinion| (one.admin != Admin::Maint).then_some(one.health);
+    let view = |one: &Opinion| (one.known, one.effective.settled(), health(one), one.admin);
     if opinions.windows(2).any(|pair| view(&pair[0]) != view(&pair[1])) {
         merged.opinions = opinions;
     }
@@ -510,6 +512,26 @@ mod tests {
                 assert_eq!(at.as_deref(), Some("2026-11-23T15:00:20Z"));
             }
         }
+    }
+
+    /// A proxy that was restarted meanwhile has never probed it.
+    #[test]
+    fn what_is_known_of_the_health_in_a_maintenance_is_no_disagreement() {
+        let told = |admin: &str, effective: [&str; 2], health: [&str; 2]| {
+            let answers = [0, 1].map(|index| {
+                let mut one = backend("x", effective[index], 0.0, 1.0);
+                (one["admin"], one["health"]) = (json!(admin), json!(health[index]));
+                answer(&[one])
+            });
+            let merged = merge(&[("a", &answers[0]), ("b", &answers[1])]).unwrap();
+            merged.backend("p", "x").unwrap().opinions.len()
+        };
+        for health in [["up", "checking"], ["down", "up"]] {
+            assert_eq!(told("maint", ["maint", "maint"], health), 0, "{health:?}");
+            assert_eq!(told("drain", ["drained", "drained"], health), 2, "{health:?}");
+        }
+        // What it is to them counts, whatever is wanted of it.
+        assert_eq!(told("maint", ["maint", "serving"], ["up", "up"]), 2);
     }
 
     #[test]
