@@ -1,6 +1,6 @@
 //! What operators have set, as such: who, why, since when, and until when.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use maud::{Markup, html};
 
@@ -15,6 +15,9 @@ use crate::{
 
 /// More are in the table; the list scrolls within its own box.
 const SHOWN: usize = 60;
+
+/// What was said no later than this after it began to hold is what it began with: clocks may differ.
+const SAME_TIME: Duration = Duration::from_secs(5);
 
 /// What no answer ends, but the deadline of a drain.
 const LONG: &str = "WebSockets and other long connections";
@@ -87,10 +90,15 @@ fn of(backend: &Backend, now: SystemTime) -> Vec<Markup> {
 /// Another policy than the configured one.
 fn policy(pool: &Pool, now: SystemTime) -> Markup {
     let Pool { policy, hash_key, policy_configured, .. } = pool;
+    let said = [
+        pool.policy_said_at.as_ref().and_then(Option::as_ref),
+        pool.policy_standing_said_at.as_ref(),
+    ];
     let words = Words {
         ahead: pool.policy_ahead,
         deadline: None,
-        since: pool.policy_since.as_deref(),
+        before: None,
+        said: said_at(said, &pool.policy_expires_at, &pool.policy_since),
         actor: pool.policy_actor.as_deref(),
         forced: false,
         reason: pool.policy_reason.as_deref(),
@@ -143,10 +151,17 @@ pub(crate) fn intent(backend: &Backend, now: SystemTime) -> Markup {
 }
 
 fn of_state(backend: &Backend, now: SystemTime) -> Words<'_> {
+    let said = [
+        backend.admin_said_at.as_ref().and_then(Option::as_ref),
+        backend.admin_standing_said_at.as_ref(),
+    ];
+    let said = said_at(said, &backend.admin_expires_at, &backend.admin_since);
+    let is_out = backend.admin != Admin::Ready;
     Words {
         ahead: backend.ahead.state,
         deadline: backend.deadline_at.as_deref(),
-        since: backend.admin_since.as_deref(),
+        before: backend.admin_since.as_deref().filter(|since| is_out && is_before(since, said)),
+        said,
         actor: backend.admin_actor.as_deref(),
         forced: backend.admin_forced,
         reason: backend.admin_reason.as_deref(),
@@ -169,10 +184,12 @@ pub(crate) fn weight(backend: &Backend, now: SystemTime) -> Markup {
 }
 
 fn of_weight(backend: &Backend) -> Words<'_> {
+    let said = [backend.weight_said_at.as_ref(), backend.weight_standing_said_at.as_ref()];
     Words {
         ahead: backend.ahead.weight,
         deadline: None,
-        since: backend.weight_since.as_deref(),
+        before: None,
+        said: said_at(said, &backend.weight_expires_at, &backend.weight_since),
         actor: backend.weight_actor.as_deref(),
         forced: backend.weight_forced,
         reason: backend.weight_reason.as_deref(),
@@ -194,10 +211,13 @@ pub(crate) fn limit(backend: &Backend, now: SystemTime) -> Markup {
 
 fn of_limit(backend: &Backend) -> Words<'_> {
     let until = backend.max_in_flight_expires_at.as_deref();
+    let said =
+        [backend.max_in_flight_said_at.as_ref(), backend.max_in_flight_standing_said_at.as_ref()];
     Words {
         ahead: backend.ahead.limit,
         deadline: None,
-        since: backend.max_in_flight_since.as_deref(),
+        before: None,
+        said: said_at(said, &backend.max_in_flight_expires_at, &backend.max_in_flight_since),
         actor: backend.max_in_flight_actor.as_deref(),
         forced: false,
         reason: backend.max_in_flight_reason.as_deref(),
@@ -207,9 +227,32 @@ fn of_limit(backend: &Backend) -> Words<'_> {
     }
 }
 
+/// When what is in force was said, of the newest word and the one that stands. Since when it holds is
+/// another thing, as it may have been carried later, or been said before by somebody else; that
+/// stands in for it only where a proxy tells nothing else.
+fn said_at<'a>(
+    [newest, standing]: [Option<&'a String>; 2],
+    until: &Option<String>,
+    since: &'a Option<String>,
+) -> Option<&'a str> {
+    let said = if until.is_some() { newest } else { standing };
+    said.or(since.as_ref()).map(String::as_str)
+}
+
+/// Whether it is so for longer than since somebody said it last, as far as two clocks agree.
+fn is_before(since: &str, said: Option<&str>) -> bool {
+    let parse = |time: &str| humantime::parse_rfc3339(time).ok();
+    let apart =
+        parse(since).zip(said.and_then(parse)).map(|(since, said)| said.duration_since(since));
+    apart.is_some_and(|apart| apart.is_ok_and(|apart| apart > SAME_TIME))
+}
+
 /// What is known of an override.
 struct Words<'a> {
-    since: Option<&'a str>,
+    /// When it was said.
+    said: Option<&'a str>,
+    /// Since when it is so, if that was said before.
+    before: Option<&'a str>,
     actor: Option<&'a str>,
     /// Whether it was to be done even if too few backends are left.
     forced: bool,
@@ -229,7 +272,7 @@ impl Words<'_> {
         html! {
             @if let Some(reason) = self.reason { q { (reason) } " " }
             @if let Some(until) = self.until { span.until { "until " (words::moment(until, now)) " UTC" } " " }
-            @if let (Some(since), Some(at)) = (since(self.since, now), self.since) {
+            @if let (Some(since), Some(at)) = (since(self.said, now), self.said) {
                 time datetime=(at) { (ago(&since)) }
             }
             @if let Some(actor) = self.actor { " by " (actor) }
@@ -239,7 +282,7 @@ impl Words<'_> {
     fn show(&self, now: SystemTime) -> Markup {
         let now = ahead_of(now, self.ahead);
         html! {
-            @if let (Some(since), Some(at)) = (since(self.since, now), self.since) {
+            @if let (Some(since), Some(at)) = (since(self.said, now), self.said) {
                 time datetime=(at) title=(at) { (ago(&since)) }
             }
             @if let Some(actor) = self.actor { " by " (actor) }
@@ -249,6 +292,7 @@ impl Words<'_> {
                 " " span.until { "until " (at(until, now)) (left(until, now)) }
                 @if let Some(then) = &self.then { (then) }
             }
+            @if let Some(before) = self.before { "; so since " (at(before, now)) }
             @if let Some(deadline) = self.deadline { "; " (ends_the_rest(deadline, now)) }
         }
     }
@@ -322,6 +366,33 @@ mod tests {
         assert_eq!(told(&backend(serde_json::json!({}))), None);
         let line = crate::text::set(&backend(both)).unwrap();
         assert_eq!(line, "weight 3; at most 7 in flight by ann: it swaps");
+    }
+
+    #[test]
+    fn who_said_it_last_is_told_with_when_that_was_and_not_since_when_it_is_so() {
+        let told = |since: &str, more: serde_json::Value| {
+            let mut one = serde_json::json!({"id": "a", "admin": "maint", "admin_actor": "bob",
+                "admin_since": since});
+            one.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let now = humantime::parse_rfc3339("2026-01-01T00:10:00Z").unwrap();
+            let one: Backend = serde_json::from_value(one).unwrap();
+            let text = [intent(&one, now), brief(&one, now).unwrap()].map(Markup::into_string);
+            text.map(|text| {
+                text.split('<').map(|it| it.split('>').next_back().unwrap()).collect::<String>()
+            })
+        };
+        let said = serde_json::json!({"admin_said_at": "2026-01-01T00:09:57Z",
+            "admin_standing_said_at": "2026-01-01T00:09:50Z"});
+        let (first, carried) = ("2026-01-01T00:01:00Z", "2026-01-01T00:09:59Z");
+        let [full, brief] = told(first, said.clone());
+        assert_eq!(full, "10 s ago by bob; so since 00:01:00 UTC");
+        assert_eq!(brief.trim(), "10 s ago by bob", "an override of later has ended");
+        let mut over = said.clone();
+        over["admin_expires_at"] = "2026-01-01T00:20:00Z".into();
+        assert!(told(first, over)[0].starts_with("3 s ago by bob until 00:20:00 UTC"));
+        assert_eq!(told(carried, said)[0], "10 s ago by bob", "carried a moment ago");
+        let of_before = told(first, serde_json::json!({}));
+        assert_eq!(of_before[0], "9 min ago by bob", "which tells nothing else");
     }
 
     #[test]

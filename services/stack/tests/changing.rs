@@ -38,6 +38,16 @@ async fn a_change_of_something_that_was_changed_meanwhile_is_refused_with_what_i
     }
     let gone = patch(&world, "nobody:1", &[("if-match", "*")], drain).await;
     assert_eq!(gone.status, 404);
+
+    // Who said the same again is told with when that was, which is not since when it is so.
+    let again = json!({"state": "drain", "reason": "no, a fan"});
+    let bob = [("x-evenkeel-actor", "bob")];
+    let again = patch(&world, &id, &bob, again).await.body;
+    let said = again["admin_standing_said_at"].as_str().unwrap();
+    assert_ne!(again["admin_since"], said);
+    let late = patch(&world, &id, &[("if-match", &tag)], weight).await;
+    let words = format!("drain was set by bob (from 127.0.0.1) at {said} (no, a fan)");
+    assert!(late.detail().contains(&words), "{}", late.detail());
 }
 
 #[tokio::test]

@@ -124,6 +124,8 @@ pub(crate) struct Backend {
     /// Below 100 while slow start lets it climb.
     climbed_percent: u32,
     admin: &'static str,
+    /// Since when it is so on this proxy, be it that somebody has said it again since; when that was
+    /// is `admin_said_at` with an end, and else `admin_standing_said_at`.
     admin_since: String,
     admin_reason: Option<String>,
     admin_actor: Option<String>,
@@ -251,7 +253,10 @@ impl Backend {
             words.push_str(&format!(" and at most {limit} in flight"));
         }
         if let Some(actor) = &self.admin_actor {
-            words.push_str(&format!("; {} was set by {actor} at {}", self.admin, self.admin_since));
+            let with_end = self.admin_expires_at.is_some();
+            let said = if with_end { &self.admin_said_at } else { &self.admin_standing_said_at };
+            let said = said.as_ref().unwrap_or(&self.admin_since);
+            words.push_str(&format!("; {} was set by {actor} at {said}", self.admin));
         }
         if let Some(reason) = &self.admin_reason {
             words.push_str(&format!(" ({reason})"));
