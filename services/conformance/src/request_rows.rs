@@ -9,7 +9,7 @@ type Case = (&'static str, &'static str, &'static [u8]);
 /// All of them.
 #[must_use]
 pub fn rows() -> Vec<Row> {
-    let refused = [FRAMING, FIELDS, HOSTS, LINES].into_iter().flatten();
+    let refused = [FRAMING, FIELDS, HOSTS, LINES, LAST_HOPS].into_iter().flatten();
     let broken = CHUNKS.iter().chain(TRAILERS);
     refused
         .map(|(name, rfc, request)| Row::refused(name, rfc, request))
@@ -330,6 +330,46 @@ const LINES: &[Case] = &[
     ("the first bytes of TLS", "§3", b"\x16\x03\x01\x02\x00\x01\x00\x01\xFC\x03\x03\r\n\r\n"),
 ];
 
+/// Requests that a proxy answers itself if they are good (RFC 9110 §7.6.2).
+const LAST_HOPS: &[Case] = &[
+    (
+        "two Hosts in OPTIONS that goes no further",
+        "§3.2",
+        b"OPTIONS / HTTP/1.1\r\nHost: a\r\nHost: b\r\nMax-Forwards: 0\r\n\r\n",
+    ),
+    (
+        "no Host in OPTIONS that goes no further",
+        "§3.2",
+        b"OPTIONS / HTTP/1.1\r\nMax-Forwards: 0\r\n\r\n",
+    ),
+    (
+        "a Host with a path and a user in OPTIONS that goes no further",
+        "§3.2",
+        b"OPTIONS / HTTP/1.1\r\nHost: a/b@c\r\nMax-Forwards: 0\r\n\r\n",
+    ),
+    (
+        "a target with a user in OPTIONS that goes no further",
+        "9110 §4.2.4",
+        b"OPTIONS http://u:p@a/ HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n",
+    ),
+    (
+        "two Hosts in TRACE that goes no further",
+        "§3.2",
+        b"TRACE / HTTP/1.1\r\nHost: a\r\nHost: b\r\nMax-Forwards: 0\r\n\r\n",
+    ),
+    (
+        "two numbers of proxies to pass",
+        "9110 §7.6.2",
+        b"OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\nMax-Forwards: 1\r\n\r\n",
+    ),
+    (
+        "a number of proxies to pass that is none",
+        "9110 §7.6.2",
+        b"OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: -1\r\n\r\n",
+    ),
+    ("two Hosts in CONNECT", "§3.2", b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\nHost: b:80\r\n\r\n"),
+];
+
 /// Bodies after a head that is good.
 const CHUNKS: &[Case] = &[
     ("a chunk size that is no number", "§7.1", b"g\r\nhello\r\n0\r\n\r\n"),
@@ -369,9 +409,21 @@ fn long() -> Vec<Row> {
     let target = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70_000));
     let value = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(1_000_000));
     let fields = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(2_000));
+    let last_hop = format!(
+        "OPTIONS /{} HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\nConnection: close\r\n\r\n",
+        "x".repeat(20_000)
+    );
+    let two_hosts = format!("GET /{} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "x".repeat(20_000));
     let extension = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(100_000));
     vec![
         Row::request("a request line of 70 KB", "§3", target, Want::Refused(414)),
+        Row::request(
+            "a target of 20 KB in OPTIONS that goes no further",
+            "9110 §4.1",
+            last_hop,
+            Want::Refused(414),
+        ),
+        Row::refused("two Hosts beside a target of 20 KB", "§3.2", two_hosts),
         Row::request("a field of 1 MB", "9110 §5.4", value, Want::Refused(431)),
         Row::request("2,000 fields", "9110 §5.4", fields, Want::Refused(431)),
         Row::request(

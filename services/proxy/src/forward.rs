@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc};
 
 use balance::{AttemptFailure, Member};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use tokio::time::Instant;
 
 use crate::{
@@ -44,26 +44,21 @@ pub(crate) struct Origin {
 pub(crate) async fn forward(
     worker: Rc<Worker>,
     origin: Origin,
-    mut request: Request<ClientBody>,
+    request: Request<ClientBody>,
 ) -> Response<ResponseBody> {
     let mut exchange = Exchange::begin(&worker, request.method(), origin.busy.clone());
     let announced = exchange.announced(request.headers());
-    if worker.is_overloaded() {
-        worker.gauges.limits.hit(Limit::Requests);
-        return exchange.refuse(Reason::Overloaded);
-    }
-    let method = request.method().clone();
-    match max_forwards::count_down(&method, request.headers_mut()) {
-        Ok(Hop::Forward) => {}
-        Ok(Hop::Answer) => return exchange.answer_for_backend(&method),
-        Err(reason) => return exchange.refuse(reason),
-    }
-    let Admitted { head, mut body, is_replayable, key, visit, request_id, wants_upgrade } =
+    let Admitted { mut head, mut body, is_replayable, key, visit, request_id, wants_upgrade } =
         match admit(&worker, &origin, request, announced) {
             Ok(admitted) => admitted,
             Err(reason) => return exchange.refuse(reason),
         };
     exchange.admitted(request_id);
+    match max_forwards::count_down(&head.method, &mut head.headers) {
+        Ok(Hop::Forward) => {}
+        Ok(Hop::Answer) => return exchange.answer_for_backend(&head.method),
+        Err(reason) => return exchange.refuse(reason),
+    }
     let mut tried = Tried::none(visit);
     loop {
         let ticket = match tried.pick(&worker, key).await {
@@ -133,30 +128,27 @@ fn admit(
     request: Request<ClientBody>,
     request_id: Option<HeaderValue>,
 ) -> Result<Admitted, Reason> {
-    if request.method() == Method::CONNECT {
-        return Err(Reason::NotSupported);
-    }
     let client = &origin.client;
     let (parts, body) = request.into_parts();
-    let mut headers = parts.headers;
-    let limits = &worker.settings.limits;
-    limits.check(&parts.uri, parts.version, &headers).map_err(|(limit, reason)| {
+    let (mut headers, version) = (parts.headers, parts.version);
+    // Of the fields as they came. What could be read in two ways is refused as that, however long.
+    let within = worker.settings.limits.check(&parts.uri, version, &headers);
+    let fields = headers::check_request(&mut headers, &parts.method, &parts.uri, version, client)?;
+    within.map_err(|(limit, reason)| {
         worker.gauges.limits.hit(limit);
         reason
     })?;
+    if worker.is_overloaded() {
+        worker.gauges.limits.hit(Limit::Requests);
+        return Err(Reason::Overloaded);
+    }
     let key = worker.key_of(&headers, &parts.uri, client);
     let sticky = worker.sticky.as_ref();
     let visit = sticky.map(|sticky| sticky.visit(&headers, &worker.gauges.visits));
-    let wants_upgrade = headers::prepare_request(
-        &mut headers,
-        &parts.method,
-        &parts.uri,
-        parts.version,
-        client,
-        request_id.unwrap_or_else(|| worker.request_ids.next()),
-    )?
-    .is_some();
-    if parts.version < Version::HTTP_11 && !headers.contains_key(header::HOST) {
+    let request_id = request_id.unwrap_or_else(|| worker.request_ids.next());
+    let upgrade = headers::prepare_request(&mut headers, fields, version, client, request_id);
+    let wants_upgrade = upgrade.is_some();
+    if version < Version::HTTP_11 && !headers.contains_key(header::HOST) {
         // Only HTTP/1.0 comes without, and HTTP/1.1 to a backend needs one (RFC 9112 §3.2).
         headers.insert(header::HOST, HeaderValue::from_static(NO_HOST));
     }

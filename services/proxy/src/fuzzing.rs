@@ -178,8 +178,9 @@ pub fn head(data: &[u8]) {
     }
     response(fields.clone());
     let id = HeaderValue::from_static("id");
-    let prepared = headers::prepare_request(&mut fields, &method, &uri, version, &client, id).ok();
-    let Some(upgrade) = prepared else { return };
+    let checked = headers::check_request(&mut fields, &method, &uri, version, &client);
+    let Ok(present) = checked else { return };
+    let upgrade = headers::prepare_request(&mut fields, present, version, &client, id);
     assert!(fields.get_all(HOST).iter().count() <= 1, "two hosts");
     assert!(!fields.contains_key(TRANSFER_ENCODING) && !fields.contains_key("keep-alive"));
     assert!(fields.get_all(VIA).iter().any(|via| via.as_bytes().ends_with(b" evenkeel")));

@@ -15,7 +15,7 @@ use http::{
 pub(crate) use self::client::HAS_CLAIMS;
 use self::client::forward_identity;
 pub(crate) use self::client::{Client, X_FORWARDED_PROTO};
-use crate::{error::Reason, fields::Fields, http1::may_trail, numbers};
+use crate::{error::Reason, fields::Fields, http1::may_trail, max_forwards::MAX_FORWARDS, numbers};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -36,26 +36,48 @@ pub(crate) const HAS_HOP_BY_HOP: Fields =
 /// An upgrade that the client asked for: the value of `Upgrade`.
 pub(crate) type WantedUpgrade = Option<HeaderValue>;
 
-/// Checks the parts of a request whose bytes are valid, and rewrites its headers for a backend.
+/// Checks the parts of a request whose bytes are valid. Before that it gets no answer but a refusal: who
+/// reads it in another way would take what follows it for something else. Which fields it has.
 ///
 /// # Errors
-/// [`Reason::BadRequest`] if the message is ambiguous, [`Reason::ExpectationFailed`] if it expects what
-/// we do not know.
-pub(crate) fn prepare_request(
+/// [`Reason::BadRequest`] if the message is ambiguous, [`Reason::NotSupported`] for CONNECT,
+/// [`Reason::ExpectationFailed`] if it expects what we do not know.
+pub(crate) fn check_request(
     headers: &mut HeaderMap,
     method: &Method,
     uri: &Uri,
     version: Version,
     client: &Client,
-    request_id: HeaderValue,
-) -> Result<WantedUpgrade, Reason> {
+) -> Result<Fields, Reason> {
     let fields = Fields::among(headers);
-    check_target(method, uri, version)?;
     check_host(headers, uri, version, client)?;
     check_framing(headers, fields).map_err(|()| Reason::BadRequest)?;
     if version == Version::HTTP_2 {
         check_length(headers).map_err(|()| Reason::BadRequest)?;
         check_values(headers).map_err(|()| Reason::BadRequest)?;
+    }
+    if *method == Method::CONNECT {
+        return Err(Reason::NotSupported);
+    }
+    check_target(method, uri, version)?;
+    let is_known = |wish: &[u8]| wish.is_empty() || wish.eq_ignore_ascii_case(b"100-continue");
+    if fields.has(Fields::EXPECT) && !tokens(headers, &EXPECT).all(is_known) {
+        // Taken away like the other it would be lost without a word (§10.1.1).
+        return Err(Reason::ExpectationFailed);
+    }
+    Ok(fields)
+}
+
+/// Rewrites the headers of a request that [`check_request`] has found to have these `fields`, for a
+/// backend.
+pub(crate) fn prepare_request(
+    headers: &mut HeaderMap,
+    fields: Fields,
+    version: Version,
+    client: &Client,
+    request_id: HeaderValue,
+) -> WantedUpgrade {
+    if version == Version::HTTP_2 {
         join_cookies(headers);
     }
     let upgrade = wanted_upgrade(headers, version, fields);
@@ -63,11 +85,6 @@ pub(crate) fn prepare_request(
         fields.has(Fields::TE) && headers.remove(TE).is_some_and(|te| te.as_bytes() == b"trailers");
     strip_hop_by_hop(headers, fields);
     if fields.has(Fields::EXPECT) {
-        let is_known = |wish: &[u8]| wish.is_empty() || wish.eq_ignore_ascii_case(b"100-continue");
-        if !tokens(headers, &EXPECT).all(is_known) {
-            // Taken away like the other it would be lost without a word (§10.1.1).
-            return Err(Reason::ExpectationFailed);
-        }
         // Its body is asked for as soon as a backend takes it.
         headers.remove(EXPECT);
     }
@@ -96,7 +113,7 @@ pub(crate) fn prepare_request(
     {
         headers.insert(X_REQUEST_ID, request_id);
     }
-    Ok(upgrade)
+    upgrade
 }
 
 /// Checks the fields after a request's body of HTTP/2, and takes out those that may not stand there: a
@@ -269,8 +286,9 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, fields: Fields) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
             .filter_map(|token| HeaderName::from_bytes(token).ok())
-            // Naming these would let a client take from the request what frames or routes it.
-            .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+            // Naming these would let a client take from the request what frames or routes it, or says
+            // how far it may go.
+            .filter(|name| *name != HOST && *name != CONTENT_LENGTH && *name != MAX_FORWARDS)
             .collect();
         named.iter().for_each(|name| drop(headers.remove(name)));
     }

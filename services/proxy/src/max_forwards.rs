@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::error::Reason;
 
-const MAX_FORWARDS: HeaderName = HeaderName::from_static("max-forwards");
+pub(crate) const MAX_FORWARDS: HeaderName = HeaderName::from_static("max-forwards");
 
 /// What to do with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -65,6 +65,9 @@ async fn requests_beyond_the_bound_are_told_to_come_back() {
     );
     let proxy_status = answer.headers()["proxy-status"].to_str().unwrap();
     assert!(proxy_status.contains("details=\"overloaded\""), "{proxy_status}");
+    // What could be read in two ways is refused as that, and nothing after it is read.
+    let two = "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n";
+    assert_eq!(status(&exchange(world.proxy.address, two).await), 400);
     assert_eq!(hits(&world, "requests").await, 1.0);
     drop(slow);
     world.until("it to be over", async || world.get("/").await.0 == 200).await;

@@ -1,5 +1,7 @@
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::*;
 
 type Pairs<'a> = &'a [(&'static str, &'a str)];
@@ -15,11 +17,20 @@ fn map(pairs: Pairs<'_>) -> HeaderMap {
 fn prepare(pairs: Pairs<'_>, uri: &str, trusted: &str) -> Result<HeaderMap, Reason> {
     let mut headers = map(pairs);
     let trusted = chassis::units::networks(trusted).unwrap();
-    let client = Client::new(IpAddr::from([10, 1, 2, 3]), &trusted);
-    let id = HeaderValue::from_static("ours");
-    let uri: Uri = uri.parse().unwrap();
-    prepare_request(&mut headers, &Method::GET, &uri, Version::HTTP_11, &client, id)?;
+    prepare_for(Version::HTTP_11, &mut headers, uri, &trusted)?;
     Ok(headers)
+}
+
+fn prepare_for(
+    version: Version,
+    headers: &mut HeaderMap,
+    uri: &str,
+    trusted: &[IpNet],
+) -> Result<WantedUpgrade, Reason> {
+    let client = Client::new(IpAddr::from([10, 1, 2, 3]), trusted);
+    let (uri, id): (Uri, _) = (uri.parse().unwrap(), HeaderValue::from_static("ours"));
+    let fields = check_request(headers, &Method::GET, &uri, version, &client)?;
+    Ok(prepare_request(headers, fields, version, &client, id))
 }
 
 fn all(headers: &HeaderMap, name: &str) -> Vec<String> {
@@ -124,9 +135,7 @@ fn a_request_without_exactly_one_host_is_refused() {
 
 fn prepare_http2(pairs: Pairs<'_>, uri: &str) -> Result<HeaderMap, Reason> {
     let mut headers = map(pairs);
-    let client = Client::new(IpAddr::from([10, 1, 2, 3]), &[]);
-    let (uri, id): (Uri, _) = (uri.parse().unwrap(), HeaderValue::from_static("ours"));
-    prepare_request(&mut headers, &Method::GET, &uri, Version::HTTP_2, &client, id)?;
+    prepare_for(Version::HTTP_2, &mut headers, uri, &[])?;
     Ok(headers)
 }
 
