@@ -2,8 +2,9 @@
 //!
 //! Retries help while few requests fail and harm when many do: with every request retried once, a
 //! pool in trouble gets double the load. So retries may be at most a share of the requests of the
-//! last seconds; a quiet pool, whose share would be next to nothing, has a small number instead. A retry is counted when it is
-//! decided, not when it is sent, so that those waiting cannot add up unseen (envoy#30205).
+//! last seconds; a quiet pool, whose share would be next to nothing, has a small number instead. A
+//! retry is counted when it is decided, not when it is sent, so that those waiting cannot add up
+//! unseen (envoy#30205); one for which there is nobody in the end is given back.
 //!
 //! Requests are not counted here: the shared pick counter already does that, so a request that
 //! needs no retry pays nothing. Only a retry takes the lock, and a note of the counter now and then.
@@ -67,6 +68,15 @@ impl RetryBudget {
         }
         allowed
     }
+
+    /// Gives one back that was taken for a retry which was not made after all.
+    pub fn give_back(&self) {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        // The half in which it was taken may be the older one by now, or gone.
+        let [older, latest] = &mut *windows;
+        let half = if latest.retries > 0 { latest } else { older };
+        half.retries = half.retries.saturating_sub(1);
+    }
 }
 
 /// Begins a new half when it is time to.
@@ -118,6 +128,23 @@ mod tests {
     #[test]
     fn a_share_of_nothing_allows_no_retry() {
         assert!(!RetryBudget::new(0.0).take(1_000, Time::after_start(Duration::from_secs(60))));
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again_and_nothing_else() {
+        let budget = RetryBudget::new(0.01);
+        let now = Time::after_start(Duration::from_secs(60));
+        assert_eq!((0..200).filter(|_| budget.take(0, now)).count(), RESERVE as usize);
+        budget.give_back();
+        assert!(budget.take(0, now) && !budget.take(0, now));
+        // Half a window later it is the older half's.
+        budget.note(0, now + WINDOW / 2);
+        budget.give_back();
+        assert!(budget.take(0, now + WINDOW / 2) && !budget.take(0, now + WINDOW / 2));
+        // What was taken long ago is nobody's any more.
+        budget.note(0, now + 3 * WINDOW);
+        budget.give_back();
+        assert_eq!((0..200).filter(|_| budget.take(0, now + 3 * WINDOW)).count(), 20);
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod common;
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     thread,
     time::Duration,
 };
@@ -182,4 +182,49 @@ fn what_is_sent_answered_failed_and_forwarded_adds_up_and_nothing_is_left() {
         let buffered = metrics.lines().find(|line| line.starts_with("evenkeel_buffered_bytes "));
         in_flight == 0 && connections == 0 && buffered == Some("evenkeel_buffered_bytes 0")
     });
+}
+
+/// Asks for something that may be sent twice, of a proxy whose backends all do this, and waits until it
+/// is counted. The metrics then.
+fn asked_over(backends: &[SocketAddr]) -> String {
+    let proxy = Proxy::over(backends, &[("PROXY_EJECT", "off")]);
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let got = client::exchange(proxy.address(), request, common::PATIENCE).unwrap();
+    assert_eq!(got.answers("GET").0.first().map(Message::status), Some(502));
+    let settled = || total(&proxy.metrics(), "evenkeel_requests_total") == 1;
+    wait_for("the request to be counted", settled);
+    proxy.metrics()
+}
+
+#[test]
+fn each_attempt_that_failed_is_counted_once_and_only_a_retry_that_was_made() {
+    for count in 1..=3 {
+        let backends: Vec<Backend> = (0..count).map(|_| Backend::start().unwrap()).collect();
+        backends.iter().for_each(|backend| backend.answer_with(Answer::Reset(Vec::new())));
+        let addresses: Vec<SocketAddr> = backends.iter().map(|backend| backend.address).collect();
+        let metrics = asked_over(&addresses);
+        let arrived: usize = backends.iter().map(|backend| backend.messages().len()).sum();
+        // One retry is allowed, of which there is none without another backend.
+        assert_eq!(arrived, count.min(2));
+        let failures = sums(&metrics, "evenkeel_failures_total", "reason");
+        let retries = sums(&metrics, "evenkeel_retries_total", "reason");
+        let reset = "reset_before_headers";
+        assert_eq!((failures[reset], retries[reset]), (arrived as u64, arrived as u64 - 1));
+    }
+}
+
+#[test]
+fn each_backend_that_refuses_is_one_failure_and_each_but_the_last_one_retry() {
+    for count in 1..=3_usize {
+        let closed = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let listeners: Vec<TcpListener> = (0..count).map(|_| closed()).collect();
+        let addresses: Vec<SocketAddr> =
+            listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
+        drop(listeners);
+        let metrics = asked_over(&addresses);
+        let failures = sums(&metrics, "evenkeel_failures_total", "reason");
+        let retries = sums(&metrics, "evenkeel_retries_total", "reason");
+        let refused = "connect_refused";
+        assert_eq!((failures[refused], retries[refused]), (count as u64, count as u64 - 1));
+    }
 }

@@ -62,6 +62,8 @@ struct Attempt {
     started: Instant,
     /// Whether it is among the failed ones.
     has_failed: bool,
+    /// Why it failed, where that is counted and the request goes on.
+    counted: Option<Reason>,
 }
 
 impl Exchange {
@@ -106,6 +108,9 @@ impl Exchange {
 
     /// Notes the backend that is tried now.
     pub(crate) fn attempt(&mut self, ticket: Ticket, upstream: Rc<Upstream>) {
+        if let Some(Attempt { counted: Some(reason), upstream, .. }) = &self.attempt {
+            upstream.shard.record_retry(*reason);
+        }
         self.policy = self.worker.picker.borrow().latest_policy();
         self.is_visit = ticket.is_visit();
         let started = if self.attempt.is_none() { self.started } else { Instant::now() };
@@ -115,7 +120,8 @@ impl Exchange {
         }
         let member = Arc::clone(ticket.member());
         let ticket = Some(ticket);
-        self.attempt = Some(Attempt { member, ticket, upstream, started, has_failed: false });
+        let (has_failed, counted) = (false, None);
+        self.attempt = Some(Attempt { member, ticket, upstream, started, has_failed, counted });
     }
 
     /// Notes that the attempt brought no response. Another one may follow.
@@ -127,6 +133,15 @@ impl Exchange {
         let outcome = if says_nothing { Outcome::Unknown } else { reason.outcome() };
         self.note(outcome);
         self.note_time(outcome);
+    }
+
+    /// Notes that the request goes on after the attempt that failed, to be tried again if there is
+    /// somebody to try.
+    pub(crate) fn goes_on(&mut self, reason: Reason) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.upstream.shard.record_failure(reason);
+            attempt.counted = Some(reason);
+        }
     }
 
     /// Gives the ticket of an attempt back that failed.
@@ -268,12 +283,15 @@ impl Exchange {
 
     fn record(&mut self, code: u16, failure: Option<Reason>) {
         self.is_recorded = true;
+        let counted = self.attempt.as_ref().and_then(|attempt| attempt.counted);
         let outcome = stats::Outcome {
             method: self.method,
             code,
             duration: self.started.elapsed(),
             first_byte: self.first_byte,
             failure,
+            // Where there was nobody else, the request ends with what its attempt came to.
+            is_counted: counted.is_some() && counted == failure,
         };
         match &self.attempt {
             Some(attempt) => attempt.upstream.shard.record(&outcome),

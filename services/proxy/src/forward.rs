@@ -96,7 +96,7 @@ pub(crate) async fn forward(
                 let method = is_replayable.then_some(&head.method);
                 match tried.retry(&worker, &member, &failed, method).await {
                     Ok(()) => {
-                        upstream.shard.record_retry(failed.reason);
+                        exchange.goes_on(failed.reason);
                         tried.back_off(&worker, &member).await;
                     }
                     Err(reason) => return exchange.refuse(reason),

@@ -13,7 +13,7 @@ use crate::{
     queue::{self, Waited},
     settings::ProbeKind,
     sticky::Visit,
-    worker::Worker,
+    worker::{Grant, Worker},
 };
 
 /// Attempts of one request that may end without a connection, each on another backend. No backend
@@ -46,8 +46,10 @@ pub(crate) struct Tried {
     /// When all attempts together must have brought a response: from the first that was sent, and
     /// only where there is a limit for one.
     deadline: Option<Instant>,
-    /// The attempt that runs is given up for one elsewhere, which the budget has paid already.
+    /// The attempt that runs is given up for one elsewhere, which is granted already.
     is_given_up: bool,
+    /// What the next attempt costs, until there is one.
+    grant: Option<Grant>,
     /// A backend may be asked again if there is no other: that it closed a kept connection says
     /// nothing of it, and where the other, for which it was given up, is gone meanwhile, it is
     /// better than none.
@@ -99,6 +101,9 @@ impl Tried {
             | NoBackend::Awaited => Reason::NoBackend,
         })?;
         self.is_visit = ticket.is_visit();
+        if let Some(grant) = self.grant.take() {
+            grant.spend();
+        }
         Ok(ticket)
     }
 
@@ -199,7 +204,8 @@ impl Tried {
         if self.retries == worker.settings.retries || !self.has_other(worker, member) {
             return false;
         }
-        self.is_given_up = worker.take_retry();
+        self.grant = worker.take_retry();
+        self.is_given_up = self.grant.is_some();
         self.retries += u32::from(self.is_given_up);
         self.is_given_up
     }
@@ -270,9 +276,10 @@ impl Tried {
         }
         let is_safe = is_unprocessed
             || (reason == Reason::ResetBeforeHeaders && method.is_some_and(Method::is_idempotent));
-        if !is_safe || self.retries == worker.settings.retries || !worker.may_retry(member).await {
+        if !is_safe || self.retries == worker.settings.retries {
             return Err(reason);
         }
+        self.grant = Some(worker.may_retry(member).await.ok_or(reason)?);
         self.retries += 1;
         Ok(())
     }

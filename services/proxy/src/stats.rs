@@ -71,6 +71,8 @@ pub(crate) struct Outcome {
     pub(crate) first_byte: Option<Duration>,
     /// Why it failed, if it did.
     pub(crate) failure: Option<Reason>,
+    /// Whether that is counted already, as what its last attempt came to.
+    pub(crate) is_counted: bool,
 }
 
 impl Outcome {
@@ -146,7 +148,7 @@ impl Shard {
     pub(crate) fn record(&self, outcome: &Outcome) {
         let mut numbers = self.lock();
         *numbers.requests.entry((outcome.method, outcome.code)).or_default() += 1;
-        if let Some(reason) = outcome.failure {
+        if let Some(reason) = outcome.failure.filter(|_| !outcome.is_counted) {
             *numbers.failures.entry(reason).or_default() += 1;
         }
         numbers.errors += u64::from(outcome.is_error());
@@ -159,11 +161,14 @@ impl Shard {
         let _ = numbers.recent.record(micros.min(LONGEST_US));
     }
 
-    /// Counts an attempt that another one followed.
+    /// Counts an attempt that failed, after which its request goes on.
+    pub(crate) fn record_failure(&self, reason: Reason) {
+        *self.lock().failures.entry(reason).or_default() += 1;
+    }
+
+    /// Counts that another attempt has followed it.
     pub(crate) fn record_retry(&self, reason: Reason) {
-        let mut numbers = self.lock();
-        *numbers.failures.entry(reason).or_default() += 1;
-        *numbers.retries.entry(reason).or_default() += 1;
+        *self.lock().retries.entry(reason).or_default() += 1;
     }
 
     /// Counts a connection that was made.
@@ -351,7 +356,8 @@ mod tests {
 
     fn outcome(code: u16, failure: Option<Reason>) -> Outcome {
         let duration = Duration::from_millis(3);
-        Outcome { method: "GET", code, duration, first_byte: Some(duration), failure }
+        let first_byte = Some(duration);
+        Outcome { method: "GET", code, duration, first_byte, failure, is_counted: false }
     }
 
     #[test]

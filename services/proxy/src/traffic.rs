@@ -225,7 +225,8 @@ mod tests {
 
     fn record(stats: &Stats, backend: &str, count: usize, code: u16, millis: u64) {
         let duration = Duration::from_millis(millis);
-        let outcome = Outcome { method: "GET", code, duration, first_byte: None, failure: None };
+        let (first_byte, failure, is_counted) = (None, None, false);
+        let outcome = Outcome { method: "GET", code, duration, first_byte, failure, is_counted };
         let shard = stats.shard(backend, 0);
         (0..count).for_each(|_| shard.record(&outcome));
     }

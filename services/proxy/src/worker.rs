@@ -136,6 +136,25 @@ impl Drop for Open {
     }
 }
 
+/// The right to one retry. What it took of the budget, if anything, goes back unless it is used.
+#[derive(Debug)]
+pub(crate) struct Grant(Option<Arc<RetryBudget>>);
+
+impl Grant {
+    /// The retry is made.
+    pub(crate) fn spend(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        if let Some(budget) = &self.0 {
+            budget.give_back();
+        }
+    }
+}
+
 impl Worker {
     pub(crate) fn new(index: usize, picker: Picker, shared: Shared) -> Rc<Self> {
         let Shared { settings, stats, budget, clock, reports, decisions, stage, end_tunnels } =
@@ -197,16 +216,16 @@ impl Worker {
     /// Whether a request that broke may be sent once more: the pool's budget has a retry left, or
     /// the backend is gone. The budget keeps retries from adding to the load of a pool in trouble;
     /// what a dead process had in flight adds nothing, and there may be any number of it.
-    pub(crate) async fn may_retry(&self, member: &Member) -> bool {
-        if self.take_budget() {
-            return true;
+    pub(crate) async fn may_retry(&self, member: &Member) -> Option<Grant> {
+        if let Some(grant) = self.take_budget() {
+            return Some(grant);
         }
         // A budget of nothing means that nobody wants retries.
         let is_granted = self.settings.retry_budget.get() > 0.0 && self.is_gone(member).await;
         if !is_granted {
             self.gauges.budget_exhausted.fetch_add(1, Ordering::Relaxed);
         }
-        is_granted
+        is_granted.then_some(Grant(None))
     }
 
     async fn is_gone(&self, member: &Member) -> bool {
@@ -217,17 +236,18 @@ impl Worker {
     }
 
     /// The same of a request that gets no answer: only the budget says.
-    pub(crate) fn take_retry(&self) -> bool {
-        let is_granted = self.take_budget();
-        if !is_granted {
+    pub(crate) fn take_retry(&self) -> Option<Grant> {
+        let grant = self.take_budget();
+        if grant.is_none() {
             self.gauges.budget_exhausted.fetch_add(1, Ordering::Relaxed);
         }
-        is_granted
+        grant
     }
 
-    fn take_budget(&self) -> bool {
+    fn take_budget(&self) -> Option<Grant> {
         let requests = self.picker.borrow().picks();
-        self.budget.take(requests, self.clock.now())
+        let is_granted = self.budget.take(requests, self.clock.now());
+        is_granted.then(|| Grant(Some(Arc::clone(&self.budget))))
     }
 
     /// Reports to the pool. False if more come than it can take in: of failures the rest adds nothing.

@@ -95,6 +95,18 @@ async fn an_attempt_that_failed_does_not_stand_in_the_way_of_the_next_at_the_sam
     assert_eq!(only.requests(), 3, "the second request was made twice");
 }
 
+#[tokio::test]
+async fn what_nobody_else_could_be_asked_for_costs_nothing_of_the_budget() {
+    let only = Backend::start(0, Then::Close).await;
+    let world = over(&[&only], &[("PROXY_EJECT", "false")]).await;
+    // More than a quiet pool may retry.
+    for _ in 0..50 {
+        assert_eq!(world.client.get(world.url("/")).send().await.unwrap().status(), 502);
+    }
+    assert_eq!(only.requests(), 50);
+    assert_eq!(world.metric("evenkeel_retry_budget_exhausted_total").await, 0.0);
+}
+
 fn retries(backend: &Backend, reason: &str) -> String {
     format!(
         "evenkeel_retries_total{{pool=\"default\",backend=\"{}\",reason=\"{reason}\"}}",
@@ -108,8 +120,8 @@ const SPACING: Duration = Duration::from_millis(50);
 #[tokio::test]
 async fn retries_that_the_budget_denies_do_not_cost_a_connection_each() {
     const REQUESTS: usize = 400;
-    let broken = Backend::start(0, Then::Close).await;
-    let world = over(&[&broken], &[("PROXY_EJECT", "false")]).await;
+    let broken = [Backend::start(0, Then::Close).await, Backend::start(0, Then::Close).await];
+    let world = over(&[&broken[0], &broken[1]], &[("PROXY_EJECT", "false")]).await;
     let start = Instant::now();
     let requests = (0..REQUESTS).map(|_| world.client.get(world.url("/")).send());
     let mut answers = futures_util::stream::iter(requests).buffer_unordered(50);
@@ -118,9 +130,11 @@ async fn retries_that_the_budget_denies_do_not_cost_a_connection_each() {
     }
     let denied = world.metric("evenkeel_retry_budget_exhausted_total").await;
     assert!(denied > 200.0, "{denied} were denied");
-    let looks = broken.connections() - broken.requests();
-    let most = 2 + start.elapsed().as_millis() / SPACING.as_millis();
-    assert!(looks as u128 <= most, "{looks} looks, {most} at most, for {denied} that were denied");
+    for broken in broken {
+        let looks = broken.connections() - broken.requests();
+        let most = 2 + start.elapsed().as_millis() / SPACING.as_millis();
+        assert!(looks as u128 <= most, "{looks} looks, {most} at most, for {denied} denied");
+    }
 }
 
 #[tokio::test]
@@ -207,9 +221,10 @@ async fn a_retry_on_the_same_backend_waits_and_a_client_that_leaves_ends_the_wai
     assert_eq!(world.client.get(world.url("/")).send().await.unwrap().status(), 200);
     // Its connection is kept, and breaks.
     let waiting = tokio::spawn(world.client.get(world.url("/")).send());
-    // It counts as soon as it is decided, and takes up no room while it waits.
+    // What failed counts at once; what is to follow counts when it does, and takes up no room before.
     let series = retries(&only, "reset_before_headers");
-    world.until("the retry to be counted", async || world.metric(&series).await == 1.0).await;
+    let failures = series.replace("retries_total", "failures_total");
+    world.until("the failure to be counted", async || world.metric(&failures).await == 1.0).await;
     assert_eq!(world.backend(&only.address.to_string()).await["in_flight"], 0);
     assert_eq!(only.requests(), 2);
     waiting.abort();
@@ -218,7 +233,7 @@ async fn a_retry_on_the_same_backend_waits_and_a_client_that_leaves_ends_the_wai
         only.address
     );
     world.until("the client to be gone", async || world.metric(&gone).await == 1.0).await;
-    assert_eq!(only.requests(), 2);
+    assert_eq!((only.requests(), world.metric(&series).await), (2, 0.0));
 }
 
 #[tokio::test]
@@ -342,9 +357,9 @@ async fn a_retry_that_waits_for_room_elsewhere_keeps_nobody_from_the_room_that_t
     world.until("it to be full", async || in_flight(full).await == 1).await;
     let retried = get();
     let failures = format!(
-        "evenkeel_retries_total{{pool=\"default\",backend=\"{shaky}\",reason=\"reset_before_headers\"}}"
+        "evenkeel_failures_total{{pool=\"default\",backend=\"{shaky}\",reason=\"reset_before_headers\"}}"
     );
-    world.until("the retry", async || world.metric(&failures).await == 1.0).await;
+    world.until("the retry to be decided", async || world.metric(&failures).await == 1.0).await;
     for _ in 0..3 {
         let next = tokio::time::timeout(Duration::from_secs(20), get()).await;
         assert_eq!(next.expect("it waits behind the retry").unwrap().unwrap().status(), 200);
