@@ -270,7 +270,7 @@ fn answers() -> Vec<Row> {
         answered(
             "204 has no body and no length",
             "§8.6",
-            "HTTP/1.1 204 No Content\r\nX: y\r\n\r\n",
+            "HTTP/1.1 204 No Content\r\nX: y\r\nContent-Length: 5\r\n\r\n",
             &[204],
             vec![
                 ClientHas("x", "y"),

@@ -366,7 +366,8 @@ fn respond(
         return response;
     }
     *response.version_mut() = Version::HTTP_11;
-    if let Err(reason) = headers::prepare_response(response.headers_mut(), exchange.request_id()) {
+    let (status, id) = (response.status(), exchange.request_id());
+    if let Err(reason) = headers::prepare_response(response.headers_mut(), status, id) {
         exchange.attempt_failed(reason, false);
         return exchange.refuse(reason);
     }

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use bytes::BytesMut;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA},
 };
 
@@ -229,7 +229,7 @@ fn read_answer(bytes: &[u8], size: usize, is_for_head: bool) -> Option<(u16, Vec
 fn response(mut fields: HeaderMap) {
     let frames_twice =
         fields.contains_key(TRANSFER_ENCODING) && fields.contains_key(CONTENT_LENGTH);
-    let result = headers::prepare_response(&mut fields, None);
+    let result = headers::prepare_response(&mut fields, StatusCode::OK, None);
     if result.is_ok() {
         assert!(!frames_twice, "two framings");
         assert!(!fields.contains_key(CONNECTION) && !fields.contains_key(TRANSFER_ENCODING));

@@ -3,7 +3,7 @@
 mod client;
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
     header::{
         CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING,
         UPGRADE,
@@ -301,6 +301,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, fields: Fields) {
 /// [`Reason::ProtocolError`] if its body is framed in a way that we do not read.
 pub(crate) fn prepare_response(
     headers: &mut HeaderMap,
+    status: StatusCode,
     request_id: Option<&HeaderValue>,
 ) -> Result<(), Reason> {
     let fields = Fields::among(headers);
@@ -310,6 +311,11 @@ pub(crate) fn prepare_response(
         return Err(Reason::ProtocolError);
     }
     strip_hop_by_hop(headers, fields);
+    if status == StatusCode::NO_CONTENT {
+        // It has no body, and so no length (RFC 9110 §8.6). What comes over HTTP/2 with one, its client
+        // takes for cut off.
+        headers.remove(CONTENT_LENGTH);
+    }
     if fields.has(Fields::UPGRADE) {
         headers.remove(UPGRADE);
     }

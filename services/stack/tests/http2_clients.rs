@@ -91,6 +91,37 @@ async fn the_head_that_arrives_at_a_backend_of_http_1_says_the_same() {
     assert!(!head.contains("expect") && !head.contains("6.6.6.6"), "{head}");
 }
 
+/// RFC 9110 §8.6: a client of HTTP/2 takes such an answer for malformed.
+#[tokio::test]
+async fn an_answer_without_a_body_tells_no_length_but_of_what_it_stands_for() {
+    for (answer, method, expected) in [
+        (
+            &b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\nconnection: close\r\n\r\n"[..],
+            "GET",
+            None,
+        ),
+        (
+            b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\nconnection: close\r\n\r\n",
+            "HEAD",
+            None,
+        ),
+        (
+            b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\nconnection: close\r\n\r\n",
+            "GET",
+            Some("5"),
+        ),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\n", "HEAD", Some("5")),
+    ] {
+        let backend = RawBackend::start(answer).await;
+        let world = over(&backend, &[]).await;
+        let mut client = connect(world.proxy.address).await;
+        let response = client.send_request(request(method, "/", b"")).await.unwrap();
+        let length = response.headers().get("content-length").cloned();
+        assert_eq!(length.as_ref().map(|length| length.to_str().unwrap()), expected, "{method}");
+        assert_eq!(whole(response).await.2, "");
+    }
+}
+
 #[tokio::test]
 async fn requests_on_one_connection_are_served_side_by_side_and_spread_over_the_backends() {
     let world = World::start(3, &[("PROXY_WORKERS", "1")]).await;

@@ -238,9 +238,9 @@ fn an_odd_byte_in_connection_does_not_hide_the_fields_it_names() {
 #[test]
 fn a_response_with_two_framings_or_one_that_we_do_not_read_is_not_passed_on() {
     let mut headers = map(&[("content-length", "100"), ("transfer-encoding", "chunked")]);
-    assert_eq!(prepare_response(&mut headers, None), Err(Reason::ProtocolError));
+    assert_eq!(prepare_response(&mut headers, StatusCode::OK, None), Err(Reason::ProtocolError));
     let mut headers = map(&[("transfer-encoding", "gzip, chunked")]);
-    assert_eq!(prepare_response(&mut headers, None), Err(Reason::ProtocolError));
+    assert_eq!(prepare_response(&mut headers, StatusCode::OK, None), Err(Reason::ProtocolError));
 }
 
 /// RFC 9112 §3.2.2.
@@ -254,10 +254,22 @@ fn the_authority_of_an_absolute_target_replaces_host() {
 #[test]
 fn a_response_loses_what_concerns_one_connection_and_gains_the_request_id() {
     let mut headers = map(&[("connection", "close"), ("keep-alive", "timeout=5"), ("etag", "x")]);
-    prepare_response(&mut headers, Some(&HeaderValue::from_static("id"))).unwrap();
+    let id = HeaderValue::from_static("id");
+    prepare_response(&mut headers, StatusCode::OK, Some(&id)).unwrap();
     assert_eq!(headers.len(), 2);
     assert_eq!(
         (&headers["etag"], &headers["x-request-id"]),
         (&HeaderValue::from_static("x"), &HeaderValue::from_static("id"))
     );
+}
+
+/// RFC 9110 §8.6.
+#[test]
+fn a_response_that_has_no_body_by_its_status_tells_no_length_but_of_what_was_not_modified() {
+    for (status, has_length) in [(204, false), (304, true), (200, true)] {
+        let mut headers = map(&[("content-length", "5")]);
+        let status = StatusCode::from_u16(status).unwrap();
+        prepare_response(&mut headers, status, None).unwrap();
+        assert_eq!(headers.contains_key("content-length"), has_length, "{status}");
+    }
 }
