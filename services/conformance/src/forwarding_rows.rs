@@ -90,6 +90,12 @@ fn heads() -> Vec<Row> {
             vec![Line("GET / HTTP/1.1")],
         ),
         row(
+            "an absolute target without a path but with a query gets a slash",
+            "9112 §3.2.1",
+            "GET http://b.example?x HTTP/1.1\r\nHost: b.example\r\nConnection: close\r\n\r\n",
+            vec![Line("GET /?x HTTP/1.1")],
+        ),
+        row(
             "OPTIONS may ask for everything",
             "9112 §3.2.4",
             "OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",

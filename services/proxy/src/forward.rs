@@ -174,13 +174,18 @@ fn admit(
     Ok(Admitted { head, body, is_replayable, key, visit, request_id, wants_upgrade })
 }
 
-/// The target as a backend wants it: path and query, or `*` (RFC 9112 §3.2).
+/// The target as a backend wants it: path and query, or `*` (RFC 9112 §3.2, RFC 9113 §8.3.1). Before a
+/// query an absolute one may lack the path, which is `/` then (RFC 9110 §4.2.3).
 fn origin_form(uri: Uri) -> Uri {
     if uri.authority().is_none() {
         return uri;
     }
-    let path = uri.path_and_query().cloned();
-    path.map_or_else(|| Uri::from_static("/"), Uri::from)
+    let Some(path) = uri.path_and_query() else { return Uri::from_static("/") };
+    if !path.as_str().starts_with('?') {
+        return Uri::from(path.clone());
+    }
+    // What a path may be before it, it is with it.
+    Uri::try_from(format!("/{}", path.as_str())).unwrap_or(uri)
 }
 
 /// Tries one backend, on a connection that is idle or a new one. The body is taken once it begins
@@ -384,4 +389,22 @@ fn respond(
         response.map(|arriving| ResponseBody::backend(arriving, ends, upload, read_timeout));
     worker.close_if_draining(&mut response);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_sent_as_a_path() {
+        for (target, expected) in [
+            ("/a?b", "/a?b"),
+            ("*", "*"),
+            ("http://host", "/"),
+            ("http://host/a//b?c", "/a//b?c"),
+            ("http://host?b=/c", "/?b=/c"),
+        ] {
+            assert_eq!(origin_form(target.parse().unwrap()), expected, "{target}");
+        }
+    }
 }

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use common::{
     World,
     frames::{self, END_HEADERS, END_STREAM, RawClient},
+    raw::{exchange, status},
 };
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::BoxBody};
@@ -112,6 +113,20 @@ fn call(path: &str, message: &'static [u8]) -> Request<Body> {
     let request = Request::post(format!("http://api.example{path}"));
     let request = request.header("content-type", "application/grpc").header("te", "trailers");
     request.body(body).unwrap()
+}
+
+/// RFC 9113 §8.3.1.
+#[tokio::test]
+async fn an_absolute_target_without_a_path_gets_one() {
+    let backend = Backend::start(100).await;
+    let world = backend.world(&[]).await;
+    for (target, expected) in [("http://shop.example", "/"), ("http://shop.example?x", "/?x")] {
+        let request =
+            format!("GET {target} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n");
+        assert_eq!(status(&exchange(world.proxy.address, &request).await), 200, "{target}");
+        let head = backend.heads.lock().unwrap().pop().unwrap();
+        assert_eq!(head.uri.path_and_query().unwrap().as_str(), expected, "{target}");
+    }
 }
 
 #[tokio::test]
