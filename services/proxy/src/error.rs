@@ -297,6 +297,16 @@ pub(crate) fn response(reason: Reason) -> Response<Bytes> {
     response
 }
 
+/// Our own answer in a backend's stead, to OPTIONS that may go no further (RFC 9110 §7.6.2). It is no
+/// failure.
+pub(crate) fn last_hop() -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let proxy_status = HeaderValue::from_static("evenkeel; details=\"max_forwards\"");
+    response.headers_mut().insert("proxy-status", proxy_status);
+    response
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -238,7 +238,11 @@ impl Exchange {
     pub(crate) fn refuse(mut self, reason: Reason) -> Response<ResponseBody> {
         let response = error::response(reason);
         self.record(reason.status().as_u16(), Some(reason));
-        let mut response = response.map(|text| ResponseBody::Own(Some(text)));
+        self.answer_with(response.map(|text| ResponseBody::Own(Some(text))))
+    }
+
+    /// Finishes an answer of our own.
+    fn answer_with(&mut self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
         if let Some(id) = self.request_id.take() {
             // With it an operator finds out what happened.
             response.headers_mut().insert(X_REQUEST_ID, id);
@@ -274,11 +278,9 @@ impl Exchange {
             // What came is for nobody else to see, and need not be shown (§9.3.8).
             return self.refuse(Reason::NotSupported);
         }
-        self.record(StatusCode::NO_CONTENT.as_u16(), None);
-        let mut response = Response::new(ResponseBody::Own(None));
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        self.worker.close_if_draining(&mut response);
-        response
+        let response = error::last_hop();
+        self.record(response.status().as_u16(), None);
+        self.answer_with(response.map(|()| ResponseBody::Own(None)))
     }
 
     fn record(&mut self, code: u16, failure: Option<Reason>) {

@@ -223,6 +223,10 @@ async fn options_and_trace_end_where_they_are_told_to_and_reach_the_server_itsel
             }
             (head, _) => panic!("{start}: {head:?}"),
         }
+        // What is said here says so, and by which name it is known.
+        let is_own = arrives.is_none();
+        assert_eq!(answer.contains("\r\nproxy-status: evenkeel"), is_own, "{start}: {answer}");
+        assert!(answer.contains("\r\nx-request-id: "), "{start}: {answer}");
     }
 }
 
