@@ -26,6 +26,8 @@ pub enum Answer {
     Early(Vec<u8>),
     /// Answers as soon as the head is there and closes.
     EarlyClose(Vec<u8>),
+    /// Asks for the rest of a request as soon as its head is there, and answers when it has come.
+    Continue(Vec<u8>),
     /// Answers, and says something more when the proxy should have seen the end of the answer.
     Late(Vec<u8>, Vec<u8>),
     /// Says nothing.
@@ -130,7 +132,9 @@ fn serve(mut stream: &TcpStream, seen: &Mutex<Seen>, shared: &Shared) -> io::Res
         }
         let answer = lock(&shared.answer).clone();
         match answer {
-            Answer::Keep(bytes) | Answer::Early(bytes) => stream.write_all(&bytes)?,
+            Answer::Keep(bytes) | Answer::Early(bytes) | Answer::Continue(bytes) => {
+                stream.write_all(&bytes)?;
+            }
             Answer::Late(bytes, more) => {
                 stream.write_all(&bytes)?;
                 // Long enough for the proxy to have put the connection back. If it has not, the
@@ -161,7 +165,7 @@ fn wait_for_request(
     shared: &Shared,
 ) -> io::Result<bool> {
     let mut buffer = [0; 65_536];
-    let mut is_answered = false;
+    let (mut is_answered, mut is_asked) = (false, false);
     loop {
         match message::request(unread) {
             Reading::Whole(message, length) => {
@@ -187,6 +191,10 @@ fn wait_for_request(
                     stream.write_all(&bytes)?;
                 }
                 Answer::EarlyClose(_) => return Ok(true),
+                Answer::Continue(_) if !is_asked => {
+                    is_asked = true;
+                    stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+                }
                 _ => {}
             }
         }

@@ -15,7 +15,7 @@ use crate::{
 /// All of them.
 #[must_use]
 pub fn rows() -> Vec<Row> {
-    [heads(), framings(), answers(), connections()].concat()
+    [heads(), framings(), answers(), expectations(), connections()].concat()
 }
 
 fn row(name: &'static str, rfc: &'static str, request: &'static str, checks: Vec<Check>) -> Row {
@@ -166,6 +166,67 @@ fn heads() -> Vec<Row> {
             "§10.1.4",
             "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close, te\r\n\r\n",
             vec![Has("te", "trailers"), Has("connection", "te")],
+        ),
+    ]
+}
+
+/// Bodies that wait to be asked for (§10.1.1).
+fn expectations() -> Vec<Row> {
+    let refused = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno";
+    let expecting = |name, answer, request: &str, want| Row {
+        answer,
+        ..Row::request(name, "§10.1.1", request, want)
+    };
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n";
+    let closing = format!("{post}Connection: close\r\n\r\nhello");
+    let asked = || {
+        let is_whole = [Interim(&[100]), Body(b"hello"), Has("expect", "100-continue")];
+        Want::Served(&[200], is_whole.to_vec())
+    };
+    vec![
+        expecting(
+            "a body is asked for when the backend asks for it",
+            Answer::Continue(OK.to_vec()),
+            &closing,
+            asked(),
+        ),
+        expecting(
+            "a body is asked for when the backend has said nothing for some time",
+            Answer::Keep(OK.to_vec()),
+            &closing,
+            asked(),
+        ),
+        expecting(
+            "an answer before a body was asked for is passed on, and the body is not",
+            Answer::Early(refused.to_vec()),
+            &format!("{post}\r\n"),
+            Want::Served(
+                &[413],
+                vec![
+                    Messages(0),
+                    Interim(&[]),
+                    ClientHas("connection", "close"),
+                    ClientBody(b"no"),
+                ],
+            ),
+        ),
+        expecting(
+            "a body that came without being asked for is not taken for the next request",
+            Answer::Early(refused.to_vec()),
+            &format!("{post}\r\nhelloGET /2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
+            Want::Served(&[413, 413], vec![Messages(1), Interim(&[]), Line("GET /2 HTTP/1.1")]),
+        ),
+        expecting(
+            "an expectation without a body is passed on, and nothing waits",
+            Answer::Continue(OK.to_vec()),
+            "GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n",
+            Want::Served(&[200], vec![Has("expect", "100-continue")]),
+        ),
+        expecting(
+            "an expectation in HTTP/1.0 is none",
+            Answer::Continue(OK.to_vec()),
+            "POST / HTTP/1.0\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello",
+            Want::Served(&[200], vec![Interim(&[]), Body(b"hello"), Lacks("expect")]),
         ),
     ]
 }
@@ -343,13 +404,6 @@ fn answers() -> Vec<Row> {
                 Want::Served(&[200], vec![Interim(&[]), ClientBody(b"ok")]),
             )
         },
-        Row::request(
-            "a body that waits to be asked for is asked for",
-            "§10.1.1",
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\
-             Connection: close\r\n\r\nhello",
-            Want::Served(&[200], vec![Interim(&[100]), Body(b"hello"), Lacks("expect")]),
-        ),
         Row {
             answer: Answer::Close(b"HTTP/1.1 200 OK\r\n\r\nuntil the end".to_vec()),
             ..answered(

@@ -16,7 +16,7 @@ use std::{
 
 use balance::Member;
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, header::EXPECT};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, Interest},
@@ -71,6 +71,10 @@ enum Writer {
     Here(OwnedWriteHalf),
     /// A body goes on being written, though the response has come.
     Busy(Sending),
+    /// It owes a body that was announced and will not come. It stays open until the response has ended:
+    /// to many a backend the end of its requests is that of its client.
+    #[allow(dead_code)] // Held, not used.
+    Owing(OwnedWriteHalf),
     /// Something went wrong with it.
     Gone,
 }
@@ -90,10 +94,23 @@ impl Drop for Sending {
 pub(crate) enum Failure {
     /// Nothing of the request was sent, and this is its body.
     Unsent(RequestBody),
+    /// What the backend did before it asked for the request's body, which this is.
+    Unasked(Reason, RequestBody),
     /// The request's own body failed.
     Body,
     /// What the backend did.
     Backend(Reason),
+}
+
+/// What 100 (Continue) from a backend means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Continue {
+    /// It asks for the request's body, which waits for that.
+    Asks,
+    /// Nothing more: the body is on its way, and who waited to be asked was.
+    Late,
+    /// There is no body. A client that asked for it all the same is told.
+    Passed,
 }
 
 /// Makes a connection to a backend, trying its addresses in turn.
@@ -169,7 +186,8 @@ impl Connection {
     }
 
     /// Sends a request and reads the head of its response; `interim` gets those before it. What comes
-    /// of a body after that goes on being sent by itself.
+    /// of a body after that goes on being sent by itself. With `wait` it is asked for only when the
+    /// backend does, or has said nothing for so long (RFC 9110 §10.1.1).
     ///
     /// # Errors
     /// No response came. The connection is of no use any more.
@@ -177,16 +195,16 @@ impl Connection {
         &mut self,
         head: &http1::Head,
         body: RequestBody,
+        wait: Option<Duration>,
         interim: Option<&Interim>,
     ) -> Result<ResponseHead, Failure> {
-        let is_for_head = head.method == Method::HEAD;
         let Writer::Here(mut writer) = std::mem::replace(&mut self.writer, Writer::Gone) else {
             return Err(Failure::Backend(Reason::ResetBeforeHeaders));
         };
         let has_body = matches!(body, RequestBody::Client(..));
         let outgoing = Outgoing::new(head, body);
         if has_body {
-            return self.exchange_with_body(writer, outgoing, is_for_head, interim).await;
+            return self.exchange_with_body(writer, outgoing, head, (wait, interim)).await;
         }
         match outgoing.send(&mut writer).await {
             Ok(()) => self.writer = Writer::Here(writer),
@@ -194,23 +212,33 @@ impl Connection {
             // Perhaps it has answered before it closed.
             Err(_) => {}
         }
-        self.read_head(is_for_head, interim).await
+        let read = self.read_head(head, interim, Continue::Passed).await;
+        answer(read)
     }
 
     /// The same, where the response may come before the request has gone out, or instead.
     async fn exchange_with_body(
         &mut self,
         mut writer: OwnedWriteHalf,
-        outgoing: Outgoing,
-        is_for_head: bool,
-        interim: Option<&Interim>,
+        mut outgoing: Outgoing,
+        head: &http1::Head,
+        (wait, interim): (Option<Duration>, Option<&Interim>),
     ) -> Result<ResponseHead, Failure> {
+        if let Some(wait) = wait {
+            // In a box: few bodies wait, and it would be a part of every request.
+            let asking = self.until_asked(&mut writer, &mut outgoing, head, (wait, interim));
+            if let Some(answer) = Box::pin(asking).await? {
+                // Nobody wants the body any more.
+                self.writer = Writer::Owing(writer);
+                return Ok(answer);
+            }
+        }
         let mut sending = Box::pin(async move {
             let sent = outgoing.send(&mut writer).await;
             (writer, sent)
         });
         let mut sent = None;
-        let mut reading = Box::pin(self.read_head(is_for_head, interim));
+        let mut reading = Box::pin(self.read_head(head, interim, Continue::Late));
         let read = poll_fn(|context| {
             if sent.is_none()
                 && let Poll::Ready((writer, result)) = sending.as_mut().poll(context)
@@ -223,7 +251,7 @@ impl Connection {
                     Err(NotSent::Closed) => Writer::Gone,
                 });
             }
-            reading.as_mut().poll(context)
+            reading.as_mut().poll(context).map(answer)
         });
         let head = read.await?;
         drop(reading);
@@ -236,12 +264,38 @@ impl Connection {
         Ok(head)
     }
 
-    /// Reads the head of the response that counts.
+    /// Sends a head alone, and waits until the backend asks for the body or has said nothing for so long.
+    /// What it answers instead, if it does.
+    async fn until_asked(
+        &mut self,
+        writer: &mut OwnedWriteHalf,
+        outgoing: &mut Outgoing,
+        head: &http1::Head,
+        (wait, interim): (Duration, Option<&Interim>),
+    ) -> Result<Option<ResponseHead>, Failure> {
+        if !outgoing.send_head(writer).await {
+            return Err(Failure::Unsent(outgoing.take_body()));
+        }
+        let reading = self.read_head(head, interim, Continue::Asks);
+        match tokio::time::timeout(wait, reading).await {
+            Ok(Ok(Some(answer))) => Ok(Some(answer)),
+            Ok(Ok(None)) | Err(_) => {
+                outgoing.ask_for_body();
+                Ok(None)
+            }
+            Ok(Err(reason)) => Err(Failure::Unasked(reason, outgoing.take_body())),
+        }
+    }
+
+    /// Reads the head of the response that counts; `None` if the backend asks for the request's body
+    /// first.
     async fn read_head(
         &mut self,
-        is_for_head: bool,
+        request: &http1::Head,
         interim: Option<&Interim>,
-    ) -> Result<ResponseHead, Failure> {
+        on_continue: Continue,
+    ) -> Result<Option<ResponseHead>, Reason> {
+        let is_for_head = request.method == Method::HEAD;
         for _ in 0..=INTERIM_MAX {
             let head = self.read_any_head(is_for_head).await?;
             let is_switch = head.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -249,18 +303,23 @@ impl Connection {
                 self.is_kept = head.keeps_connection;
                 self.may_say_more = is_for_head
                     || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-                return Ok(head);
+                return Ok(Some(head));
             }
-            // Nobody asked the backend whether to go on; who asked us is answered by us.
-            if let Some(interim) = interim.filter(|_| head.status != StatusCode::CONTINUE) {
+            let is_passed_on = match on_continue {
+                _ if head.status != StatusCode::CONTINUE => true,
+                Continue::Asks => return Ok(None),
+                Continue::Late => false,
+                Continue::Passed => request.headers.contains_key(EXPECT),
+            };
+            if let Some(interim) = interim.filter(|_| is_passed_on) {
                 interim.send(head);
             }
         }
-        Err(Failure::Backend(Reason::ProtocolError))
+        Err(Reason::ProtocolError)
     }
 
     /// Reads the next head, be it of an interim response.
-    async fn read_any_head(&mut self, is_for_head: bool) -> Result<ResponseHead, Failure> {
+    async fn read_any_head(&mut self, is_for_head: bool) -> Result<ResponseHead, Reason> {
         // What was looked at in vain: only a new line can make a head of it.
         let mut seen = 0;
         loop {
@@ -269,13 +328,13 @@ impl Connection {
                 || memchr::memchr(b'\n', &self.buffer[seen..]).is_some();
             if is_worth_it && !self.buffer.is_empty() {
                 let read = http1::read_head(&mut self.buffer, is_for_head);
-                match read.map_err(|_| Failure::Backend(Reason::ProtocolError))? {
+                match read.map_err(|_| Reason::ProtocolError)? {
                     Some(head) => return Ok(head),
                     None => seen = self.buffer.len(),
                 }
             }
             match poll_fn(|context| self.poll_fill(context)).await {
-                Ok(0) | Err(_) => return Err(Failure::Backend(Reason::ResetBeforeHeaders)),
+                Ok(0) | Err(_) => return Err(Reason::ResetBeforeHeaders),
                 Ok(_) => {}
             }
         }
@@ -322,4 +381,9 @@ impl Connection {
         // A copy: a tunnel lives long, and would hold all of the buffer.
         Some((stream, Bytes::copy_from_slice(&self.buffer)))
     }
+}
+
+/// What was read where the body, if there is one, need not be asked for any more.
+fn answer(read: Result<Option<ResponseHead>, Reason>) -> Result<ResponseHead, Failure> {
+    read.and_then(|head| head.ok_or(Reason::ProtocolError)).map_err(Failure::Backend)
 }

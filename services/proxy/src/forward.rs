@@ -1,6 +1,6 @@
 //! The life of a request: admit, pick, attempt, perhaps retry, respond, record.
 
-use std::{rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use balance::{AttemptFailure, Member};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
@@ -29,6 +29,11 @@ use crate::{
 
 /// The host of a client that names none: it means whoever is here.
 const NO_HOST: &str = "localhost";
+
+/// How long a client that wants its body asked for waits for its backend to do so; then we ask. Many
+/// backends never do, and a client that is not asked goes on by itself after some time as well: curl
+/// after this one. At most half of what a backend may take, so that it has as much again to answer in.
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
 /// Where a request comes from.
 #[derive(Debug)]
@@ -93,7 +98,9 @@ pub(crate) async fn forward(
                 }
                 // Whatever is decided, and however long that takes, the backend has room again.
                 exchange.let_go();
-                let method = is_replayable.then_some(&head.method);
+                // A body that comes back was not taken.
+                let is_whole = matches!(body, RequestBody::Client(..)) && !wants_upgrade;
+                let method = (is_replayable || is_whole).then_some(&head.method);
                 match tried.retry(&worker, &member, &failed, method).await {
                     Ok(()) => {
                         exchange.goes_on(failed.reason);
@@ -217,10 +224,13 @@ async fn attempt(
             // An operator took it out while the connection was being made.
             return Err(Failed::unsent(Reason::Draining));
         }
-        let answered = connection.exchange(head, std::mem::take(body), interim);
+        let waits = body.waits_to_be_asked_for() && !upstream.is_old.get();
+        let wait = waits.then(|| CONTINUE_WAIT.min(timeouts.response / 2));
+        let answered = connection.exchange(head, std::mem::take(body), wait, interim);
         match patience.wait(upload.as_deref(), answered).await {
             Ok(Ok(head)) => {
                 upstream.idle_watch.limit.hear(&head.headers);
+                upstream.is_old.set(!head.is_http11);
                 return Ok(arriving(head, connection));
             }
             Ok(Err(Failure::Unsent(unsent))) => {
@@ -229,6 +239,10 @@ async fn attempt(
                     return Err(Failed::unsent(Reason::ResetBeforeHeaders));
                 }
                 // Closed by the backend this instant: the next.
+            }
+            Ok(Err(Failure::Unasked(reason, unasked))) => {
+                *body = unasked.put_down();
+                return Err(Failed::sent(reason, is_kept));
             }
             Ok(Err(Failure::Body)) => {
                 let reason = upload.as_deref().and_then(Upload::failure);

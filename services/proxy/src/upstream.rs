@@ -4,7 +4,13 @@
 //! last in, first out: the warmest connection is the least likely to be closed by the backend in
 //! this moment, and those not needed any more grow old and go.
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use balance::Member;
 use tokio::time::Instant;
@@ -30,6 +36,8 @@ pub(crate) struct Upstream {
     pub(crate) multiplexed: Multiplexed,
     pub(crate) idle_watch: IdleWatch,
     pub(crate) gone: Gone,
+    /// Whether its latest answer was of HTTP/1.0, which knows no 100 (Continue).
+    pub(crate) is_old: Cell<bool>,
     pub(crate) shard: Arc<Shard>,
     gauges: Arc<Gauges>,
 }
@@ -129,6 +137,7 @@ impl Upstreams {
             multiplexed: Multiplexed::new(&gauges),
             idle_watch: IdleWatch::new(&gauges),
             gone: Gone::default(),
+            is_old: Cell::new(false),
             shard: self.stats.shard(member.id().as_str(), self.worker),
             gauges,
         });

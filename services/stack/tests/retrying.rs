@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{World, raw::read_head};
+use common::{
+    World,
+    raw::{exchange, read_head, status},
+};
 use futures_util::StreamExt;
 use tokio::{io::AsyncWriteExt, net::TcpListener, sync::Semaphore};
 
@@ -112,6 +115,22 @@ fn retries(backend: &Backend, reason: &str) -> String {
         "evenkeel_retries_total{{pool=\"default\",backend=\"{}\",reason=\"{reason}\"}}",
         backend.address
     )
+}
+
+/// RFC 9110 §10.1.1: nothing is gone of a body that was not asked for.
+#[tokio::test]
+async fn a_request_whose_body_was_not_asked_for_is_tried_elsewhere_if_it_may_be_sent_twice() {
+    let broken = Backend::start(0, Then::Close).await;
+    let good = Backend::start(9, Then::Close).await;
+    let variables = [("PROXY_POLICY", "first"), ("PROXY_EJECT", "false")];
+    let world = over(&[&broken, &good], &variables).await;
+    for (method, expected, requests) in [("PUT", 200, (1, 1)), ("POST", 502, (2, 1))] {
+        let fields = "Host: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n";
+        let request = format!("{method} / HTTP/1.1\r\n{fields}\r\n");
+        let answer = exchange(world.proxy.address, &request).await;
+        assert_eq!(status(&answer), expected, "{method}: {answer}");
+        assert_eq!((broken.requests(), good.requests()), requests, "{method}");
+    }
 }
 
 /// Between two looks at a backend, as `gone.rs` has it.

@@ -80,6 +80,11 @@ impl Upload {
         }
     }
 
+    /// The client is about to be asked for it, who could not send it before.
+    pub(crate) fn ask(&self) {
+        self.moved.set(Instant::now());
+    }
+
     /// The backend has answered.
     pub(crate) fn answered(&self) {
         self.pace.set(None);
@@ -226,6 +231,11 @@ impl RequestBody {
             body.put_down();
         }
         self
+    }
+
+    /// Whether its client keeps it back until it is asked for.
+    pub(crate) fn waits_to_be_asked_for(&self) -> bool {
+        matches!(self, Self::Client(ClientBody::Http1(body), _) if body.waits_to_be_asked_for())
     }
 
     pub(crate) fn upload(&self) -> Option<Rc<Upload>> {

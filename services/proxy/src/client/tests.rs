@@ -3,7 +3,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -44,6 +44,11 @@ struct Case {
 impl Case {
     /// One on which the client has sent this.
     fn new(bytes: &[u8]) -> Self {
+        Self::over(None, &LIMITS, bytes)
+    }
+
+    /// The same of a proxy over this backend, if it may not be one that does nothing.
+    fn over(backend: Option<SocketAddr>, variables: &[(&str, &str)], bytes: &[u8]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let mut client = std::net::TcpStream::connect(address).unwrap();
@@ -54,7 +59,7 @@ impl Case {
         stream.set_nonblocking(true).unwrap();
         client.write_all(bytes).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let bench = Bench::new(&LIMITS, address);
+        let bench = Bench::new(variables, backend.unwrap_or(address));
         let Worker { open, gauges, .. } = &*bench.worker;
         let counted = (Open::new(open), Counted::new(gauges, |gauges| &gauges.client_open));
         let who = Rc::new(Client::new(address.ip(), &[]));
@@ -281,6 +286,88 @@ async fn a_client_of_http_2_that_talks_on_after_the_end_is_left_when_a_stop_wait
                 () = talking => {}
             }
             assert_eq!(start.elapsed(), expected, "{stopped:?}");
+        }
+    };
+    LocalSet::new().run_until(run).await;
+}
+
+/// A connection to a backend that has read a head which asks whether to go on.
+fn arrived(backend: &TcpListener, stream: &mut Option<std::net::TcpStream>) -> bool {
+    let Some(stream) = stream else {
+        *stream = backend.accept().ok().map(|(stream, _)| stream);
+        return false;
+    };
+    stream.set_nonblocking(true).unwrap();
+    let mut head = [0; 1024];
+    let Ok(count) = stream.read(&mut head) else { return false };
+    let head = String::from_utf8_lossy(&head[..count]).into_owned();
+    assert!(head.contains("expect: 100-continue\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    true
+}
+
+/// RFC 9110 §10.1.1.
+#[tokio::test(start_paused = true)]
+async fn a_body_is_asked_for_when_its_backend_does_or_has_said_nothing_for_a_second() {
+    let run = async {
+        let millis = Duration::from_millis;
+        for (says, timeout, is_old, expected) in [
+            // One that answered in HTTP/1.0 before will never ask.
+            ("", "30s", true, millis(0)),
+            ("HTTP/1.1 100 Continue\r\n\r\n", "30s", false, millis(0)),
+            (
+                "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n",
+                "30s",
+                false,
+                millis(0),
+            ),
+            ("", "30s", false, millis(1_000)),
+            ("", "1s", false, millis(500)),
+        ] {
+            let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+            backend.set_nonblocking(true).unwrap();
+            let head =
+                b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n";
+            let variables = [("PROXY_RESPONSE_TIMEOUT", timeout)];
+            let mut case = Case::over(Some(backend.local_addr().unwrap()), &variables, head);
+            let mut client = case.client.try_clone().unwrap();
+            client.set_nonblocking(true).unwrap();
+            let mut heard = Vec::new();
+            let mut hears = move |what: &str| {
+                let mut bytes = [0; 1024];
+                let count = client.read(&mut bytes).unwrap_or(0);
+                heard.extend_from_slice(&bytes[..count]);
+                String::from_utf8_lossy(&heard).contains(what)
+            };
+            let socket = case.socket.take().unwrap();
+            let Session { worker, client: who, activity, .. } = &case.session;
+            let (worker, who, activity) = (Rc::clone(worker), Rc::clone(who), Rc::clone(activity));
+            let ticket = worker.picker.borrow_mut().pick(None).unwrap();
+            worker.upstreams.borrow_mut().of(ticket.member()).is_old.set(is_old);
+            drop(ticket);
+            let serving = tokio::task::spawn_local(async move {
+                http1::serve(&worker, socket, true, &who, &activity).await
+            });
+            let (start, mut stream) = (Instant::now(), None);
+            until(|| arrived(&backend, &mut stream)).await;
+            let mut stream = stream.unwrap();
+            stream.write_all(says.as_bytes()).unwrap();
+            if let Some(before) = expected.checked_sub(millis(1)) {
+                tokio::time::sleep(before).await;
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                assert!(!hears("HTTP"), "it is asked too soon");
+                tokio::time::sleep(millis(1)).await;
+            }
+            until(|| hears("HTTP/1.1 100 Continue\r\n\r\n")).await;
+            assert_eq!(start.elapsed(), expected, "{says:?}");
+            case.client.write_all(b"ab").unwrap();
+            let mut body = [0; 2];
+            until(|| stream.read(&mut body).is_ok()).await;
+            assert_eq!(&body, b"ab");
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+            until(|| hears("HTTP/1.1 200 OK\r\n")).await;
+            serving.abort();
         }
     };
     LocalSet::new().run_until(run).await;

@@ -106,6 +106,8 @@ pub(crate) struct Outgoing {
     /// The fields that may come after its body.
     trailers: Vec<HeaderValue>,
     body: RequestBody,
+    /// Whether the system has taken something of it, so that the backend may have got it.
+    is_begun: bool,
 }
 
 impl Outgoing {
@@ -114,7 +116,28 @@ impl Outgoing {
             RequestBody::Empty => Vec::new(),
             RequestBody::Client(..) => head.headers.get_all(TRAILER).iter().cloned().collect(),
         };
-        Self { unsent: write_head(head), trailers, body }
+        Self { unsent: write_head(head), trailers, body, is_begun: false }
+    }
+
+    /// Has the client's time for its body begin.
+    pub(crate) fn ask_for_body(&self) {
+        if let Some(upload) = self.body.upload() {
+            upload.ask();
+        }
+    }
+
+    /// Its body, of which nothing was taken.
+    pub(crate) fn take_body(&mut self) -> RequestBody {
+        std::mem::take(&mut self.body)
+    }
+
+    /// Writes the head alone, before its body is asked for. Whether the backend may have got some of it:
+    /// if not all, it has closed, perhaps with an answer.
+    pub(crate) async fn send_head(&mut self, writer: &mut OwnedWriteHalf) -> bool {
+        if write_all(writer, &mut self.is_begun, [&self.unsent, &[], &[]]).await.is_ok() {
+            self.unsent.clear();
+        }
+        self.is_begun
     }
 
     /// Writes the head and the body behind it, as it comes from the client.
@@ -123,7 +146,7 @@ impl Outgoing {
     /// Either side broke off.
     pub(crate) async fn send(mut self, writer: &mut OwnedWriteHalf) -> Result<(), NotSent> {
         let mut left = self.body.size_hint().exact();
-        let mut some = false;
+        let mut some = self.is_begun;
         loop {
             // A head must not wait for a body that may wait for an answer to it.
             let next = next(&mut self.body, self.unsent.is_empty()).await;

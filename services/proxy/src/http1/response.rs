@@ -34,6 +34,8 @@ pub(crate) struct ResponseHead {
     pub(crate) framing: Framing,
     /// Whether the connection may serve another request after it (RFC 9112 §9.3).
     pub(crate) keeps_connection: bool,
+    /// Whether its backend speaks HTTP/1.1.
+    pub(crate) is_http11: bool,
 }
 
 /// Takes a head out of what was read; `None` if it has not come to its end. `is_for_head` if it
@@ -74,7 +76,7 @@ pub(crate) fn read_head(
         && status != StatusCode::NOT_MODIFIED;
     let framing = if has_body { said.framing(is_http11)? } else { Framing::Length(0) };
     let keeps_connection = said.keeps_connection && framing != Framing::Close;
-    Ok(Some(ResponseHead { status, reason, headers, framing, keeps_connection }))
+    Ok(Some(ResponseHead { status, reason, headers, framing, keeps_connection, is_http11 }))
 }
 
 /// Where something stands in a head. Small, because room for all fields is made each time.

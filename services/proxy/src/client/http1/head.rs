@@ -271,8 +271,8 @@ impl Hearing {
                 self.is_upgrade |= token.eq_ignore_ascii_case(b"upgrade");
             }
         } else if *name == EXPECT {
-            let is_known = value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-            self.said.expects_continue |= is_known && is_http11;
+            let is_known = |token: &[u8]| token.eq_ignore_ascii_case(b"100-continue");
+            self.said.expects_continue |= is_http11 && members(value).any(is_known);
         } else if *name == UPGRADE {
             let is_h2c = |token: &[u8]| token.eq_ignore_ascii_case(b"h2c");
             self.said.may_switch |= is_http11 && !members(value).any(is_h2c);

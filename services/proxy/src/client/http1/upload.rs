@@ -40,6 +40,11 @@ impl WireBody {
         }
     }
 
+    /// Whether its client keeps it back until it is asked for.
+    pub(crate) fn waits_to_be_asked_for(&self) -> bool {
+        self.wire.borrow().wants_continue
+    }
+
     pub(crate) fn is_end_stream(&self) -> bool {
         self.framing.is_done()
     }
