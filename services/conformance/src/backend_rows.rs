@@ -32,6 +32,7 @@ pub fn rows() -> Vec<Row> {
         .chain(cut)
         .chain(early)
         .chain(long())
+        .chain(until_the_end())
         .chain(too_much())
         .chain(before_the_body())
         .collect()
@@ -180,6 +181,25 @@ fn long() -> Vec<Row> {
         failed("an answer's field of 1 MB", field(1_000_000)),
         failed("an answer with 2,000 fields", fields),
         failed("a status line of 1 MB", format!("HTTP/1.1 200 {}\r\n\r\n", "x".repeat(1_000_000))),
+    ]
+}
+
+/// Answers whose body ends with the connection. A reset is no such end, and a client for whom it would be
+/// its own must see that.
+fn until_the_end() -> Vec<Row> {
+    let broken = || Answer::Reset(b"HTTP/1.1 200 OK\r\n\r\nhalf".to_vec());
+    let old = Row::answer(
+        "reset within a body that ends with the connection, to HTTP/1.0",
+        "§8",
+        broken(),
+        Want::Cut,
+    );
+    vec![
+        Row::answer("reset within a body that ends with the connection", "§8", broken(), Want::Cut),
+        Row {
+            request: b"POST / HTTP/1.0\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody".to_vec(),
+            ..old
+        },
     ]
 }
 

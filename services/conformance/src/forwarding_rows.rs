@@ -15,7 +15,7 @@ use crate::{
 /// All of them.
 #[must_use]
 pub fn rows() -> Vec<Row> {
-    [heads(), framings(), answers(), expectations(), connections()].concat()
+    [heads(), last_hops(), framings(), answers(), expectations(), connections()].concat()
 }
 
 fn row(name: &'static str, rfc: &'static str, request: &'static str, checks: Vec<Check>) -> Row {
@@ -166,6 +166,47 @@ fn heads() -> Vec<Row> {
             "§10.1.4",
             "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close, te\r\n\r\n",
             vec![Has("te", "trailers"), Has("connection", "te")],
+        ),
+    ]
+}
+
+fn last_hops() -> Vec<Row> {
+    let ends = |name, request, statuses| {
+        Row::request(name, "§7.6.2", request, Want::Served(statuses, vec![Messages(0)]))
+    };
+    vec![
+        row(
+            "OPTIONS may pass one proxy less after each",
+            "§7.6.2",
+            "OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 3\r\nConnection: close\r\n\r\n",
+            vec![Has("max-forwards", "2")],
+        ),
+        row(
+            "TRACE may pass one proxy less after each",
+            "§7.6.2",
+            "TRACE / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 1\r\nConnection: close\r\n\r\n",
+            vec![Has("max-forwards", "0")],
+        ),
+        row(
+            "other methods pass as many proxies as there are",
+            "§7.6.2",
+            "GET / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\nConnection: close\r\n\r\n",
+            vec![Line("GET / HTTP/1.1")],
+        ),
+        ends(
+            "OPTIONS that may pass no proxy is answered by it",
+            "OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\nConnection: close\r\n\r\n",
+            &[204],
+        ),
+        ends(
+            "TRACE that may pass no proxy ends at it",
+            "TRACE / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\nConnection: close\r\n\r\n",
+            &[501],
+        ),
+        ends(
+            "Connection cannot take away how many proxies it may pass",
+            "OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\nConnection: max-forwards, close\r\n\r\n",
+            &[204],
         ),
     ]
 }

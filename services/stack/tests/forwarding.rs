@@ -14,7 +14,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Message, protocol::CloseFrame};
 
 /// A proxy over one raw backend that counts as up without probes.
 async fn over(backend: &RawBackend, variables: &[(&str, &str)]) -> World {
@@ -287,6 +287,36 @@ async fn a_web_socket_echoes_through_the_proxy_and_holds_its_ticket() {
             world.backend(&world.id(0)).await["in_flight"] == 0
         })
         .await;
+}
+
+/// RFC 6455 §5.5.1, §7.1.5.
+#[tokio::test]
+async fn the_code_and_the_reason_with_which_a_web_socket_is_closed_pass_both_ways() {
+    let close = |code: u16, reason: &str| CloseFrame { code: code.into(), reason: reason.into() };
+    let (clients, backends) = (close(4001, "enough"), close(1012, "restart"));
+    for closes_first in ["client", "backend"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let world = World::over(&format!("http://{address}"), &[("PROXY_PROBE", "off")], vec![]);
+        world.until_eligible(1).await;
+        let url = format!("ws://{}/", world.proxy.address);
+        let accepting = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio_tungstenite::accept_async(stream).await.unwrap()
+        };
+        let connecting = tokio_tungstenite::connect_async(url);
+        let (mut backend, client) = tokio::join!(accepting, connecting);
+        let mut client = client.unwrap().0;
+        let heard = if closes_first == "client" {
+            client.close(Some(clients.clone())).await.unwrap();
+            backend.next().await
+        } else {
+            backend.close(Some(backends.clone())).await.unwrap();
+            client.next().await
+        };
+        let said = if closes_first == "client" { &clients } else { &backends };
+        assert_eq!(heard.unwrap().unwrap(), Message::Close(Some(said.clone())), "{closes_first}");
+    }
 }
 
 /// A backend that takes connections and whatever comes on them, and says nothing.
