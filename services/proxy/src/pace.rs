@@ -49,6 +49,19 @@ impl Pace {
         *self = Self::default();
         is_kept
     }
+
+    /// A part has come. Whether the client has kept up the rate so far, however short that was; what
+    /// it is behind by, it has to make up for.
+    pub(crate) fn is_up_to_date(&mut self, bytes: usize, now: Instant, least: u32) -> bool {
+        self.bytes += bytes as u64;
+        self.resume(now);
+        let is_kept = self.bytes as f64 >= f64::from(least) * self.waited.as_secs_f64();
+        if is_kept && self.waited >= WINDOW {
+            // A burst is soon forgotten.
+            *self = Self::default();
+        }
+        is_kept
+    }
 }
 
 #[cfg(test)]
@@ -77,6 +90,23 @@ mod tests {
     fn a_pause_is_forgiven_within_what_it_sent_before_and_a_burst_is_soon_forgotten() {
         assert!(keeps_up(&[(10_000, 1), (1, 9), (10_000, 1), (1, 9)]));
         assert!(!keeps_up(&[(1_000_000, 10), (1, 10)]));
+    }
+
+    /// Parts of so many bytes, each after waiting for so long: after which the client is up to date.
+    fn up_to_date<const N: usize>(parts: [(usize, u64); N]) -> [bool; N] {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        parts.map(|(bytes, seconds)| {
+            pace.wait(now);
+            now += Duration::from_secs(seconds);
+            pace.is_up_to_date(bytes, now, 100)
+        })
+    }
+
+    #[test]
+    fn what_a_client_is_behind_by_it_has_to_make_up_for() {
+        assert_eq!(up_to_date([(99, 1), (1, 0), (99, 1)]), [false, true, false]);
+        assert_eq!(up_to_date([(1, 20), (1, 0), (1_998, 0)]), [false, false, true]);
+        assert_eq!(up_to_date([(1_000_000, 10), (1, 1)]), [true, false]);
     }
 
     #[test]

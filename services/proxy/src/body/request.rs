@@ -34,13 +34,27 @@ pub(crate) struct Upload {
     waits_for_client: Cell<bool>,
     /// A part that was taken and that no backend got.
     returned: RefCell<Option<Frame<Bytes>>>,
-    /// How fast it comes, but while it is being answered: that may be a conversation.
+    /// How fast it comes. `None` if any rate will do.
     pace: Cell<Option<Pace>>,
+    answer: Cell<AnswerState>,
     rate_min: u32,
     gauges: Arc<Gauges>,
     /// A connection of HTTP/2 serves a request as long as its body is on the way, even if the response
     /// has ended before.
     _busy: Option<Rc<Busy>>,
+}
+
+/// What the backend has answered meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AnswerState {
+    /// Nothing yet, or all.
+    None,
+    /// Some of it. That may be a conversation, in which a client that has nothing to say is not slow:
+    /// one that is has only the time that the backend's own parts give it (`PROXY_READ_TIMEOUT`).
+    Begun {
+        /// Parts have come since the backend's last one, and the last of them too slowly.
+        is_slow: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,13 +81,14 @@ impl Upload {
         Self::of_rate(0, Arc::default(), None)
     }
 
-    fn of_rate(rate_min: u32, gauges: Arc<Gauges>, busy: Option<Rc<Busy>>) -> Self {
+    pub(super) fn of_rate(rate_min: u32, gauges: Arc<Gauges>, busy: Option<Rc<Busy>>) -> Self {
         Self {
             moved: Cell::new(Instant::now()),
             state: Cell::new(UploadState::Moving),
             waits_for_client: Cell::new(false),
             returned: RefCell::default(),
             pace: Cell::new((rate_min > 0).then(Pace::default)),
+            answer: Cell::new(AnswerState::None),
             rate_min,
             gauges,
             _busy: busy,
@@ -85,14 +100,34 @@ impl Upload {
         self.moved.set(Instant::now());
     }
 
-    /// The backend has answered.
+    /// The backend has begun to answer, or has gone on with that: it is the client's turn.
     pub(crate) fn answered(&self) {
-        self.pace.set(None);
+        self.answer.set(AnswerState::Begun { is_slow: false });
+        self.begin_pace();
     }
 
     /// The answer has ended: what is still to come is no conversation any more.
     pub(crate) fn outlived_answer(&self) {
+        self.answer.set(AnswerState::None);
+        self.begin_pace();
+    }
+
+    fn begin_pace(&self) {
         self.pace.set((self.rate_min > 0).then(Pace::default));
+        if self.waits_for_client.get() {
+            self.wait();
+        }
+    }
+
+    /// No more of the answer has come in time. Whether that is the client's doing, which was too slow
+    /// to have it prolonged; then it has been counted.
+    pub(crate) fn was_slow(&self) -> bool {
+        let was_slow =
+            self.is_under_way() && self.answer.get() == AnswerState::Begun { is_slow: true };
+        if was_slow {
+            self.gauges.limits.hit(Limit::UploadRate);
+        }
+        was_slow
     }
 
     /// Notes that the client has to send more.
@@ -104,18 +139,39 @@ impl Upload {
         }));
     }
 
-    /// Notes that a part of so many bytes has come. Whether the client is fast enough.
+    /// Notes that a part of so many bytes has come. Whether the client is fast enough to go on.
     pub(crate) fn took(&self, bytes: usize) -> bool {
         let now = Instant::now();
         self.waits_for_client.set(false);
-        self.moved.set(now);
-        let Some(mut pace) = self.pace.get() else { return true };
-        let is_kept = pace.is_kept(bytes, now, self.rate_min);
+        let Some(mut pace) = self.pace.get() else {
+            self.moved.set(now);
+            return true;
+        };
+        let may_go_on = match self.answer.get() {
+            AnswerState::None => {
+                self.moved.set(now);
+                pace.is_kept(bytes, now, self.rate_min)
+            }
+            AnswerState::Begun { .. } => {
+                let is_slow = !pace.is_up_to_date(bytes, now, self.rate_min);
+                self.answer.set(AnswerState::Begun { is_slow });
+                if !is_slow {
+                    self.moved.set(now);
+                }
+                true
+            }
+        };
         self.pace.set(Some(pace));
-        is_kept
+        may_go_on
     }
 
-    /// When a part of it last went on.
+    /// Notes that all of it has come: it is the backend's turn.
+    fn end(&self) {
+        self.moved.set(Instant::now());
+        self.state.set(UploadState::Done);
+    }
+
+    /// When a part of it last went on, while it is being answered one that was not slow.
     pub(crate) fn moved(&self) -> Instant {
         self.moved.get()
     }
@@ -272,7 +328,7 @@ impl Body for RequestBody {
         let Self::Client(body, upload) = self.get_mut() else { return Poll::Ready(None) };
         if let Some(frame) = upload.returned.take() {
             if body.is_end_stream() {
-                upload.state.set(UploadState::Done);
+                upload.end();
             }
             return Poll::Ready(Some(Ok(frame)));
         }
@@ -292,7 +348,7 @@ impl Body for RequestBody {
             }
             Some(Ok(_)) if !body.is_end_stream() => None,
             Some(Ok(_)) | None => {
-                upload.state.set(UploadState::Done);
+                upload.end();
                 None
             }
             Some(Err(reason)) => Some(*reason),

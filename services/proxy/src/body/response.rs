@@ -185,7 +185,11 @@ impl BackendBody {
             Poll::Ready(frame) => {
                 self.waiting = None;
                 match &frame {
-                    Some(Ok(_)) if !self.arriving.is_end_stream() => {}
+                    Some(Ok(_)) if !self.arriving.is_end_stream() => {
+                        if let Some(upload) = &self.upload {
+                            upload.answered();
+                        }
+                    }
                     Some(Ok(_)) | None => self.complete(),
                     Some(Err(reason)) => return self.fail(*reason, context),
                 }
@@ -205,7 +209,10 @@ impl BackendBody {
                 if !waiting.is_elapsed() {
                     return Poll::Pending;
                 }
-                self.fail(Reason::ReadTimeout, context)
+                let is_client_slow = self.upload.as_deref().is_some_and(Upload::was_slow);
+                let reason =
+                    if is_client_slow { Reason::RequestTimeout } else { Reason::ReadTimeout };
+                self.fail(reason, context)
             }
         }
     }
@@ -286,13 +293,13 @@ impl Body for ResponseBody {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, io::Write as _, net::TcpListener};
+    use std::{future::poll_fn, io::Write as _, net::TcpListener, sync::Arc};
 
     use http::Method;
     use tokio::task::LocalSet;
 
     use super::*;
-    use crate::{http1::Framing, upstream::tests::member, worker::tests::Bench};
+    use crate::{http1::Framing, limits::Limit, upstream::tests::member, worker::tests::Bench};
 
     const LIMIT: Duration = Duration::from_secs(60);
 
@@ -328,6 +335,56 @@ mod tests {
             assert!(matches!(end, Some(Err(Cut(Reason::ReadTimeout)))), "{end:?}");
             // Timers go by the millisecond.
             assert!((LIMIT..LIMIT + Duration::from_millis(2)).contains(&last.elapsed()));
+        };
+        LocalSet::new().run_until(run).await;
+    }
+
+    /// After how long a response ends that goes on no more, and for what reason, while its request's
+    /// body brings so many bytes every ten seconds.
+    async fn ends_beside_an_upload(bytes: usize) -> Option<(Duration, Reason, u64)> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let bench = Bench::new(&[], address);
+        let gauges = &bench.worker.gauges;
+        let connection = crate::connection::open(&member(address), LIMIT, gauges).await.unwrap();
+        let _backend = listener.accept().unwrap().0;
+        let incoming = http1::Incoming::new(connection, Framing::Length(6));
+        let exchange = Exchange::begin(&bench.worker, &Method::POST, None);
+        let upload = Rc::new(Upload::of_rate(100, Arc::clone(gauges), None));
+        upload.wait();
+        upload.answered();
+        let sent = Some(Rc::clone(&upload));
+        let mut body =
+            ResponseBody::backend(Arriving::Alone(incoming), (exchange, None), sent, LIMIT);
+        tokio::time::pause();
+        let start = Instant::now();
+        let sending = async {
+            while start.elapsed() < NEVER {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                assert!(upload.took(bytes), "it is not broken off");
+                upload.wait();
+            }
+        };
+        let end = tokio::select! {
+            biased;
+            () = sending => None,
+            end = poll_fn(|context| Pin::new(&mut body).poll_frame(context)) => end,
+        };
+        let Some(Err(Cut(reason))) = end else { return None };
+        Some((start.elapsed(), reason, gauges.limits.of(Limit::UploadRate)))
+    }
+
+    #[tokio::test]
+    async fn a_slow_upload_does_not_prolong_the_time_of_a_response_that_has_begun() {
+        let run = async {
+            for bytes in [1, 999] {
+                let end = ends_beside_an_upload(bytes).await.expect("it goes on");
+                let (after, reason, hits) = end;
+                assert!((LIMIT..LIMIT + Duration::from_millis(2)).contains(&after), "{after:?}");
+                assert_eq!((reason, hits), (Reason::RequestTimeout, 1), "not the backend's fault");
+                tokio::time::resume();
+            }
+            assert_eq!(ends_beside_an_upload(1_010).await, None);
         };
         LocalSet::new().run_until(run).await;
     }

@@ -59,7 +59,8 @@ pub(super) struct LimitsRaw {
     #[arg(long, value_name = "SIZE", default_value = "8KiB")]
     proxy_target_bytes_max: String,
     /// Bytes a second that a client sends of its request's body at least, before the backend has
-    /// answered (a slower one is answered 408) and once that answer has ended; 0 is any rate
+    /// answered (a slower one is answered 408) and once that answer has ended; in between a slower one
+    /// does not prolong PROXY_READ_TIMEOUT; 0 is any rate
     #[arg(long, value_name = "N", default_value = "100")]
     proxy_upload_rate_min: String,
     /// Bytes a second that a client takes of a response at least while something of it waits for the
