@@ -50,7 +50,8 @@ pub(crate) struct Exchange {
     /// The attempts that failed.
     failed: Vec<AttemptRecord>,
     is_recorded: bool,
-    _busy: Option<Rc<Busy>>,
+    /// Of HTTP/2, what tells the connection.
+    busy: Option<Rc<Busy>>,
 }
 
 #[derive(Debug)]
@@ -69,6 +70,9 @@ struct Attempt {
 impl Exchange {
     pub(crate) fn begin(worker: &Rc<Worker>, method: &Method, busy: Option<Rc<Busy>>) -> Self {
         worker.gauges.client_active.fetch_add(1, Ordering::Relaxed);
+        if busy.is_some() {
+            worker.gauges.client_sharing.fetch_add(1, Ordering::Relaxed);
+        }
         Self {
             worker: Rc::clone(worker),
             started: Instant::now(),
@@ -85,7 +89,7 @@ impl Exchange {
             candidates: Vec::new(),
             failed: Vec::new(),
             is_recorded: false,
-            _busy: busy,
+            busy,
         }
     }
 
@@ -383,6 +387,9 @@ impl Drop for Exchange {
             self.note(Outcome::Unknown);
         }
         self.worker.gauges.client_active.fetch_sub(1, Ordering::Relaxed);
+        if self.busy.is_some() {
+            self.worker.gauges.client_sharing.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -283,7 +283,11 @@ impl ProxyCollector {
             self.stats.gauges.iter().map(|gauges| gauge(gauges)).sum()
         };
         let open = sum(|gauges| gauges.client_open.load(Ordering::Relaxed));
-        let active = sum(|gauges| gauges.client_active.load(Ordering::Relaxed));
+        let alone = sum(|gauges| {
+            let sharing = gauges.client_sharing.load(Ordering::Relaxed);
+            gauges.client_active.load(Ordering::Relaxed) - sharing
+        });
+        let active = alone + sum(|gauges| gauges.client_shared.load(Ordering::Relaxed));
         let resting = sum(|gauges| gauges.client_resting.load(Ordering::Relaxed));
         let backend_open = sum(|gauges| gauges.backend_open.load(Ordering::Relaxed));
         let backend_idle = sum(|gauges| gauges.backend_idle.load(Ordering::Relaxed));

@@ -29,8 +29,13 @@ use tokio::{
 pub(crate) use self::opening::STREAM_WINDOW_BYTES;
 use self::opening::{Driver, open};
 use crate::{
-    body::RequestBody, connect::Lead, error::Reason, idle_limit::IdleWatch, retry::Unprocessed,
-    settings::Timeouts, stats::Gauges,
+    body::RequestBody,
+    connect::Lead,
+    error::Reason,
+    idle_limit::IdleWatch,
+    retry::Unprocessed,
+    settings::Timeouts,
+    stats::{Counted, Gauges},
 };
 
 /// Requests on one connection at once, if the backend allows as many. A packet that is lost stops
@@ -86,6 +91,9 @@ struct Running {
     driver: RefCell<Driver>,
     /// The driver's, to look at. Only without a file descriptor to spare there is none.
     socket: Option<Socket>,
+    /// What counts it as idle while nobody uses it.
+    idle: RefCell<Option<Counted>>,
+    open: Counted,
 }
 
 /// What a connection that nobody uses has brought and nobody has read.
@@ -114,6 +122,15 @@ impl Connection {
 
     fn is_idle(&self) -> bool {
         self.streams.get() == 0
+    }
+
+    /// Has it counted as idle or not, for as long as it is open.
+    fn note_idle(&self) {
+        let Some(running) = self.running.upgrade() else { return };
+        if running.idle.borrow().is_some() != self.is_idle() {
+            let idle = self.is_idle().then(|| running.open.also(|gauges| &gauges.backend_idle));
+            running.idle.replace(idle);
+        }
     }
 
     /// Asks the kernel, as the loop hears of what came only in its next turn.
@@ -153,6 +170,7 @@ impl Stream {
     fn new(connection: &Rc<Connection>, is_kept: bool) -> Self {
         let place = connection.streams.get() + 1;
         connection.streams.set(place);
+        connection.note_idle();
         Self { connection: Rc::clone(connection), is_kept, place }
     }
 
@@ -207,6 +225,7 @@ impl Drop for Stream {
         let connection = &self.connection;
         connection.streams.set(connection.streams.get() - 1);
         connection.used.set(Instant::now());
+        connection.note_idle();
     }
 }
 

@@ -188,6 +188,10 @@ pub(crate) struct Gauges {
     pub(crate) client_open: AtomicI64,
     /// Requests that are being served.
     pub(crate) client_active: AtomicI64,
+    /// Those of them that may share their connection with others, as with HTTP/2.
+    pub(crate) client_sharing: AtomicI64,
+    /// Connections of clients that serve such requests.
+    pub(crate) client_shared: AtomicI64,
     /// Idle connections of clients that have given back what serving takes.
     pub(crate) client_resting: AtomicI64,
     /// Open connections to backends.
@@ -337,6 +341,11 @@ impl Counted {
     pub(crate) fn new(gauges: &Arc<Gauges>, gauge: fn(&Gauges) -> &AtomicI64) -> Self {
         gauge(gauges).fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(gauges), gauge)
+    }
+
+    /// Adds one to another gauge beside it.
+    pub(crate) fn also(&self, gauge: fn(&Gauges) -> &AtomicI64) -> Self {
+        Self::new(&self.0, gauge)
     }
 
     pub(crate) fn gauges(&self) -> &Gauges {

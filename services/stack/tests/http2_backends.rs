@@ -255,6 +255,24 @@ async fn requests_share_a_connection_until_the_backends_limit_is_reached() {
 }
 
 #[tokio::test]
+async fn a_connection_to_a_backend_is_idle_while_no_request_is_on_it() {
+    let backend = Backend::start(100).await;
+    let world = backend.world(&[("PROXY_UPSTREAM_IDLE_TIMEOUT", "60s")]).await;
+    let state = async |state: &str| {
+        world.metric(&format!("evenkeel_connections{{side=\"backend\",state=\"{state}\"")).await
+    };
+    let states = async || (state("active").await, state("idle").await);
+    for _ in 0..2 {
+        let mut client = client(world.proxy.address).await;
+        let asked = [(); 2].map(|()| client.send_request(call("/never", b"")));
+        let asked = tokio::spawn(futures_util::future::join_all(asked));
+        world.until("it to be used", async || states().await == (1.0, 0.0)).await;
+        asked.abort();
+        world.until("it to be idle", async || states().await == (0.0, 1.0)).await;
+    }
+}
+
+#[tokio::test]
 async fn an_http_probe_speaks_the_backends_protocol() {
     let backend = Backend::start(100).await;
     let world = backend.world(&[("PROXY_PROBE", "http"), ("PROXY_PROBE_PATH", "/ready")]).await;

@@ -140,6 +140,28 @@ async fn requests_on_one_connection_are_served_side_by_side_and_spread_over_the_
 }
 
 #[tokio::test]
+async fn a_connection_counts_once_however_many_requests_are_on_it() {
+    let world = World::start(1, &[("PROXY_WORKERS", "1")]).await;
+    let client = connect(world.proxy.address).await;
+    let _idle = [(); 3].map(|()| std::net::TcpStream::connect(world.proxy.address).unwrap());
+    let state = async |state: &str| {
+        world.metric(&format!("evenkeel_connections{{side=\"client\",state=\"{state}\"")).await
+    };
+    let states = async || (state("active").await, state("idle").await);
+    world.until("all to be there", async || states().await == (0.0, 4.0)).await;
+    let asked = (0..8).map(|_| {
+        let mut client = client.clone();
+        tokio::spawn(async move { client.send_request(request("GET", "/delay/60s", b"")).await })
+    });
+    let asked: Vec<_> = asked.collect();
+    let in_flight = async || world.metric("evenkeel_in_flight{").await == 8.0;
+    world.until("all requests to be there", in_flight).await;
+    assert_eq!(states().await, (1.0, 3.0));
+    asked.iter().for_each(tokio::task::JoinHandle::abort);
+    world.until("it to be idle", async || states().await == (0.0, 4.0)).await;
+}
+
+#[tokio::test]
 async fn bodies_and_statuses_without_one_pass_whole() {
     let world = World::start(1, &[]).await;
     let mut client = connect(world.proxy.address).await;

@@ -1,6 +1,11 @@
 //! What a client's connection is doing, and since when: the ground for its limits of time.
 
-use std::{cell::Cell, rc::Rc, sync::atomic::Ordering, time::Duration};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -159,22 +164,30 @@ impl Activity {
 
 /// Marks a connection of HTTP/2 as serving a request until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Busy(Rc<Activity>);
+pub(crate) struct Busy {
+    activity: Rc<Activity>,
+    gauges: Arc<Gauges>,
+}
 
 impl Busy {
-    pub(super) fn new(activity: &Rc<Activity>) -> Self {
+    pub(super) fn new(activity: &Rc<Activity>, gauges: &Arc<Gauges>) -> Self {
+        if activity.busy.get() == 0 {
+            gauges.client_shared.fetch_add(1, Ordering::Relaxed);
+        }
         activity.busy.set(activity.busy.get() + 1);
         activity.serve();
-        Self(Rc::clone(activity))
+        Self { activity: Rc::clone(activity), gauges: Arc::clone(gauges) }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.busy.set(self.0.busy.get() - 1);
+        let Self { activity, gauges } = self;
+        activity.busy.set(activity.busy.get() - 1);
         // What belongs to one request may outlive the beginning of the next.
-        if self.0.busy.get() == 0 {
-            self.0.enter(Phase::Idle);
+        if activity.busy.get() == 0 {
+            gauges.client_shared.fetch_sub(1, Ordering::Relaxed);
+            activity.enter(Phase::Idle);
         }
     }
 }

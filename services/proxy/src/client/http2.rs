@@ -73,7 +73,7 @@ async fn serve_on(
         let (activity, streams) = (Rc::clone(activity), streams.clone());
         service_fn(move |request: Request<Incoming>| {
             let worker = Rc::clone(&worker);
-            let busy = Some(Rc::new(Busy::new(&activity)));
+            let busy = Some(Rc::new(Busy::new(&activity, &worker.gauges)));
             // The HTTP library has no way to send interim responses.
             let origin = Origin { client: Rc::clone(&client), busy, interim: None };
             let progress = streams.begin();

@@ -73,12 +73,12 @@ pub(super) async fn open(
     let (sender, driver) =
         timeout_at(deadline, ready).await.map_err(|_| Reason::ConnectTimeout)??;
     let counted = Counted::new(gauges, |gauges| &gauges.backend_open);
-    let running = Rc::new(Running { driver: RefCell::new(driver), socket });
+    let (driver, idle) = (RefCell::new(driver), RefCell::default());
+    let running = Rc::new(Running { driver, socket, idle, open: counted });
     let connection_running = Rc::downgrade(&running);
     tokio::task::spawn_local(async move {
         // Whoever waits for a response learns of an error there.
         let _ = poll_fn(|context| Pin::new(&mut *running.driver.borrow_mut()).poll(context)).await;
-        drop(counted);
     });
     Ok(Connection {
         sender,
