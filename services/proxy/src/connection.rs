@@ -387,3 +387,37 @@ impl Connection {
 fn answer(read: Result<Option<ResponseHead>, Reason>) -> Result<ResponseHead, Failure> {
     read.and_then(|head| head.ok_or(Reason::ProtocolError)).map_err(Failure::Backend)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::upstream::tests::member;
+
+    #[tokio::test]
+    async fn a_body_that_outlives_its_response_has_its_time_for_each_part() {
+        let run = async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let member = member(listener.local_addr().unwrap());
+            let limit = Duration::from_secs(30);
+            let mut connection = open(&member, limit, &Arc::default()).await.unwrap();
+            // It never ends.
+            let sending = tokio::task::spawn_local(std::future::pending());
+            connection.writer = Writer::Busy(Sending(sending));
+            tokio::time::pause();
+            let (upload, start) = (Upload::begun(), Instant::now());
+            let moving = async {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                upload.took(1);
+            };
+            tokio::join!(moving, connection.finish_sending(&upload, limit));
+            let expected = Duration::from_secs(20) + limit;
+            // Timers go by the millisecond.
+            let late = expected + Duration::from_millis(4);
+            assert!((expected..late).contains(&start.elapsed()), "{:?}", start.elapsed());
+            assert!(!connection.begin_idle(), "it is of no use any more");
+        };
+        LocalSet::new().run_until(run).await;
+    }
+}

@@ -401,3 +401,23 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_outlives_its_response_has_its_time_for_each_part() {
+        let (limit, start) = (Duration::from_secs(30), Instant::now());
+        let upload = Upload::begun();
+        let moving = async {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            upload.took(1);
+        };
+        tokio::join!(moving, finish_upload(&upload, limit));
+        let expected = Duration::from_secs(20) + limit;
+        // It is looked at now and then.
+        let late = expected + Duration::from_millis(200);
+        assert!((expected..late).contains(&start.elapsed()), "{:?}", start.elapsed());
+    }
+}

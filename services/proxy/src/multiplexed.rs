@@ -345,7 +345,7 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
-    use crate::{settings::Settings, stats::Stats, upstream::tests::member};
+    use crate::{settings::Settings, stats::Stats, upstream::tests::member, worker::tests::until};
 
     /// The connections to a backend that allows the usual number of streams, and never answers.
     struct Bench {
@@ -399,6 +399,61 @@ mod tests {
             drop(peer);
             let (_stream, _peer) = bench.take_new().await;
             assert_eq!(bench.closes(), 1);
+        };
+        local.run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_given_up_when_it_has_been_idle_for_as_long_as_is_set() {
+        let local = LocalSet::new();
+        let test = async {
+            let bench = Bench::new();
+            let limit = bench.timeouts.upstream_idle;
+            let just = limit - Duration::from_millis(1);
+            for is_taken in [true, false] {
+                let (stream, mut peer) = bench.take_new().await;
+                drop(stream);
+                tokio::time::pause();
+                tokio::time::advance(just).await;
+                bench.multiplexed.close_idle(limit);
+                let stream = bench.take().await;
+                assert!(stream.is_kept);
+                // It is not idle, however long that takes.
+                tokio::time::advance(limit * 2).await;
+                bench.multiplexed.close_idle(limit);
+                drop(stream);
+                tokio::time::advance(just).await;
+                bench.multiplexed.close_idle(limit);
+                tokio::time::advance(limit - just).await;
+                if is_taken {
+                    let member = member(bench.listener.local_addr().unwrap());
+                    let free = bench.multiplexed.free(&member, None, limit);
+                    assert!(free.is_none(), "it is not used");
+                }
+                bench.multiplexed.close_idle(limit);
+                tokio::time::resume();
+                peer.set_nonblocking(true).unwrap();
+                until(|| peer.read(&mut [0; 64]).is_ok_and(|count| count == 0)).await;
+                assert_eq!(bench.closes(), 0, "it was we who closed");
+            }
+        };
+        local.run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn a_backend_that_never_allows_a_stream_is_left_when_the_time_to_connect_is_over() {
+        let local = LocalSet::new();
+        let test = async {
+            let bench = Bench::new();
+            let member = member(bench.listener.local_addr().unwrap());
+            let limit = bench.timeouts.connect;
+            tokio::time::pause();
+            let start = Instant::now();
+            let taken = bench.multiplexed.take(&member, None, &bench.timeouts).await;
+            assert_eq!(taken.err(), Some(NoStream::Failed(Reason::ConnectTimeout)));
+            // Timers go by the millisecond.
+            let late = limit + Duration::from_millis(2);
+            assert!((limit..late).contains(&start.elapsed()), "{:?}", start.elapsed());
         };
         local.run_until(test).await;
     }

@@ -231,6 +231,35 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_is_given_up_when_it_has_been_idle_for_as_long_as_is_set() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        LocalSet::new()
+            .run_until(async {
+                let just = LIMIT - Duration::from_millis(1);
+                for is_taken in [true, false] {
+                    let (member, upstream, _, mut backend) = kept(&listener).await;
+                    tokio::time::pause();
+                    tokio::time::advance(just).await;
+                    upstream.look(LIMIT);
+                    let connection = upstream.take_idle(&member, LIMIT).expect("it is still good");
+                    // Its time begins anew.
+                    upstream.put_idle(connection, 1);
+                    tokio::time::advance(just).await;
+                    upstream.look(LIMIT);
+                    tokio::time::advance(LIMIT - just).await;
+                    match is_taken {
+                        true => assert!(upstream.take_idle(&member, LIMIT).is_none()),
+                        false => upstream.look(LIMIT),
+                    }
+                    tokio::task::yield_now().await;
+                    tokio::time::resume();
+                    assert_eq!(backend.read(&mut [0]).unwrap(), 0, "it is closed");
+                }
+            })
+            .await;
+    }
+
+    #[tokio::test]
     async fn a_connection_is_given_up_before_the_backend_closes_it() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         LocalSet::new()

@@ -65,3 +65,78 @@ async fn read_away(stream: &TcpStream, silence: Duration) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{net::TcpListener, time::Instant};
+
+    use super::*;
+
+    /// Longer than any limit here.
+    const MOST: Duration = Duration::from_secs(60);
+
+    /// A socket, and its client's end.
+    async fn connected() -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let stream = listener.accept().await.unwrap().0;
+        (Socket { stream, _guest: None }, client)
+    }
+
+    /// After how long it ends, while the client says something every so often.
+    async fn after(
+        lingering: impl Future<Output = ()>,
+        client: TcpStream,
+        every: Duration,
+    ) -> Duration {
+        tokio::time::pause();
+        let start = Instant::now();
+        let saying = async {
+            while start.elapsed() < 4 * MOST {
+                tokio::time::sleep(every).await;
+                // It may be closed by now.
+                let _ = client.try_write(b"x");
+            }
+        };
+        tokio::select! {
+            () = lingering => {}
+            () = saying => {}
+        }
+        tokio::time::resume();
+        start.elapsed()
+    }
+
+    fn is_about(after: Duration, expected: Duration) {
+        // Timers go by the millisecond.
+        let late = expected + Duration::from_millis(4);
+        assert!((expected..late).contains(&after), "{after:?} rather than {expected:?}");
+    }
+
+    #[tokio::test]
+    async fn a_client_of_http_1_that_does_not_close_costs_a_second() {
+        for every in [Duration::from_millis(300), MOST] {
+            let (socket, client) = connected().await;
+            is_about(after(linger(socket), client, every).await, LINGER);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_of_http_2_is_waited_for_while_it_says_something_and_no_longer_than_that() {
+        let just = SILENCE - Duration::from_secs(1);
+        for (every, expected) in [(just, MOST), (SILENCE * 2, SILENCE)] {
+            let (socket, client) = connected().await;
+            let lingering = linger_for(socket, SILENCE, MOST);
+            is_about(after(lingering, client, every).await, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_client_that_has_closed() {
+        let (socket, client) = connected().await;
+        drop(client);
+        tokio::time::pause();
+        let start = Instant::now();
+        linger_for(socket, SILENCE, MOST).await;
+        is_about(start.elapsed(), Duration::ZERO);
+    }
+}

@@ -316,3 +316,45 @@ impl Drop for Connection<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{client::http1::wire::tests::connected, http1::Framing, worker::tests::Bench};
+
+    /// After how long a connection is given up whose request's body goes on after so many seconds.
+    async fn given_up_after(parts: &[u64]) -> Duration {
+        let (_client, wire, activity) = connected().await;
+        let bench = Bench::new(&[], ([127, 0, 0, 1], 9).into());
+        let client = Rc::new(Client::new([127, 0, 0, 1].into(), &[]));
+        let connection = Connection::new(&bench.worker, &client, &activity, &wire);
+        // Somebody reads it, and it does not end.
+        let _body = WireBody::new(&wire, Framing::Length(10), false);
+        tokio::time::pause();
+        let start = Instant::now();
+        let moving = async {
+            for part in parts {
+                tokio::time::sleep_until(start + Duration::from_secs(*part)).await;
+                wire.borrow_mut().uploaded += 1;
+            }
+        };
+        let ((), is_uploaded) = tokio::join!(moving, connection.is_uploaded());
+        assert!(!is_uploaded);
+        start.elapsed()
+    }
+
+    #[tokio::test]
+    async fn a_body_that_outlives_its_answer_has_its_time_as_long_as_it_moves() {
+        let limit = 30;
+        for (parts, seconds) in [(&[][..], limit), (&[20], 2 * limit), (&[1, 29, 59], 3 * limit)] {
+            let after = given_up_after(parts).await;
+            let expected = Duration::from_secs(seconds);
+            // Timers go by the millisecond.
+            let late = expected + Duration::from_millis(4);
+            assert!((expected..late).contains(&after), "{after:?} for {parts:?}");
+            tokio::time::resume();
+        }
+    }
+}
