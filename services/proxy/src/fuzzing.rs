@@ -6,8 +6,10 @@
 
 #![allow(clippy::unwrap_used)] // A target fails by panicking.
 
+mod fields;
 mod frames;
 mod messages;
+mod websocket;
 
 use std::net::IpAddr;
 
@@ -27,7 +29,7 @@ use crate::{
     source::{Service, ServicePort},
 };
 
-pub use self::frames::frames;
+pub use self::{frames::frames, websocket::websocket};
 
 /// Small enough for a target to reach them.
 const LIMITS: Limits = Limits {
@@ -176,6 +178,7 @@ pub fn head(data: &[u8]) {
     for key in ["client_address", "path", "header:host", "cookie:a", "query:a"] {
         HashKey::parse(key).unwrap().of(&fields, &uri, &client, &trusted);
     }
+    fields::check(&fields);
     response(fields.clone());
     let id = HeaderValue::from_static("id");
     let checked = headers::check_request(&mut fields, &method, &uri, version, &client);
@@ -266,6 +269,11 @@ mod tests {
     #[test]
     fn the_seeds_of_watches_hold() {
         on_seeds(super::watch, "watch");
+    }
+
+    #[test]
+    fn the_seeds_of_websockets_hold() {
+        on_seeds(super::websocket, "websocket");
     }
 
     #[test]
