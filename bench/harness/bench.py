@@ -125,7 +125,7 @@ class Bench:
                 "refused_after": before["refused"] + after["refused"]}
 
     def idle_connections(self, peer, count):
-        """Bytes that a connection costs which has had its answer and stays."""
+        """What a connection costs which has had its answer and stays."""
         with self.backends() as ports, self.proxy(peer, ports) as running:
             time.sleep(1)
             before = running.memory()
@@ -136,7 +136,7 @@ class Bench:
                         raise RuntimeError(f"{peer.name}: {count} connections could not be opened")
                     # Some give back what a connection took once it has been idle for a second or two.
                     time.sleep(4)
-                    return {"bytes": (running.memory() - before) / count}
+                    return {"kib": (running.memory() - before) / count / 1024}
                 finally:
                     holder.kill()
 

@@ -115,9 +115,13 @@ def haproxy(server_options: str = ""):
 def haproxy_command(setting: Setting, server_options: str) -> list[str]:
     servers = "\n".join(f"  server s{at} 127.0.0.1:{port} check inter 2s{server_options}"
                         for at, port in enumerate(setting.backends))
+    # For each connection that it may get it wants two descriptors, and would refuse to start; an idle one
+    # takes only one.
     config = written(setting, "haproxy.cfg", f"""
 global
   nbthread {setting.workers}
+  maxconn 15000
+  no strict-limits
 defaults
   mode http
   timeout connect 1s

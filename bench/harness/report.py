@@ -68,9 +68,9 @@ def load_table(row, by_peer):
 
 
 def idle_table(count, by_peer):
-    lines = [[name, f"{median(rounds, 'bytes') / 1024:.1f}"] for name, rounds in by_peer.items()]
+    lines = [[name, spread(rounds, "kib")] for name, rounds in by_peer.items()]
     compared = {name: rounds for name, rounds in by_peer.items() if name in (US, "HAProxy", "Envoy")}
-    found = bar(compared, "bytes", "memory per connection", LOW, 1.0)
+    found = bar(compared, "kib", "memory per connection", LOW, 1.0)
     return [f"## {count:,} idle kept-alive connections", "",
             *table(["proxy", "KiB per connection"], lines), *([f"- {found}"] if found else []), ""]
 

@@ -37,6 +37,7 @@ ROWS = [
 ]
 
 IDLE_CONNECTIONS = 10_000
+IDLE_ROUNDS_MAX = 3
 MANY_BACKENDS = 1_000
 
 # Three backends that take a request's time for an answer and may have so many at once; then ten times
