@@ -28,6 +28,8 @@ pub(crate) enum Limit {
     DownloadRate,
     /// Bytes that wait for clients which do not take them.
     BufferedBytes,
+    /// Requests at once on a connection of HTTP/2.
+    Streams,
     /// Streams that a client of HTTP/2 resets.
     Resets,
     /// Frames of HTTP/2 that belong to no request, or add nothing to one.
@@ -38,7 +40,7 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Connections,
         Self::ConnectionsPerClient,
         Self::Requests,
@@ -48,6 +50,7 @@ impl Limit {
         Self::UploadRate,
         Self::DownloadRate,
         Self::BufferedBytes,
+        Self::Streams,
         Self::Resets,
         Self::ControlFrames,
         Self::Excess,
@@ -64,6 +67,7 @@ impl Limit {
             Self::UploadRate => "upload_rate",
             Self::DownloadRate => "download_rate",
             Self::BufferedBytes => "buffered_bytes",
+            Self::Streams => "http2_streams",
             Self::Resets => "http2_resets",
             Self::ControlFrames => "http2_control_frames",
             Self::Excess => "http2_excess",

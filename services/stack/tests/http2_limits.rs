@@ -174,4 +174,5 @@ async fn more_streams_than_agreed_are_refused_one_by_one() {
     for _ in 0..2 {
         assert_ne!(client.until(frames::HEADERS).await.unwrap().stream, 5);
     }
+    assert_eq!(hits(&world, "http2_streams").await, 1.0);
 }

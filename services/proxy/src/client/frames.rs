@@ -10,17 +10,15 @@
 
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
+use super::frame_reader::{FrameReader, Read};
 use crate::{limits::Limit, settings::Http2, stats::Gauges};
 
 /// Long enough for a burst of an honest client to be a small part of what it may send.
 const WINDOW_MS: u64 = 10_000;
 
-/// The length of a frame's header (RFC 9113 §4.1).
-const HEADER_BYTES: usize = 9;
-
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
+pub(super) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
@@ -40,11 +38,7 @@ pub(super) const FIRST_WINDOW: u32 = 65_535;
 pub(crate) struct FrameWatch {
     limits: Http2,
     gauges: Arc<Gauges>,
-    /// The header of the frame that is coming in, as far as it has come.
-    header: [u8; HEADER_BYTES],
-    header_bytes: usize,
-    /// What is to come of its payload.
-    payload_left: usize,
+    reader: FrameReader,
     /// A setting that is coming in, as far as it has come.
     setting: [u8; SETTING_BYTES],
     setting_bytes: usize,
@@ -81,9 +75,7 @@ impl FrameWatch {
         Self {
             limits,
             gauges: Arc::clone(gauges),
-            header: [0; HEADER_BYTES],
-            header_bytes: 0,
-            payload_left: 0,
+            reader: FrameReader::default(),
             setting: [0; SETTING_BYTES],
             setting_bytes: 0,
             is_head_open: false,
@@ -95,7 +87,7 @@ impl FrameWatch {
 
     /// Whether a request's head has begun and not ended, or it cannot be told yet.
     pub(crate) fn is_in_head(&self) -> bool {
-        self.is_head_open || self.header_bytes > 0
+        self.is_head_open || self.reader.is_in_header()
     }
 
     /// Takes note of what has come in, after the preface.
@@ -107,27 +99,14 @@ impl FrameWatch {
             self.window = Window { since_ms: now_ms, ..Window::default() };
             self.refused.set(0);
         }
-        while !bytes.is_empty() {
-            let is_payload = self.payload_left > 0;
-            let wanted =
-                if is_payload { self.payload_left } else { HEADER_BYTES - self.header_bytes };
-            let (part, rest) = bytes.split_at(wanted.min(bytes.len()));
-            bytes = rest;
-            if is_payload {
-                self.payload_left -= part.len();
-                if self.header[3] == SETTINGS {
-                    self.see_settings(part);
-                }
-            } else {
-                let filled = self.header_bytes + part.len();
-                self.header[self.header_bytes..filled].copy_from_slice(part);
-                self.header_bytes = filled % HEADER_BYTES;
-                if self.header_bytes > 0 {
-                    break;
-                }
-                self.begin_frame();
+        loop {
+            match self.reader.read(&mut bytes) {
+                Read::Nothing => break,
+                Read::Header => self.begin_frame(),
+                Read::Payload(part) if self.reader.kind() == SETTINGS => self.see_settings(part),
+                Read::Payload(_) => {}
             }
-            if self.payload_left == 0 {
+            if self.reader.is_at_end() {
                 self.end_frame();
             }
         }
@@ -148,8 +127,7 @@ impl FrameWatch {
     }
 
     fn begin_frame(&mut self) {
-        let [a, b, c, kind, flags, ..] = self.header;
-        self.payload_left = u32::from_be_bytes([0, a, b, c]) as usize;
+        let (kind, flags) = (self.reader.kind(), self.reader.flags());
         self.setting_bytes = 0;
         let window = &mut self.window;
         match kind {
@@ -159,7 +137,7 @@ impl FrameWatch {
             }
             RST_STREAM => window.resets += 1,
             WINDOW_UPDATE => {}
-            DATA if self.payload_left > 0 => window.explained += 1,
+            DATA if !self.reader.is_at_end() => window.explained += 1,
             DATA if flags & END_STREAM != 0 => {}
             // SETTINGS, PING, PRIORITY, CONTINUATION, DATA with nothing in it, unknown ones.
             _ => window.control += 1,
@@ -179,8 +157,8 @@ impl FrameWatch {
     }
 
     fn end_frame(&mut self) {
-        let [_, _, _, kind, flags, ..] = self.header;
-        if matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS != 0 {
+        let is_of_head = matches!(self.reader.kind(), HEADERS | CONTINUATION);
+        if is_of_head && self.reader.flags() & END_HEADERS != 0 {
             self.is_head_open = false;
         }
     }

@@ -17,6 +17,7 @@ use super::{
     activity::{Activity, Busy, Phase},
     frames::{FIRST_WINDOW, FrameWatch},
     io::ClientIo,
+    refusals::Refusals,
     streams::{StreamBody, Streams},
 };
 use crate::{
@@ -65,7 +66,8 @@ async fn serve_on(
     let refused = Rc::new(Cell::new(0));
     let window = Rc::new(Cell::new(FIRST_WINDOW));
     let frames = FrameWatch::new(limits, &worker.gauges, &refused, &window);
-    let Ok(io) = ClientIo::new(socket, read, frames, activity) else { return false };
+    let watching = (frames, Refusals::new(&worker.gauges));
+    let Ok(io) = ClientIo::new(socket, read, watching, activity) else { return false };
     activity.enter(Phase::Idle);
     let streams = Streams::new(&worker.gauges, &window);
     let service = {

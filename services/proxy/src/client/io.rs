@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Socket, activity::Activity, frames::FrameWatch};
+use super::{Socket, activity::Activity, frames::FrameWatch, refusals::Refusals};
 
 /// What a client of HTTP/2 sends first (RFC 9113 §3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -31,6 +31,7 @@ pub(super) struct ClientIo {
     /// What was read to find out the protocol and still is to be given to a reader.
     held: BytesMut,
     frames: FrameWatch,
+    refusals: Refusals,
 }
 
 impl ClientIo {
@@ -41,19 +42,26 @@ impl ClientIo {
     pub(super) fn new(
         socket: &Rc<RefCell<Socket>>,
         held: BytesMut,
-        mut frames: FrameWatch,
+        (mut frames, refusals): (FrameWatch, Refusals),
         activity: &Rc<Activity>,
     ) -> io::Result<Self> {
         let first = held.get(PREFACE.len()..).unwrap_or_default();
         see(&mut frames, first, &socket.borrow().stream, activity)?;
-        Ok(Self { socket: Rc::clone(socket), activity: Rc::clone(activity), held, frames })
+        let (socket, activity) = (Rc::clone(socket), Rc::clone(activity));
+        Ok(Self { socket, activity, held, frames, refusals })
     }
 
-    /// Notes how a write went.
-    fn wrote(&mut self, result: &Poll<io::Result<usize>>) {
+    /// Notes how a write of these parts went.
+    fn wrote(&mut self, parts: &[io::IoSlice<'_>], result: &Poll<io::Result<usize>>) {
         self.activity.wrote(result.is_pending());
         if let Poll::Ready(Ok(bytes)) = result {
             self.frames.wrote(*bytes);
+            let mut left = *bytes;
+            for part in parts {
+                let (gone, _) = part.split_at(left.min(part.len()));
+                self.refusals.see(gone);
+                left -= gone.len();
+            }
         }
     }
 }
@@ -85,7 +93,7 @@ impl AsyncRead for ClientIo {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { socket, activity, held, frames } = self.get_mut();
+        let Self { socket, activity, held, frames, .. } = self.get_mut();
         if !held.is_empty() {
             let count = held.len().min(buffer.remaining());
             buffer.put_slice(&held[..count]);
@@ -110,7 +118,7 @@ impl AsyncWrite for ClientIo {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.socket.borrow_mut().stream).poll_write(context, bytes);
-        this.wrote(&result);
+        this.wrote(&[io::IoSlice::new(bytes)], &result);
         result
     }
 
@@ -122,7 +130,7 @@ impl AsyncWrite for ClientIo {
         let this = self.get_mut();
         let result =
             Pin::new(&mut this.socket.borrow_mut().stream).poll_write_vectored(context, parts);
-        this.wrote(&result);
+        this.wrote(parts, &result);
         result
     }
 

@@ -4,11 +4,13 @@
 //! 9113 §3.4), which costs HTTP/1 neither a system call nor a copy.
 
 mod activity;
+mod frame_reader;
 mod frames;
 mod http1;
 mod http2;
 mod io;
 mod linger;
+mod refusals;
 mod rest;
 mod streams;
 #[cfg(test)]

@@ -1,0 +1,71 @@
+//! Finds frames in what comes and goes in pieces (RFC 9113 §4.1).
+
+/// The length of a frame's header.
+const HEADER_BYTES: usize = 9;
+
+/// What is known of the frame that was read last.
+#[derive(Debug, Default)]
+pub(super) struct FrameReader {
+    /// Its header, as far as it has come.
+    header: [u8; HEADER_BYTES],
+    header_bytes: usize,
+    /// What is to come of its payload.
+    payload_left: usize,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(super) enum Read<'a> {
+    /// All there was, which ends within a header or after a frame.
+    Nothing,
+    /// The last of a header.
+    Header,
+    /// A part of a payload.
+    Payload(&'a [u8]),
+}
+
+impl FrameReader {
+    /// Reads on in these bytes, which begin where the last ones ended.
+    pub(super) fn read<'a>(&mut self, bytes: &mut &'a [u8]) -> Read<'a> {
+        let wanted = match self.payload_left {
+            0 => HEADER_BYTES - self.header_bytes,
+            left => left,
+        };
+        let (part, rest) = bytes.split_at(wanted.min(bytes.len()));
+        *bytes = rest;
+        if part.is_empty() {
+            return Read::Nothing;
+        }
+        if self.payload_left > 0 {
+            self.payload_left -= part.len();
+            return Read::Payload(part);
+        }
+        let filled = self.header_bytes + part.len();
+        self.header[self.header_bytes..filled].copy_from_slice(part);
+        self.header_bytes = filled % HEADER_BYTES;
+        if self.header_bytes > 0 {
+            return Read::Nothing;
+        }
+        let [a, b, c, ..] = self.header;
+        self.payload_left = u32::from_be_bytes([0, a, b, c]) as usize;
+        Read::Header
+    }
+
+    /// Whether a header has begun and not ended.
+    pub(super) fn is_in_header(&self) -> bool {
+        self.header_bytes > 0
+    }
+
+    /// Whether all of the frame has been read, once its header has.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.payload_left == 0
+    }
+
+    pub(super) fn kind(&self) -> u8 {
+        self.header[3]
+    }
+
+    pub(super) fn flags(&self) -> u8 {
+        self.header[4]
+    }
+}
