@@ -312,7 +312,7 @@ impl Connection {
                 Continue::Passed => request.headers.contains_key(EXPECT),
             };
             if let Some(interim) = interim.filter(|_| is_passed_on) {
-                interim.send(head);
+                interim.send(head.status, head.reason.as_ref(), head.headers);
             }
         }
         Err(Reason::ProtocolError)

@@ -329,6 +329,11 @@ pub(crate) fn prepare_response(
     Ok(())
 }
 
+/// Whether a request's client waits to be asked for its body (RFC 9110 §10.1.1).
+pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|wish| wish.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
 /// Rewrites the headers of an interim response, which has no body (RFC 9110 §8.6).
 pub(crate) fn prepare_interim(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers, Fields::among(headers));

@@ -34,6 +34,7 @@ pub mod hash_key;
 mod headers;
 mod history;
 mod http1;
+mod http2;
 mod idle_limit;
 mod latency;
 mod limits;

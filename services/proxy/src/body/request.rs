@@ -10,14 +10,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::{
-    client::{Busy, WireBody},
-    error::{Reason, io_source},
+    client::{Busy, Interim, WireBody},
+    error::Reason,
     headers,
+    http2::Incoming,
     limits::Limit,
     pace::Pace,
     stats::Gauges,
@@ -207,13 +208,13 @@ pub(crate) enum ClientBody {
     None,
     /// Of HTTP/1.
     Http1(WireBody),
-    /// Of HTTP/2.
-    Http2(Incoming),
+    /// Of HTTP/2, with where it is to be asked for, if it has to be and has not been.
+    Http2(Incoming, Option<Interim>),
 }
 
 impl ClientBody {
-    pub(crate) fn http2(incoming: Incoming) -> Self {
-        if incoming.is_end_stream() { Self::None } else { Self::Http2(incoming) }
+    pub(crate) fn http2(incoming: Incoming, asking: Option<Interim>) -> Self {
+        if incoming.is_end_stream() { Self::None } else { Self::Http2(incoming, asking) }
     }
 
     fn poll_frame(
@@ -223,8 +224,11 @@ impl ClientBody {
         match self {
             Self::None => Poll::Ready(None),
             Self::Http1(body) => body.poll_frame(context),
-            Self::Http2(incoming) => {
-                let frame = ready!(Pin::new(incoming).poll_frame(context));
+            Self::Http2(incoming, asking) => {
+                if let Some(asking) = asking.take() {
+                    asking.send(StatusCode::CONTINUE, None, HeaderMap::new());
+                }
+                let frame = ready!(incoming.poll_frame(context));
                 Poll::Ready(frame.map(|frame| match frame {
                     Ok(mut frame) => {
                         frame.trailers_mut().map_or(Ok(()), headers::prepare_trailers)?;
@@ -241,7 +245,7 @@ impl ClientBody {
         match self {
             Self::None => true,
             Self::Http1(body) => body.is_end_stream(),
-            Self::Http2(incoming) => incoming.is_end_stream(),
+            Self::Http2(incoming, _) => incoming.is_end_stream(),
         }
     }
 
@@ -249,7 +253,7 @@ impl ClientBody {
         match self {
             Self::None => SizeHint::with_exact(0),
             Self::Http1(body) => body.size_hint(),
-            Self::Http2(incoming) => incoming.size_hint(),
+            Self::Http2(incoming, _) => incoming.size_hint(),
         }
     }
 }
@@ -381,10 +385,7 @@ impl Body for RequestBody {
 }
 
 /// Whether a client of HTTP/2 broke off its body, rather than sent one that is not valid.
-fn is_broken_off(error: &hyper::Error) -> bool {
-    match io_source(error).map(io::Error::kind) {
-        Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => false,
-        Some(_) => true,
-        None => !error.is_parse(),
-    }
+fn is_broken_off(error: &h2::Error) -> bool {
+    let kind = error.get_io().map(io::Error::kind);
+    !matches!(kind, Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
 }

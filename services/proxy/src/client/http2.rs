@@ -2,28 +2,35 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
+    pin::{Pin, pin},
     rc::Rc,
     sync::atomic::Ordering,
+    task::{Context, Poll, ready},
 };
 
 use bytes::BytesMut;
+use h2::{
+    RecvStream,
+    server::{self, Handshake, SendResponse},
+};
 use http::Request;
-use hyper::{body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::{
-    FIRST_REQUEST, Socket,
+    FIRST_REQUEST, Interim, Socket,
     activity::{Activity, Busy, Phase},
+    answer::answer,
     frames::{FIRST_WINDOW, FrameWatch},
     io::ClientIo,
     refusals::Refusals,
-    streams::{StreamBody, Streams},
+    streams::{Part, Streams},
 };
 use crate::{
-    body::{ClientBody, ResponseBody},
-    forward::{Origin, forward},
-    headers::Client,
+    body::ClientBody,
+    forward::Origin,
+    headers::{self, Client},
+    http2::Incoming,
     limits::Limit,
     worker::{Stage, Worker},
 };
@@ -61,60 +68,29 @@ async fn serve_on(
     client: &Rc<Client>,
     activity: &Rc<Activity>,
 ) -> bool {
-    let limits = worker.settings.http2;
-    let header_bytes = worker.settings.limits.header_bytes;
     let refused = Rc::new(Cell::new(0));
     let window = Rc::new(Cell::new(FIRST_WINDOW));
-    let frames = FrameWatch::new(limits, &worker.gauges, &refused, &window);
+    let frames = FrameWatch::new(worker.settings.http2, &worker.gauges, &refused, &window);
     let watching = (frames, Refusals::new(&worker.gauges));
     let Ok(io) = ClientIo::new(socket, read, watching, activity) else { return false };
     activity.enter(Phase::Idle);
     let streams = Streams::new(&worker.gauges, &window);
-    let service = {
-        let (worker, client) = (Rc::clone(worker), Rc::clone(client));
-        let (activity, streams) = (Rc::clone(activity), streams.clone());
-        service_fn(move |request: Request<Incoming>| {
-            let worker = Rc::clone(&worker);
-            let busy = Some(Rc::new(Busy::new(&activity, &worker.gauges)));
-            // The HTTP library has no way to send interim responses.
-            let origin = Origin { client: Rc::clone(&client), busy, interim: None };
-            let progress = streams.begin();
-            let refused = Rc::clone(&refused);
-            async move {
-                let response = forward(worker, origin, request.map(ClientBody::http2)).await;
-                // For what it is, and not for want of a backend.
-                let is_ours = matches!(response.body(), ResponseBody::Own(Some(_)));
-                if is_ours && response.status().is_client_error() {
-                    refused.update(|count| count + 1);
-                }
-                let response = response.map(|body| StreamBody::new(body, progress));
-                Ok::<_, std::convert::Infallible>(response)
-            }
-        })
-    };
-    let connection = http2::Builder::new(streams.clone())
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_send_buf_size(SEND_BUFFER_BYTES)
-        .max_concurrent_streams(limits.streams)
-        // Ours is checked where it can be answered and counted; this is where reading ends.
-        .max_header_list_size(u32::try_from(2 * header_bytes).unwrap_or(u32::MAX))
-        .serve_connection(TokioIo::new(io), service);
-    let mut connection = std::pin::pin!(connection);
+    let mut connection = Connection::new(worker, io);
+    let requests = Requests { worker, client, activity, streams: &streams, refused };
     let mut draining = worker.stage.clone();
-    let mut draining = std::pin::pin!(draining.wait_for(|stage| *stage >= Stage::Draining));
+    let mut draining = pin!(draining.wait_for(|stage| *stage >= Stage::Draining));
     let mut is_draining = false;
     // Said goodbye (RFC 9113 §6.8) and about to close.
     let mut is_leaving = false;
     let timeouts = &worker.settings.timeouts;
     // The shortest of the limits: nothing can end sooner.
     let look = timeouts.header.min(timeouts.idle).min(timeouts.write);
-    let mut timer = std::pin::pin!(tokio::time::sleep(look));
+    let mut timer = pin!(tokio::time::sleep(look));
     loop {
         tokio::select! {
             biased;
             // A broken connection concerns only its client; requests have recorded their ends.
-            result = connection.as_mut() => {
+            result = poll_fn(|context| connection.poll(context, &requests)) => {
                 let is_well = result.is_ok();
                 if result.is_err_and(|error| is_excess(&error)) {
                     worker.gauges.limits.hit(Limit::Excess);
@@ -153,7 +129,7 @@ async fn serve_on(
                 }
                 if is_late || (is_draining && !activity.awaits_first_request()) {
                     is_leaving = true;
-                    connection.as_mut().graceful_shutdown();
+                    connection.say_goodbye();
                 }
                 let look = if is_draining || is_leaving { look.min(FIRST_REQUEST) } else { look };
                 let next = deadline.filter(|_| !is_late).map_or(now + look, |at| at.min(now + look));
@@ -165,17 +141,102 @@ async fn serve_on(
                 // What has yet to say anything is told after its first request: told before, its
                 // client would only come again.
                 if !activity.awaits_first_request() {
-                    connection.as_mut().graceful_shutdown();
+                    connection.say_goodbye();
                 }
             }
         }
     }
 }
 
+/// The library's side of a connection.
+struct Connection {
+    state: State,
+    /// Whether goodbye has been said, or is to be as soon as it can be.
+    is_leaving: bool,
+}
+
+enum State {
+    Opening(Handshake<ClientIo, Part>),
+    Open(server::Connection<ClientIo, Part>),
+}
+
+impl Connection {
+    fn new(worker: &Worker, io: ClientIo) -> Self {
+        let header_bytes = worker.settings.limits.header_bytes;
+        let handshake = server::Builder::new()
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_send_buffer_size(SEND_BUFFER_BYTES)
+            .max_concurrent_streams(worker.settings.http2.streams)
+            // Ours is checked where it can be answered and counted; this is where reading ends.
+            .max_header_list_size(u32::try_from(2 * header_bytes).unwrap_or(u32::MAX))
+            .handshake(io);
+        Self { state: State::Opening(handshake), is_leaving: false }
+    }
+
+    /// Has all that came on it and all that is to go out move on, until it ends.
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        requests: &Requests<'_>,
+    ) -> Poll<Result<(), h2::Error>> {
+        loop {
+            match &mut self.state {
+                State::Opening(handshake) => {
+                    let mut connection = ready!(Pin::new(handshake).poll(context))?;
+                    if self.is_leaving {
+                        connection.graceful_shutdown();
+                    }
+                    self.state = State::Open(connection);
+                }
+                State::Open(connection) => match ready!(connection.poll_accept(context)) {
+                    Some(Ok((request, respond))) => requests.begin(request, respond),
+                    Some(Err(error)) => return Poll::Ready(Err(error)),
+                    None => return Poll::Ready(Ok(())),
+                },
+            }
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        self.is_leaving = true;
+        if let State::Open(connection) = &mut self.state {
+            connection.graceful_shutdown();
+        }
+    }
+}
+
+/// What all requests on a connection have in common.
+struct Requests<'a> {
+    worker: &'a Rc<Worker>,
+    client: &'a Rc<Client>,
+    activity: &'a Rc<Activity>,
+    streams: &'a Streams,
+    /// How many were refused for what they are.
+    refused: Rc<Cell<u32>>,
+}
+
+impl Requests<'_> {
+    /// Begins to serve one, in a task of its own.
+    fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Part>) {
+        let Self { worker, client, activity, streams, refused } = self;
+        let (head, stream) = request.into_parts();
+        let progress = streams.begin();
+        let interim = || Interim::Http2(Rc::clone(&progress));
+        let asking = headers::expects_continue(&head.headers).then(interim);
+        let origin = Origin {
+            client: Rc::clone(client),
+            busy: Some(Rc::new(Busy::new(activity, &worker.gauges))),
+            interim: worker.settings.forwarding.interim_responses.then(interim),
+        };
+        let body = ClientBody::http2(Incoming::new(stream, &head.headers), asking);
+        let request = Request::from_parts(head, body);
+        let place = (progress, Rc::clone(refused));
+        streams.execute(answer(Rc::clone(worker), origin, request, respond, place));
+    }
+}
+
 /// Whether the library ended a connection because its client does too much of something.
-fn is_excess(error: &hyper::Error) -> bool {
-    let error = std::error::Error::source(error).and_then(|source| source.downcast_ref());
-    error.is_some_and(|error: &h2::Error| {
-        error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)
-    })
+fn is_excess(error: &h2::Error) -> bool {
+    error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)
 }

@@ -4,10 +4,13 @@
 //! 9113 §3.4), which costs HTTP/1 neither a system call nor a copy.
 
 mod activity;
+mod answer;
+mod date;
 mod frame_reader;
 mod frames;
 mod http1;
 mod http2;
+mod interim;
 mod io;
 mod linger;
 mod refusals;
@@ -25,7 +28,8 @@ use self::activity::Activity;
 pub(crate) use self::{
     activity::Busy,
     frames::FrameWatch,
-    http1::{Interim, Search, WireBody, read_head},
+    http1::{Search, WireBody, read_head},
+    interim::Interim,
 };
 use crate::{
     guests::Guest,

@@ -32,9 +32,9 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
+use h2::server::SendResponse;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use hyper::rt::Executor;
 use tokio::{task::AbortHandle, time::Instant};
 
 use self::held::{All, Held};
@@ -52,12 +52,16 @@ const ENDED_MAX: usize = 64;
 /// byte; a longer one would wait in memory.
 const PART_BYTES: usize = 16 * 1024;
 
+/// What a stream may have of interim responses, which wait for their client without any bound of the
+/// library's. What comes beyond that it does without.
+const INTERIM_BYTES_MAX: usize = 64 * 1024;
+
 /// Nobody waits who waits no longer: it is what it takes to write.
 const NO_WAIT: Duration = Duration::from_millis(1);
 
 /// How a response's body moves towards the client.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     /// When a part, or as far as the looks tell some of it, was last taken.
     taken: Cell<Instant>,
     /// Whether the client has to make room for that part; otherwise we wait for the backend.
@@ -80,6 +84,9 @@ pub(super) struct Progress {
     waker: RefCell<Option<Waker>>,
     /// The response's body, which may have to end while hyper does not ask for more of it.
     body: RefCell<ResponseBody>,
+    /// Interim responses that are to go out before it, and bytes of all that there were.
+    interim: RefCell<Vec<Response<()>>>,
+    interim_bytes: Cell<usize>,
     held: Rc<Held>,
 }
 
@@ -98,8 +105,42 @@ impl Progress {
             behind: Cell::new(0),
             waker: RefCell::default(),
             body: RefCell::new(ResponseBody::Own(None)),
+            interim: RefCell::default(),
+            interim_bytes: Cell::new(0),
             held: Rc::clone(held),
         })
+    }
+
+    /// Has an interim response go out before the answer.
+    pub(super) fn tell(&self, status: StatusCode, fields: HeaderMap) {
+        let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+        let bytes = self.interim_bytes.get() + fields.iter().map(size).sum::<usize>();
+        if bytes > INTERIM_BYTES_MAX {
+            return;
+        }
+        self.interim_bytes.set(bytes);
+        let mut response = Response::new(());
+        (*response.status_mut(), *response.headers_mut()) = (status, fields);
+        self.interim.borrow_mut().push(response);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Sends the interim responses that there are, as long as the client wants any.
+    pub(super) fn say(&self, respond: &mut SendResponse<Part>, context: &mut Context<'_>) {
+        if !self.interim.borrow().is_empty() {
+            for response in self.interim.take() {
+                if respond.poll_reset(context).is_pending() {
+                    let _ = respond.send_informational(response);
+                }
+            }
+        }
+    }
+
+    /// Has `context` woken by the next one.
+    pub(super) fn wait(&self, context: &Context<'_>) {
+        self.waker.replace(Some(context.waker().clone()));
     }
 
     /// Waits until hyper may have another part.
@@ -234,6 +275,30 @@ impl Streams {
         progress
     }
 
+    /// Runs the task of the request that began last.
+    pub(super) fn execute(&self, stream: impl Future<Output = ()> + 'static) {
+        // In a box, since a task moves its future some eight times until it is forgotten.
+        let mut stream = Box::pin(stream);
+        let Some(progress) = self.0.next.take() else {
+            drop(tokio::task::spawn_local(stream));
+            return;
+        };
+        let looking = Rc::clone(&progress);
+        let task = tokio::task::spawn_local(poll_fn(move |context| {
+            let polled = stream.as_mut().poll(context);
+            if polled.is_pending() {
+                looking.look_at_body(context);
+            }
+            polled
+        }));
+        let task = task.abort_handle();
+        let mut running = self.0.running.borrow_mut();
+        if running.len() >= ENDED_MAX {
+            running.retain(|(_, task)| !task.is_finished());
+        }
+        running.push((progress, task));
+    }
+
     /// Resets the streams whose client has made no room for `limit`, and tells how many. To be asked
     /// after [`Self::reset_slow`], which sees what has moved.
     pub(super) fn reset_stalled(&self, limit: Duration) -> u64 {
@@ -275,31 +340,6 @@ impl Streams {
             !must_end && !task.is_finished()
         });
         count
-    }
-}
-
-impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
-    fn execute(&self, stream: F) {
-        // In a box, since a task moves its future some eight times until it is forgotten.
-        let mut stream = Box::pin(stream);
-        let Some(progress) = self.0.next.take() else {
-            drop(tokio::task::spawn_local(stream));
-            return;
-        };
-        let looking = Rc::clone(&progress);
-        let task = tokio::task::spawn_local(poll_fn(move |context| {
-            let polled = stream.as_mut().poll(context);
-            if polled.is_pending() {
-                looking.look_at_body(context);
-            }
-            polled
-        }));
-        let task = task.abort_handle();
-        let mut running = self.0.running.borrow_mut();
-        if running.len() >= ENDED_MAX {
-            running.retain(|(_, task)| !task.is_finished());
-        }
-        running.push((progress, task));
     }
 }
 
@@ -376,11 +416,12 @@ impl Drop for StreamBody {
 }
 
 /// What hyper has of a body until it has gone out or its stream has ended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Part {
     data: Bytes,
     bytes: usize,
-    progress: Rc<Progress>,
+    /// None of one with nothing in it.
+    progress: Option<Rc<Progress>>,
 }
 
 impl Part {
@@ -393,13 +434,15 @@ impl Part {
         progress.sent.set(progress.sent.get() + bytes);
         progress.note_turn();
         progress.held.has_moved.set(true);
-        Self { data, bytes, progress: Rc::clone(progress) }
+        Self { data, bytes, progress: Some(Rc::clone(progress)) }
     }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
-        self.progress.gone_out(self.bytes);
+        if let Some(progress) = &self.progress {
+            progress.gone_out(self.bytes);
+        }
     }
 }
 
@@ -413,10 +456,12 @@ impl Buf for Part {
     }
 
     fn advance(&mut self, count: usize) {
-        self.progress.gone.set(self.progress.gone.get() + count);
-        let held = &self.progress.held;
-        held.has_moved.set(true);
-        held.all.gone.set(held.all.gone.get() + count);
+        if let Some(progress) = &self.progress {
+            progress.gone.set(progress.gone.get() + count);
+            let held = &progress.held;
+            held.has_moved.set(true);
+            held.all.gone.set(held.all.gone.get() + count);
+        }
         self.data.advance(count);
     }
 }

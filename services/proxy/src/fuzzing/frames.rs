@@ -1,6 +1,6 @@
 //! A client of HTTP/2 that sends any frames, to a real proxy over a backend that looks at each byte.
 //!
-//! hyper and h2 read the frames; what is ours is the limits around them, what becomes of a stream that
+//! h2 reads the frames; what is ours is the limits around them, what becomes of a stream that
 //! ends at any point, and the request that a backend of HTTP/1 gets. So the target is the process and
 //! not a function: one proxy and one backend, over loopback, serve all inputs. What counts the frames is
 //! also looked at by itself.

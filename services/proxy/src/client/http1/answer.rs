@@ -11,7 +11,7 @@ use http::{
 use http_body::{Body as _, Frame};
 use hyper::ext::ReasonPhrase;
 
-use super::{date, head::Said, out::Out};
+use super::{super::date, head::Said, out::Out};
 use crate::{
     body::ResponseBody,
     headers::members,

@@ -22,13 +22,13 @@ use super::{
     answer::Answer,
     backlog::Backlog,
     head::{Refusal, RequestHead, Said},
-    interim::Interim,
+    interim::Interim as WireInterim,
     upload::WireBody,
     wire::{Next, SharedWire, Uploading, Wire},
 };
 use crate::{
     body::{ClientBody, ResponseBody},
-    client::{Socket, Then, activity::Activity, activity::Phase},
+    client::{Interim, Socket, Then, activity::Activity, activity::Phase},
     error::{self, Reason},
     forward::{Origin, forward},
     headers::Client,
@@ -137,7 +137,7 @@ impl<'a> Connection<'a> {
     ) -> Result<Response<ResponseBody>, Gone> {
         let takes_interim =
             said.version == Version::HTTP_11 && self.worker.settings.forwarding.interim_responses;
-        let interim = takes_interim.then(|| Interim::new(&self.wire));
+        let interim = takes_interim.then(|| Interim::Http1(WireInterim::new(&self.wire)));
         let origin = Origin { client: Rc::clone(self.client), busy: None, interim };
         let mut forwarding = pin!(forward(Rc::clone(self.worker), origin, request));
         poll_fn(|context| {

@@ -1,12 +1,11 @@
-//! Interim responses of a backend, which a client of HTTP/1.1 gets before the answer (RFC 9110 §15.2).
+//! Interim responses as a client of HTTP/1.1 gets them.
 
 use bytes::BytesMut;
+use http::{HeaderMap, StatusCode};
+use hyper::ext::ReasonPhrase;
 
 use super::{answer::write_status, wire::SharedWire};
-use crate::{
-    headers,
-    http1::{ResponseHead, write_fields},
-};
+use crate::http1::write_fields;
 
 /// What may wait for a client that does not read. What comes beyond that it does without.
 const WAITING_BYTES_MAX: usize = 64 * 1024;
@@ -21,12 +20,15 @@ impl Interim {
     }
 
     /// Passes one on.
-    pub(crate) fn send(&self, response: ResponseHead) {
-        let ResponseHead { status, reason, mut headers, .. } = response;
-        headers::prepare_interim(&mut headers);
+    pub(in crate::client) fn send(
+        &self,
+        status: StatusCode,
+        reason: Option<&ReasonPhrase>,
+        headers: &HeaderMap,
+    ) {
         let mut bytes = BytesMut::new();
-        write_status(&mut bytes, status, reason.as_ref(), true);
-        write_fields(&headers, &mut bytes);
+        write_status(&mut bytes, status, reason, true);
+        write_fields(headers, &mut bytes);
         bytes.extend_from_slice(b"\r\n");
         let mut wire = self.0.borrow_mut();
         if wire.out.len() + bytes.len() <= WAITING_BYTES_MAX {

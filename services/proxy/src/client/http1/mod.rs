@@ -11,7 +11,6 @@
 mod answer;
 mod backlog;
 mod connection;
-mod date;
 mod head;
 mod interim;
 mod out;

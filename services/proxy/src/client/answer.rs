@@ -1,0 +1,95 @@
+//! One request of HTTP/2 on its stream, from its head to the end of its answer.
+
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use h2::server::SendResponse;
+use http::{
+    HeaderMap, HeaderValue, Request, Response,
+    header::{CONNECTION, CONTENT_LENGTH, DATE, TE},
+};
+use http_body::Body;
+
+use super::{
+    date,
+    streams::{Part, Progress, StreamBody},
+};
+use crate::{
+    body::{ClientBody, ResponseBody},
+    forward::{Origin, forward},
+    http2,
+    worker::Worker,
+};
+
+/// Serves a request. `refused` counts those that were refused for what they are.
+pub(super) async fn answer(
+    worker: Rc<Worker>,
+    origin: Origin,
+    request: Request<ClientBody>,
+    mut respond: SendResponse<Part>,
+    (progress, refused): (Rc<Progress>, Rc<Cell<u32>>),
+) {
+    let forwarding = forward(worker, origin, request);
+    let Some(response) = unless_reset(forwarding, &mut respond, &progress).await else { return };
+    let (mut head, body) = response.into_parts();
+    let is_ours = matches!(body, ResponseBody::Own(Some(_)));
+    let is_refused = is_ours && head.status.is_client_error();
+    let body = StreamBody::new(body, progress);
+    let is_whole = body.is_end_stream();
+    let length = body.size_hint().exact().filter(|_| !is_whole);
+    complete_head(&mut head.headers, length);
+    let Ok(stream) = respond.send_response(Response::from_parts(head, ()), is_whole) else {
+        return respond.send_reset(h2::Reason::INTERNAL_ERROR);
+    };
+    drop(respond);
+    if is_refused {
+        // For what it is, and not for want of a backend; nor as its client left meanwhile.
+        refused.update(|count| count + 1);
+    }
+    if !is_whole {
+        // Who stops it has recorded why.
+        let _ = http2::send(body, stream).await;
+    }
+}
+
+/// The response, unless the client resets the stream before. Interim ones go out as they come.
+async fn unless_reset(
+    forwarding: impl Future<Output = Response<ResponseBody>>,
+    respond: &mut SendResponse<Part>,
+    progress: &Progress,
+) -> Option<Response<ResponseBody>> {
+    let mut forwarding = pin!(forwarding);
+    poll_fn(|context: &mut Context<'_>| {
+        let polled = forwarding.as_mut().poll(context);
+        progress.say(respond, context);
+        match polled {
+            Poll::Ready(response) => Poll::Ready(Some(response)),
+            Poll::Pending => {
+                progress.wait(context);
+                respond.poll_reset(context).map(|_| None)
+            }
+        }
+    })
+    .await
+}
+
+/// Makes a response's head one of HTTP/2 (RFC 9113 §8.2.2), with what each response has.
+fn complete_head(headers: &mut HeaderMap, length: Option<u64>) {
+    // Which is how a client of HTTP/1 is asked to come again elsewhere.
+    headers.remove(CONNECTION);
+    // For requests only, but backends say all sorts of things.
+    headers.remove(TE);
+    if !headers.contains_key(DATE) {
+        headers.insert(DATE, date::value());
+    }
+    if let Some(length) = length
+        && !headers.contains_key(CONTENT_LENGTH)
+    {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+}

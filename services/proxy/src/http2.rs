@@ -1,0 +1,142 @@
+//! Bodies of HTTP/2 on their way in and out, whichever side we are on (RFC 9113 §8.1).
+//!
+//! Frames, the compression of heads and the room that each side gives the other are the work of the h2
+//! library. What hyper adds to it, it adds for servers and clients that know of one head for each
+//! message; a proxy has to pass on the interim ones too, and so this is ours.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use h2::{RecvStream, SendStream};
+use http::{HeaderMap, header::CONTENT_LENGTH};
+use http_body::{Body, Frame, SizeHint};
+
+use crate::numbers;
+
+/// A body as it arrives on its stream.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    stream: RecvStream,
+    /// What is to come of it, if it says how long it is. That it comes, the library sees to.
+    left: Option<u64>,
+    /// Whether only the fields after it may be to come.
+    has_data_ended: bool,
+}
+
+impl Incoming {
+    /// The body behind this head.
+    pub(crate) fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
+        let length = headers.get(CONTENT_LENGTH);
+        let length = length.and_then(|length| numbers::length(length.as_bytes()));
+        let left = length.or_else(|| stream.is_end_stream().then_some(0));
+        Self { stream, left, has_data_ended: false }
+    }
+
+    /// The next part of it.
+    ///
+    /// # Errors
+    /// It was broken off, or is not as it was announced.
+    pub(crate) fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if !self.has_data_ended {
+            match ready!(self.stream.poll_data(context)) {
+                Some(Ok(data)) => {
+                    // Whoever asks for a part takes it, and then the other side may send another one.
+                    // It fails only on a stream that has ended.
+                    let _ = self.stream.flow_control().release_capacity(data.len());
+                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => self.has_data_ended = true,
+            }
+        }
+        let trailers = ready!(self.stream.poll_trailers(context));
+        Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)).transpose())
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::new, SizeHint::with_exact)
+    }
+}
+
+/// Why a body did not go out whole: it broke off, or its stream did.
+#[derive(Debug)]
+pub(crate) struct Stopped;
+
+/// Sends a body to its end, as far as the other side has room for it.
+///
+/// # Errors
+/// It did not go out whole. The other side knows, if it is there.
+pub(crate) async fn send<B>(mut body: B, mut stream: SendStream<B::Data>) -> Result<(), Stopped>
+where
+    B: Body + Unpin,
+    B::Data: Default,
+{
+    loop {
+        match next(&mut body, &mut stream).await? {
+            None => return send_data(&mut stream, B::Data::default(), true),
+            Some(Err(_)) => {
+                stream.send_reset(h2::Reason::INTERNAL_ERROR);
+                return Err(Stopped);
+            }
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    let is_last = body.is_end_stream();
+                    if data.has_remaining() {
+                        room(&mut stream).await?;
+                    }
+                    send_data(&mut stream, data, is_last)?;
+                    if is_last {
+                        return Ok(());
+                    }
+                }
+                Err(frame) => {
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    return stream.send_trailers(trailers).map_err(|_| Stopped);
+                }
+            },
+        }
+    }
+}
+
+/// The next part of a body, unless the other side resets the stream before.
+async fn next<B: Body + Unpin>(
+    body: &mut B,
+    stream: &mut SendStream<B::Data>,
+) -> Result<Option<Result<Frame<B::Data>, B::Error>>, Stopped> {
+    poll_fn(|context| {
+        if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) {
+            return Poll::Ready(Ok(frame));
+        }
+        stream.poll_reset(context).map(|_| Err(Stopped))
+    })
+    .await
+}
+
+/// Waits until the other side has room. No more is asked for than a byte of it, as long as there is
+/// something to send: what one stream has been promised of the room of all, others wait for.
+async fn room<D: Buf>(stream: &mut SendStream<D>) -> Result<(), Stopped> {
+    stream.reserve_capacity(1);
+    while stream.capacity() == 0 {
+        let given = poll_fn(|context| stream.poll_capacity(context)).await;
+        if !matches!(given, Some(Ok(_))) {
+            return Err(Stopped);
+        }
+    }
+    Ok(())
+}
+
+fn send_data<D: Buf>(stream: &mut SendStream<D>, data: D, is_last: bool) -> Result<(), Stopped> {
+    stream.send_data(data, is_last).map_err(|_| Stopped)
+}
