@@ -176,3 +176,29 @@ async fn more_streams_than_agreed_are_refused_one_by_one() {
     }
     assert_eq!(hits(&world, "http2_streams").await, 1.0);
 }
+
+/// RFC 9113 §10.5.1.
+#[tokio::test]
+async fn a_head_that_is_too_large_is_counted_whoever_refuses_it() {
+    let world = World::start(1, &[("PROXY_HEADER_BYTES_MAX", "8KiB")]).await;
+    let mut client = RawClient::connect(world.proxy.address, &[]).await;
+    let settings = client.until(frames::SETTINGS).await.unwrap();
+    let announced: Vec<&[u8]> =
+        settings.payload.chunks(6).filter(|setting| setting.starts_with(&[0, 6])).collect();
+    assert_eq!(announced, [[0, 6, 0, 0, 0x20, 0]], "where we refuse it");
+    let value = "y".repeat(120);
+    // Read and answered, and what its library keeps nothing of.
+    for (index, count) in [70, 120].into_iter().enumerate() {
+        let stream = 2 * index as u32 + 1;
+        let block = frames::get("/", &vec![("x", &value[..]); count]);
+        let (first, rest) = block.split_at(5_000);
+        client.send(frames::HEADERS, END_STREAM, stream, first).await;
+        client.send(frames::CONTINUATION, END_HEADERS, stream, rest).await;
+        assert_eq!(client.until(frames::HEADERS).await.unwrap().stream, stream);
+        let is_counted = async || hits(&world, "header_bytes").await == index as f64 + 1.0;
+        world.until("it to be counted", is_counted).await;
+    }
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 5, &frames::get("/", &[])).await;
+    assert_eq!(client.until(frames::HEADERS).await.unwrap().stream, 5);
+    assert_eq!(hits(&world, "header_bytes").await, 2.0);
+}

@@ -68,4 +68,9 @@ impl FrameReader {
     pub(super) fn flags(&self) -> u8 {
         self.header[4]
     }
+
+    pub(super) fn stream(&self) -> u32 {
+        let [.., a, b, c, d] = self.header;
+        u32::from_be_bytes([a, b, c, d])
+    }
 }

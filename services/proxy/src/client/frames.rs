@@ -17,7 +17,7 @@ use crate::{limits::Limit, settings::Http2, stats::Gauges};
 const WINDOW_MS: u64 = 10_000;
 
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(super) const HEADERS: u8 = 1;
 pub(super) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;

@@ -68,15 +68,17 @@ async fn serve_on(
     client: &Rc<Client>,
     activity: &Rc<Activity>,
 ) -> bool {
-    let refused = Rc::new(Cell::new(0));
+    let (refused, newest) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
     let window = Rc::new(Cell::new(FIRST_WINDOW));
     let frames = FrameWatch::new(worker.settings.http2, &worker.gauges, &refused, &window);
-    let watching = (frames, Refusals::new(&worker.gauges));
-    let Ok(io) = ClientIo::new(socket, read, watching, activity) else { return false };
+    let refusals = Refusals::new(&worker.gauges, &newest);
+    let header_bytes = header_list_bytes(worker);
+    let io = ClientIo::new(socket, read, (frames, refusals), (activity, header_bytes));
+    let Ok(io) = io else { return false };
     activity.enter(Phase::Idle);
     let streams = Streams::new(&worker.gauges, &window);
     let mut connection = Connection::new(worker, io);
-    let requests = Requests { worker, client, activity, streams: &streams, refused };
+    let requests = Requests { worker, client, activity, streams: &streams, refused, newest };
     let mut draining = worker.stage.clone();
     let mut draining = pin!(draining.wait_for(|stage| *stage >= Stage::Draining));
     let mut is_draining = false;
@@ -148,6 +150,11 @@ async fn serve_on(
     }
 }
 
+/// What the client is told that a request's head may have at most.
+fn header_list_bytes(worker: &Worker) -> u32 {
+    u32::try_from(worker.settings.limits.header_bytes).unwrap_or(u32::MAX)
+}
+
 /// The library's side of a connection.
 struct Connection {
     state: State,
@@ -162,14 +169,13 @@ enum State {
 
 impl Connection {
     fn new(worker: &Worker, io: ClientIo) -> Self {
-        let header_bytes = worker.settings.limits.header_bytes;
         let handshake = server::Builder::new()
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_send_buffer_size(SEND_BUFFER_BYTES)
             .max_concurrent_streams(worker.settings.http2.streams)
             // Ours is checked where it can be answered and counted; this is where reading ends.
-            .max_header_list_size(u32::try_from(2 * header_bytes).unwrap_or(u32::MAX))
+            .max_header_list_size(header_list_bytes(worker).saturating_mul(2))
             .handshake(io);
         Self { state: State::Opening(handshake), is_leaving: false }
     }
@@ -214,12 +220,15 @@ struct Requests<'a> {
     streams: &'a Streams,
     /// How many were refused for what they are.
     refused: Rc<Cell<u32>>,
+    /// The stream of the one that came last.
+    newest: Rc<Cell<u32>>,
 }
 
 impl Requests<'_> {
     /// Begins to serve one, in a task of its own.
     fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Part>) {
-        let Self { worker, client, activity, streams, refused } = self;
+        self.newest.set(respond.stream_id().as_u32());
+        let Self { worker, client, activity, streams, refused, .. } = self;
         let (head, stream) = request.into_parts();
         let progress = streams.begin();
         let interim = || Interim::Http2(Rc::clone(&progress));

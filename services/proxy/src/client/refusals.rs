@@ -1,11 +1,11 @@
 //! Watches what frames go out to an HTTP/2 client, for what the HTTP/2 library refuses by itself and
 //! tells nobody.
 
-use std::sync::Arc;
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use super::{
     frame_reader::{FrameReader, Read},
-    frames::RST_STREAM,
+    frames::{HEADERS, RST_STREAM},
 };
 use crate::{limits::Limit, stats::Gauges};
 
@@ -18,12 +18,16 @@ pub(super) struct Refusals {
     reader: FrameReader,
     /// Of a reset, its reason as far as it has gone out.
     code: u32,
+    /// The newest stream that we were given.
+    newest: Rc<Cell<u32>>,
     gauges: Arc<Gauges>,
 }
 
 impl Refusals {
-    pub(super) fn new(gauges: &Arc<Gauges>) -> Self {
-        Self { reader: FrameReader::default(), code: 0, gauges: Arc::clone(gauges) }
+    /// `newest` is to be the newest stream that we were given to serve.
+    pub(super) fn new(gauges: &Arc<Gauges>, newest: &Rc<Cell<u32>>) -> Self {
+        let (newest, gauges) = (Rc::clone(newest), Arc::clone(gauges));
+        Self { reader: FrameReader::default(), code: 0, newest, gauges }
     }
 
     /// Takes note of what has gone out.
@@ -31,10 +35,18 @@ impl Refusals {
         loop {
             match self.reader.read(&mut bytes) {
                 Read::Nothing => return,
-                Read::Header => self.code = 0,
+                Read::Header => self.see_header(),
                 Read::Payload(part) if self.reader.kind() == RST_STREAM => self.see_reason(part),
                 Read::Payload(_) => {}
             }
+        }
+    }
+
+    fn see_header(&mut self) {
+        self.code = 0;
+        // The library answers one head by itself: one with so much in it that it has not kept it.
+        if self.reader.kind() == HEADERS && self.reader.stream() > self.newest.get() {
+            self.gauges.limits.hit(Limit::HeaderBytes);
         }
     }
 
@@ -61,7 +73,7 @@ mod tests {
         let frames = [&data[..], &reset(7), &reset(8), &data, &reset(7)].concat();
         for size in [1, 2, 4, 9, 13, 64] {
             let gauges = Arc::new(Gauges::default());
-            let mut refusals = Refusals::new(&gauges);
+            let mut refusals = Refusals::new(&gauges, &Rc::default());
             frames.chunks(size).for_each(|part| refusals.see(part));
             assert_eq!(gauges.limits.of(Limit::Streams), 2, "{size}");
         }
