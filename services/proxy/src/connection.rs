@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// Interim responses before the one that counts. More are no help to anybody.
-const INTERIM_MAX: u32 = 32;
+pub(crate) const INTERIM_MAX: u32 = 32;
 
 /// With less room than this in the buffer, a read would be worth too little.
 const ROOM_BYTES_MIN: usize = 1024;

@@ -206,7 +206,8 @@ async fn attempt(
 ) -> Result<Response<Arriving>, Failed> {
     let (worker, member) = (patience.worker, patience.member);
     if worker.settings.backend_protocol == BackendProtocol::Http2 {
-        return attempt_multiplexed(upstream, patience, head, body, connections).await;
+        let how = (connections, interim);
+        return attempt_multiplexed(upstream, patience, head, body, how).await;
     }
     let upload = body.upload();
     let timeouts = &worker.settings.timeouts;
@@ -273,7 +274,7 @@ async fn attempt_multiplexed(
     patience: &mut Patience<'_>,
     head: &Head,
     body: &mut RequestBody,
-    connections: Connections,
+    (connections, interim): (Connections, Option<&Interim>),
 ) -> Result<Response<Arriving>, Failed> {
     let (worker, member) = (patience.worker, patience.member);
     let upload = body.upload();
@@ -290,32 +291,33 @@ async fn attempt_multiplexed(
             // An operator took it out while the connection was being made.
             return Err(Failed::unsent(Reason::Draining));
         }
-        let request = head.clone().request(std::mem::take(body));
-        let sent = stream.sender().try_send_request(request);
-        match patience.wait(upload.as_deref(), sent).await {
+        let request = head.clone().into_request();
+        let answered = stream.exchange(request, std::mem::take(body), interim);
+        match patience.wait(upload.as_deref(), answered).await {
             Ok(Ok(response)) => {
                 stream.answered();
                 return Ok(response.map(|incoming| Arriving::Shared(incoming, stream)));
             }
-            Ok(Err(mut error)) => match error.take_message() {
-                // hyper gives the request back only if it wrote nothing of it.
-                Some(unsent) => {
-                    *body = unsent.into_body().put_down();
-                    if !stream.is_kept {
-                        return Err(Failed::unsent(Reason::ResetBeforeHeaders));
-                    }
+            Ok(Err(multiplexed::Failure::Unsent(unsent))) => {
+                *body = unsent.put_down();
+                if !stream.is_kept {
+                    return Err(Failed::unsent(Reason::ResetBeforeHeaders));
                 }
-                None => {
-                    let reason = reason_of(error.error(), upload.as_deref());
-                    let unprocessed = stream.unprocessed(error.error());
-                    let is_kept = match unprocessed {
-                        Some(unprocessed) => unprocessed.is_unseen(),
-                        // A stream that is ended is the backend's doing, its connection's end need not.
-                        None => stream.is_kept && !multiplexed::is_reset(error.error()),
-                    };
-                    return Err(Failed { unprocessed, ..Failed::sent(reason, is_kept) });
-                }
-            },
+            }
+            Ok(Err(multiplexed::Failure::Stream(error))) => {
+                let reason = upload.as_deref().and_then(Upload::failure);
+                let unprocessed = stream.unprocessed(&error);
+                let is_kept = match unprocessed {
+                    Some(unprocessed) => unprocessed.is_unseen(),
+                    // A stream that is ended is the backend's doing, its connection's end need not.
+                    None => stream.is_kept && !multiplexed::is_reset(&error),
+                };
+                let reason = reason.unwrap_or(Reason::ResetBeforeHeaders);
+                return Err(Failed { unprocessed, ..Failed::sent(reason, is_kept) });
+            }
+            Ok(Err(multiplexed::Failure::Malformed)) => {
+                return Err(Failed::sent(Reason::ProtocolError, false));
+            }
             Err(reason) => {
                 if reason == Reason::ResponseTimeout {
                     stream.suspect();
@@ -332,14 +334,6 @@ async fn open(worker: &Worker, upstream: &Upstream, member: &Member) -> Result<C
     let connection = connection::open(member, timeout, &worker.gauges).await?;
     upstream.shard.record_connect(start.elapsed());
     Ok(connection)
-}
-
-fn reason_of(error: &hyper::Error, upload: Option<&Upload>) -> Reason {
-    match upload.and_then(Upload::failure) {
-        Some(reason) => reason,
-        None if error.is_parse() => Reason::ProtocolError,
-        None => Reason::ResetBeforeHeaders,
-    }
 }
 
 /// Tells the pool of failures that say something of the backend's health.

@@ -85,7 +85,7 @@ pub(crate) fn prepare_request(
         fields.has(Fields::TE) && headers.remove(TE).is_some_and(|te| te.as_bytes() == b"trailers");
     strip_hop_by_hop(headers, fields);
     if fields.has(Fields::EXPECT) && version != Version::HTTP_11 {
-        // HTTP/1.0 knows none (RFC 9110 §10.1.1), and over HTTP/2 nobody could be told to go on.
+        // HTTP/1.0 knows none (RFC 9110 §10.1.1), and a client of HTTP/2 is asked for its body here.
         headers.remove(EXPECT);
     }
     if wants_trailers {
@@ -137,7 +137,7 @@ pub(crate) fn prepare_trailers(trailers: &mut HeaderMap) -> Result<(), Reason> {
 pub(crate) fn in_http2_form(headers: &mut HeaderMap, uri: &mut Uri) -> Result<(), Reason> {
     headers.remove(TRANSFER_ENCODING);
     headers.remove(CONNECTION);
-    // What the backend says before its answer we do not hear: the body is asked for here.
+    // Its room for a body is what a backend of HTTP/2 asks with: the client is asked for it here.
     headers.remove(EXPECT);
     let Some(host) = headers.remove(HOST) else { return Ok(()) };
     let mut target = uri::Parts::default();

@@ -11,15 +11,21 @@ mod opening;
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
     io::ErrorKind,
     mem::MaybeUninit,
+    pin::Pin,
     rc::{Rc, Weak},
     sync::Arc,
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use balance::Member;
-use hyper::client::conn::http2::SendRequest;
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use http::{Request, Response, StatusCode};
+use http_body::Body as _;
 use socket2::Socket;
 use tokio::{
     sync::Mutex,
@@ -30,8 +36,11 @@ pub(crate) use self::opening::STREAM_WINDOW_BYTES;
 use self::opening::{Driver, open};
 use crate::{
     body::RequestBody,
+    client::Interim,
     connect::Lead,
+    connection::INTERIM_MAX,
     error::Reason,
+    http2::{self, Incoming},
     idle_limit::IdleWatch,
     retry::Unprocessed,
     settings::Timeouts,
@@ -65,9 +74,20 @@ pub(crate) enum NoStream {
     WaitedInVain,
 }
 
+/// Why no response came to a request.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Nothing of it was sent, and this is its body.
+    Unsent(RequestBody),
+    /// What became of its stream.
+    Stream(h2::Error),
+    /// The backend says what cannot be.
+    Malformed,
+}
+
 #[derive(Debug)]
 struct Connection {
-    sender: SendRequest<RequestBody>,
+    sender: RefCell<SendRequest<Bytes>>,
     /// Requests on it.
     streams: Cell<usize>,
     /// Its task owns it, so that nothing holds the socket once that has ended.
@@ -108,7 +128,13 @@ enum Look {
 
 impl Connection {
     fn is_alive(&self) -> bool {
-        !self.sender.is_closed() && !self.is_retired.get()
+        !self.is_closed() && !self.is_retired.get()
+    }
+
+    /// Whether it takes no requests any more, as it has ended or the backend has said goodbye.
+    fn is_closed(&self) -> bool {
+        let context = &mut Context::from_waker(Waker::noop());
+        matches!(self.sender.borrow_mut().poll_ready(context), Poll::Ready(Err(_)))
     }
 
     /// Whether it leads to the backend as it is now. One that does not is of no use any more.
@@ -151,7 +177,7 @@ impl Connection {
     /// As many requests at once as the backend allows; none once it has ended.
     fn allowed(&self) -> Option<usize> {
         let running = self.running.upgrade()?;
-        let allowed = running.driver.borrow().current_max_send_streams();
+        let allowed = running.driver.borrow().max_concurrent_send_streams();
         Some(allowed.min(STREAMS_MAX))
     }
 }
@@ -174,8 +200,39 @@ impl Stream {
         Self { connection: Rc::clone(connection), is_kept, place }
     }
 
-    pub(crate) fn sender(&self) -> SendRequest<RequestBody> {
-        self.connection.sender.clone()
+    /// Sends a request and waits for the head of its response; `interim` gets those before it. What
+    /// comes of a body after that goes on being sent by itself.
+    ///
+    /// # Errors
+    /// No response came.
+    pub(crate) async fn exchange(
+        &self,
+        request: Request<()>,
+        body: RequestBody,
+        interim: Option<&Interim>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let mut sender = self.connection.sender.borrow().clone();
+        if poll_fn(|context| sender.poll_ready(context)).await.is_err() {
+            return Err(Failure::Unsent(body));
+        }
+        let has_body = !body.is_end_stream();
+        let (mut answer, stream) =
+            sender.send_request(request, !has_body).map_err(Failure::Stream)?;
+        let mut sending = has_body.then(|| Box::pin(http2::send(body, stream)));
+        let mut interims = 0..INTERIM_MAX;
+        let response = poll_fn(|context| {
+            if sending.as_mut().is_some_and(|sending| sending.as_mut().poll(context).is_ready()) {
+                sending = None;
+            }
+            poll_answer(&mut answer, context, (interim, &mut interims))
+        });
+        let response = response.await?;
+        if let Some(sending) = sending {
+            tokio::task::spawn_local(sending);
+        }
+        let (head, stream) = response.into_parts();
+        let incoming = Incoming::new(stream, &head.headers);
+        Ok(Response::from_parts(head, incoming))
     }
 
     /// Notes that the backend has answered.
@@ -191,11 +248,13 @@ impl Stream {
     /// Whether the backend has certainly not begun with the request, which may then be sent again
     /// whatever it is: refused on its stream, or beyond the last stream that a GOAWAY says was or may
     /// be processed (RFC 9113 §8.7, §6.8).
-    pub(crate) fn unprocessed(&self, error: &hyper::Error) -> Option<Unprocessed> {
-        let (error, connection) = (of_backend(error)?, &self.connection);
+    pub(crate) fn unprocessed(&self, error: &h2::Error) -> Option<Unprocessed> {
+        let connection = &self.connection;
         // The library ends only such streams with a GOAWAY's error; others live on, or end with
         // that of the socket.
-        let is_unseen = if error.is_go_away() {
+        let is_unseen = if !error.is_remote() {
+            return None;
+        } else if error.is_go_away() {
             connection.is_retired.set(true);
             // A backend that takes connections and says goodbye to all of them serves nobody.
             connection.has_served.get()
@@ -210,14 +269,29 @@ impl Stream {
 }
 
 /// Whether the backend has ended the stream, and not its connection.
-pub(crate) fn is_reset(error: &hyper::Error) -> bool {
-    of_backend(error).is_some_and(h2::Error::is_reset)
+pub(crate) fn is_reset(error: &h2::Error) -> bool {
+    error.is_remote() && error.is_reset()
 }
 
-/// What a backend says with a frame of its own.
-fn of_backend(error: &hyper::Error) -> Option<&h2::Error> {
-    let error = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
-    error.is_remote().then_some(error)
+/// The response that counts, once it has come; those before it are passed on.
+fn poll_answer(
+    answer: &mut ResponseFuture,
+    context: &mut Context<'_>,
+    (interim, left): (Option<&Interim>, &mut std::ops::Range<u32>),
+) -> Poll<Result<Response<h2::RecvStream>, Failure>> {
+    while let Some(head) = ready!(answer.poll_informational(context)) {
+        let head = head.map_err(Failure::Stream)?;
+        // There is no other protocol to switch to (RFC 9113 §8.6).
+        if head.status() == StatusCode::SWITCHING_PROTOCOLS || left.next().is_none() {
+            return Poll::Ready(Err(Failure::Malformed));
+        }
+        // Nobody asked the backend whether to go on; who asked us is answered by us.
+        if let Some(interim) = interim.filter(|_| head.status() != StatusCode::CONTINUE) {
+            let (head, ()) = head.into_parts();
+            interim.send(head.status, None, head.headers);
+        }
+    }
+    Pin::new(answer).poll(context).map_err(Failure::Stream)
 }
 
 impl Drop for Stream {
@@ -325,7 +399,7 @@ impl Multiplexed {
             if !connection.is_idle() {
                 return connection.is_alive();
             }
-            if !connection.is_retired.get() && connection.sender.is_closed() {
+            if !connection.is_retired.get() && connection.is_closed() {
                 self.saw_close(connection, now);
             }
             connection.is_alive() && now.duration_since(connection.used.get()) < limit

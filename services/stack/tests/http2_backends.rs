@@ -532,3 +532,46 @@ async fn a_request_that_a_backend_is_slow_with_is_tried_elsewhere() {
     assert_eq!(world.get("/never").await.0, 204);
     assert_eq!((slow.heads.lock().unwrap().len(), requests.load(Ordering::Relaxed)), (1, 2));
 }
+
+/// A backend that says this twice before each answer.
+async fn hinting(hint: u16) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let Ok(mut connection) = h2::server::handshake(socket).await else { return };
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    for link in ["</a.css>", "</b.css>"] {
+                        let hint = Response::builder().status(hint).header("link", link);
+                        respond.send_informational(hint.body(()).unwrap()).unwrap();
+                    }
+                    let mut stream = respond.send_response(Response::new(()), false).unwrap();
+                    stream.send_data(Bytes::from_static(b"the answer"), true).unwrap();
+                }
+            });
+        }
+    });
+    address
+}
+
+/// RFC 9110 §15.2, RFC 9113 §8.6.
+#[tokio::test]
+async fn what_a_backend_says_before_its_answer_arrives_before_it() {
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let world = over(&hinting(103).await.to_string(), &[]).await;
+    let answer = exchange(world.proxy.address, request).await;
+    let heads: Vec<&str> = answer.split("\r\n\r\n").collect();
+    for (head, link) in heads.iter().zip(["</a.css>", "</b.css>"]) {
+        assert!(
+            head.starts_with("HTTP/1.1 103 Early Hints\r\n") && head.contains(link),
+            "{answer}"
+        );
+    }
+    assert!(heads[2].starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("the answer"), "{answer}");
+    let switching = over(&hinting(101).await.to_string(), &[]).await;
+    let answer = exchange(switching.proxy.address, request).await;
+    assert_eq!(status(&answer), 502, "{answer}");
+    assert!(answer.contains("http_protocol_error"), "{answer}");
+}

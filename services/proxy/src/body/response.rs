@@ -4,13 +4,12 @@ use std::{
     fmt,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::{
     net::TcpStream,
     time::{Instant, Sleep},
@@ -21,6 +20,7 @@ use crate::{
     error::Reason,
     exchange::Exchange,
     http1,
+    http2::Incoming,
     multiplexed::{STREAM_WINDOW_BYTES, Stream},
     tunnel::Tunnel,
 };
@@ -74,12 +74,13 @@ impl Arriving {
     ) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
         match self {
             Self::Alone(incoming) => incoming.poll_frame(context),
-            Self::Shared(incoming, _) => {
-                Pin::new(incoming).poll_frame(context).map_err(|error| match error.is_parse() {
-                    true => Reason::ProtocolError,
-                    false => Reason::ResetMidBody,
-                })
-            }
+            Self::Shared(incoming, _) => match ready!(incoming.poll_frame(context)) {
+                // It is whole, and the backend needs no more of the request (RFC 9113 §8.1).
+                Some(Err(error)) if is_no_error(&error) && !incoming.lacks_data() => {
+                    Poll::Ready(None)
+                }
+                frame => Poll::Ready(frame.map(|frame| frame.map_err(|_| Reason::ResetMidBody))),
+            },
             Self::Ended => Poll::Ready(None),
             Self::Cut(reason) => Poll::Ready(Some(Err(*reason))),
         }
@@ -92,6 +93,10 @@ impl Arriving {
             Self::Shared(..) | Self::Ended | Self::Cut(_) => None,
         }
     }
+}
+
+fn is_no_error(error: &h2::Error) -> bool {
+    error.reason() == Some(h2::Reason::NO_ERROR)
 }
 
 /// A backend's body with what hangs on its end.

@@ -1,9 +1,9 @@
 //! The streams of an HTTP/2 connection, and which of them their client has left standing.
 //!
 //! A client that gives a stream no room (RFC 9113 §5.2) stops only that stream, so that how long the
-//! socket takes nothing, which limits clients of HTTP/1, does not show it. hyper then waits for room
+//! socket takes nothing, which limits clients of HTTP/1, does not show it. Its task then waits for room
 //! without asking the response's body for more, for as long as the client likes. Ended from outside,
-//! the stream's task drops its stream, which resets it.
+//! it drops its stream, which resets it.
 //!
 //! One that takes a little now and then is too slow all the same (pace.rs). As all streams share their
 //! client's line, each has an equal part of the time in which several wait for it. Only a response
@@ -11,13 +11,13 @@
 //! connection, or for their turn on it, which says nothing of any of them: they are held to what all
 //! of them together take, and where that is too little the connection ends.
 //!
-//! Once hyper has the end of a response nobody can reset its stream any more, and what is left of it
+//! Once the library has the end of a response nobody can reset its stream any more, and what is left of it
 //! waits for as long as the client likes. So where it may wait for room on its own, the end is held back
 //! until all before it has gone out. It costs a frame of its own, which short responses need not pay.
 //!
-//! What hyper takes of a body before it can be written adds up over streams, to many times what a
+//! What the library takes of a body before it can be written adds up over streams, to many times what a
 //! client of HTTP/1 can make us hold. So beyond a share for all streams of a connection, each gives
-//! hyper one part at a time: none can stop the others so, whose client may have room for them alone.
+//! it one part at a time: none can stop the others so, whose client may have room for them alone.
 
 mod held;
 
@@ -48,7 +48,7 @@ use crate::{
 /// Streams that have ended are forgotten when so many have gathered.
 const ENDED_MAX: usize = 64;
 
-/// What hyper gets of a body at once. It takes a part whole as soon as the client has room for one
+/// What the library gets of a body at once. It takes a part whole as soon as the client has room for one
 /// byte; a longer one would wait in memory.
 const PART_BYTES: usize = 16 * 1024;
 
@@ -66,9 +66,9 @@ pub(crate) struct Progress {
     taken: Cell<Instant>,
     /// Whether the client has to make room for that part; otherwise we wait for the backend.
     waits_for_client: Cell<bool>,
-    /// Bytes of all parts that hyper has had.
+    /// Bytes of all parts that the library has had.
     sent: Cell<usize>,
-    /// Bytes of parts that hyper has and that have not gone out.
+    /// Bytes of parts that the library has and that have not gone out.
     given: Cell<usize>,
     /// Whether any wait so for nothing but the connection.
     waits_for_turn: Cell<bool>,
@@ -82,7 +82,7 @@ pub(crate) struct Progress {
     behind: Cell<usize>,
     /// Who waits until there are none.
     waker: RefCell<Option<Waker>>,
-    /// The response's body, which may have to end while hyper does not ask for more of it.
+    /// The response's body, which may have to end while nobody asks for more of it.
     body: RefCell<ResponseBody>,
     /// Interim responses that are to go out before it, and bytes of all that there were.
     interim: RefCell<Vec<Response<()>>>,
@@ -143,12 +143,12 @@ impl Progress {
         self.waker.replace(Some(context.waker().clone()));
     }
 
-    /// Waits until hyper may have another part.
+    /// Waits until the library may have another part.
     fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
         if self.held.is_full() { self.poll_gone_out(context) } else { Poll::Ready(()) }
     }
 
-    /// Waits until all that hyper has had has gone out.
+    /// Waits until all that the library has had has gone out.
     fn poll_gone_out(&self, context: &Context<'_>) -> Poll<()> {
         if self.given.get() == 0 {
             return Poll::Ready(());
@@ -207,7 +207,7 @@ impl Progress {
         self.set_behind(behind);
     }
 
-    /// Counts what waits behind what hyper was given. It is none of the connection's share, which is for
+    /// Counts what waits behind what the library was given. It is none of the connection's share, which is for
     /// what we read.
     fn set_behind(&self, bytes: usize) {
         let (before, gauges) = (self.behind.replace(bytes), &self.held.gauges);
@@ -256,7 +256,7 @@ pub(super) struct Streams(Rc<Inner>);
 #[derive(Debug)]
 struct Inner {
     held: Rc<Held>,
-    /// That of the request that hyper has just given us. It starts the stream's task right after.
+    /// That of the request that has just begun. Its task starts right after.
     next: RefCell<Option<Rc<Progress>>>,
     running: RefCell<Vec<(Rc<Progress>, AbortHandle)>>,
 }
@@ -377,7 +377,7 @@ impl StreamBody {
         frame
     }
 
-    /// Whether the end has to wait until what hyper has had has gone out.
+    /// Whether the end has to wait until what the library has had has gone out.
     fn holds_end(&self) -> bool {
         self.progress.given.get() > 0 && self.progress.may_lack_room()
     }
@@ -415,7 +415,7 @@ impl Drop for StreamBody {
     }
 }
 
-/// What hyper has of a body until it has gone out or its stream has ended.
+/// What the library has of a body until it has gone out or its stream has ended.
 #[derive(Debug, Default)]
 pub(super) struct Part {
     data: Bytes,

@@ -245,7 +245,7 @@ async fn a_stream_whose_client_takes_a_byte_now_and_then_is_reset_and_its_connec
             }
             start.elapsed()
         };
-        // There is room for a byte, for which hyper is given all of the text.
+        // There is room for a byte, for which the library is given all of the text.
         let begun = [hello(1), get()].concat();
         let (after, end) = tokio::join!(tokio::time::timeout(NEVER, trickle), case.http2(&begun));
         let after = after.expect("it stays");

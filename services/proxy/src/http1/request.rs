@@ -40,9 +40,9 @@ impl Head {
         Ok(head)
     }
 
-    /// With its body.
-    pub(crate) fn request(self, body: RequestBody) -> Request<RequestBody> {
-        let mut request = Request::new(body);
+    /// As the HTTP/2 library has it.
+    pub(crate) fn into_request(self) -> Request<()> {
+        let mut request = Request::new(());
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
         *request.headers_mut() = self.headers;

@@ -7,18 +7,15 @@
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Poll, Waker},
+    task::Poll,
 };
 
 use balance::Member;
-use hyper::{
-    client::conn::http2::{self, Builder},
-    rt::Executor,
-};
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
+use h2::client::{self, Builder};
 use socket2::SockRef;
 use tokio::{
     net::TcpStream,
@@ -27,7 +24,6 @@ use tokio::{
 
 use super::{Connection, Running, STREAMS_MAX};
 use crate::{
-    body::RequestBody,
     connect,
     error::Reason,
     stats::{Counted, Gauges},
@@ -43,8 +39,11 @@ const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MAX as u32;
 /// What of a request's body may wait for a slow backend.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// What takes requests to a connection.
-pub(super) type Driver = http2::Connection<TokioIo<TcpStream>, RequestBody, OnThisThread>;
+/// What the head of a response may have.
+const HEADER_LIST_BYTES: u32 = 16 * 1024;
+
+/// What moves a connection on.
+pub(super) type Driver = client::Connection<TcpStream, Bytes>;
 
 /// Makes a connection that has room for a request.
 ///
@@ -58,17 +57,18 @@ pub(super) async fn open(
     let made = Instant::now();
     let (stream, lead) = connect::to(member, deadline - made).await?;
     let socket = SockRef::from(&stream).try_clone().ok();
-    let tasks = OnThisThread::default();
-    let handshake = Builder::new(tasks.clone())
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+    let handshake = Builder::new()
+        .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
+        .max_header_list_size(HEADER_LIST_BYTES)
+        .enable_push(false)
         // Until the backend tells.
         .initial_max_send_streams(0)
-        .handshake(TokioIo::new(stream));
+        .handshake(stream);
     let ready = async {
         let (sender, mut driver) = handshake.await.map_err(|_| Reason::ConnectFailed)?;
-        tasks.until_streams(&mut driver).await.map(|()| (sender, driver))
+        until_streams(&mut driver).await.map(|()| (sender, driver))
     };
     let (sender, driver) =
         timeout_at(deadline, ready).await.map_err(|_| Reason::ConnectTimeout)??;
@@ -81,7 +81,7 @@ pub(super) async fn open(
         let _ = poll_fn(|context| Pin::new(&mut *running.driver.borrow_mut()).poll(context)).await;
     });
     Ok(Connection {
-        sender,
+        sender: RefCell::new(sender),
         running: connection_running,
         lead,
         streams: Cell::new(0),
@@ -92,47 +92,17 @@ pub(super) async fn open(
     })
 }
 
-/// Runs hyper's tasks on the thread whose backends they serve. They read what a backend says, which
-/// hyper tells nobody.
-#[derive(Clone, Debug, Default)]
-pub(super) struct OnThisThread {
-    /// Who waits for what may have been read.
-    waiting: Rc<RefCell<Option<Waker>>>,
-}
-
-impl OnThisThread {
-    /// Waits until the backend allows streams on a connection.
-    ///
-    /// # Errors
-    /// The connection has ended.
-    async fn until_streams(&self, driver: &mut Driver) -> Result<(), Reason> {
-        poll_fn(|context| {
-            if Pin::new(&mut *driver).poll(context).is_ready() {
-                return Poll::Ready(Err(Reason::ResetBeforeHeaders));
-            }
-            if driver.current_max_send_streams() > 0 {
-                return Poll::Ready(Ok(()));
-            }
-            self.waiting.replace(Some(context.waker().clone()));
-            Poll::Pending
-        })
-        .await
-    }
-}
-
-impl<F: Future + 'static> Executor<F> for OnThisThread {
-    fn execute(&self, task: F) {
-        let waiting = Rc::clone(&self.waiting);
-        tokio::task::spawn_local(async move {
-            let mut task = pin!(task);
-            poll_fn(|context| {
-                let polled = task.as_mut().poll(context);
-                if let Some(waker) = waiting.take() {
-                    waker.wake();
-                }
-                polled
-            })
-            .await
-        });
-    }
+/// Waits until the backend allows streams on a connection.
+///
+/// # Errors
+/// The connection has ended.
+async fn until_streams(driver: &mut Driver) -> Result<(), Reason> {
+    poll_fn(|context| {
+        if Pin::new(&mut *driver).poll(context).is_ready() {
+            return Poll::Ready(Err(Reason::ResetBeforeHeaders));
+        }
+        let has_streams = driver.max_concurrent_send_streams() > 0;
+        if has_streams { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await
 }

@@ -10,7 +10,7 @@ use crate::{pace::Pace, stats::Gauges};
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) bytes: Cell<usize>,
-    /// Streams of which hyper has parts that have not gone out.
+    /// Streams of which the library has parts that have not gone out.
     pub(super) giving: Cell<u32>,
     /// Whether any of it has moved since that was last looked at.
     pub(super) has_moved: Cell<bool>,

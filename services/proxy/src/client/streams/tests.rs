@@ -51,7 +51,7 @@ async fn beyond_the_share_of_a_connection_each_stream_gives_a_part_at_a_time() {
     assert_eq!(gauges.buffered.bytes(), 0);
 }
 
-/// Once hyper has the end, the stream can be reset no more.
+/// Once the library has the end, the stream can be reset no more.
 #[tokio::test]
 async fn the_end_waits_for_what_is_before_it_where_that_may_lack_room() {
     for (window, waits) in [(PART_BYTES as u32, false), (PART_BYTES as u32 - 1, true)] {
@@ -76,7 +76,7 @@ async fn only_a_stream_whose_client_makes_no_room_for_its_part_is_reset() {
         .run_until(async {
             let mut stalled = body(b"x", &streams);
             poll_fn(|context| Pin::new(&mut stalled).poll_frame(context)).await;
-            // Holds its part and waits, as hyper does.
+            // Holds its part and waits, as what sends it does.
             streams.execute(async move {
                 std::future::pending::<()>().await;
                 drop(stalled);
@@ -110,7 +110,7 @@ impl Slow {
         slow
     }
 
-    /// What hyper does when there is room for a byte.
+    /// What is done when there is room for a byte.
     fn fill(&mut self) {
         let context = &mut Context::from_waker(Waker::noop());
         if self.part.is_none()
