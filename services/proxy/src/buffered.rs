@@ -6,7 +6,8 @@
 //! have a part of what is left of a common bound, as queues in a switch share its memory (dynamic
 //! thresholds): a few slow clients get all they can use, and the more there are, the less is read for
 //! each that comes. Nobody is refused anything. At the bound what is left is a read of [`LEAST_BYTES`],
-//! without which nobody could be served at all.
+//! without which nobody could be served at all. What clients of HTTP/2 send faster than backends take it
+//! shares the bound (client/untaken.rs).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

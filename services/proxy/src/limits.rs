@@ -26,7 +26,7 @@ pub(crate) enum Limit {
     UploadRate,
     /// The rate of a response's body.
     DownloadRate,
-    /// Bytes that wait for clients which do not take them.
+    /// Bytes that wait for clients, or for backends, which do not take them.
     BufferedBytes,
     /// Requests at once on a connection of HTTP/2.
     Streams,

@@ -208,7 +208,7 @@ pub(crate) struct Gauges {
     pub(crate) idle_timeouts: AtomicU64,
     /// Clients that took nothing of their response for too long.
     pub(crate) write_timeouts: AtomicU64,
-    /// What waits for clients that do not take it.
+    /// What waits for clients, or for backends, that do not take it.
     pub(crate) buffered: Buffered,
     /// Tunnels that were silent for too long.
     pub(crate) tunnel_timeouts: AtomicU64,

@@ -1,19 +1,25 @@
-//! What waits in the proxy for clients that read nothing: bounded over all of them, shown, and no harm
-//! to those who read.
+//! What waits in the proxy for clients that read nothing, and for backends that do not: bounded over all of
+//! them, shown, and no harm to those who read.
 #![allow(clippy::unwrap_used)] // A failing helper panics at its line.
 
 mod common;
 
 use std::{net::SocketAddr, time::Duration};
 
+use bytes::Bytes;
 use common::{
     World,
     frames::{self, END_HEADERS, END_STREAM, RawClient},
     raw::read_head,
 };
+use http::Request;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::AsyncWriteExt,
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
 };
 
 const KIB: f64 = 1024.0;
@@ -23,14 +29,22 @@ const MIB: f64 = 1024.0 * KIB;
 const HUGE: &str = "/bytes/1GiB";
 
 /// A backend that has huge responses ready faster than they can be passed on, which ours has not in
-/// a debug build, and short ones.
+/// a debug build, and short ones. Of a POST it reads no more than the head.
 async fn backend() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    // So that what it does not read is soon with the proxy.
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(64).unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
-                let is_huge = read_head(&mut stream).await.contains(HUGE);
+                let head = read_head(&mut stream).await;
+                if head.starts_with("POST ") {
+                    return std::future::pending().await;
+                }
+                let is_huge = head.contains(HUGE);
                 let bytes: usize = if is_huge { 1 << 30 } else { 1 << 20 };
                 let head = format!(
                     "HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\nconnection: close\r\n\r\n"
@@ -170,6 +184,61 @@ async fn streams_that_get_no_room_do_not_stop_one_that_does() {
         }
     }
     assert_eq!(bytes, 1024 * 1024);
+}
+
+/// Connections of clients of HTTP/2 with so many uploads each, which send as much as they may.
+async fn uploads(world: &World, connections: usize, streams: usize) -> JoinSet<()> {
+    let mut running = JoinSet::new();
+    for _ in 0..connections {
+        let io = TokioIo::new(TcpStream::connect(world.proxy.address).await.unwrap());
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
+        let (sender, connection) = handshake.unwrap();
+        running.spawn(async move { drop(connection.await) });
+        for _ in 0..streams {
+            let part =
+                || Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(vec![0; 16_384])));
+            let body = StreamBody::new(futures_util::stream::repeat_with(part));
+            let request = Request::post("http://a/").body(body).unwrap();
+            let mut sender = sender.clone();
+            running.spawn(async move { drop(sender.send_request(request).await) });
+        }
+    }
+    let all = (connections * streams) as f64;
+    let in_flight = async || world.metric("evenkeel_in_flight{").await == all;
+    world.until("all to be there", in_flight).await;
+    running
+}
+
+#[tokio::test]
+async fn what_a_client_of_http_2_sends_to_a_backend_that_reads_nothing_counts() {
+    let world = over_backend(&[]).await;
+    for (streams, window) in [(1, 256.0 * KIB), (5, 768.0 * KIB)] {
+        let running = uploads(&world, 1, streams).await;
+        let bytes = settled(&world).await;
+        // Of each, one part is on its way to the backend.
+        let most = window + streams as f64 * 16.0 * KIB;
+        assert!((window - 64.0 * KIB..=most).contains(&bytes), "{bytes} of {window}");
+        assert_eq!(hits(&world).await, 0.0);
+        drop(running);
+        is_unharmed(&world).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_backends_that_read_nothing_is_bounded_and_others_are_served() {
+    // A client that left is looked for as often as the shortest limit.
+    let variables = [("PROXY_BUFFERED_BYTES_MAX", "2MiB"), ("PROXY_HEADER_TIMEOUT", "1s")];
+    let world = over_backend(&variables).await;
+    const CONNECTIONS: usize = 40;
+    // All of their windows together are fifteen times what there may be.
+    let running = uploads(&world, CONNECTIONS, 3).await;
+    let bytes = settled(&world).await;
+    let bound = 2.0 * MIB + CONNECTIONS as f64 * 32.0 * KIB;
+    assert!((MIB..bound).contains(&bytes), "{bytes}");
+    assert!(hits(&world).await > 0.0);
+    is_served(&world).await;
+    drop(running);
+    is_unharmed(&world).await;
 }
 
 /// It sends as much as its window allows, whatever its client takes.

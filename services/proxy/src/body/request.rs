@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use crate::{
-    client::{Busy, Interim, WireBody},
+    client::{Busy, Interim, Taking, WireBody},
     error::Reason,
     headers,
     http2::Incoming,
@@ -208,13 +208,20 @@ pub(crate) enum ClientBody {
     None,
     /// Of HTTP/1.
     Http1(WireBody),
-    /// Of HTTP/2, with where it is to be asked for, if it has to be and has not been.
-    Http2(Incoming, Option<Interim>),
+    /// Of HTTP/2, and how it is taken; with where it is to be asked for, if it has to be and has not been.
+    Http2(Incoming, Taking, Option<Interim>),
 }
 
 impl ClientBody {
-    pub(crate) fn http2(incoming: Incoming, asking: Option<Interim>) -> Self {
-        if incoming.is_end_stream() { Self::None } else { Self::Http2(incoming, asking) }
+    pub(crate) fn http2(
+        incoming: Incoming,
+        taking: impl FnOnce() -> Taking,
+        asking: Option<Interim>,
+    ) -> Self {
+        match incoming.is_end_stream() {
+            true => Self::None,
+            false => Self::Http2(incoming, taking(), asking),
+        }
     }
 
     fn poll_frame(
@@ -224,12 +231,13 @@ impl ClientBody {
         match self {
             Self::None => Poll::Ready(None),
             Self::Http1(body) => body.poll_frame(context),
-            Self::Http2(incoming, asking) => {
+            Self::Http2(incoming, taking, asking) => {
                 if let Some(asking) = asking.take() {
                     asking.send(StatusCode::CONTINUE, None, HeaderMap::new());
                 }
-                let frame = ready!(incoming.poll_frame(context));
-                Poll::Ready(frame.map(|frame| match frame {
+                let next = incoming.poll_frame(context);
+                taking.asked(&next);
+                Poll::Ready(ready!(next).map(|frame| match frame {
                     Ok(mut frame) => {
                         frame.trailers_mut().map_or(Ok(()), headers::prepare_trailers)?;
                         Ok(frame)
@@ -245,7 +253,7 @@ impl ClientBody {
         match self {
             Self::None => true,
             Self::Http1(body) => body.is_end_stream(),
-            Self::Http2(incoming, _) => incoming.is_end_stream(),
+            Self::Http2(incoming, ..) => incoming.is_end_stream(),
         }
     }
 
@@ -253,7 +261,7 @@ impl ClientBody {
         match self {
             Self::None => SizeHint::with_exact(0),
             Self::Http1(body) => body.size_hint(),
-            Self::Http2(incoming, _) => incoming.size_hint(),
+            Self::Http2(incoming, ..) => incoming.size_hint(),
         }
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct FrameWatch {
     /// A setting that is coming in, as far as it has come.
     setting: [u8; SETTING_BYTES],
     setting_bytes: usize,
+    /// What has come of bodies and nobody has asked for yet.
+    data_bytes: usize,
     /// Whether a request's head has begun and not ended.
     is_head_open: bool,
     window: Window,
@@ -78,6 +80,7 @@ impl FrameWatch {
             reader: FrameReader::default(),
             setting: [0; SETTING_BYTES],
             setting_bytes: 0,
+            data_bytes: 0,
             is_head_open: false,
             window: Window::default(),
             refused: Rc::clone(refused),
@@ -88,6 +91,16 @@ impl FrameWatch {
     /// Whether a request's head has begun and not ended, or it cannot be told yet.
     pub(crate) fn is_in_head(&self) -> bool {
         self.is_head_open || self.reader.is_in_header()
+    }
+
+    /// Whether a request's head has begun and not ended.
+    pub(super) fn is_head_open(&self) -> bool {
+        self.is_head_open
+    }
+
+    /// How many bytes of bodies have come since this was asked last.
+    pub(super) fn take_data_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.data_bytes)
     }
 
     /// Takes note of what has come in, after the preface.
@@ -104,6 +117,7 @@ impl FrameWatch {
                 Read::Nothing => break,
                 Read::Header => self.begin_frame(),
                 Read::Payload(part) if self.reader.kind() == SETTINGS => self.see_settings(part),
+                Read::Payload(part) if self.reader.kind() == DATA => self.data_bytes += part.len(),
                 Read::Payload(_) => {}
             }
             if self.reader.is_at_end() {
@@ -212,6 +226,7 @@ mod tests {
                 frames.concat().chunks(size).for_each(|part| watch.see(part, 0).unwrap());
             }
             assert_eq!(watch.counts(), [8, 8, 0, 8], "{size}");
+            assert_eq!((watch.take_data_bytes(), watch.take_data_bytes()), (8 * 5, 0));
             assert!(!watch.is_in_head());
         }
     }

@@ -25,6 +25,7 @@ use super::{
     io::ClientIo,
     refusals::Refusals,
     streams::{Part, Streams},
+    untaken::{Taking, Untaken},
 };
 use crate::{
     body::ClientBody,
@@ -39,8 +40,10 @@ use crate::{
 /// 10 ms to the client still 25 MB a second.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 
-/// The same over all streams of a connection, which is what one client can make us hold.
-const CONNECTION_WINDOW_BYTES: u32 = 768 * 1024;
+/// The same over all streams of a connection, which is what one client can make us hold: three uploads
+/// that stand still leave no room for a fourth. What all clients together can, is bounded by how much
+/// is read of each (untaken.rs).
+pub(super) const CONNECTION_WINDOW_BYTES: u32 = 768 * 1024;
 
 /// What of a response may wait for a slow client, per stream.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
@@ -73,12 +76,15 @@ async fn serve_on(
     let frames = FrameWatch::new(worker.settings.http2, &worker.gauges, &refused, &window);
     let refusals = Refusals::new(&worker.gauges, &newest);
     let header_bytes = header_list_bytes(worker);
-    let io = ClientIo::new(socket, read, (frames, refusals), (activity, header_bytes));
+    let untaken = Untaken::new(&worker.gauges);
+    let watching = (frames, refusals, &untaken);
+    let io = ClientIo::new(socket, read, watching, (activity, header_bytes));
     let Ok(io) = io else { return false };
     activity.enter(Phase::Idle);
     let streams = Streams::new(&worker.gauges, &window);
     let mut connection = Connection::new(worker, io);
-    let requests = Requests { worker, client, activity, streams: &streams, refused, newest };
+    let requests =
+        Requests { worker, client, activity, streams: &streams, untaken, refused, newest };
     let mut draining = worker.stage.clone();
     let mut draining = pin!(draining.wait_for(|stage| *stage >= Stage::Draining));
     let mut is_draining = false;
@@ -218,6 +224,8 @@ struct Requests<'a> {
     client: &'a Rc<Client>,
     activity: &'a Rc<Activity>,
     streams: &'a Streams,
+    /// What backends have not taken of their bodies.
+    untaken: Rc<Untaken>,
     /// How many were refused for what they are.
     refused: Rc<Cell<u32>>,
     /// The stream of the one that came last.
@@ -228,7 +236,7 @@ impl Requests<'_> {
     /// Begins to serve one, in a task of its own.
     fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Part>) {
         self.newest.set(respond.stream_id().as_u32());
-        let Self { worker, client, activity, streams, refused, .. } = self;
+        let Self { worker, client, activity, streams, untaken, refused, .. } = self;
         let (head, stream) = request.into_parts();
         let progress = streams.begin();
         let interim = || Interim::Http2(Rc::clone(&progress));
@@ -238,7 +246,11 @@ impl Requests<'_> {
             busy: Some(Rc::new(Busy::new(activity, &worker.gauges))),
             interim: worker.settings.forwarding.interim_responses.then(interim),
         };
-        let body = ClientBody::http2(Incoming::new(stream, &head.headers), asking);
+        let body = ClientBody::http2(
+            Incoming::new(stream, &head.headers),
+            || Taking::new(untaken),
+            asking,
+        );
         let request = Request::from_parts(head, body);
         let place = (progress, Rc::clone(refused));
         streams.execute(answer(Rc::clone(worker), origin, request, respond, place));

@@ -3,18 +3,18 @@
 use std::{
     cell::RefCell,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Buf, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
-use super::{Socket, activity::Activity, frames::FrameWatch, refusals::Refusals};
+use super::{Socket, activity::Activity, frames::FrameWatch, refusals::Refusals, untaken::Untaken};
 
 /// What a client of HTTP/2 sends first (RFC 9113 §3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -40,6 +40,7 @@ pub(super) struct ClientIo {
     refusals: Refusals,
     /// What is yet to be announced as the most that a head may have.
     header_bytes: Option<u32>,
+    untaken: Rc<Untaken>,
 }
 
 impl ClientIo {
@@ -50,13 +51,15 @@ impl ClientIo {
     pub(super) fn new(
         socket: &Rc<RefCell<Socket>>,
         held: BytesMut,
-        (mut frames, refusals): (FrameWatch, Refusals),
+        (mut frames, refusals, untaken): (FrameWatch, Refusals, &Rc<Untaken>),
         (activity, header_bytes): (&Rc<Activity>, u32),
     ) -> io::Result<Self> {
         let first = held.get(PREFACE.len()..).unwrap_or_default();
         see(&mut frames, first, &socket.borrow().stream, activity)?;
+        untaken.came(frames.take_data_bytes());
         let (socket, activity) = (Rc::clone(socket), Rc::clone(activity));
-        Ok(Self { socket, activity, held, frames, refusals, header_bytes: Some(header_bytes) })
+        let (header_bytes, untaken) = (Some(header_bytes), Rc::clone(untaken));
+        Ok(Self { socket, activity, held, frames, refusals, header_bytes, untaken })
     }
 
     /// Writes the first that goes out, the library's settings: with the limit for a head at which we
@@ -122,13 +125,20 @@ fn see(
     Ok(())
 }
 
+/// Whether the client has left, with things on their way that nobody reads. Nobody is woken for that:
+/// it is asked about now and then.
+fn has_ended(stream: &TcpStream) -> bool {
+    let ended = pin!(stream.ready(Interest::PRIORITY | Interest::ERROR));
+    ended.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
 impl AsyncRead for ClientIo {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { socket, activity, held, frames, .. } = self.get_mut();
+        let Self { socket, activity, held, frames, untaken, .. } = self.get_mut();
         if !held.is_empty() {
             let count = held.len().min(buffer.remaining());
             buffer.put_slice(&held[..count]);
@@ -140,8 +150,18 @@ impl AsyncRead for ClientIo {
         }
         let before = buffer.filled().len();
         let mut socket = socket.borrow_mut();
+        // A head that has begun has to end in time, and one that has left must be seen.
+        if !frames.is_head_open()
+            && untaken.poll_room(context).is_pending()
+            && !has_ended(&socket.stream)
+        {
+            activity.note_stream_head(false);
+            return Poll::Pending;
+        }
         ready!(Pin::new(&mut socket.stream).poll_read(context, buffer))?;
-        Poll::Ready(see(frames, &buffer.filled()[before..], &socket.stream, activity))
+        see(frames, &buffer.filled()[before..], &socket.stream, activity)?;
+        untaken.came(frames.take_data_bytes());
+        Poll::Ready(Ok(()))
     }
 }
 

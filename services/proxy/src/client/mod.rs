@@ -18,6 +18,7 @@ mod rest;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod untaken;
 
 use std::{rc::Rc, time::Duration};
 
@@ -30,6 +31,7 @@ pub(crate) use self::{
     frames::FrameWatch,
     http1::{Search, WireBody, read_head},
     interim::Interim,
+    untaken::Taking,
 };
 use crate::{
     guests::Guest,

@@ -1,0 +1,219 @@
+//! What a client of HTTP/2 has sent of its requests' bodies and no backend has taken yet.
+//!
+//! The library reads what comes as soon as it comes, and keeps it within the windows that the client
+//! was told when it connected (http2.rs). Those of all clients add up to many times what may wait in
+//! memory (buffered.rs). So, once memory is tight, a connection that has its share is not read until
+//! backends have taken something of that: the rest waits in the system, as bodies of HTTP/1 do. What else
+//! comes on that connection waits with it; the limits of time of its requests end that.
+//!
+//! How much there is, the library tells nobody: it is what has come in, less what bodies were asked for.
+//! What comes on streams that have ended it throws away, and that it does not tell either. So there is
+//! nothing as soon as all bodies wait for more, which corrects what was counted.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http_body::Frame;
+
+use super::http2::CONNECTION_WINDOW_BYTES;
+use crate::stats::Gauges;
+
+/// The most that comes of a body at once (RFC 9113 §4.2).
+const PART_BYTES: usize = 16 * 1024;
+
+/// What is untaken of one connection.
+#[derive(Debug)]
+pub(crate) struct Untaken {
+    bytes: Cell<usize>,
+    /// What of that is in the gauge.
+    counted: Cell<usize>,
+    /// Requests' bodies of which more may come.
+    bodies: Cell<u32>,
+    /// Those of them that have been asked for more than there was.
+    waiting: Cell<u32>,
+    /// Who may not read on.
+    reader: RefCell<Option<Waker>>,
+    gauges: Arc<Gauges>,
+}
+
+impl Untaken {
+    pub(super) fn new(gauges: &Arc<Gauges>) -> Rc<Self> {
+        Rc::new(Self {
+            bytes: Cell::default(),
+            counted: Cell::default(),
+            bodies: Cell::default(),
+            waiting: Cell::default(),
+            reader: RefCell::default(),
+            gauges: Arc::clone(gauges),
+        })
+    }
+
+    /// Notes that so many bytes of bodies have come.
+    pub(super) fn came(&self, bytes: usize) {
+        if bytes > 0 {
+            self.bytes.set(self.bytes.get() + bytes);
+            self.count();
+        }
+    }
+
+    /// Whether more may be read. If not, whoever asks is woken once some of it was taken.
+    pub(super) fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
+        if !self.is_full() {
+            return Poll::Ready(());
+        }
+        self.reader.replace(Some(context.waker().clone()));
+        Poll::Pending
+    }
+
+    fn is_full(&self) -> bool {
+        let buffered = &self.gauges.buffered;
+        buffered.is_tight() && self.counted.get() >= buffered.share()
+    }
+
+    fn took(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get().saturating_sub(bytes));
+        if self.waiting.get() == self.bodies.get() {
+            self.bytes.set(0);
+        }
+        self.count();
+    }
+
+    fn count(&self) {
+        // What was given has left room in the window for as much again.
+        let most = match self.bodies.get() as usize {
+            0 => 0,
+            bodies => CONNECTION_WINDOW_BYTES as usize + bodies * PART_BYTES,
+        };
+        let bytes = self.bytes.get().min(most);
+        let before = self.counted.replace(bytes);
+        match bytes.checked_sub(before) {
+            Some(0) => {}
+            Some(more) => self.gauges.buffered.add(more, &self.gauges.limits),
+            None => self.gauges.buffered.subtract(before - bytes),
+        }
+        if bytes < before
+            && !self.is_full()
+            && let Some(reader) = self.reader.take()
+        {
+            reader.wake();
+        }
+    }
+}
+
+/// How one request's body is taken.
+#[derive(Debug)]
+pub(crate) struct Taking {
+    untaken: Rc<Untaken>,
+    /// What was given last. It has been taken when more is asked for.
+    given: usize,
+    is_waiting: bool,
+}
+
+impl Taking {
+    pub(super) fn new(untaken: &Rc<Untaken>) -> Self {
+        untaken.bodies.update(|bodies| bodies + 1);
+        untaken.count();
+        Self { untaken: Rc::clone(untaken), given: 0, is_waiting: false }
+    }
+
+    /// Notes what came of it when it was asked for more.
+    pub(crate) fn asked<E>(&mut self, next: &Poll<Option<Result<Frame<Bytes>, E>>>) {
+        let given = match next {
+            Poll::Ready(Some(Ok(frame))) => frame.data_ref().map_or(0, Bytes::len),
+            _ => 0,
+        };
+        let taken = std::mem::replace(&mut self.given, given);
+        self.set_waiting(!matches!(next, Poll::Ready(Some(Ok(_)))));
+        self.untaken.took(taken);
+    }
+
+    fn set_waiting(&mut self, is_waiting: bool) {
+        let was_waiting = std::mem::replace(&mut self.is_waiting, is_waiting);
+        let change = |count: u32| count + u32::from(is_waiting) - u32::from(was_waiting);
+        self.untaken.waiting.update(change);
+    }
+}
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        self.set_waiting(false);
+        self.untaken.bodies.update(|bodies| bodies - 1);
+        self.untaken.took(self.given);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffered::Buffered;
+
+    const KIB: usize = 1024;
+
+    fn gauges(bound: usize) -> Arc<Gauges> {
+        Arc::new(Gauges { buffered: Buffered::up_to(bound), ..Gauges::default() })
+    }
+
+    fn data(bytes: usize) -> Poll<Option<Result<Frame<Bytes>, ()>>> {
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![0; bytes])))))
+    }
+
+    const NOTHING: Poll<Option<Result<Frame<Bytes>, ()>>> = Poll::Pending;
+
+    #[test]
+    fn what_has_come_counts_until_more_is_asked_for() {
+        let gauges = gauges(usize::MAX);
+        let untaken = Untaken::new(&gauges);
+        untaken.came(50);
+        assert_eq!(gauges.buffered.bytes(), 0, "it is for nobody");
+        let mut one = Taking::new(&untaken);
+        untaken.came(70);
+        let mut counts = |next| {
+            one.asked(&next);
+            gauges.buffered.bytes()
+        };
+        assert_eq!(counts(data(100)), 120);
+        assert_eq!(counts(data(20)), 20);
+        assert_eq!(counts(NOTHING), 0);
+        untaken.came(7);
+        assert_eq!(gauges.buffered.bytes(), 7);
+        drop(one);
+        assert_eq!(gauges.buffered.bytes(), 0);
+    }
+
+    #[test]
+    fn what_was_thrown_away_counts_no_longer_than_until_all_others_wait() {
+        let gauges = gauges(usize::MAX);
+        let untaken = Untaken::new(&gauges);
+        let [gone, mut one, mut other] = [(); 3].map(|()| Taking::new(&untaken));
+        untaken.came(1_000);
+        drop(gone);
+        untaken.came(10);
+        one.asked(&NOTHING);
+        assert_eq!(gauges.buffered.bytes(), 1_010, "some of it may be the other's");
+        other.asked(&data(10));
+        other.asked(&NOTHING);
+        assert_eq!(gauges.buffered.bytes(), 0);
+    }
+
+    #[test]
+    fn who_has_its_share_reads_on_when_something_was_taken() {
+        let gauges = gauges(1024 * KIB);
+        let context = &Context::from_waker(Waker::noop());
+        let [untaken, other] = [(); 2].map(|()| Untaken::new(&gauges));
+        let (mut body, _body) = (Taking::new(&untaken), Taking::new(&other));
+        untaken.came(300 * KIB);
+        assert!(untaken.poll_room(context).is_ready(), "there is room enough for one");
+        other.came(300 * KIB);
+        assert!(untaken.poll_room(context).is_pending());
+        body.asked(&data(250 * KIB));
+        assert!(untaken.poll_room(context).is_pending());
+        body.asked(&data(50 * KIB));
+        assert!(untaken.poll_room(context).is_ready());
+        assert!(untaken.reader.borrow().is_none(), "it was woken");
+    }
+}
