@@ -1,12 +1,6 @@
 //! One request of HTTP/2 on its stream, from its head to the end of its answer.
 
-use std::{
-    cell::Cell,
-    future::poll_fn,
-    pin::pin,
-    rc::Rc,
-    task::{Context, Poll},
-};
+use std::{cell::Cell, future::poll_fn, pin::pin, rc::Rc};
 
 use h2::server::SendResponse;
 use http::{
@@ -34,8 +28,23 @@ pub(super) async fn answer(
     mut respond: SendResponse<Part>,
     (progress, refused): (Rc<Progress>, Rc<Cell<u32>>),
 ) {
-    let forwarding = forward(worker, origin, request);
-    let Some(response) = unless_reset(forwarding, &mut respond, &progress).await else { return };
+    let response = {
+        // Large, and therefore made where it stays.
+        let mut forwarding = pin!(forward(worker, origin, request));
+        poll_fn(|context| {
+            let polled = forwarding.as_mut().poll(context);
+            // Interim responses go out as they come.
+            progress.say(&mut respond, context);
+            if polled.is_ready() {
+                return polled.map(Some);
+            }
+            progress.wait(context);
+            respond.poll_reset(context).map(|_| None)
+        })
+        .await
+    };
+    // The client has reset the stream.
+    let Some(response) = response else { return };
     let (mut head, body) = response.into_parts();
     let is_ours = matches!(body, ResponseBody::Own(Some(_)));
     let is_refused = is_ours && head.status.is_client_error();
@@ -55,27 +64,6 @@ pub(super) async fn answer(
         // Who stops it has recorded why.
         let _ = http2::send(body, stream).await;
     }
-}
-
-/// The response, unless the client resets the stream before. Interim ones go out as they come.
-async fn unless_reset(
-    forwarding: impl Future<Output = Response<ResponseBody>>,
-    respond: &mut SendResponse<Part>,
-    progress: &Progress,
-) -> Option<Response<ResponseBody>> {
-    let mut forwarding = pin!(forwarding);
-    poll_fn(|context: &mut Context<'_>| {
-        let polled = forwarding.as_mut().poll(context);
-        progress.say(respond, context);
-        match polled {
-            Poll::Ready(response) => Poll::Ready(Some(response)),
-            Poll::Pending => {
-                progress.wait(context);
-                respond.poll_reset(context).map(|_| None)
-            }
-        }
-    })
-    .await
 }
 
 /// Makes a response's head one of HTTP/2 (RFC 9113 §8.2.2), with what each response has.
