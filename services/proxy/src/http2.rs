@@ -65,11 +65,6 @@ impl Incoming {
         self.stream.is_end_stream()
     }
 
-    /// Whether more is to come, by what it says of its length.
-    pub(crate) fn lacks_data(&self) -> bool {
-        self.left.is_some_and(|left| left > 0)
-    }
-
     pub(crate) fn size_hint(&self) -> SizeHint {
         self.left.map_or_else(SizeHint::new, SizeHint::with_exact)
     }

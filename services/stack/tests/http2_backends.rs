@@ -318,6 +318,8 @@ enum Refusal {
     EachStream(u32),
     /// It says goodbye whenever there is a request.
     EachGoodbye,
+    /// It begins with an answer, which may be all of it, and resets the stream without an error (§8.1).
+    Answered { is_whole: bool },
     /// It says goodbye when it has answered so many on a connection, and looks at no more.
     GoodbyeAfter(usize),
 }
@@ -350,6 +352,12 @@ async fn refusing(refusal: Refusal) -> (SocketAddr, Arc<AtomicUsize>) {
                         }
                         (0, Refusal::Goodbye) | (_, Refusal::EachGoodbye) => {
                             peer.send(frames::GOAWAY, 0, 0, &goodbye(0)).await;
+                        }
+                        (_, Refusal::Answered { is_whole }) => {
+                            peer.send(frames::HEADERS, END_HEADERS, head.stream, &[0x88]).await;
+                            let flags = if is_whole { END_STREAM } else { 0 };
+                            peer.send(frames::DATA, flags, head.stream, b"hel").await;
+                            peer.send(frames::RST_STREAM, 0, head.stream, &[0; 4]).await;
                         }
                         (0, Refusal::GoodbyeAfterwards) => {
                             peer.send(frames::GOAWAY, 0, 0, &goodbye(head.stream)).await;
@@ -398,6 +406,21 @@ async fn what_a_backend_certainly_has_not_begun_with_is_sent_again_whatever_it_i
         let answer = world.client.post(world.url("/")).send().await.unwrap();
         let total = requests.load(Ordering::Relaxed) + second.1.load(Ordering::Relaxed) - 1;
         assert_eq!((answer.status().as_u16(), total), (expected, sent));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_reset_without_an_error_is_whole_only_if_it_has_ended() {
+    for is_whole in [true, false] {
+        let (address, _) = refusing(Refusal::Answered { is_whole }).await;
+        let world = over(&address.to_string(), &[("PROXY_PROBE", "off")]).await;
+        let answer = world.client.get(world.url("/")).send().await.unwrap();
+        let text = answer.text().await.ok();
+        assert_eq!(text.as_deref(), is_whole.then_some("hel"));
+        let mut client = client(world.proxy.address).await;
+        let answer = client.send_request(call("/", b"")).await.unwrap();
+        let body = answer.into_body().collect().await.map(|body| body.to_bytes());
+        assert_eq!(body.ok().as_deref(), is_whole.then_some(&b"hel"[..]));
     }
 }
 

@@ -74,13 +74,12 @@ impl Arriving {
     ) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
         match self {
             Self::Alone(incoming) => incoming.poll_frame(context),
-            Self::Shared(incoming, _) => match ready!(incoming.poll_frame(context)) {
-                // It is whole, and the backend needs no more of the request (RFC 9113 §8.1).
-                Some(Err(error)) if is_no_error(&error) && !incoming.lacks_data() => {
-                    Poll::Ready(None)
-                }
-                frame => Poll::Ready(frame.map(|frame| frame.map_err(|_| Reason::ResetMidBody))),
-            },
+            // A whole one ends, even if its backend then resets the stream as it needs no more of the
+            // request (RFC 9113 §8.1); one that is reset before is none, whatever the reason says.
+            Self::Shared(incoming, _) => {
+                let frame = ready!(incoming.poll_frame(context));
+                Poll::Ready(frame.map(|frame| frame.map_err(|_| Reason::ResetMidBody)))
+            }
             Self::Ended => Poll::Ready(None),
             Self::Cut(reason) => Poll::Ready(Some(Err(*reason))),
         }
@@ -93,10 +92,6 @@ impl Arriving {
             Self::Shared(..) | Self::Ended | Self::Cut(_) => None,
         }
     }
-}
-
-fn is_no_error(error: &h2::Error) -> bool {
-    error.reason() == Some(h2::Reason::NO_ERROR)
 }
 
 /// A backend's body with what hangs on its end.
