@@ -122,6 +122,26 @@ async fn an_answer_without_a_body_tells_no_length_but_of_what_it_stands_for() {
     }
 }
 
+/// RFC 9110 §9.3.2.
+#[tokio::test]
+async fn an_error_of_our_own_has_no_text_for_who_wants_only_the_head() {
+    let nobody = World::over("http://127.0.0.1:1", &[("PROXY_PROBE", "off")], vec![]);
+    let mut client = connect(nobody.proxy.address).await;
+    let mut length = |method| {
+        let asked = client.send_request(request(method, "/", b""));
+        async {
+            let (status, headers, body, _) = whole(asked.await.unwrap()).await;
+            assert!(status >= 500 && headers.contains_key("proxy-status"), "{status}");
+            (headers["content-length"].clone(), body.len())
+        }
+    };
+    let (told, bytes) = length("GET").await;
+    assert_eq!(told, bytes.to_string());
+    // The error itself may be another one by now.
+    let (told, bytes) = length("HEAD").await;
+    assert!(told != "0" && bytes == 0, "{told:?} {bytes}");
+}
+
 /// Sends a request that may be told something before its answer; what that is, and the answer.
 async fn interims(
     address: SocketAddr,

@@ -4,7 +4,7 @@ use std::{cell::Cell, future::poll_fn, pin::pin, rc::Rc};
 
 use h2::server::SendResponse;
 use http::{
-    HeaderMap, HeaderValue, Request, Response,
+    HeaderMap, HeaderValue, Method, Request, Response,
     header::{CONNECTION, CONTENT_LENGTH, DATE, TE},
 };
 use http_body::Body;
@@ -28,6 +28,7 @@ pub(super) async fn answer(
     mut respond: SendResponse<Part>,
     (progress, refused): (Rc<Progress>, Rc<Cell<u32>>),
 ) {
+    let is_for_head = *request.method() == Method::HEAD;
     let response = {
         // Large, and therefore made where it stays.
         let mut forwarding = pin!(forward(worker, origin, request));
@@ -49,8 +50,10 @@ pub(super) async fn answer(
     let is_ours = matches!(body, ResponseBody::Own(Some(_)));
     let is_refused = is_ours && head.status.is_client_error();
     let body = StreamBody::new(body, progress);
-    let is_whole = body.is_end_stream();
-    let length = body.size_hint().exact().filter(|_| !is_whole);
+    let is_empty = body.is_end_stream();
+    let length = body.size_hint().exact().filter(|_| !is_empty);
+    // A backend's has to be read to its end, of which there is nothing; ours has a text for GET.
+    let is_whole = is_empty || (is_for_head && is_ours);
     complete_head(&mut head.headers, length);
     let Ok(stream) = respond.send_response(Response::from_parts(head, ()), is_whole) else {
         return respond.send_reset(h2::Reason::INTERNAL_ERROR);
