@@ -420,4 +420,16 @@ mod tests {
         let late = expected + Duration::from_millis(200);
         assert!((expected..late).contains(&start.elapsed()), "{:?}", start.elapsed());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_body_that_outlives_its_response_begins_with_the_end_of_that() {
+        let limit = Duration::from_secs(30);
+        let upload = Upload::begun();
+        upload.answered();
+        tokio::time::sleep(2 * limit).await;
+        upload.outlived_answer();
+        let start = Instant::now();
+        finish_upload(&upload, limit).await;
+        assert!(start.elapsed() >= limit, "{:?}", start.elapsed());
+    }
 }

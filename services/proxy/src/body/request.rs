@@ -110,6 +110,8 @@ impl Upload {
     /// The answer has ended: what is still to come is no conversation any more.
     pub(crate) fn outlived_answer(&self) {
         self.answer.set(AnswerState::None);
+        // In a conversation it may not have been its turn for long.
+        self.moved.set(Instant::now());
         self.begin_pace();
     }
 
