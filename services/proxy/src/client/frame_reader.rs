@@ -71,6 +71,7 @@ impl FrameReader {
 
     pub(super) fn stream(&self) -> u32 {
         let [.., a, b, c, d] = self.header;
-        u32::from_be_bytes([a, b, c, d])
+        // Without the bit that means nothing (RFC 9113 §4.1).
+        u32::from_be_bytes([a & 0x7f, b, c, d])
     }
 }

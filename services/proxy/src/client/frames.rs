@@ -46,6 +46,8 @@ pub(crate) struct FrameWatch {
     data_bytes: usize,
     /// Whether a request's head has begun and not ended.
     is_head_open: bool,
+    /// The stream of the newest request.
+    newest: u32,
     window: Window,
     /// Requests of the window that we refused for what they are, which cost nobody else anything.
     refused: Rc<Cell<u32>>,
@@ -82,6 +84,7 @@ impl FrameWatch {
             setting_bytes: 0,
             data_bytes: 0,
             is_head_open: false,
+            newest: 0,
             window: Window::default(),
             refused: Rc::clone(refused),
             stream_window: Rc::clone(stream_window),
@@ -147,13 +150,18 @@ impl FrameWatch {
         match kind {
             HEADERS => {
                 self.is_head_open = true;
-                window.streams += 1;
+                // Each request has a higher stream than those before (RFC 9113 §5.1.1). What comes after a
+                // body is none, and must not stand for one that was let through.
+                let stream = self.reader.stream();
+                let is_request = stream > self.newest;
+                self.newest = self.newest.max(stream);
+                *(if is_request { &mut window.streams } else { &mut window.control }) += 1;
             }
             RST_STREAM => window.resets += 1,
             WINDOW_UPDATE => {}
             DATA if !self.reader.is_at_end() => window.explained += 1,
             DATA if flags & END_STREAM != 0 => {}
-            // SETTINGS, PING, PRIORITY, CONTINUATION, DATA with nothing in it, unknown ones.
+            // Trailers (above), SETTINGS, PING, PRIORITY, CONTINUATION, DATA with nothing in it, unknown ones.
             _ => window.control += 1,
         }
     }
@@ -205,25 +213,34 @@ mod tests {
     }
 
     fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
-        let mut bytes = vec![0, 0, length, kind, flags, 0, 0, 0, 1];
+        frame_of(1, kind, flags, length)
+    }
+
+    fn frame_of(stream: u16, kind: u8, flags: u8, length: u8) -> Vec<u8> {
+        let [high, low] = stream.to_be_bytes();
+        let mut bytes = vec![0, 0, length, kind, flags, 0, 0, high, low];
         // A payload that would be another frame to whoever loses the count.
         bytes.extend(std::iter::repeat_n(RST_STREAM, length.into()));
         bytes
     }
 
-    fn until_refused(watch: &mut FrameWatch, frames: &[u8], now_ms: u64) -> (usize, Limit) {
-        (0..1_000)
-            .find_map(|count| Some((count, watch.see(frames, now_ms).err()?)))
-            .expect("no limit")
+    /// How many of what is made for each stream are let through.
+    fn until_refused(
+        watch: &mut FrameWatch,
+        frames: impl Fn(u16) -> Vec<u8>,
+    ) -> Option<(u16, Limit)> {
+        (0..1_000).find_map(|count| Some((count, watch.see(&frames(2 * count + 1), 0).err()?)))
     }
 
     #[test]
     fn frames_are_counted_the_same_however_they_are_cut() {
-        let frames = [frame(HEADERS, END_HEADERS, 20), frame(DATA, 0, 5), frame(RST_STREAM, 0, 4)];
+        let of = |kind, flags, length| move |stream| frame_of(stream, kind, flags, length);
+        let frames = [of(HEADERS, END_HEADERS, 20), of(DATA, 0, 5), of(RST_STREAM, 0, 4)];
         for size in [1, 2, 7, 9, 64] {
             let mut watch = watch();
-            for _ in 0..8 {
-                frames.concat().chunks(size).for_each(|part| watch.see(part, 0).unwrap());
+            for stream in 1..=8 {
+                let bytes = frames.map(|frame| frame(stream)).concat();
+                bytes.chunks(size).for_each(|part| watch.see(part, 0).unwrap());
             }
             assert_eq!(watch.counts(), [8, 8, 0, 8], "{size}");
             assert_eq!((watch.take_data_bytes(), watch.take_data_bytes()), (8 * 5, 0));
@@ -247,20 +264,25 @@ mod tests {
 
     #[test]
     fn resets_are_bounded_unless_most_requests_are_let_through() {
-        let reset = [frame(HEADERS, END_HEADERS, 3), frame(RST_STREAM, 0, 4)].concat();
-        assert_eq!(until_refused(&mut watch(), &reset, 0), (10, Limit::Resets));
-        let mut honest = watch();
-        let two = frame(HEADERS, END_HEADERS, 3);
-        for _ in 0..1_000 {
-            honest.see(&[two.clone(), reset.clone()].concat(), 0).unwrap();
-        }
+        let head = |stream| frame_of(stream, HEADERS, END_HEADERS, 3);
+        let reset = |stream| [head(stream), frame_of(stream, RST_STREAM, 0, 4)].concat();
+        let two = |stream| [head(stream), reset(stream + 1)].concat();
+        let with_trailers = |stream| [head(stream), reset(stream)].concat();
+        let bound = Some((10, Limit::Resets));
+        assert_eq!(until_refused(&mut watch(), reset), bound);
+        assert_eq!(until_refused(&mut watch(), with_trailers), bound);
+        assert_eq!(until_refused(&mut watch(), two), None);
         let mut made_up = watch();
         let refused = Rc::clone(&made_up.refused);
-        let limit = (0..1_000).find_map(|_| {
+        let refusing = |stream| {
             refused.update(|count| count + 1);
-            made_up.see(&[two.clone(), reset.clone()].concat(), 0).err()
-        });
-        assert_eq!(limit, Some(Limit::Resets), "refused ones let nothing through");
+            two(stream)
+        };
+        assert_eq!(
+            until_refused(&mut made_up, refusing),
+            bound,
+            "refused ones let nothing through"
+        );
     }
 
     #[test]
@@ -268,8 +290,8 @@ mod tests {
         for (kind, flags, length) in [(PING, 0, 8), (DATA, 0, 0), (CONTINUATION, 0, 0), (99, 0, 1)]
         {
             let mut watch = watch();
-            let found = until_refused(&mut watch, &frame(kind, flags, length), 0);
-            assert_eq!(found, (10, Limit::ControlFrames), "{kind}");
+            let found = until_refused(&mut watch, |_| frame(kind, flags, length));
+            assert_eq!(found, Some((10, Limit::ControlFrames)), "{kind}");
             assert_eq!(watch.gauges.limits.of(Limit::ControlFrames), 1);
         }
     }

@@ -7,6 +7,7 @@
 
 use std::{
     cell::Cell,
+    collections::BTreeSet,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     rc::Rc,
@@ -122,10 +123,17 @@ fn check_counts(data: &[u8]) {
     let mut watch = FrameWatch::new(limits, &Arc::default(), &Rc::default(), &window);
     let [mut streams, mut resets, mut control, mut explained] = [0; 4];
     let (mut is_in_head, mut room) = (false, 0);
+    let mut requests = BTreeSet::from([0]);
     for frame in each_frame(data) {
         let Frame { kind, flags, stream, payload } = frame;
         match kind {
-            HEADERS => (streams, is_in_head) = (streams + 1, flags & END_HEADERS == 0),
+            HEADERS => {
+                is_in_head = flags & END_HEADERS == 0;
+                // What is not newer than all before is no request.
+                let is_request = requests.last() < Some(&stream);
+                requests.insert(stream);
+                *(if is_request { &mut streams } else { &mut control }) += 1;
+            }
             RST_STREAM => resets += 1,
             WINDOW_UPDATE => {}
             DATA if !payload.is_empty() => explained += 1,
