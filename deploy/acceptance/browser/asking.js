@@ -113,5 +113,17 @@ export async function changedMeanwhile() {
       await until("the row shows it", 5, async () => (await row(page, first)).pressed === word);
     }
   });
+  await check("nor are they on a page that does not show the one before yet", async () => {
+    // As where it is behind: what the feed brings stays out of the page.
+    await page.evaluate(() => disconnect());
+    for (const word of ["Drain", "Not ready", "Ready"]) {
+      await control(page, first, word).click();
+      const answer = page.waitForResponse((response) => response.request().method() === "POST");
+      await dialog.getByRole("button", { name: `Set to ${word.toLowerCase()}` }).click();
+      expect((await answer).status() === 200, `${word} was answered with ${(await answer).status()}`);
+      await dialog.waitFor({ state: "hidden" });
+    }
+    expect((await stack.backend(first)).admin === "ready", "it is not ready");
+  });
   await close(page);
 }

@@ -593,11 +593,21 @@ function allow(form, isUnderWay = false) {
   for (const button of form.querySelectorAll("button")) button.disabled = isUnderWay && button.id !== "confirm-cancel";
 }
 
+/** Whoever made a change need not wait for the page to show it: to undo it at once is not to undo it unseen. */
+function sees(action, data, seen) {
+  const field = ["state", "weight", "max_in_flight"].find((name) => data.get(name));
+  for (const form of document.querySelectorAll(`[data-change]:has([name="${field}"])`)) {
+    const known = form.elements.seen;
+    if (form.dataset.action === action && Number(known.value) < Number(seen)) known.value = seen;
+  }
+}
+
 async function send(form, button) {
   const data = new URLSearchParams(new FormData(form));
   if (button?.name) data.set(button.name, button.value);
   // Whoever closes the dialog meanwhile may ask about another backend in it.
   const own = question;
+  const action = form.getAttribute("action");
   const asked = $("confirm-title").textContent;
   const isOpen = () => own === question && $("confirm").open;
   allow(form, true);
@@ -611,6 +621,7 @@ async function send(form, button) {
     const result = await answer.json();
     if (answer.ok) {
       if (isOpen()) $("confirm").close();
+      sees(action, data, result.seen);
       toast(result.message, true);
       return;
     }
@@ -619,6 +630,8 @@ async function send(form, button) {
     problem = ["The dashboard did not answer. Whether the change was made is not known.", false, {}];
   }
   const [text, forcible, { seen, unseen }] = problem;
+  // Some proxies have made it, or may have.
+  if (seen && !unseen) sees(action, data, seen);
   if (!isOpen()) {
     toast(`${asked} ${sentence(text)}`, false);
     return;

@@ -88,13 +88,20 @@ impl ChangeForm {
     }
 }
 
+/// What came of a change that was made.
+struct Done {
+    message: String,
+    /// When it was said: whoever said it knows it, before any page shows it.
+    said: u64,
+}
+
 /// Why a change was not made.
 struct Refusal {
     /// In metrics.
     label: &'static str,
     problem: Problem,
     /// When the newest word was said, if it is one that the page had not shown: somebody else's, or
-    /// what some of the proxies have done.
+    /// this one, where some of the proxies have done it or may have.
     seen: Option<u64>,
     /// Whether that stands against the change. It takes no force, it only has to be seen: the guard is
     /// still to be asked.
@@ -186,14 +193,16 @@ pub(crate) async fn change(
     let label = result.as_ref().map_or_else(|refusal| refusal.label, |_| "done");
     app.metrics.changes.with_label_values(&[label]).inc();
     match result {
-        Ok(message) if json_wanted => Json(json!({ "message": message })).into_response(),
-        Ok(message) => {
+        // As text: it is only to be sent back, and so are the others.
+        Ok(Done { message, said }) if json_wanted => {
+            Json(json!({ "message": message, "seen": said.to_string() })).into_response()
+        }
+        Ok(Done { message, .. }) => {
             let shown = form.map(|Form(form)| form.shown()).unwrap_or_default();
             let flash = Flash { good: true, message };
             Redirect::to(&app.flashes.keep(flash, shown)).into_response()
         }
         Err(Refusal { problem, seen, is_unseen, .. }) if json_wanted => {
-            // As text: it is only to be sent back.
             let seen = seen.map(|seen| seen.to_string());
             problem.with_member("seen", seen).with_member("unseen", is_unseen).into_response()
         }
@@ -207,7 +216,7 @@ async fn carry_out(
     peer: SocketAddr,
     (pool, id): (&str, &str),
     form: &Result<Form<ChangeForm>, FormRejection>,
-) -> Result<String, Refusal> {
+) -> Result<Done, Refusal> {
     let malformed = |problem| Refusal::from(("malformed", problem));
     let form = form
         .as_ref()
@@ -245,20 +254,20 @@ async fn carry_out(
         ([_, ..], _) => {
             let back = way_back(&view, (pool, id), &wish);
             let problem = refused(&outcome, (id, back.as_ref()), &token);
-            let seen = (!outcome.done.is_empty()).then_some(outcome.said);
-            Err(Refusal { seen, ..("refused", problem).into() })
+            Err(Refusal { seen: outcome.heard(), ..("refused", problem).into() })
         }
         ([], [(_, fault), ..]) if outcome.done.is_empty() => {
             let problem = Problem::new(StatusCode::BAD_GATEWAY, unanswered(&outcome.silent));
-            Err((fault.label(), problem).into())
+            Err(Refusal { seen: outcome.heard(), ..(fault.label(), problem).into() })
         }
         _ => {
             let words = wish.words();
-            Ok(format!(
+            let message = format!(
                 "{id} is set to {words}{}.{}",
                 outcome.places(),
                 outcome.unsaved() + &outcome.missing()
-            ))
+            );
+            Ok(Done { message, said: outcome.said })
         }
     }
 }

@@ -14,9 +14,8 @@ use crate::{
     model::Backend,
     poll::View,
     replica::Proxy,
-    said::{self, Clock},
+    said::{self, Clock, Seen},
     wish::Wish,
-    word::What,
 };
 
 /// What came of a change.
@@ -44,7 +43,7 @@ const TRIES: usize = 3;
 
 /// Changes one backend on all proxies of `view` on behalf of `actor`, with a word that is newer
 /// than all before; unless, where it is known until when the actor has `seen` what was said, somebody
-/// has said something else since.
+/// else has said something since.
 pub(crate) async fn newest(
     view: &View,
     key: (&str, &str),
@@ -53,17 +52,18 @@ pub(crate) async fn newest(
     token: Option<&Secret>,
     actor: &str,
 ) -> Outcome {
-    let seen = seen.map(|seen| (wish.what(), seen));
-    if let Some(unseen) = seen.and_then(|seen| said::unseen(view, key, seen)) {
+    let what = wish.what();
+    let seen = seen.map(|until| Seen { what, until, own: clock.own(key, what, actor) });
+    if let Some(unseen) = seen.as_ref().and_then(|seen| said::unseen(view, key, seen)) {
         return Outcome { unseen: Some(Box::new(unseen.clone())), ..Outcome::default() };
     }
-    let mut newest = said::newest(view, key, wish.what());
+    let mut newest = said::newest(view, key, what);
     let mut outcome = Outcome::default();
     for _ in 0..TRIES {
-        let said = clock.next(key, wish.what(), newest);
+        let said = clock.next(key, what, newest, actor);
         let change = Change { said_at: Some(wall::text(said)), ..change.clone() };
         // What some have done by now is the actor's own word.
-        let seen = seen.filter(|_| outcome.done.is_empty());
+        let seen = seen.as_ref().filter(|_| outcome.done.is_empty());
         outcome = Outcome { said, ..all(view, key, (&change, seen), token, actor).await };
         newest = newest.max(outcome.newer);
         if outcome.newer.is_none() {
@@ -77,7 +77,7 @@ pub(crate) async fn newest(
 async fn all(
     view: &View,
     key: (&str, &str),
-    (change, seen): (&Change, Option<(What, u64)>),
+    (change, seen): (&Change, Option<&Seen>),
     token: Option<&Secret>,
     actor: &str,
 ) -> Outcome {
@@ -103,11 +103,11 @@ async fn all(
 async fn tell_first(
     proxy: &Proxy,
     key: (&str, &str),
-    (change, seen): (&Change, Option<(What, u64)>),
+    (change, seen): (&Change, Option<&Seen>),
     token: Option<&Secret>,
     actor: &str,
 ) -> Result<Verdict, Fault> {
-    let Some((what, seen)) = seen else {
+    let Some(seen) = seen else {
         return tell(proxy, key, change, None, token, actor).await;
     };
     let known = proxy.picture.as_ref().and_then(|picture| picture.answer.backend(key.0, key.1));
@@ -116,7 +116,7 @@ async fn tell_first(
     loop {
         match tell(proxy, key, change, tag.as_deref(), token, actor).await? {
             // An override has ended, or it was about something else.
-            Verdict::Changed(now) if said::seen(&now, what) <= seen && more.next().is_some() => {
+            Verdict::Changed(now) if seen.has(&now) && more.next().is_some() => {
                 tag = now.etag;
             }
             verdict => return Ok(verdict),
@@ -175,6 +175,12 @@ impl Outcome {
     /// Whether a proxy says no to the change itself.
     fn is_refused(&self) -> bool {
         self.refused.iter().any(|(_, status, _)| is_of_change(*status))
+    }
+
+    /// When it was said, if any proxy has heard it, or may have.
+    pub(crate) fn heard(&self) -> Option<u64> {
+        let may_have = self.silent.iter().any(|(_, fault)| !fault.is_unheard());
+        (may_have || !self.done.is_empty()).then_some(self.said)
     }
 
     /// Where it was done, as the end of a sentence; nothing if there is only one proxy.

@@ -2,6 +2,7 @@
 
 mod support;
 
+use chassis::wall;
 use support::{Dashboard, FakeAdmin, SAID, TOKEN, backend, pools, said_by_ann, unsaid};
 
 const JSON: (&str, &str) = ("accept", "application/json");
@@ -277,6 +278,77 @@ async fn what_another_operator_said_meanwhile_is_not_undone_unseen() {
         let changes = admin.with(|world| world.changes.clone());
         assert_eq!((changes.len(), &changes[0].body["state"]), (1, &"drain".into()));
     }
+}
+
+/// The time of the last change that the proxy was told of, once it tells of it as said by `actor`.
+fn tells_of_the_last(admin: &FakeAdmin, actor: &str, later: u64) -> u64 {
+    admin.with(|world| {
+        let body = &world.changes.last().expect("a change was told").body;
+        let said = body["said_at"].as_str().and_then(wall::parse);
+        let said = said.expect("it says when it was said") + later;
+        let mut told = unsaid("a:1");
+        (told["admin"], told["etag"]) = (body["state"].clone(), format!("\"{said}\"").into());
+        told["admin_actor"] = actor.into();
+        (told["admin_said_at"], told["admin_standing_said_at"]) =
+            (wall::text(said).into(), wall::text(said).into());
+        world.pools = pools(&[told, unsaid("b:2")]);
+        said
+    })
+}
+
+#[tokio::test]
+async fn what_operators_said_themselves_is_undone_before_their_page_shows_it() {
+    const OWN: &str = "dashboard, on this machine";
+    // The dashboard has heard it by then, or only the proxy has.
+    for (interval, is_heard) in [("50ms", true), ("60s", false)] {
+        let admin = FakeAdmin::start(pools(&[unsaid("a:1"), unsaid("b:2")]));
+        let settings = [("DASHBOARD_INTERVAL", interval)];
+        let dashboard = Dashboard::start(&admin.url(), &settings).ready().await;
+        let old = |state| [("state", state), ("seen", "0")];
+        let answer = dashboard.post(PATH, &old("drain"), &[JSON]).await;
+        assert_eq!(answer.status(), 200);
+        let seen = answer.json::<serde_json::Value>().await.unwrap()["seen"].clone();
+        let said = tells_of_the_last(&admin, OWN, 0).to_string();
+        assert_eq!(seen, said, "the script is told when it was said");
+        if is_heard {
+            dashboard.text_with("/", |text| text.contains(&said)).await;
+        }
+        // A second and a third click on a page that is as it was.
+        for state in ["ready", "maint"] {
+            let answer = dashboard.post(PATH, &old(state), &[]).await;
+            assert_eq!(answer.status(), 303, "{}", answer.text().await.unwrap());
+            let said = tells_of_the_last(&admin, OWN, 0).to_string();
+            if is_heard {
+                dashboard.text_with("/", |text| text.contains(&said)).await;
+            }
+        }
+
+        let said = tells_of_the_last(&admin, "ann", 1).to_string();
+        if is_heard {
+            dashboard.text_with("/", |text| text.contains(&said)).await;
+        }
+        let answer = dashboard.post(PATH, &old("ready"), &[JSON]).await;
+        assert_eq!(answer.status(), 409, "ann's word is another one");
+        assert!(answer.text().await.unwrap().contains("is set to not ready by ann."));
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_may_have_been_made_is_tried_again_by_who_knows_of_it() {
+    let admin = FakeAdmin::start(pools(&[unsaid("a:1"), unsaid("b:2")]));
+    let settings = [("DASHBOARD_INTERVAL", "60s")];
+    let dashboard = Dashboard::start(&admin.url(), &settings).ready().await;
+    admin.with(|world| world.is_cut_short = true);
+    let form = [FORM[0], FORM[1], ("seen", "0")];
+    let answer = dashboard.post(PATH, &form, &[JSON]).await;
+    assert_eq!(answer.status(), 502);
+    let problem: serde_json::Value = answer.json().await.unwrap();
+    // It had been.
+    let said = tells_of_the_last(&admin, "dashboard, on this machine", 0);
+    assert_eq!((&problem["seen"], &problem["unseen"]), (&said.to_string().into(), &false.into()));
+    admin.with(|world| world.is_cut_short = false);
+    let answer = dashboard.post(PATH, &form, &[JSON]).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
 }
 
 #[tokio::test]
