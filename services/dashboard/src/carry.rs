@@ -10,6 +10,7 @@ use crate::{
     metrics::Metrics,
     replica::Proxy,
     settings::TokenSource,
+    tell::is_of_change,
     word::{Order, Telling},
 };
 
@@ -28,25 +29,40 @@ pub(crate) fn out(
         let (api, token, metrics) = (proxy.api.clone(), token.clone(), metrics.clone());
         let wake = Arc::clone(wake);
         tokio::spawn(async move {
+            let mut is_any_done = false;
             for telling in &order.changes {
-                if !tell(&order, telling, &api, &token, &metrics).await {
+                match tell(&order, telling, &api, &token, &metrics).await {
+                    Came::Done => is_any_done = true,
+                    // The next one stands beneath it, whether or not it is there.
+                    Came::Refused if telling.lies_on_top() => {}
                     // The next would be an override of something else than was meant.
-                    return;
+                    Came::Refused | Came::Nothing => break,
                 }
             }
-            wake.notify_one();
+            if is_any_done {
+                wake.notify_one();
+            }
         });
     }
 }
 
-/// Makes one change; whether it was done.
+/// What came of one change.
+enum Came {
+    Done,
+    /// The proxy says no to this change.
+    Refused,
+    /// It takes none now.
+    Nothing,
+}
+
+/// Makes one change.
 async fn tell(
     order: &Order,
     telling: &Telling,
     api: &AdminApi,
     token: &TokenSource,
     metrics: &Metrics,
-) -> bool {
+) -> Came {
     // Of what is over, a moment.
     let length = |time: Duration| format!("{}ms", time.as_millis().max(1));
     let change = Change {
@@ -60,12 +76,15 @@ async fn tell(
     let token = token.read().ok().flatten();
     let key = (order.pool.as_str(), order.id.as_str());
     let result = api.change(key, &change, token.as_ref(), &telling.actor).await;
-    let (label, why) = match result {
-        Ok(Verdict::Done(_)) => ("carried_over", None),
+    let (label, why, came) = match result {
+        Ok(Verdict::Done(_)) => ("carried_over", None, Came::Done),
         // It has heard something newer meanwhile, which the others are told.
-        Ok(Verdict::Superseded(..) | Verdict::Changed(_)) => return false,
-        Ok(Verdict::Refused(_, sentence)) => ("refused", Some(sentence)),
-        Err(fault) => (fault.label(), Some(api.explain(&fault))),
+        Ok(Verdict::Superseded(..) | Verdict::Changed(_)) => return Came::Nothing,
+        Ok(Verdict::Refused(status, sentence)) => {
+            let came = if is_of_change(status) { Came::Refused } else { Came::Nothing };
+            ("refused", Some(sentence), came)
+        }
+        Err(fault) => (fault.label(), Some(api.explain(&fault)), Came::Nothing),
     };
     metrics.changes.with_label_values(&[label]).inc();
     let (proxy, backend, to) = (&order.replica, &order.id, telling.wish.words());
@@ -78,5 +97,5 @@ async fn tell(
             tracing::warn!(proxy, backend, to, why, "{text}");
         }
     }
-    why.is_none()
+    came
 }

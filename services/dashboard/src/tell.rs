@@ -143,7 +143,7 @@ async fn tell(
 }
 
 /// Whether a refusal is one of the change, and not of the proxy's own trouble, or with us.
-fn is_of_change(status: StatusCode) -> bool {
+pub(crate) fn is_of_change(status: StatusCode) -> bool {
     let is_own = matches!(
         status,
         StatusCode::NOT_FOUND

@@ -100,6 +100,14 @@ pub(crate) struct Telling {
     pub(crate) said_at: Option<u64>,
 }
 
+impl Telling {
+    /// Whether it is an override of which the proxy knows by its time what it lies on. One that knows no
+    /// such times takes it to lie on what it was told before.
+    pub(crate) fn lies_on_top(&self) -> bool {
+        self.ttl.is_some() && self.said_at.is_some()
+    }
+}
+
 /// What a proxy tells of a thing.
 struct Told<'a> {
     wish: Wish,

@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Dashboard, FakeAdmin, backend, event, pools};
+use support::{Dashboard, FakeAdmin, SAID, backend, event, pools, unsaid};
 
 /// A proxy of a name with these backends.
 fn proxy(name: &str, backends: &[Value]) -> FakeAdmin {
@@ -16,12 +16,17 @@ const JSON: (&str, &str) = ("accept", "application/json");
 
 /// The first change that a proxy is told of.
 async fn first_told(proxy: &FakeAdmin) -> support::Change {
+    told(proxy, 0).await
+}
+
+/// The change that a proxy is told of after so many others.
+async fn told(proxy: &FakeAdmin, before: usize) -> support::Change {
     let end = std::time::Instant::now() + support::PATIENCE;
-    while proxy.with(|world| world.changes.is_empty()) {
+    while proxy.with(|world| world.changes.len() <= before) {
         assert!(std::time::Instant::now() < end, "it was never told");
         tokio::task::yield_now().await;
     }
-    proxy.with(|world| world.changes[0].clone())
+    proxy.with(|world| world.changes[before].clone())
 }
 
 fn dashboard(proxies: &[&FakeAdmin]) -> Dashboard {
@@ -425,6 +430,24 @@ async fn a_proxy_that_was_away_gets_the_standing_intent_when_it_returns() {
         Some("dashboard, on this machine, carried over by the dashboard")
     );
     assert_eq!(one.with(|world| world.changes.len()), 1, "nobody else is told anything");
+}
+
+#[tokio::test]
+async fn an_override_that_is_refused_does_not_keep_what_is_forced_beneath_it_from_being_told() {
+    let mut drained = unsaid("x:1");
+    (drained["admin"], drained["effective"]) = (json!("drain"), json!("drained"));
+    (drained["admin_actor"], drained["admin_said_at"]) = (json!("ann"), json!(SAID.0));
+    drained["admin_expires_at"] = json!("2026-11-23T16:00:00.000Z");
+    drained["admin_standing_said_at"] = json!("2026-11-23T15:00:01.000Z");
+    drained["admin_reverts_to"] =
+        json!({"state": "maint", "actor": "bob", "forced": true, "deadline_at": null});
+    let (one, two) = (proxy("edge-1", &[drained]), proxy("edge-2", &[unsaid("x:1")]));
+    two.with(|world| world.refusal = Some((409, "too few would be left")));
+    let _dashboard = dashboard(&[&one, &two]).ready().await;
+    let (on_top, beneath) = (told(&two, 0).await.body, told(&two, 1).await.body);
+    assert_eq!((&on_top["state"], on_top.get("force")), (&json!("drain"), None), "{on_top}");
+    assert_eq!((&beneath["state"], &beneath["force"]), (&json!("maint"), &json!(true)));
+    assert_eq!(beneath["said_at"], "2026-11-23T15:00:01.000Z");
 }
 
 #[tokio::test]
