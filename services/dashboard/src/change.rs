@@ -129,7 +129,10 @@ pub(crate) async fn ask(
         shown => shown,
     };
     if let (Ok(()), Some(what)) = (&may_ask, form.asks_for()) {
-        return number_page(&pool, &id, what, shown);
+        return match form.seen() {
+            Ok(seen) => number_page((&pool, &id), what, seen, shown),
+            Err(problem) => sorry(problem.status(), &capital(problem.detail())),
+        };
     }
     match may_ask.and_then(|()| Ok((form.wish()?, form.seen()?))) {
         Ok((wish, seen)) => {
@@ -442,7 +445,7 @@ fn question_page(
 }
 
 /// Where a number is typed in peace: a page that reloads by itself forgets what is half typed.
-fn number_page(pool: &str, id: &str, what: What, shown: Shown) -> Response {
+fn number_page((pool, id): (&str, &str), what: What, seen: Option<u64>, shown: Shown) -> Response {
     let (name, label, most) = match what {
         What::Limit => ("max_in_flight", "limit of requests in flight", LIMIT_MOST),
         What::State | What::Weight | What::Policy => ("weight", "weight", WEIGHT_MOST),
@@ -452,6 +455,8 @@ fn number_page(pool: &str, id: &str, what: What, shown: Shown) -> Response {
         p { (explain(&what.usual())) }
         form method="get" action=(table::path(pool, id, Some("change"))) {
             (shown.fields())
+            // What is said while it is typed is still unseen then.
+            @if let Some(seen) = seen { (table::seen_field(seen)) }
             label for=(name) { (capital(label)) }
             input id=(name) type="number" name=(name) min="0" max=(most) step="1" required inputmode="numeric";
             div.actions {

@@ -77,7 +77,8 @@ impl Number {
     fn forms(&self, pool: &Pool, backend: &Backend, may_change: bool) -> Markup {
         let action = path(&pool.name, &backend.id, Some("change"));
         let own = path(&pool.name, &backend.id, None);
-        let seen = seen_field(said::seen(backend, self.wish.what()));
+        let seen_until = said::seen(backend, self.wish.what());
+        let seen = seen_field(seen_until);
         html! {
             form.number method="get" action=(action) data-change data-id=(backend.id) data-action=(own) {
                 label for=(self.name) { (self.label) }
@@ -94,7 +95,7 @@ impl Number {
                 }
             }
             @if may_change {
-                noscript { p { a href={ (action) "?" (self.name) "=" } { (self.button) " on a page that does not reload" } } }
+                noscript { p { a href={ (action) "?" (self.name) "=&seen=" (seen_until) } { (self.button) " on a page that does not reload" } } }
             }
         }
     }

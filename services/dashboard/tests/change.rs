@@ -334,6 +334,31 @@ async fn what_operators_said_themselves_is_undone_before_their_page_shows_it() {
 }
 
 #[tokio::test]
+async fn what_is_said_while_a_number_is_typed_without_javascript_is_unseen() {
+    let of = |said: Option<&str>| {
+        let mut one = unsaid("a:1");
+        (one["weight_wanted"], one["configured_weight"]) = (said.map(|_| 3).into(), 1.into());
+        (one["weight_said_at"], one["weight_standing_said_at"]) = (said.into(), said.into());
+        (one["weight_actor"], one["weight"]) = ("ann".into(), said.map_or(1, |_| 3).into());
+        pools(&[one, unsaid("b:2")])
+    };
+    let admin = FakeAdmin::start(of(None));
+    let dashboard = Dashboard::start(&admin.url(), &[]).ready().await;
+    let way = "change?weight=&amp;seen=0\"";
+    let page = dashboard.text(PATH).await;
+    assert!(page.contains(way), "{page}");
+    let number = dashboard.text(&format!("{PATH}/change?weight=&seen=0")).await;
+    assert!(number.contains("name=\"seen\" value=\"0\""), "{number}");
+    admin.with(|world| world.pools = of(Some(SAID.0)));
+    dashboard.text_with(PATH, |text| text.contains(&SAID.1.to_string())).await;
+
+    let question = dashboard.text(&format!("{PATH}/change?weight=2&seen=0")).await;
+    assert!(question.contains("name=\"seen\" value=\"0\""), "{question}");
+    let answer = dashboard.post(PATH, &[("weight", "2"), ("seen", "0")], &[]).await;
+    assert_eq!(answer.status(), 409);
+}
+
+#[tokio::test]
 async fn a_change_that_may_have_been_made_is_tried_again_by_who_knows_of_it() {
     let admin = FakeAdmin::start(pools(&[unsaid("a:1"), unsaid("b:2")]));
     let settings = [("DASHBOARD_INTERVAL", "60s")];
