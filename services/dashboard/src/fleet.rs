@@ -100,15 +100,17 @@ fn merge_pools(said: &[(&str, &Pool)], clocks: &Clocks<'_>) -> Option<Pool> {
     })
 }
 
-/// Of those on which an operator has set something, the one that has heard the newest word on it,
-/// rather than one to which that is yet to be told; of several the first.
+/// The one that has heard the newest word, be it that all is as usual again, rather than one to which
+/// that is yet to be told; where nobody tells of a word, one on which something is set. Of several the
+/// first.
 fn newest<'a, T>(
     all: &[(&'a str, &'a T)],
     is_set: impl Fn(&T) -> bool,
     said: impl Fn(&T) -> Option<u64>,
 ) -> Option<(&'a str, &'a T)> {
-    let set = all.iter().rev().filter(|(_, one)| is_set(one));
-    set.max_by_key(|(_, one)| said(one)).copied()
+    let heard = all.iter().rev().filter(|(_, one)| said(one).is_some());
+    let heard = heard.max_by_key(|(_, one)| said(one));
+    heard.or_else(|| all.iter().find(|(_, one)| is_set(one))).copied()
 }
 
 fn newest_of<'a>(
@@ -404,6 +406,30 @@ mod tests {
             let merged = merge(&said).unwrap();
             let then = merged.backend("p", "x").unwrap().admin_reverts_to.as_ref().unwrap();
             assert_eq!(then.deadline_at.as_ref().unwrap().as_deref(), Some(deadline));
+        }
+    }
+
+    #[test]
+    fn the_newest_word_is_shown_though_it_takes_back_what_another_proxy_still_has() {
+        let of = |state: &str, weight: Option<u32>, at: &str| {
+            let mut one = backend("x", "serving", 1.0, 1.0);
+            (one["admin"], one["admin_actor"]) = (json!(state), json!("ann"));
+            (one["configured_weight"], one["weight_wanted"]) = (json!(1), json!(weight));
+            one["weight"] = json!(weight.unwrap_or(1));
+            for said in ["admin", "weight"] {
+                one[format!("{said}_said_at")] = json!(at);
+                one[format!("{said}_standing_said_at")] = json!(at);
+            }
+            answer(&[one])
+        };
+        let older = of("drain", Some(3), "2026-01-01T10:00:00.000Z");
+        let newer = of("ready", None, "2026-01-01T10:00:01.000Z");
+        for said in [[("a", &older), ("b", &newer)], [("b", &newer), ("a", &older)]] {
+            let merged = merge(&said).unwrap();
+            let x = merged.backend("p", "x").unwrap();
+            assert_eq!((x.admin, x.weight, x.weight_wanted), (Admin::Ready, 1, None));
+            let told = What::State.heard(x).unwrap().in_force_said();
+            assert_eq!(told, x.last_said[0], "what is shown is what counts as seen");
         }
     }
 
