@@ -118,7 +118,7 @@ pub(crate) fn frame(
             part("panel-latency", charts.latency()),
             part("panel-flight", charts.flight()),
             part("facts", facts(view, pool, backend)),
-            part("opinions", opinions(backend, view.proxies.len() > 1)),
+            part("opinions", opinions(backend, view.proxies.len() > 1, view.now())),
             part("probes", probes(&view.probes().of(pool_name, id), view.proxies.len() > 1)),
             part("decisions", decisions(closeup, id, view.proxies.len() > 1)),
             part("events", events::list(view, Some(id))),
@@ -239,7 +239,7 @@ pub(crate) fn facts(view: &View, pool: &Pool, backend: &Backend) -> Markup {
 
 /// What each proxy says of it. Where there are several it stands in its place while they agree, too:
 /// one that comes to see it otherwise must not move what is below.
-pub(crate) fn opinions(backend: &Backend, several: bool) -> Markup {
+pub(crate) fn opinions(backend: &Backend, several: bool, now: SystemTime) -> Markup {
     let agree = backend.is_agreed();
     html! {
         div id="opinions" {
@@ -249,7 +249,7 @@ pub(crate) fn opinions(backend: &Backend, several: bool) -> Markup {
                     @if agree { p.quiet { "Each that answers says the same." } } @else {
                         ul.log tabindex="0" aria-label="What each proxy says" {
                             @for one in &backend.opinions { (opinion(one, backend)) }
-                            (set_elsewhere(backend))
+                            (set_elsewhere(backend, now))
                         }
                     }
                 }
@@ -270,7 +270,7 @@ fn opinion(one: &Opinion, backend: &Backend) -> Markup {
 }
 
 /// What operators have set on some of the proxies only, or for another time there.
-fn set_elsewhere(backend: &Backend) -> Markup {
+fn set_elsewhere(backend: &Backend, now: SystemTime) -> Markup {
     let line = |name: &str, what: &str, text: String| html! { li { span.mono { (name) } strong { (what) } span { (text) } } };
     let limit = numbers::limit_words;
     html! {
@@ -282,7 +282,7 @@ fn set_elsewhere(backend: &Backend) -> Markup {
         }
         @for end in &backend.other_ends {
             @let then = end.then.as_ref().map(|then| format!(", then {then}")).unwrap_or_default();
-            @let at = end.at.as_deref().map_or_else(|| "none".to_owned(), |at| moment(at, SystemTime::now()));
+            @let at = end.at.as_deref().map_or_else(|| "none".to_owned(), |at| moment(at, now));
             (line(&end.replica, "End", format!("of the {}: {at}{then}", end.what)))
         }
     }

@@ -108,7 +108,7 @@ pub(crate) fn backend_page(
                 (events::list(view, Some(&backend.id)))
             }
         }
-        (detail::opinions(backend, false))
+        (detail::opinions(backend, false, saved.view.now()))
     };
     shell(&format!("{} in a saved hour · Evenkeel", backend.id), hour, body)
 }
