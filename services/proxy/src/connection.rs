@@ -24,7 +24,6 @@ use tokio::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    task::JoinHandle,
     time::Instant,
 };
 
@@ -35,6 +34,7 @@ use crate::{
     connect::{self, Lead},
     error::Reason,
     http1::{self, NotSent, Outgoing, ResponseHead},
+    sending::Sending,
     stats::{Counted, Gauges},
 };
 
@@ -70,23 +70,13 @@ pub(crate) struct Connection {
 enum Writer {
     Here(OwnedWriteHalf),
     /// A body goes on being written, though the response has come.
-    Busy(Sending),
+    Busy(Sending<Option<OwnedWriteHalf>>),
     /// It owes a body that was announced and will not come. It stays open until the response has ended:
     /// to many a backend the end of its requests is that of its client.
     #[allow(dead_code)] // Held, not used.
     Owing(OwnedWriteHalf),
     /// Something went wrong with it.
     Gone,
-}
-
-/// A task that writes a body, and ends with the connection.
-#[derive(Debug)]
-struct Sending(JoinHandle<Option<OwnedWriteHalf>>);
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// Why no response came on a connection.
@@ -158,13 +148,9 @@ impl Connection {
     /// Waits until the body has gone out, for as long as it moves: no longer than `timeout` for any
     /// part of it.
     pub(crate) async fn finish_sending(&mut self, upload: &Upload, timeout: Duration) {
-        while let Writer::Busy(sending) = &mut self.writer {
-            let deadline = upload.moved() + timeout;
-            match tokio::time::timeout_at(deadline, &mut sending.0).await {
-                Ok(Ok(Some(writer))) => self.writer = Writer::Here(writer),
-                Err(_) if upload.moved() + timeout > deadline => {}
-                Ok(_) | Err(_) => self.writer = Writer::Gone,
-            }
+        if let Writer::Busy(sending) = &mut self.writer {
+            let writer = sending.finish(upload, timeout).await.flatten();
+            self.writer = writer.map_or(Writer::Gone, Writer::Here);
         }
     }
 
@@ -256,10 +242,10 @@ impl Connection {
         let head = read.await?;
         drop(reading);
         self.writer = sent.unwrap_or_else(|| {
-            Writer::Busy(Sending(tokio::task::spawn_local(async move {
+            Writer::Busy(Sending::start(async move {
                 let (writer, sent) = sending.await;
                 sent.is_ok().then_some(writer)
-            })))
+            }))
         });
         Ok(head)
     }
@@ -403,8 +389,7 @@ mod tests {
             let limit = Duration::from_secs(30);
             let mut connection = open(&member, limit, &Arc::default()).await.unwrap();
             // It never ends.
-            let sending = tokio::task::spawn_local(std::future::pending());
-            connection.writer = Writer::Busy(Sending(sending));
+            connection.writer = Writer::Busy(Sending::start(std::future::pending()));
             tokio::time::pause();
             let (upload, start) = (Upload::begun(), Instant::now());
             let moving = async {

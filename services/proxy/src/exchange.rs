@@ -214,9 +214,9 @@ impl Exchange {
                     drop(attempt);
                 });
             }
-            (Arriving::Shared(_, stream), Some(upload)) if upload.is_under_way() => {
+            (Arriving::Shared(_, mut stream), Some(upload)) if stream.is_sending() => {
                 tokio::task::spawn_local(async move {
-                    finish_upload(&upload, timeout).await;
+                    stream.finish_sending(&upload, timeout).await;
                     drop((stream, attempt));
                 });
             }
@@ -371,14 +371,6 @@ impl Attempt {
     }
 }
 
-/// Waits until a body has come from its client that outlives its response, for as long as it moves.
-async fn finish_upload(upload: &Upload, timeout: Duration) {
-    while upload.is_under_way() && upload.moved() + timeout > Instant::now() {
-        // Nobody waits for this moment: a look now and then is enough.
-        tokio::time::sleep(timeout.min(Duration::from_millis(100))).await;
-    }
-}
-
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.is_recorded {
@@ -399,37 +391,5 @@ impl Worker {
         if self.is_draining.get() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_that_outlives_its_response_has_its_time_for_each_part() {
-        let (limit, start) = (Duration::from_secs(30), Instant::now());
-        let upload = Upload::begun();
-        let moving = async {
-            tokio::time::sleep(Duration::from_secs(20)).await;
-            upload.took(1);
-        };
-        tokio::join!(moving, finish_upload(&upload, limit));
-        let expected = Duration::from_secs(20) + limit;
-        // It is looked at now and then.
-        let late = expected + Duration::from_millis(200);
-        assert!((expected..late).contains(&start.elapsed()), "{:?}", start.elapsed());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_time_of_a_body_that_outlives_its_response_begins_with_the_end_of_that() {
-        let limit = Duration::from_secs(30);
-        let upload = Upload::begun();
-        upload.answered();
-        tokio::time::sleep(2 * limit).await;
-        upload.outlived_answer();
-        let start = Instant::now();
-        finish_upload(&upload, limit).await;
-        assert!(start.elapsed() >= limit, "{:?}", start.elapsed());
     }
 }

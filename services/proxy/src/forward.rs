@@ -283,7 +283,7 @@ async fn attempt_multiplexed(
     loop {
         let start = Instant::now();
         let taken = upstream.multiplexed.take(member, since, timeouts).await;
-        let stream = taken.map_err(Failed::without_stream)?;
+        let mut stream = taken.map_err(Failed::without_stream)?;
         if !stream.is_kept {
             upstream.shard.record_connect(start.elapsed());
         }

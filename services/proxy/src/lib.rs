@@ -49,6 +49,7 @@ mod probe;
 mod queue;
 mod retry;
 mod saving;
+mod sending;
 pub mod settings;
 pub mod source;
 mod state_file;

@@ -35,14 +35,15 @@ use tokio::{
 pub(crate) use self::opening::STREAM_WINDOW_BYTES;
 use self::opening::{Driver, open};
 use crate::{
-    body::RequestBody,
+    body::{RequestBody, Upload},
     client::Interim,
     connect::Lead,
     connection::INTERIM_MAX,
     error::Reason,
-    http2::{self, Incoming},
+    http2::{self, Incoming, Stopped},
     idle_limit::IdleWatch,
     retry::Unprocessed,
+    sending::Sending,
     settings::Timeouts,
     stats::{Counted, Gauges},
 };
@@ -190,6 +191,8 @@ pub(crate) struct Stream {
     pub(crate) is_kept: bool,
     /// How many requests were on it then, with this one.
     place: usize,
+    /// What goes on sending the request's body, though the head of the response has come.
+    sending: Option<Sending<Result<(), Stopped>>>,
 }
 
 impl Stream {
@@ -197,16 +200,16 @@ impl Stream {
         let place = connection.streams.get() + 1;
         connection.streams.set(place);
         connection.note_idle();
-        Self { connection: Rc::clone(connection), is_kept, place }
+        Self { connection: Rc::clone(connection), is_kept, place, sending: None }
     }
 
     /// Sends a request and waits for the head of its response; `interim` gets those before it. What
-    /// comes of a body after that goes on being sent by itself.
+    /// comes of a body after that goes on being sent as long as this is held.
     ///
     /// # Errors
     /// No response came.
     pub(crate) async fn exchange(
-        &self,
+        &mut self,
         request: Request<()>,
         body: RequestBody,
         interim: Option<&Interim>,
@@ -227,12 +230,23 @@ impl Stream {
             poll_answer(&mut answer, context, (interim, &mut interims))
         });
         let response = response.await?;
-        if let Some(sending) = sending {
-            tokio::task::spawn_local(sending);
-        }
+        self.sending = sending.map(Sending::start);
         let (head, stream) = response.into_parts();
         let incoming = Incoming::new(stream, &head.headers);
         Ok(Response::from_parts(head, incoming))
+    }
+
+    /// Whether a body goes on being sent.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.sending.as_ref().is_some_and(|sending| !sending.has_ended())
+    }
+
+    /// Waits until the body has gone out, for as long as it moves: no longer than `timeout` for any
+    /// part of it.
+    pub(crate) async fn finish_sending(&mut self, upload: &Upload, timeout: Duration) {
+        if let Some(sending) = &mut self.sending {
+            sending.finish(upload, timeout).await;
+        }
     }
 
     /// Notes that the backend has answered.

@@ -1,4 +1,4 @@
-//! Backends of HTTP/2 that allow few streams, or none.
+//! Backends of HTTP/2 that allow few streams, or none, or have no room on them.
 #![allow(clippy::unwrap_used)] // A failing helper panics at its line.
 
 mod common;
@@ -13,7 +13,7 @@ use std::{
 
 use common::{
     World,
-    frames::{self, END_HEADERS, END_STREAM},
+    frames::{self, END_HEADERS, END_STREAM, RawClient},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -23,7 +23,9 @@ use tokio::{
 
 // RFC 9113 §6.5.2 and §7.
 const MAX_CONCURRENT_STREAMS: u16 = 3;
+const INITIAL_WINDOW_SIZE: u16 = 4;
 const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
 
 /// What a backend does with its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,4 +264,88 @@ async fn what_a_backend_refuses_as_it_lowers_its_limit_is_sent_again_at_no_cost(
     assert_eq!(get(&world).await.status(), 204);
     assert_eq!((backend.requests(), backend.connections()), (3, 2));
     held.abort();
+}
+
+/// A proxy over a backend of raw frames.
+async fn over_raw(variables: &[(&str, &str)]) -> (World, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut all =
+        vec![("PROXY_BACKEND_PROTOCOL", "h2c"), ("PROXY_WORKERS", "1"), ("PROXY_PROBE", "off")];
+    all.extend(variables);
+    let world = World::over(&format!("http://{}", listener.local_addr().unwrap()), &all, vec![]);
+    world.until_eligible(1).await;
+    (world, listener)
+}
+
+/// The backend's end of the proxy's connection, which has no room for bodies until it makes some.
+async fn without_room(listener: &TcpListener) -> RawClient {
+    let mut stream = listener.accept().await.unwrap().0;
+    stream.read_exact(&mut [0; frames::PREFACE.len()]).await.unwrap();
+    let mut peer = RawClient(stream);
+    let no_room = [&INITIAL_WINDOW_SIZE.to_be_bytes()[..], &[0; 4]].concat();
+    peer.send(frames::SETTINGS, 0, 0, &no_room).await;
+    peer
+}
+
+/// A client that has begun to upload, and its backend, which answers nevertheless: with the head alone,
+/// or with all of it. It is told the stream to the backend too.
+async fn answered_upload(
+    world: &World,
+    listener: &TcpListener,
+    (window, body_flags, answer_flags): (u32, u8, u8),
+) -> (RawClient, RawClient, u32) {
+    let settings = [(INITIAL_WINDOW_SIZE, window)];
+    let mut client = RawClient::connect(world.proxy.address, &settings).await;
+    let head = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/")];
+    client.send(frames::HEADERS, END_HEADERS, 1, &frames::block(&head)).await;
+    client.send(frames::DATA, body_flags, 1, b"the whole").await;
+    let mut peer = without_room(listener).await;
+    let stream = peer.until(frames::HEADERS).await.unwrap().stream;
+    // The 200 of the static table (RFC 7541, Appendix A).
+    peer.send(frames::HEADERS, END_HEADERS | answer_flags, stream, &[0x88]).await;
+    let answer = client.until(frames::HEADERS).await.unwrap();
+    assert_eq!(answer.flags & END_STREAM, answer_flags);
+    (client, peer, stream)
+}
+
+#[tokio::test]
+async fn a_backend_without_room_for_an_upload_hears_that_its_client_has_left() {
+    let (world, listener) = over_raw(&[]).await;
+    let (mut client, mut peer, stream) = answered_upload(&world, &listener, (1024, 0, 0)).await;
+    client.send(frames::RST_STREAM, 0, 1, &CANCEL.to_be_bytes()).await;
+    assert_eq!(peer.until(frames::RST_STREAM).await.unwrap().stream, stream);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_answer_hears_the_end_of_it_while_it_uploads() {
+    let (world, listener) = over_raw(&[("PROXY_WRITE_TIMEOUT", "300ms")]).await;
+    let (mut client, mut peer, stream) = answered_upload(&world, &listener, (0, 0, 0)).await;
+    peer.send(frames::DATA, 0, stream, b"more than it has room for").await;
+    assert_eq!(client.until(frames::RST_STREAM).await.unwrap().stream, 1);
+    assert_eq!(peer.until(frames::RST_STREAM).await.unwrap().stream, stream);
+}
+
+#[tokio::test]
+async fn an_upload_that_outlives_its_answer_arrives_whole_and_is_in_flight_till_then() {
+    let (world, listener) = over_raw(&[]).await;
+    let flags = (1024, END_STREAM, END_STREAM);
+    let (_client, mut peer, stream) = answered_upload(&world, &listener, flags).await;
+    let id = listener.local_addr().unwrap().to_string();
+    let in_flight = async || world.backend(&id).await["in_flight"].clone();
+    assert_eq!(in_flight().await, 1);
+    peer.send(frames::WINDOW_UPDATE, 0, stream, &1024_u32.to_be_bytes()).await;
+    let body = peer.until(frames::DATA).await.unwrap();
+    assert_eq!(
+        (body.stream, body.flags, &body.payload[..]),
+        (stream, END_STREAM, &b"the whole"[..])
+    );
+    world.until("it to be through", async || in_flight().await == 0).await;
+}
+
+#[tokio::test]
+async fn an_upload_that_outlives_its_answer_ends_when_its_backend_takes_none_of_it_in_time() {
+    let (world, listener) = over_raw(&[("PROXY_RESPONSE_TIMEOUT", "500ms")]).await;
+    let flags = (1024, END_STREAM, END_STREAM);
+    let (_client, mut peer, stream) = answered_upload(&world, &listener, flags).await;
+    assert_eq!(peer.until(frames::RST_STREAM).await.unwrap().stream, stream);
 }
