@@ -4,7 +4,9 @@
 //! was told when it connected (http2.rs). Those of all clients add up to many times what may wait in
 //! memory (buffered.rs). So, once memory is tight, a connection that has its share is not read until
 //! backends have taken something of that: the rest waits in the system, as bodies of HTTP/1 do. What else
-//! comes on that connection waits with it; the limits of time of its requests end that.
+//! comes on that connection waits with it: that the client has left a stream, has made room for a
+//! response, or wants something else. Where a backend goes on answering, no limit of time ends that. So a
+//! little is read all the same now and then, until the windows are full.
 //!
 //! How much there is, the library tells nobody: it is what has come in, less what bodies were asked for.
 //! What comes on streams that have ended it throws away, and that it does not tell either. So there is
@@ -12,19 +14,29 @@
 
 use std::{
     cell::{Cell, RefCell},
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::Frame;
+use tokio::time::Sleep;
 
 use super::http2::CONNECTION_WINDOW_BYTES;
 use crate::stats::Gauges;
 
 /// The most that comes of a body at once (RFC 9113 §4.2).
 const PART_BYTES: usize = 16 * 1024;
+
+/// After so long without anything being read, a part of bodies is, with all else that comes before its
+/// end. So whatever the client says is seen within four minutes, even behind all that its windows allow,
+/// and mostly after the first of these. Were it shorter, the bound on memory would mean little: those
+/// whose backend does nothing at all have got an eighth of their windows by the time they are given up
+/// (`PROXY_RESPONSE_TIMEOUT`).
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// What is untaken of one connection.
 #[derive(Debug)]
@@ -38,6 +50,10 @@ pub(crate) struct Untaken {
     waiting: Cell<u32>,
     /// Who may not read on.
     reader: RefCell<Option<Waker>>,
+    /// Until when. It stays when it is over, until a part has been read.
+    pause: RefCell<Option<Pin<Box<Sleep>>>>,
+    /// What has come since it began.
+    read_bytes: Cell<usize>,
     gauges: Arc<Gauges>,
 }
 
@@ -49,6 +65,8 @@ impl Untaken {
             bodies: Cell::default(),
             waiting: Cell::default(),
             reader: RefCell::default(),
+            pause: RefCell::default(),
+            read_bytes: Cell::default(),
             gauges: Arc::clone(gauges),
         })
     }
@@ -58,12 +76,26 @@ impl Untaken {
         if bytes > 0 {
             self.bytes.set(self.bytes.get() + bytes);
             self.count();
+            self.read_bytes.update(|read| read + bytes);
+            if self.read_bytes.get() >= PART_BYTES {
+                self.pause.take();
+            }
         }
     }
 
-    /// Whether more may be read. If not, whoever asks is woken once some of it was taken.
-    pub(super) fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
+    /// Whether more may be read. If not, whoever asks is woken once some of it was taken, or it is time
+    /// to read a part all the same.
+    pub(super) fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
         if !self.is_full() {
+            self.pause.take();
+            return Poll::Ready(());
+        }
+        let mut pause = self.pause.borrow_mut();
+        let pause = pause.get_or_insert_with(|| {
+            self.read_bytes.set(0);
+            Box::pin(tokio::time::sleep(PAUSE))
+        });
+        if pause.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }
         self.reader.replace(Some(context.waker().clone()));
@@ -149,6 +181,10 @@ impl Drop for Taking {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
+    use tokio::time::{Instant, timeout};
+
     use super::*;
     use crate::buffered::Buffered;
 
@@ -200,10 +236,10 @@ mod tests {
         assert_eq!(gauges.buffered.bytes(), 0);
     }
 
-    #[test]
-    fn who_has_its_share_reads_on_when_something_was_taken() {
+    #[tokio::test(start_paused = true)]
+    async fn who_has_its_share_reads_on_when_something_was_taken() {
         let gauges = gauges(1024 * KIB);
-        let context = &Context::from_waker(Waker::noop());
+        let context = &mut Context::from_waker(Waker::noop());
         let [untaken, other] = [(); 2].map(|()| Untaken::new(&gauges));
         let (mut body, _body) = (Taking::new(&untaken), Taking::new(&other));
         untaken.came(300 * KIB);
@@ -215,5 +251,24 @@ mod tests {
         body.asked(&data(50 * KIB));
         assert!(untaken.poll_room(context).is_ready());
         assert!(untaken.reader.borrow().is_none(), "it was woken");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_its_share_reads_a_part_now_and_then_all_the_same() {
+        let gauges = gauges(1024 * KIB);
+        let untaken = Untaken::new(&gauges);
+        let _body = Taking::new(&untaken);
+        untaken.came(600 * KIB);
+        for _ in 0..3 {
+            let start = Instant::now();
+            let room = poll_fn(|context| untaken.poll_room(context));
+            timeout(PAUSE * 2, room).await.expect("it is never read");
+            assert!(start.elapsed() >= PAUSE);
+            let context = &mut Context::from_waker(Waker::noop());
+            untaken.came(PART_BYTES - 1);
+            assert!(untaken.poll_room(context).is_ready(), "it was less than a part");
+            untaken.came(1);
+            assert!(untaken.poll_room(context).is_pending());
+        }
     }
 }
