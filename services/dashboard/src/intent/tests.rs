@@ -271,6 +271,20 @@ fn knows_nothing(at: u64) -> Answer {
     answer
 }
 
+/// All that `c` is told in the end, which has heard nothing, when others say this.
+fn tellings_to_c(said: impl Fn(u64) -> Vec<(&'static str, Answer)>) -> Vec<Telling> {
+    let mut book = Book::default();
+    let mut orders = Vec::new();
+    for at in [60, 63] {
+        let mut said = said(at);
+        said.push(("c", knows_nothing(at)));
+        let said: Vec<_> = said.iter().map(|(name, answer)| (*name, answer)).collect();
+        orders = book.note(at as f64, &said);
+    }
+    orders.retain(|order| order.replica == "c");
+    orders.into_iter().flat_map(|order| order.changes).collect()
+}
+
 /// What is told in the end if `said` stays as it is: to whom, the state, when that was said, and
 /// whether it has an end.
 fn told_of(

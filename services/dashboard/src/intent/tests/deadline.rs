@@ -26,17 +26,8 @@ fn with_below(mut answer: Answer, deadline: Option<Option<String>>) -> Answer {
 
 /// The seconds of the deadline that `c` is told of in the end, of all that it is told.
 fn told_to_c(said: impl Fn(u64) -> Vec<(&'static str, Answer)>) -> Vec<Option<f64>> {
-    let mut book = Book::default();
-    let mut orders = Vec::new();
-    for at in [60, 63] {
-        let mut said = said(at);
-        said.push(("c", knows_nothing(at)));
-        let said: Vec<_> = said.iter().map(|(name, answer)| (*name, answer)).collect();
-        orders = book.note(at as f64, &said);
-    }
-    orders.retain(|order| order.replica == "c");
-    let changes = orders.into_iter().flat_map(|order| order.changes);
-    changes.map(|change| change.deadline.map(|left| left.as_secs_f64().round())).collect()
+    let seconds = |left: Duration| left.as_secs_f64().round();
+    tellings_to_c(said).iter().map(|telling| telling.deadline.map(seconds)).collect()
 }
 
 #[test]

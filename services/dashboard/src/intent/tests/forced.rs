@@ -14,16 +14,7 @@ fn forced(mut answer: Answer, in_force: bool, below: bool) -> Answer {
 
 /// Whether force is used to tell `c`, of all that it is told.
 fn told_to_c(said: impl Fn(u64) -> Vec<(&'static str, Answer)>) -> Vec<bool> {
-    let mut book = Book::default();
-    let mut orders = Vec::new();
-    for at in [60, 63] {
-        let mut said = said(at);
-        said.push(("c", knows_nothing(at)));
-        let said: Vec<_> = said.iter().map(|(name, answer)| (*name, answer)).collect();
-        orders = book.note(at as f64, &said);
-    }
-    orders.retain(|order| order.replica == "c");
-    orders.into_iter().flat_map(|order| order.changes).map(|change| change.force).collect()
+    tellings_to_c(said).iter().map(|telling| telling.force).collect()
 }
 
 #[test]
