@@ -154,6 +154,8 @@ export async function withoutScript() {
   });
   await check("a refusal asks again, with the way to insist", async () => {
     await stack.allWell();
+    // What the page has not shown yet, it would not undo.
+    await sees(page, 12, ALL_WELL);
     for (const id of [first, second]) await throughForm(page, id, "Not ready");
     const answer = await throughForm(page, stack.backends[2], "Drain");
     expect(answer.status() === 409, `answered with ${answer.status()}`);
