@@ -252,8 +252,8 @@ impl Requests<'_> {
             asking,
         );
         let request = Request::from_parts(head, body);
-        let place = (progress, Rc::clone(refused));
-        streams.execute(answer(Rc::clone(worker), origin, request, respond, place));
+        let place = (Rc::clone(&progress), Rc::clone(refused));
+        streams.execute(progress, answer(Rc::clone(worker), origin, request, respond, place));
     }
 }
 

@@ -256,8 +256,6 @@ pub(super) struct Streams(Rc<Inner>);
 #[derive(Debug)]
 struct Inner {
     held: Rc<Held>,
-    /// That of the request that has just begun. Its task starts right after.
-    next: RefCell<Option<Rc<Progress>>>,
     running: RefCell<Vec<(Rc<Progress>, AbortHandle)>>,
 }
 
@@ -265,24 +263,22 @@ impl Streams {
     /// `window` is what the client has room for of a response before it makes more.
     pub(super) fn new(gauges: &Arc<Gauges>, window: &Rc<Cell<u32>>) -> Self {
         let held = Rc::new(Held::new(gauges, window));
-        Self(Rc::new(Inner { held, next: RefCell::default(), running: RefCell::default() }))
+        Self(Rc::new(Inner { held, running: RefCell::default() }))
     }
 
-    /// A request has come whose task starts next.
+    /// A request has come.
     pub(super) fn begin(&self) -> Rc<Progress> {
-        let progress = Progress::new(&self.0.held);
-        self.0.next.replace(Some(Rc::clone(&progress)));
-        progress
+        Progress::new(&self.0.held)
     }
 
-    /// Runs the task of the request that began last.
-    pub(super) fn execute(&self, stream: impl Future<Output = ()> + 'static) {
+    /// Runs the task of a request whose answer moves so.
+    pub(super) fn execute(
+        &self,
+        progress: Rc<Progress>,
+        stream: impl Future<Output = ()> + 'static,
+    ) {
         // In a box, since a task moves its future some eight times until it is forgotten.
         let mut stream = Box::pin(stream);
-        let Some(progress) = self.0.next.take() else {
-            drop(tokio::task::spawn_local(stream));
-            return;
-        };
         let looking = Rc::clone(&progress);
         let task = tokio::task::spawn_local(poll_fn(move |context| {
             let polled = stream.as_mut().poll(context);

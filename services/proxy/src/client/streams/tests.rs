@@ -77,13 +77,13 @@ async fn only_a_stream_whose_client_makes_no_room_for_its_part_is_reset() {
             let mut stalled = body(b"x", &streams);
             poll_fn(|context| Pin::new(&mut stalled).poll_frame(context)).await;
             // Holds its part and waits, as what sends it does.
-            streams.execute(async move {
+            streams.execute(Rc::clone(&stalled.progress), async move {
                 std::future::pending::<()>().await;
                 drop(stalled);
             });
             // Has taken nothing yet: the backend is slow, not the client.
             let waiting = body(b"x", &streams);
-            streams.execute(async move {
+            streams.execute(Rc::clone(&waiting.progress), async move {
                 std::future::pending::<()>().await;
                 drop(waiting);
             });
@@ -106,7 +106,7 @@ impl Slow {
         let mut slow = Self { body: body(text, streams), part: None };
         slow.fill();
         // What runs it is not looked at; that it has not ended is.
-        streams.execute(std::future::pending());
+        streams.execute(Rc::clone(&slow.body.progress), std::future::pending());
         slow
     }
 
