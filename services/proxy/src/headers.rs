@@ -60,7 +60,7 @@ pub(crate) fn check_request(
         return Err(Reason::NotSupported);
     }
     check_target(method, uri, version)?;
-    let is_known = |wish: &[u8]| wish.is_empty() || wish.eq_ignore_ascii_case(b"100-continue");
+    let is_known = |wish: &[u8]| wish.is_empty() || is_continue(wish);
     if fields.has(Fields::EXPECT) && !tokens(headers, &EXPECT).all(is_known) {
         // Taken away like the other it would be lost without a word (§10.1.1).
         return Err(Reason::ExpectationFailed);
@@ -331,7 +331,12 @@ pub(crate) fn prepare_response(
 
 /// Whether a request's client waits to be asked for its body (RFC 9110 §10.1.1).
 pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
-    headers.get(EXPECT).is_some_and(|wish| wish.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    headers.get(EXPECT).is_some_and(|wish| is_continue(wish.as_bytes()))
+}
+
+/// Whether an expectation is the one that we know.
+pub(crate) fn is_continue(expectation: &[u8]) -> bool {
+    expectation.eq_ignore_ascii_case(b"100-continue")
 }
 
 /// Rewrites the headers of an interim response, which has no body (RFC 9110 §8.6).

@@ -18,7 +18,12 @@ use http::{
 use httparse::{Header, ParserConfig, Status};
 
 use crate::{
-    error::Reason, headers::members, http1::Framing, limits::Limit, numbers, settings::Limits,
+    error::Reason,
+    headers::{is_continue, members},
+    http1::Framing,
+    limits::Limit,
+    numbers,
+    settings::Limits,
 };
 
 /// Up to here there is room for a head's fields on the stack; for more it is allocated each time.
@@ -271,8 +276,7 @@ impl Hearing {
                 self.is_upgrade |= token.eq_ignore_ascii_case(b"upgrade");
             }
         } else if *name == EXPECT {
-            let is_known = |token: &[u8]| token.eq_ignore_ascii_case(b"100-continue");
-            self.said.expects_continue |= is_http11 && members(value).any(is_known);
+            self.said.expects_continue |= is_http11 && members(value).any(is_continue);
         } else if *name == UPGRADE {
             let is_h2c = |token: &[u8]| token.eq_ignore_ascii_case(b"h2c");
             self.said.may_switch |= is_http11 && !members(value).any(is_h2c);
