@@ -10,17 +10,23 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::numbers;
 
+/// The most that is given at once of what was gathered: as much as comes at once of most bodies
+/// (RFC 9113 §4.2).
+const PART_BYTES: usize = 16 * 1024;
+
 /// A body as it arrives on its stream.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     stream: RecvStream,
+    /// What was taken from the library before anybody asked for it.
+    gathered: BytesMut,
     /// What is to come of it, if it says how long it is. That it comes, the library sees to.
     left: Option<u64>,
     /// Whether only the fields after it may be to come.
@@ -33,7 +39,7 @@ impl Incoming {
         let length = headers.get(CONTENT_LENGTH);
         let length = length.and_then(|length| numbers::length(length.as_bytes()));
         let left = length.or_else(|| stream.is_end_stream().then_some(0));
-        Self { stream, left, has_data_ended: false }
+        Self { stream, gathered: BytesMut::new(), left, has_data_ended: false }
     }
 
     /// The next part of it.
@@ -44,15 +50,13 @@ impl Incoming {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if !self.gathered.is_empty() {
+            let part = self.gathered.split_to(self.gathered.len().min(PART_BYTES));
+            return Poll::Ready(Some(Ok(self.give(part.freeze()))));
+        }
         if !self.has_data_ended {
             match ready!(self.stream.poll_data(context)) {
-                Some(Ok(data)) => {
-                    // Whoever asks for a part takes it, and then the other side may send another one.
-                    // It fails only on a stream that has ended.
-                    let _ = self.stream.flow_control().release_capacity(data.len());
-                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
+                Some(Ok(data)) => return Poll::Ready(Some(Ok(self.give(data)))),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => self.has_data_ended = true,
             }
@@ -61,8 +65,27 @@ impl Incoming {
         Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)).transpose())
     }
 
+    /// Whoever asks for a part takes it, and then the other side may send another one.
+    fn give(&mut self, data: Bytes) -> Frame<Bytes> {
+        // It fails only on a stream that has ended.
+        let _ = self.stream.flow_control().release_capacity(data.len());
+        self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+        Frame::data(data)
+    }
+
+    /// Takes from the library what has come, though nobody can take it now; the other side gets no room
+    /// for it. In the library each frame has a place of its own, of which there are only so many for a
+    /// connection: with a backend of many small messages, a few slow clients would end those of all.
+    pub(crate) fn gather(&mut self, context: &mut Context<'_>) {
+        while !self.has_data_ended
+            && let Poll::Ready(Some(Ok(data))) = self.stream.poll_data(context)
+        {
+            self.gathered.extend_from_slice(&data);
+        }
+    }
+
     pub(crate) fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        self.gathered.is_empty() && self.stream.is_end_stream()
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {

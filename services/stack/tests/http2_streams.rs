@@ -349,3 +349,67 @@ async fn an_upload_that_outlives_its_answer_ends_when_its_backend_takes_none_of_
     let (_client, mut peer, stream) = answered_upload(&world, &listener, flags).await;
     assert_eq!(peer.until(frames::RST_STREAM).await.unwrap().stream, stream);
 }
+
+/// So many frames with as many bytes each.
+fn small_frames(stream: u32, count: usize, bytes: usize) -> Vec<u8> {
+    frames::frame(frames::DATA, 0, stream, &vec![b'x'; bytes]).repeat(count)
+}
+
+/// Waits until the other side has read all that was sent.
+async fn all_read(peer: &mut RawClient) {
+    peer.send(frames::PING, 0, 0, b"all read").await;
+    while peer.until(frames::PING).await.expect("it closed").flags & frames::ACK == 0 {}
+}
+
+/// What comes of bodies until so many have ended.
+async fn bodies(peer: &mut RawClient, mut count: usize) -> usize {
+    let mut bytes = 0;
+    while count > 0 {
+        let body = peer.until(frames::DATA).await.expect("it closed");
+        bytes += body.payload.len();
+        count -= usize::from(body.flags & END_STREAM != 0);
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn responses_in_small_frames_wait_for_clients_without_room_however_many_frames() {
+    const FRAMES: usize = 40_000;
+    const STREAMS: [u32; 4] = [1, 3, 5, 7];
+    let (world, listener) = over_raw(&[]).await;
+    let settings = [(INITIAL_WINDOW_SIZE, 0)];
+    let mut client = RawClient::connect(world.proxy.address, &settings).await;
+    for stream in STREAMS {
+        let head = frames::get("/", &[]);
+        client.send(frames::HEADERS, END_HEADERS | END_STREAM, stream, &head).await;
+    }
+    let mut peer = without_room(&listener).await;
+    for _ in STREAMS {
+        let stream = peer.until(frames::HEADERS).await.unwrap().stream;
+        peer.send(frames::HEADERS, END_HEADERS, stream, &[0x88]).await;
+        peer.0.write_all(&small_frames(stream, FRAMES, 1)).await.unwrap();
+        peer.send(frames::DATA, END_STREAM, stream, b"").await;
+    }
+    all_read(&mut peer).await;
+    for stream in [0].into_iter().chain(STREAMS) {
+        client.send(frames::WINDOW_UPDATE, 0, stream, &1_000_000_u32.to_be_bytes()).await;
+    }
+    assert_eq!(bodies(&mut client, STREAMS.len()).await, STREAMS.len() * FRAMES);
+}
+
+#[tokio::test]
+async fn an_upload_in_small_frames_waits_for_a_backend_without_room_however_many_frames() {
+    const FRAMES: usize = 12_000;
+    const BYTES: usize = 20;
+    let (world, listener) = over_raw(&[]).await;
+    let (mut client, mut peer, stream) = answered_upload(&world, &listener, (1024, 0, 0)).await;
+    // Without which the window is the first one of all (RFC 9113 §6.9.2).
+    client.send(frames::SETTINGS, frames::ACK, 0, &[]).await;
+    client.0.write_all(&small_frames(1, FRAMES, BYTES)).await.unwrap();
+    client.send(frames::DATA, END_STREAM, 1, b"").await;
+    all_read(&mut client).await;
+    for stream in [0, stream] {
+        peer.send(frames::WINDOW_UPDATE, 0, stream, &1_000_000_u32.to_be_bytes()).await;
+    }
+    assert_eq!(bodies(&mut peer, 1).await, b"the whole".len() + FRAMES * BYTES);
+}

@@ -149,6 +149,15 @@ impl ResponseBody {
         }
     }
 
+    /// Takes in what has come of it while its client takes nothing. One of HTTP/1 is not read meanwhile.
+    pub(crate) fn gather(&mut self, context: &mut Context<'_>) {
+        if let Self::Backend(body) = self
+            && let Arriving::Shared(incoming, _) = &mut body.arriving
+        {
+            incoming.gather(context);
+        }
+    }
+
     /// What may have come of it that nobody has taken. A backend of HTTP/2 sends without being asked,
     /// and how much of it waits, the library tells nobody: at most a window, or what is left.
     pub(crate) fn may_have_come(&self) -> usize {

@@ -61,6 +61,11 @@ impl FrameReader {
         self.payload_left == 0
     }
 
+    /// What is to come of the payload; all of it once its header has been read.
+    pub(super) fn left(&self) -> usize {
+        self.payload_left
+    }
+
     pub(super) fn kind(&self) -> u8 {
         self.header[3]
     }

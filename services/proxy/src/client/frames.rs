@@ -10,7 +10,10 @@
 
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
-use super::frame_reader::{FrameReader, Read};
+use super::{
+    frame_reader::{FrameReader, Read},
+    untaken::{self, Came},
+};
 use crate::{limits::Limit, settings::Http2, stats::Gauges};
 
 /// Long enough for a burst of an honest client to be a small part of what it may send.
@@ -42,8 +45,8 @@ pub(crate) struct FrameWatch {
     /// A setting that is coming in, as far as it has come.
     setting: [u8; SETTING_BYTES],
     setting_bytes: usize,
-    /// What has come of bodies and nobody has asked for yet.
-    data_bytes: usize,
+    /// What has come of bodies and nobody has asked for yet, and what its frames cost beside it.
+    data: Came,
     /// Whether a request's head has begun and not ended.
     is_head_open: bool,
     /// The stream of the newest request.
@@ -82,7 +85,7 @@ impl FrameWatch {
             reader: FrameReader::default(),
             setting: [0; SETTING_BYTES],
             setting_bytes: 0,
-            data_bytes: 0,
+            data: Came::default(),
             is_head_open: false,
             newest: 0,
             window: Window::default(),
@@ -101,9 +104,9 @@ impl FrameWatch {
         self.is_head_open
     }
 
-    /// How many bytes of bodies have come since this was asked last.
-    pub(super) fn take_data_bytes(&mut self) -> usize {
-        std::mem::take(&mut self.data_bytes)
+    /// What has come of bodies since this was asked last.
+    pub(super) fn take_data(&mut self) -> Came {
+        std::mem::take(&mut self.data)
     }
 
     /// Takes note of what has come in, after the preface.
@@ -120,7 +123,7 @@ impl FrameWatch {
                 Read::Nothing => break,
                 Read::Header => self.begin_frame(),
                 Read::Payload(part) if self.reader.kind() == SETTINGS => self.see_settings(part),
-                Read::Payload(part) if self.reader.kind() == DATA => self.data_bytes += part.len(),
+                Read::Payload(part) if self.reader.kind() == DATA => self.data.bytes += part.len(),
                 Read::Payload(_) => {}
             }
             if self.reader.is_at_end() {
@@ -159,7 +162,10 @@ impl FrameWatch {
             }
             RST_STREAM => window.resets += 1,
             WINDOW_UPDATE => {}
-            DATA if !self.reader.is_at_end() => window.explained += 1,
+            DATA if !self.reader.is_at_end() => {
+                window.explained += 1;
+                self.data.frames += untaken::frame_cost(self.reader.left());
+            }
             DATA if flags & END_STREAM != 0 => {}
             // Trailers (above), SETTINGS, PING, PRIORITY, CONTINUATION, DATA with nothing in it, unknown ones.
             _ => window.control += 1,
@@ -243,7 +249,8 @@ mod tests {
                 bytes.chunks(size).for_each(|part| watch.see(part, 0).unwrap());
             }
             assert_eq!(watch.counts(), [8, 8, 0, 8], "{size}");
-            assert_eq!((watch.take_data_bytes(), watch.take_data_bytes()), (8 * 5, 0));
+            assert_eq!(watch.take_data(), Came { bytes: 8 * 5, frames: 8 * 251 });
+            assert_eq!(watch.take_data(), Came::default());
             assert!(!watch.is_in_head());
         }
     }

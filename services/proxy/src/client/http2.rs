@@ -25,7 +25,7 @@ use super::{
     io::ClientIo,
     refusals::Refusals,
     streams::{Part, Streams},
-    untaken::{Taking, Untaken},
+    untaken::{FRAMES_BYTES, Taking, Untaken},
 };
 use crate::{
     body::ClientBody,
@@ -178,6 +178,7 @@ impl Connection {
         let handshake = server::Builder::new()
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .data_frame_budget(FRAMES_BYTES)
             .max_send_buffer_size(SEND_BUFFER_BYTES)
             .max_concurrent_streams(worker.settings.http2.streams)
             // Ours is checked where it can be answered and counted; this is where reading ends.

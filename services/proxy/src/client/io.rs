@@ -56,7 +56,7 @@ impl ClientIo {
     ) -> io::Result<Self> {
         let first = held.get(PREFACE.len()..).unwrap_or_default();
         see(&mut frames, first, &socket.borrow().stream, activity)?;
-        untaken.came(frames.take_data_bytes());
+        untaken.came(frames.take_data());
         let (socket, activity) = (Rc::clone(socket), Rc::clone(activity));
         let (header_bytes, untaken) = (Some(header_bytes), Rc::clone(untaken));
         Ok(Self { socket, activity, held, frames, refusals, header_bytes, untaken })
@@ -160,7 +160,7 @@ impl AsyncRead for ClientIo {
         }
         ready!(Pin::new(&mut socket.stream).poll_read(context, buffer))?;
         see(frames, &buffer.filled()[before..], &socket.stream, activity)?;
-        untaken.came(frames.take_data_bytes());
+        untaken.came(frames.take_data());
         Poll::Ready(Ok(()))
     }
 }

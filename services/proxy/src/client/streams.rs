@@ -194,12 +194,13 @@ impl Progress {
         self.pace.set(pace);
     }
 
-    /// While the client does not take what there is: ends the body if it has to end, and counts what may
-    /// have come of it meanwhile.
+    /// While the client does not take what there is: ends the body if it has to end, takes in what has
+    /// come of it meanwhile, and counts that.
     fn look_at_body(&self, context: &mut Context<'_>) {
         let behind = if self.waits_for_client.get() {
             let mut body = self.body.borrow_mut();
             body.ends(context);
+            body.gather(context);
             body.may_have_come()
         } else {
             0

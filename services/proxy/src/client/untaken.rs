@@ -11,6 +11,9 @@
 //! How much there is, the library tells nobody: it is what has come in, less what bodies were asked for.
 //! What comes on streams that have ended it throws away, and that it does not tell either. So there is
 //! nothing as soon as all bodies wait for more, which corrects what was counted.
+//!
+//! Each frame costs the library a place, whatever is in it. Of small ones, which clients send that write
+//! each message by itself, the places are more than the bytes; so they are counted as well.
 
 use std::{
     cell::{Cell, RefCell},
@@ -31,17 +34,38 @@ use crate::stats::Gauges;
 /// The most that comes of a body at once (RFC 9113 §4.2).
 const PART_BYTES: usize = 16 * 1024;
 
+/// What a frame costs at least. The library has it so.
+const FRAME_BYTES: usize = 256;
+
+/// What the places of a connection's frames may come to, beside what is in the frames: its windows,
+/// full of messages of 16 bytes. Beyond that the library ends the connection.
+pub(super) const FRAMES_BYTES: usize = CONNECTION_WINDOW_BYTES as usize / 16 * (FRAME_BYTES - 16);
+
 /// After so long without anything being read, a part of bodies is, with all else that comes before its
-/// end. So whatever the client says is seen within four minutes, even behind all that its windows allow,
-/// and mostly after the first of these. Were it shorter, the bound on memory would mean little: those
+/// end. So whatever the client says is seen within four minutes, even behind all that its windows allow
+/// (an hour, if that is in frames of a few bytes), and mostly after the first of these. Were it shorter, the bound on memory would mean little: those
 /// whose backend does nothing at all have got an eighth of their windows by the time they are given up
 /// (`PROXY_RESPONSE_TIMEOUT`).
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// What has come of bodies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Came {
+    /// What is in its frames.
+    pub(super) bytes: usize,
+    /// What they cost beside that, in bytes.
+    pub(super) frames: usize,
+}
+
+/// What a frame costs beside what is in it, in bytes.
+pub(super) fn frame_cost(bytes: usize) -> usize {
+    FRAME_BYTES.saturating_sub(bytes)
+}
+
 /// What is untaken of one connection.
 #[derive(Debug)]
 pub(crate) struct Untaken {
-    bytes: Cell<usize>,
+    untaken: Cell<Came>,
     /// What of that is in the gauge.
     counted: Cell<usize>,
     /// Requests' bodies of which more may come.
@@ -60,7 +84,7 @@ pub(crate) struct Untaken {
 impl Untaken {
     pub(super) fn new(gauges: &Arc<Gauges>) -> Rc<Self> {
         Rc::new(Self {
-            bytes: Cell::default(),
+            untaken: Cell::default(),
             counted: Cell::default(),
             bodies: Cell::default(),
             waiting: Cell::default(),
@@ -71,12 +95,13 @@ impl Untaken {
         })
     }
 
-    /// Notes that so many bytes of bodies have come.
-    pub(super) fn came(&self, bytes: usize) {
-        if bytes > 0 {
-            self.bytes.set(self.bytes.get() + bytes);
+    /// Notes what has come of bodies.
+    pub(super) fn came(&self, Came { bytes, frames }: Came) {
+        if bytes + frames > 0 {
+            self.untaken
+                .update(|all| Came { bytes: all.bytes + bytes, frames: all.frames + frames });
             self.count();
-            self.read_bytes.update(|read| read + bytes);
+            self.read_bytes.update(|read| read + bytes + frames);
             if self.read_bytes.get() >= PART_BYTES {
                 self.pause.take();
             }
@@ -107,21 +132,28 @@ impl Untaken {
         buffered.is_tight() && self.counted.get() >= buffered.share()
     }
 
+    /// Notes that a frame with so many bytes was taken, or none.
     fn took(&self, bytes: usize) {
-        self.bytes.set(self.bytes.get().saturating_sub(bytes));
+        let frame = if bytes == 0 { 0 } else { frame_cost(bytes) };
+        self.untaken.update(|all| Came {
+            bytes: all.bytes.saturating_sub(bytes),
+            frames: all.frames.saturating_sub(frame),
+        });
         if self.waiting.get() == self.bodies.get() {
-            self.bytes.set(0);
+            self.untaken.take();
         }
         self.count();
     }
 
     fn count(&self) {
         // What was given has left room in the window for as much again.
-        let most = match self.bodies.get() as usize {
-            0 => 0,
-            bodies => CONNECTION_WINDOW_BYTES as usize + bodies * PART_BYTES,
+        let bytes = match (self.bodies.get() as usize, self.untaken.get()) {
+            (0, _) => 0,
+            (bodies, Came { bytes, frames }) => {
+                bytes.min(CONNECTION_WINDOW_BYTES as usize + bodies * PART_BYTES)
+                    + frames.min(FRAMES_BYTES)
+            }
         };
-        let bytes = self.bytes.get().min(most);
         let before = self.counted.replace(bytes);
         match bytes.checked_sub(before) {
             Some(0) => {}
@@ -198,16 +230,20 @@ mod tests {
         Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![0; bytes])))))
     }
 
+    fn came(bytes: usize) -> Came {
+        Came { bytes, frames: 0 }
+    }
+
     const NOTHING: Poll<Option<Result<Frame<Bytes>, ()>>> = Poll::Pending;
 
     #[test]
     fn what_has_come_counts_until_more_is_asked_for() {
         let gauges = gauges(usize::MAX);
         let untaken = Untaken::new(&gauges);
-        untaken.came(50);
+        untaken.came(came(50));
         assert_eq!(gauges.buffered.bytes(), 0, "it is for nobody");
         let mut one = Taking::new(&untaken);
-        untaken.came(70);
+        untaken.came(came(70));
         let mut counts = |next| {
             one.asked(&next);
             gauges.buffered.bytes()
@@ -215,9 +251,25 @@ mod tests {
         assert_eq!(counts(data(100)), 120);
         assert_eq!(counts(data(20)), 20);
         assert_eq!(counts(NOTHING), 0);
-        untaken.came(7);
+        untaken.came(came(7));
         assert_eq!(gauges.buffered.bytes(), 7);
         drop(one);
+        assert_eq!(gauges.buffered.bytes(), 0);
+    }
+
+    #[test]
+    fn small_frames_count_for_their_places_too() {
+        let gauges = gauges(usize::MAX);
+        let untaken = Untaken::new(&gauges);
+        let mut body = Taking::new(&untaken);
+        untaken.came(Came { bytes: 40, frames: 2 * frame_cost(20) });
+        assert_eq!(gauges.buffered.bytes(), 2 * FRAME_BYTES);
+        body.asked(&data(20));
+        body.asked(&data(20));
+        assert_eq!(gauges.buffered.bytes(), FRAME_BYTES, "the second is being taken");
+        untaken.came(Came { bytes: 1, frames: usize::MAX / 2 });
+        assert_eq!(gauges.buffered.bytes(), FRAMES_BYTES + 21, "no more is ever kept");
+        drop(body);
         assert_eq!(gauges.buffered.bytes(), 0);
     }
 
@@ -226,9 +278,9 @@ mod tests {
         let gauges = gauges(usize::MAX);
         let untaken = Untaken::new(&gauges);
         let [gone, mut one, mut other] = [(); 3].map(|()| Taking::new(&untaken));
-        untaken.came(1_000);
+        untaken.came(came(1_000));
         drop(gone);
-        untaken.came(10);
+        untaken.came(came(10));
         one.asked(&NOTHING);
         assert_eq!(gauges.buffered.bytes(), 1_010, "some of it may be the other's");
         other.asked(&data(10));
@@ -242,9 +294,9 @@ mod tests {
         let context = &mut Context::from_waker(Waker::noop());
         let [untaken, other] = [(); 2].map(|()| Untaken::new(&gauges));
         let (mut body, _body) = (Taking::new(&untaken), Taking::new(&other));
-        untaken.came(300 * KIB);
+        untaken.came(came(300 * KIB));
         assert!(untaken.poll_room(context).is_ready(), "there is room enough for one");
-        other.came(300 * KIB);
+        other.came(came(300 * KIB));
         assert!(untaken.poll_room(context).is_pending());
         body.asked(&data(250 * KIB));
         assert!(untaken.poll_room(context).is_pending());
@@ -258,16 +310,16 @@ mod tests {
         let gauges = gauges(1024 * KIB);
         let untaken = Untaken::new(&gauges);
         let _body = Taking::new(&untaken);
-        untaken.came(600 * KIB);
+        untaken.came(came(600 * KIB));
         for _ in 0..3 {
             let start = Instant::now();
             let room = poll_fn(|context| untaken.poll_room(context));
             timeout(PAUSE * 2, room).await.expect("it is never read");
             assert!(start.elapsed() >= PAUSE);
             let context = &mut Context::from_waker(Waker::noop());
-            untaken.came(PART_BYTES - 1);
+            untaken.came(came(PART_BYTES - 1));
             assert!(untaken.poll_room(context).is_ready(), "it was less than a part");
-            untaken.came(1);
+            untaken.came(came(1));
             assert!(untaken.poll_room(context).is_pending());
         }
     }

@@ -36,6 +36,11 @@ pub(crate) const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
 /// responses of all others.
 const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MAX as u32;
 
+/// What the frames that nobody has asked for yet may cost beside what is in them, over all responses:
+/// those of a response that comes a byte at a time. They are asked for at each turn of the loop
+/// (`Incoming::gather`), so that only a backend comes to it that sends more than that at once.
+const FRAMES_BYTES: usize = STREAM_WINDOW_BYTES as usize * 256;
+
 /// What of a request's body may wait for a slow backend.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -60,6 +65,7 @@ pub(super) async fn open(
     let handshake = Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .data_frame_budget(FRAMES_BYTES)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_header_list_size(HEADER_LIST_BYTES)
         .enable_push(false)

@@ -236,6 +236,9 @@ impl<'a> Connection<'a> {
                 let mut wire = self.wire.borrow_mut();
                 let flushed = wire.poll_flush(context);
                 gathers = flushed.is_ready();
+                if !gathers {
+                    body.gather(context);
+                }
                 if backlog.note(gathers, self.activity, &mut wire.out, body).is_err() {
                     is_cut = true;
                     return Poll::Ready(Ok(()));
