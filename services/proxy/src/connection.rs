@@ -44,7 +44,8 @@ pub(crate) const INTERIM_MAX: u32 = 32;
 /// With less room than this in the buffer, a read would be worth too little.
 const ROOM_BYTES_MIN: usize = 1024;
 
-/// A connection that can send one request at a time.
+/// A connection that can send one request at a time. In a box, as each request moves it from those that
+/// are idle to its response's body and back.
 #[derive(Debug)]
 pub(crate) struct Connection {
     reader: OwnedReadHalf,
@@ -111,10 +112,10 @@ pub(crate) async fn open(
     member: &Member,
     timeout: Duration,
     gauges: &Arc<Gauges>,
-) -> Result<Connection, Reason> {
+) -> Result<Box<Connection>, Reason> {
     let (stream, lead) = connect::to(member, timeout).await?;
     let (reader, writer) = stream.into_split();
-    Ok(Connection {
+    Ok(Box::new(Connection {
         reader,
         writer: Writer::Here(writer),
         buffer: BytesMut::new(),
@@ -125,7 +126,7 @@ pub(crate) async fn open(
         idle_since: Instant::now(),
         lead,
         counted: Counted::new(gauges, |gauges| &gauges.backend_open),
-    })
+    }))
 }
 
 impl Connection {

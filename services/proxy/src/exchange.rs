@@ -24,7 +24,8 @@ use crate::{
 };
 
 /// A request under way. Every way out ends in a record: [`Self::complete`], [`Self::fail`],
-/// [`Self::refuse`], or being dropped because the client left.
+/// [`Self::refuse`], or being dropped because the client left. In a box, as it is handed on some seven
+/// times.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     worker: Rc<Worker>,
@@ -68,12 +69,12 @@ struct Attempt {
 }
 
 impl Exchange {
-    pub(crate) fn begin(worker: &Rc<Worker>, method: &Method, busy: Option<Rc<Busy>>) -> Self {
+    pub(crate) fn begin(worker: &Rc<Worker>, method: &Method, busy: Option<Rc<Busy>>) -> Box<Self> {
         worker.gauges.client_active.fetch_add(1, Ordering::Relaxed);
         if busy.is_some() {
             worker.gauges.client_sharing.fetch_add(1, Ordering::Relaxed);
         }
-        Self {
+        Box::new(Self {
             worker: Rc::clone(worker),
             started: Instant::now(),
             method: chassis::metrics::method_label(method),
@@ -90,7 +91,7 @@ impl Exchange {
             failed: Vec::new(),
             is_recorded: false,
             busy,
-        }
+        })
     }
 
     /// The id of a request that an operator announced. It is recorded, however it ends.
@@ -173,7 +174,7 @@ impl Exchange {
     }
 
     /// The response was ended before its backend did.
-    pub(crate) fn end(self) {
+    pub(crate) fn end(self: Box<Self>) {
         self.worker.gauges.tunnels_ended.fetch_add(1, Ordering::Relaxed);
         self.complete(Arriving::Ended, None);
     }
@@ -191,7 +192,7 @@ impl Exchange {
 
     /// The response was passed on to its end; the connection may serve the next request, as soon as
     /// the request is through as well.
-    pub(crate) fn complete(mut self, arrived: Arriving, upload: Option<Rc<Upload>>) {
+    pub(crate) fn complete(mut self: Box<Self>, arrived: Arriving, upload: Option<Rc<Upload>>) {
         self.record(self.code, None);
         self.note(self.verdict);
         let Some(attempt) = self.attempt.take() else { return };
@@ -225,21 +226,21 @@ impl Exchange {
     }
 
     /// The connection was upgraded. What remains in flight is the ticket.
-    pub(crate) fn upgraded(mut self) -> Option<Ticket> {
+    pub(crate) fn upgraded(mut self: Box<Self>) -> Option<Ticket> {
         self.record(self.code, None);
         self.note(self.verdict);
         self.attempt.take().and_then(|attempt| attempt.ticket)
     }
 
     /// The response was cut after its head.
-    pub(crate) fn fail(mut self, reason: Reason) {
+    pub(crate) fn fail(mut self: Box<Self>, reason: Reason) {
         self.record(self.code, Some(reason));
         self.note(reason.outcome());
         self.note_time(reason.outcome());
     }
 
     /// Answers with an error of our own.
-    pub(crate) fn refuse(mut self, reason: Reason) -> Response<ResponseBody> {
+    pub(crate) fn refuse(mut self: Box<Self>, reason: Reason) -> Response<ResponseBody> {
         let response = error::response(reason);
         self.record(reason.status().as_u16(), Some(reason));
         self.answer_with(response.map(|text| ResponseBody::Own(Some(text))))
@@ -277,7 +278,10 @@ impl Exchange {
     }
 
     /// Answers in a backend's stead, as the last whom the request may reach (RFC 9110 §7.6.2).
-    pub(crate) fn answer_for_backend(mut self, method: &Method) -> Response<ResponseBody> {
+    pub(crate) fn answer_for_backend(
+        mut self: Box<Self>,
+        method: &Method,
+    ) -> Response<ResponseBody> {
         if *method == Method::TRACE {
             // What came is for nobody else to see, and need not be shown (§9.3.8).
             return self.refuse(Reason::NotSupported);

@@ -1,6 +1,6 @@
 //! The life of a request: admit, pick, attempt, perhaps retry, respond, record.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use balance::{AttemptFailure, Member};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
@@ -227,8 +227,11 @@ async fn attempt(
         }
         let waits = body.waits_to_be_asked_for() && !upstream.is_old.get();
         let wait = waits.then(|| CONTINUE_WAIT.min(timeouts.response / 2));
-        let answered = connection.exchange(head, std::mem::take(body), wait, interim);
-        match patience.wait(upload.as_deref(), answered).await {
+        let answered = {
+            let answering = pin!(connection.exchange(head, std::mem::take(body), wait, interim));
+            patience.wait(upload.as_deref(), answering).await
+        };
+        match answered {
             Ok(Ok(head)) => {
                 upstream.idle_watch.limit.hear(&head.headers);
                 upstream.is_old.set(!head.is_http11);
@@ -257,7 +260,7 @@ async fn attempt(
 }
 
 /// A response whose body arrives on a connection of HTTP/1.
-fn arriving(head: ResponseHead, connection: Connection) -> Response<Arriving> {
+fn arriving(head: ResponseHead, connection: Box<Connection>) -> Response<Arriving> {
     let arriving = Arriving::Alone(http1::Incoming::new(connection, head.framing));
     let mut response = Response::new(arriving);
     *response.status_mut() = head.status;
@@ -292,8 +295,11 @@ async fn attempt_multiplexed(
             return Err(Failed::unsent(Reason::Draining));
         }
         let request = head.clone().into_request();
-        let answered = stream.exchange(request, std::mem::take(body), interim);
-        match patience.wait(upload.as_deref(), answered).await {
+        let answered = {
+            let answering = pin!(stream.exchange(request, std::mem::take(body), interim));
+            patience.wait(upload.as_deref(), answering).await
+        };
+        match answered {
             Ok(Ok(response)) => {
                 stream.answered();
                 return Ok(response.map(|incoming| Arriving::Shared(incoming, stream)));
@@ -328,7 +334,11 @@ async fn attempt_multiplexed(
     }
 }
 
-async fn open(worker: &Worker, upstream: &Upstream, member: &Member) -> Result<Connection, Reason> {
+async fn open(
+    worker: &Worker,
+    upstream: &Upstream,
+    member: &Member,
+) -> Result<Box<Connection>, Reason> {
     let start = Instant::now();
     let timeout = worker.settings.timeouts.connect;
     let connection = connection::open(member, timeout, &worker.gauges).await?;
@@ -358,7 +368,7 @@ struct Answer {
 
 fn respond(
     worker: &Worker,
-    mut exchange: Exchange,
+    mut exchange: Box<Exchange>,
     answer: Answer,
     wants_upgrade: bool,
 ) -> Response<ResponseBody> {

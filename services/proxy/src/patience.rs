@@ -7,7 +7,7 @@
 //! goes on waiting. Where a try has a limit, the limit of the request is that of all its attempts
 //! together; otherwise it is that of each, as only attempts that broke are made anew.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use balance::Member;
 use tokio::time::Instant;
@@ -24,14 +24,15 @@ pub(crate) struct Patience<'a> {
 }
 
 impl Patience<'_> {
-    /// Waits for a response's head. The request is being sent now.
+    /// Waits for a response's head. The request is being sent now. That future is large, and stays where
+    /// it is.
     ///
     /// # Errors
     /// Why the wait ended without one.
     pub(crate) async fn wait<T>(
         &mut self,
         upload: Option<&Upload>,
-        response: impl Future<Output = T>,
+        response: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, Reason> {
         let Self { worker, member, tried, may_be_sent_twice } = self;
         let timeouts = &worker.settings.timeouts;
@@ -58,9 +59,8 @@ struct Limits {
 async fn within_both<T>(
     limits: Limits,
     give_up: impl FnOnce() -> bool,
-    response: impl Future<Output = T>,
+    mut response: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Reason> {
-    let mut response = std::pin::pin!(response);
     if limits.attempt < limits.all {
         if let Ok(response) = tokio::time::timeout_at(limits.attempt, &mut response).await {
             return Ok(response);
@@ -78,9 +78,8 @@ async fn within_both<T>(
 async fn within<T>(
     timeout: Duration,
     upload: Option<&Upload>,
-    response: impl Future<Output = T>,
+    mut response: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Reason> {
-    let mut response = std::pin::pin!(response);
     let mut since = Instant::now();
     loop {
         if let Ok(response) = tokio::time::timeout_at(since + timeout, &mut response).await {
@@ -96,6 +95,8 @@ async fn within<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     const TRY: Duration = Duration::from_secs(1);
@@ -105,7 +106,7 @@ mod tests {
     async fn wait(takes: Duration, all: Duration, may_give_up: bool) -> (bool, Duration) {
         let start = Instant::now();
         let limits = Limits { attempt: start + TRY, all: start + all };
-        let result = within_both(limits, || may_give_up, tokio::time::sleep(takes)).await;
+        let result = within_both(limits, || may_give_up, pin!(tokio::time::sleep(takes))).await;
         (result.is_ok(), start.elapsed())
     }
 
@@ -145,7 +146,7 @@ mod tests {
             }
             std::future::pending().await
         };
-        let response = tokio::time::sleep(takes);
+        let response = pin!(tokio::time::sleep(takes));
         let waiting = within(ALL, (!parts.is_empty()).then_some(&upload), response);
         tokio::select! {
             result = waiting => (result, start.elapsed()),

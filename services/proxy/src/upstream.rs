@@ -45,7 +45,7 @@ pub(crate) struct Upstream {
 /// A connection that waits for a request.
 #[derive(Debug)]
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     _counted: Counted,
 }
 
@@ -54,7 +54,11 @@ impl Upstream {
     /// `configured`, or less if the backend is known to close sooner. Each is looked at first, even if
     /// it was used a moment ago: a backend may have closed it, or have sent what would be taken for
     /// the next answer. What is on its way yet nobody can see.
-    pub(crate) fn take_idle(&self, member: &Member, configured: Duration) -> Option<Connection> {
+    pub(crate) fn take_idle(
+        &self,
+        member: &Member,
+        configured: Duration,
+    ) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         let now = Instant::now();
         while let Some(Idle { connection, .. }) = idle.pop_back() {
@@ -77,7 +81,7 @@ impl Upstream {
     }
 
     /// Keeps a connection whose response has ended.
-    pub(crate) fn put_idle(&self, mut connection: Connection, most: usize) {
+    pub(crate) fn put_idle(&self, mut connection: Box<Connection>, most: usize) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < most && connection.begin_idle() {
             let counted = Counted::new(&self.gauges, |gauges| &gauges.backend_idle);

@@ -106,7 +106,7 @@ pub(crate) struct BackendBody {
     /// What ends it, if it never ends by itself.
     ending: Option<Ending>,
     /// Gone once the end was recorded. Dropped earlier, it records that the client left.
-    exchange: Option<Exchange>,
+    exchange: Option<Box<Exchange>>,
 }
 
 /// Is through when a response must end that goes on.
@@ -127,7 +127,7 @@ impl ResponseBody {
     /// A backend's body. What hangs on its end happens now if it has none.
     pub(crate) fn backend(
         arriving: Arriving,
-        (exchange, ending): (Exchange, Option<Ending>),
+        (exchange, ending): (Box<Exchange>, Option<Ending>),
         upload: Option<Rc<Upload>>,
         read_timeout: Duration,
     ) -> Self {

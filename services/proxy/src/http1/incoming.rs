@@ -11,12 +11,12 @@ use crate::{connection::Connection, error::Reason};
 /// A body that is arriving, and the connection on which it does.
 #[derive(Debug)]
 pub(crate) struct Incoming {
-    connection: Connection,
+    connection: Box<Connection>,
     framing: Framing,
 }
 
 impl Incoming {
-    pub(crate) fn new(connection: Connection, framing: Framing) -> Self {
+    pub(crate) fn new(connection: Box<Connection>, framing: Framing) -> Self {
         Self { connection, framing }
     }
 
@@ -35,7 +35,7 @@ impl Incoming {
     }
 
     /// Gives the connection back. What is on it now was not asked for.
-    pub(crate) fn into_connection(self) -> Connection {
+    pub(crate) fn into_connection(self) -> Box<Connection> {
         self.connection
     }
 
