@@ -13,7 +13,7 @@ use crate::{
     control::Seen,
     error::Reason,
     exchange::Exchange,
-    headers::{self, Client},
+    headers::{self, Client, spare},
     http1::{self, Head, ResponseHead},
     limits::Limit,
     max_forwards::{self, Hop},
@@ -88,6 +88,7 @@ pub(crate) async fn forward(
                     upload.answered();
                 }
                 let cookie = tried.cookie(&worker, &member, &head.headers);
+                spare::give(head.headers);
                 let answer = Answer { response, upload, cookie };
                 return respond(&worker, exchange, answer, wants_upgrade);
             }

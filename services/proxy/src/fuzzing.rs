@@ -121,7 +121,7 @@ fn read_requests(bytes: &[u8], size: usize) -> Vec<Request> {
                 }
                 continue;
             }
-            match read_head(&mut read, &mut search, &mut HeaderMap::new(), &LIMITS) {
+            match read_head(&mut read, &mut search, &LIMITS) {
                 Ok(Some(head)) => {
                     framing = head.framing;
                     let line = (head.method, head.uri, head.headers.len());

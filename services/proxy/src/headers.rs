@@ -1,6 +1,7 @@
 //! What a proxy does to headers on the way: RFC 9110 §7.6.
 
 mod client;
+pub(crate) mod spare;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,

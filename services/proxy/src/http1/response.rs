@@ -11,7 +11,10 @@ use httparse::{Header, ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
 
 use super::{Framing, Invalid};
-use crate::{headers::members, numbers::length};
+use crate::{
+    headers::{members, spare},
+    numbers::length,
+};
 
 /// The longest head that we take, as much as Envoy does; all others take less. A head waits in
 /// memory for its end.
@@ -166,7 +169,7 @@ fn fields_of(
         keeps_connection: is_http11,
         closes_connection: false,
     };
-    let mut headers = HeaderMap::with_capacity(places.len() + FIELDS_ADDED);
+    let mut headers = spare::take(places.len() + FIELDS_ADDED);
     let mut is_strict = bytes.starts_with(b"HTTP/") && bytes.ends_with(b"\r\n\r\n");
     for place in places {
         let (start, end) = place.name;

@@ -31,7 +31,7 @@ use crate::{
     client::{Interim, Socket, Then, activity::Activity, activity::Phase},
     error::{self, Reason},
     forward::{Origin, forward},
-    headers::Client,
+    headers::{Client, spare},
     worker::{Stage, Worker},
 };
 
@@ -160,7 +160,7 @@ impl<'a> Connection<'a> {
         mut said: Said,
         is_for_head: bool,
     ) -> Result<bool, Gone> {
-        let (mut parts, mut body) = response.into_parts();
+        let (parts, mut body) = response.into_parts();
         let asks_for_more = said.keeps_connection;
         let may_end = poll_fn(|context| Poll::Ready(self.wire.borrow_mut().may_end(context))).await;
         // What comes after a request for another protocol is of that protocol, or of this one: which
@@ -170,8 +170,7 @@ impl<'a> Connection<'a> {
             let mut wire = self.wire.borrow_mut();
             let answer = Answer::begin(&mut wire.out, &parts, &body, &said, is_for_head);
             wire.is_open_ended = answer.ends_with_connection();
-            parts.headers.clear();
-            wire.spare = parts.headers;
+            spare::give(parts.headers);
             wire.is_cut_short = asks_for_more && !answer.keeps_connection;
             answer
         };

@@ -19,7 +19,7 @@ use httparse::{Header, ParserConfig, Status};
 
 use crate::{
     error::Reason,
-    headers::{is_continue, members},
+    headers::{is_continue, members, spare},
     http1::Framing,
     limits::Limit,
     numbers,
@@ -118,8 +118,7 @@ impl Search {
     }
 }
 
-/// Takes a head out of what was read; `None` if it has not come to its end. Its fields use the room
-/// of `spare`, which is empty.
+/// Takes a head out of what was read; `None` if it has not come to its end.
 ///
 /// # Errors
 /// It is none, leaves open where its body ends, or is more than may be. Nothing that comes after it
@@ -127,7 +126,6 @@ impl Search {
 pub(crate) fn read_head(
     read: &mut BytesMut,
     search: &mut Search,
-    spare: &mut HeaderMap,
     limits: &Limits,
 ) -> Result<Option<RequestHead>, Refusal> {
     let length = loop {
@@ -155,7 +153,7 @@ pub(crate) fn read_head(
     }
     let bytes = read.split_to(length).freeze();
     with_parsed(&bytes, limits, |parsed, is_whole| match is_whole {
-        true => request_head(&bytes, parsed, std::mem::take(spare)).map(Some),
+        true => request_head(&bytes, parsed).map(Some),
         false => Err(INVALID),
     })
 }
@@ -194,11 +192,7 @@ fn with_parsed<T>(
 }
 
 /// Makes a head of its lines. The values share its bytes.
-fn request_head(
-    bytes: &Bytes,
-    parsed: &httparse::Request<'_, '_>,
-    mut headers: HeaderMap,
-) -> Result<RequestHead, Refusal> {
+fn request_head(bytes: &Bytes, parsed: &httparse::Request<'_, '_>) -> Result<RequestHead, Refusal> {
     let (method, target) = (parsed.method.unwrap_or_default(), parsed.path.unwrap_or_default());
     if !is_plain(target.as_bytes()) {
         return Err(INVALID);
@@ -211,7 +205,7 @@ fn request_head(
     let uri = if method == Method::OPTIONS { with_asterisk(uri, target) } else { uri };
     let is_http11 = parsed.version == Some(1);
     let mut hearing = Hearing::new(is_http11);
-    headers.reserve(parsed.headers.len() + FIELDS_ADDED);
+    let mut headers = spare::take(parsed.headers.len() + FIELDS_ADDED);
     for field in parsed.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| INVALID)?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
@@ -323,8 +317,7 @@ mod tests {
         let (mut read, mut search, mut heads) = (BytesMut::new(), Search::default(), Vec::new());
         for piece in bytes.chunks(size) {
             read.extend_from_slice(piece);
-            let mut spare = HeaderMap::new();
-            while let Some(head) = read_head(&mut read, &mut search, &mut spare, &LIMITS)? {
+            while let Some(head) = read_head(&mut read, &mut search, &LIMITS)? {
                 heads.push(head);
             }
         }
@@ -412,7 +405,7 @@ mod tests {
     #[test]
     fn what_begins_like_nothing_that_is_http_is_refused_at_once() {
         let mut read = BytesMut::from(&b"\x16\x03\x01\x02\x00\x01"[..]);
-        let refused = read_head(&mut read, &mut Search::default(), &mut HeaderMap::new(), &LIMITS);
+        let refused = read_head(&mut read, &mut Search::default(), &LIMITS);
         assert_eq!(refused.unwrap_err(), INVALID);
     }
 

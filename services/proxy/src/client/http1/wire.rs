@@ -13,7 +13,6 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::HeaderMap;
 use tokio::io::{AsyncReadExt, Interest};
 
 use super::{
@@ -54,8 +53,6 @@ pub(super) struct Wire {
     pub(super) read: BytesMut,
     read_size: ReadSize,
     pub(super) out: Out,
-    /// The room of the last response's fields, for the next request's.
-    pub(super) spare: HeaderMap,
     search: Search,
     /// What comes may be HTTP/2: nothing has been read as HTTP/1 yet.
     is_new: bool,
@@ -123,7 +120,6 @@ impl Wire {
             read: BytesMut::new(),
             read_size: ReadSize::up_to(read_bytes_max.min(READ_BYTES_MAX)),
             out: Out::default(),
-            spare: HeaderMap::new(),
             search: Search::default(),
             is_new,
             upload: Uploading::Done,
@@ -200,8 +196,8 @@ impl Wire {
                     self.is_new = PREFACE.starts_with(&self.read);
                 }
                 if !self.is_new {
-                    let Self { read, search, spare, .. } = self;
-                    match head::read_head(read, search, spare, limits) {
+                    let Self { read, search, .. } = self;
+                    match head::read_head(read, search, limits) {
                         Ok(Some(head)) => return Poll::Ready(Next::Request(head)),
                         Ok(None) => {}
                         Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
