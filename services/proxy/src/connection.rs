@@ -156,8 +156,8 @@ impl Connection {
     }
 
     /// Prepares it to wait for a request. Whether it can serve one.
-    pub(crate) fn begin_idle(&mut self) -> bool {
-        self.idle_since = Instant::now();
+    pub(crate) fn begin_idle(&mut self, now: Instant) -> bool {
+        self.idle_since = now;
         (self.read_bytes, self.read_bytes_max) = (LEAST_BYTES, MOST_BYTES);
         self.is_kept && self.buffer.is_empty() && matches!(self.writer, Writer::Here(_))
     }
@@ -402,7 +402,7 @@ mod tests {
             // Timers go by the millisecond.
             let late = expected + Duration::from_millis(4);
             assert!((expected..late).contains(&start.elapsed()), "{:?}", start.elapsed());
-            assert!(!connection.begin_idle(), "it is of no use any more");
+            assert!(!connection.begin_idle(Instant::now()), "it is of no use any more");
         };
         LocalSet::new().run_until(run).await;
     }

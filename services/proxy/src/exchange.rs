@@ -193,7 +193,7 @@ impl Exchange {
     /// The response was passed on to its end; the connection may serve the next request, as soon as
     /// the request is through as well.
     pub(crate) fn complete(mut self: Box<Self>, arrived: Arriving, upload: Option<Rc<Upload>>) {
-        self.record(self.code, None);
+        let now = self.record(self.code, None);
         self.note(self.verdict);
         let Some(attempt) = self.attempt.take() else { return };
         let most = self.worker.settings.upstream_idle_max;
@@ -207,11 +207,11 @@ impl Exchange {
             (Arriving::Alone(incoming), upload) => {
                 let mut connection = incoming.into_connection();
                 let Some(upload) = upload.filter(|_| connection.is_sending()) else {
-                    return attempt.upstream.put_idle(connection, most);
+                    return attempt.upstream.put_idle(connection, most, now);
                 };
                 tokio::task::spawn_local(async move {
                     connection.finish_sending(&upload, timeout).await;
-                    attempt.upstream.put_idle(connection, most);
+                    attempt.upstream.put_idle(connection, most, Instant::now());
                     drop(attempt);
                 });
             }
@@ -291,13 +291,15 @@ impl Exchange {
         self.answer_with(response.map(|()| ResponseBody::Own(None)))
     }
 
-    fn record(&mut self, code: u16, failure: Option<Reason>) {
+    /// Records how it ended, and when.
+    fn record(&mut self, code: u16, failure: Option<Reason>) -> Instant {
         self.is_recorded = true;
+        let now = Instant::now();
         let counted = self.attempt.as_ref().and_then(|attempt| attempt.counted);
         let outcome = stats::Outcome {
             method: self.method,
             code,
-            duration: self.started.elapsed(),
+            duration: now - self.started,
             first_byte: self.first_byte,
             failure,
             // Where there was nobody else, the request ends with what its attempt came to.
@@ -321,6 +323,7 @@ impl Exchange {
                 "a request failed"
             );
         }
+        now
     }
 }
 

@@ -213,14 +213,20 @@ async fn attempt(
     let upload = body.upload();
     let timeouts = &worker.settings.timeouts;
     loop {
+        // Each reading of the clock costs a request as much as a thousandth of it.
+        let mut start = Instant::now();
         let kept = match connections {
             Connections::New { .. } => None,
-            Connections::Any => upstream.take_idle(member, timeouts.upstream_idle),
+            Connections::Any => upstream.take_idle(member, timeouts.upstream_idle, start),
         };
         let is_kept = kept.is_some();
         let mut connection = match kept {
             Some(connection) => connection,
-            None => open(worker, upstream, member).await.map_err(Failed::unsent)?,
+            None => {
+                let opened = open(worker, upstream, member, start).await;
+                start = Instant::now();
+                opened.map_err(Failed::unsent)?
+            }
         };
         if !is_kept && !patience.tried.may_use(worker, member) {
             // An operator took it out while the connection was being made.
@@ -230,7 +236,7 @@ async fn attempt(
         let wait = waits.then(|| CONTINUE_WAIT.min(timeouts.response / 2));
         let answered = {
             let answering = pin!(connection.exchange(head, std::mem::take(body), wait, interim));
-            patience.wait(upload.as_deref(), answering).await
+            patience.wait(start, upload.as_deref(), answering).await
         };
         match answered {
             Ok(Ok(head)) => {
@@ -298,7 +304,7 @@ async fn attempt_multiplexed(
         let request = head.clone().into_request();
         let answered = {
             let answering = pin!(stream.exchange(request, std::mem::take(body), interim));
-            patience.wait(upload.as_deref(), answering).await
+            patience.wait(Instant::now(), upload.as_deref(), answering).await
         };
         match answered {
             Ok(Ok(response)) => {
@@ -339,8 +345,8 @@ async fn open(
     worker: &Worker,
     upstream: &Upstream,
     member: &Member,
+    start: Instant,
 ) -> Result<Box<Connection>, Reason> {
-    let start = Instant::now();
     let timeout = worker.settings.timeouts.connect;
     let connection = connection::open(member, timeout, &worker.gauges).await?;
     upstream.shard.record_connect(start.elapsed());

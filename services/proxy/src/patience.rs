@@ -24,13 +24,14 @@ pub(crate) struct Patience<'a> {
 }
 
 impl Patience<'_> {
-    /// Waits for a response's head. The request is being sent now. That future is large, and stays where
+    /// Waits for a response's head. The request is being sent since `start`. That future is large, and stays where
     /// it is.
     ///
     /// # Errors
     /// Why the wait ended without one.
     pub(crate) async fn wait<T>(
         &mut self,
+        start: Instant,
         upload: Option<&Upload>,
         response: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, Reason> {
@@ -38,12 +39,11 @@ impl Patience<'_> {
         let timeouts = &worker.settings.timeouts;
         match timeouts.attempt {
             Some(attempt) if *may_be_sent_twice => {
-                let now = Instant::now();
-                let all = tried.deadline(now, timeouts.response);
-                let limits = Limits { attempt: now + attempt, all };
+                let all = tried.deadline(start, timeouts.response);
+                let limits = Limits { attempt: start + attempt, all };
                 within_both(limits, || tried.give_up(worker, member), response).await
             }
-            _ => within(timeouts.response, upload, response).await,
+            _ => within(timeouts.response, start, upload, response).await,
         }
     }
 }
@@ -77,10 +77,10 @@ async fn within_both<T>(
 /// out: a long upload that makes progress is no slow backend.
 async fn within<T>(
     timeout: Duration,
+    mut since: Instant,
     upload: Option<&Upload>,
     mut response: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Reason> {
-    let mut since = Instant::now();
     loop {
         if let Ok(response) = tokio::time::timeout_at(since + timeout, &mut response).await {
             return Ok(response);
@@ -147,7 +147,7 @@ mod tests {
             std::future::pending().await
         };
         let response = pin!(tokio::time::sleep(takes));
-        let waiting = within(ALL, (!parts.is_empty()).then_some(&upload), response);
+        let waiting = within(ALL, start, (!parts.is_empty()).then_some(&upload), response);
         tokio::select! {
             result = waiting => (result, start.elapsed()),
             () = moving => unreachable!("it never ends"),

@@ -58,9 +58,9 @@ impl Upstream {
         &self,
         member: &Member,
         configured: Duration,
+        now: Instant,
     ) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
-        let now = Instant::now();
         while let Some(Idle { connection, .. }) = idle.pop_back() {
             if !connection.lead.is_to(member) {
                 // It leads to where its name led before.
@@ -80,10 +80,10 @@ impl Upstream {
         None
     }
 
-    /// Keeps a connection whose response has ended.
-    pub(crate) fn put_idle(&self, mut connection: Box<Connection>, most: usize) {
+    /// Keeps a connection whose response has ended now.
+    pub(crate) fn put_idle(&self, mut connection: Box<Connection>, most: usize, now: Instant) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < most && connection.begin_idle() {
+        if idle.len() < most && connection.begin_idle(now) {
             let counted = Counted::new(&self.gauges, |gauges| &gauges.backend_idle);
             idle.push_back(Idle { connection, _counted: counted });
         }
@@ -200,7 +200,7 @@ pub(crate) mod tests {
         let gauges = Arc::clone(&stats.gauges[0]);
         let upstream = Upstreams::new(0, stats).of(&member);
         let connection = crate::connection::open(&member, LIMIT, &gauges).await.unwrap();
-        upstream.put_idle(connection, 1);
+        upstream.put_idle(connection, 1, Instant::now());
         let backend = listener.accept().unwrap().0;
         (member, upstream, gauges, backend)
     }
@@ -213,7 +213,7 @@ pub(crate) mod tests {
                 let (member, upstream, gauges, backend) = kept(&listener).await;
                 // Nothing is awaited from here on, so that nobody has told us of the end yet.
                 drop(backend);
-                assert!(upstream.take_idle(&member, LIMIT).is_none());
+                assert!(upstream.take_idle(&member, LIMIT, Instant::now()).is_none());
                 assert_eq!(
                     gauges.backend_idle_closed.load(std::sync::atomic::Ordering::Relaxed),
                     1
@@ -229,7 +229,7 @@ pub(crate) mod tests {
             .run_until(async {
                 let (member, upstream, _, mut backend) = kept(&listener).await;
                 backend.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").unwrap();
-                assert!(upstream.take_idle(&member, LIMIT).is_none());
+                assert!(upstream.take_idle(&member, LIMIT, Instant::now()).is_none());
             })
             .await;
     }
@@ -245,14 +245,18 @@ pub(crate) mod tests {
                     tokio::time::pause();
                     tokio::time::advance(just).await;
                     upstream.look(LIMIT);
-                    let connection = upstream.take_idle(&member, LIMIT).expect("it is still good");
+                    let connection = upstream
+                        .take_idle(&member, LIMIT, Instant::now())
+                        .expect("it is still good");
                     // Its time begins anew.
-                    upstream.put_idle(connection, 1);
+                    upstream.put_idle(connection, 1, Instant::now());
                     tokio::time::advance(just).await;
                     upstream.look(LIMIT);
                     tokio::time::advance(LIMIT - just).await;
                     match is_taken {
-                        true => assert!(upstream.take_idle(&member, LIMIT).is_none()),
+                        true => {
+                            assert!(upstream.take_idle(&member, LIMIT, Instant::now()).is_none())
+                        }
                         false => upstream.look(LIMIT),
                     }
                     tokio::task::yield_now().await;
@@ -275,7 +279,7 @@ pub(crate) mod tests {
                 tokio::time::pause();
                 tokio::time::advance(Duration::from_millis(800)).await;
                 upstream.look(LIMIT);
-                assert!(upstream.take_idle(&member, LIMIT).is_none());
+                assert!(upstream.take_idle(&member, LIMIT, Instant::now()).is_none());
                 tokio::task::yield_now().await;
                 tokio::time::resume();
                 assert_eq!(backend.read(&mut [0]).unwrap(), 0, "it was we who closed");
