@@ -9,9 +9,16 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 )
+
+// Buffers for bodies. Without them each response would allocate one.
+type buffers struct{ sync.Pool }
+
+func (pool *buffers) Get() []byte       { return *pool.Pool.Get().(*[]byte) }
+func (pool *buffers) Put(buffer []byte) { pool.Pool.Put(&buffer) }
 
 func main() {
 	var backends []*url.URL
@@ -25,6 +32,10 @@ func main() {
 	var turn atomic.Uint64
 	proxy := &httputil.ReverseProxy{
 		Transport: transport,
+		BufferPool: &buffers{sync.Pool{New: func() any {
+			buffer := make([]byte, 32*1024)
+			return &buffer
+		}}},
 		Rewrite: func(request *httputil.ProxyRequest) {
 			request.SetURL(backends[turn.Add(1)%uint64(len(backends))])
 			request.Out.Host = request.In.Host
