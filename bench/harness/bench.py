@@ -1,6 +1,7 @@
 """One measurement: a proxy is started, warmed, loaded and ended, with backends behind it."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -62,11 +63,18 @@ class Bench:
     def http2_load(self, *, cpus=None, seconds=None):
         """The same from HTTP/2 clients, 64 connections with 10 requests at a time on each."""
         whole = max(1, round(seconds or self.seconds))
-        command = ["h2load", "--clients", "64", "--max-concurrent-streams", "10",
-                   "--duration", str(whole), f"http://127.0.0.1:{PROXY_PORT}/"]
-        text = self.output(command, cpus or OTHER_CPUS)
+        with tempfile.NamedTemporaryFile("r") as log:
+            command = ["h2load", "--clients", "64", "--max-concurrent-streams", "10", "--log-file", log.name,
+                       "--duration", str(whole), f"http://127.0.0.1:{PROXY_PORT}/"]
+            text = self.output(command, cpus or OTHER_CPUS)
+            # Of each request its status and its microseconds, after the time when it began.
+            answers = [line.split()[1:3] for line in log]
         count, errors = map(int, re.search(r"(\d+) succeeded, (\d+) failed", text).groups())
-        return {"requests": count, "errors": errors, "seconds": whole}
+        times = sorted(int(micros) for status, micros in answers if status == "200")
+        if not times:
+            raise RuntimeError(f"h2load has had no answer: {text}")
+        return {"requests": count, "errors": errors, "seconds": whole, "p50_us": quantile(times, 0.5),
+                "p99_us": quantile(times, 0.99), "p999_us": quantile(times, 0.999)}
 
     def output(self, command, cpus):
         def prepare():
@@ -182,6 +190,11 @@ class Bench:
         functions = [one for one in per_request[1:] if not any(begin in one[1] for begin in begins)]
         everywhere = sum(lines[0][0] for lines in profiles) / count
         return {"total": per_request[0][0], "functions": functions[:25], "all_threads": everywhere}
+
+
+def quantile(ordered, share):
+    """The least of them that so many do not exceed."""
+    return ordered[math.ceil(share * len(ordered)) - 1]
 
 
 def annotated(path):

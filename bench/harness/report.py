@@ -17,20 +17,21 @@ def median(rounds, key):
     return statistics.median(numbers[key] for numbers in rounds)
 
 
-def micros(rounds, key):
-    """A latency; h2load counts none at quantiles."""
-    return f"{median(rounds, key):.0f}" if key in rounds[0] else "–"
-
-
 def spread(rounds, key, digits=1):
     """The median, and the least and the most."""
     values = [numbers[key] for numbers in rounds]
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 
-def judged(value, sign, limit):
-    """Whether a bar is met, in a word."""
+def errors(rounds):
+    return sum(numbers.get("errors", 0) for numbers in rounds)
+
+
+def judged(value, sign, limit, failed=0):
+    """Whether a bar is met, in words; it is not where requests of ours have failed."""
     is_met = {"<=": value <= limit, "<": value < limit, ">=": value >= limit}[sign]
+    if failed:
+        return "MISSED, for its errors"
     return "met" if is_met else "MISSED"
 
 
@@ -42,7 +43,8 @@ def bar(by_peer, key, words, better, limit):
     best = (min if better == LOW else max)(peers, key=peers.get)
     ratio = median(by_peer[US], key) / peers[best]
     sign, shown = ("<=", "≤") if better == LOW else (">=", "≥")
-    return f"{words}: **{ratio:.2f}** × {best} (bar {shown} {limit:.2f}): {judged(ratio, sign, limit)}"
+    verdict = judged(ratio, sign, limit, errors(by_peer[US]))
+    return f"{words}: **{ratio:.2f}** × {best} (bar {shown} {limit:.2f}): {verdict}"
 
 
 def table(header, lines):
@@ -52,16 +54,16 @@ def table(header, lines):
 
 def load_table(row, by_peer):
     header = ["proxy", "CPU µs per request", "requests/s", "p50 µs", "p99 µs", "p99.9 µs", "MiB", "errors"]
-    has_payload = any("bytes_per_cpu" in rounds[0] for rounds in by_peer.values())
+    has_payload = any("mib_per_cpu" in rounds[0] for rounds in by_peer.values())
     if has_payload:
         header.insert(2, "MiB per CPU second")
     lines = []
     for name, rounds in by_peer.items():
         line = [name, spread(rounds, "cpu_us"), spread(rounds, "per_second", 0),
-                *(micros(rounds, key) for key in ("p50_us", "p99_us", "p999_us")),
-                f"{median(rounds, 'memory_mib'):.0f}", str(sum(numbers["errors"] for numbers in rounds))]
+                *(spread(rounds, key, 0) for key in ("p50_us", "p99_us", "p999_us", "memory_mib")),
+                str(errors(rounds))]
         if has_payload:
-            line.insert(2, f"{median(rounds, 'bytes_per_cpu') / 2**20:.0f}")
+            line.insert(2, spread(rounds, "mib_per_cpu", 0))
         lines.append(line)
     bars = [found for one in row.bars if (found := bar(by_peer, *one))]
     return [f"## {row.title}", "", *table(header, lines), *(f"- {words}" for words in bars), ""]
@@ -77,13 +79,14 @@ def idle_table(count, by_peer):
 
 def many_table(few, many):
     ratios = {name: median(many[name], "cpu_us") / median(few[name], "cpu_us") for name in few if name in many}
+    failed = {name: errors(few[name]) + errors(many[name]) for name in ratios}
     lines = [[name, spread(few[name], "cpu_us"), spread(many[name], "cpu_us"), f"{ratio:.2f}",
-              f"{median(many[name], 'memory_mib'):.0f}"] for name, ratio in ratios.items()]
+              spread(many[name], "memory_mib", 0), str(failed[name])] for name, ratio in ratios.items()]
     lines = [f"## {MANY_BACKENDS:,} backends instead of 3", "",
-             *table(["proxy", "CPU µs per request with 3", f"with {MANY_BACKENDS:,}", "ratio", "MiB"], lines)]
+             *table(["proxy", "CPU µs per request with 3", f"with {MANY_BACKENDS:,}", "ratio", "MiB", "errors"], lines)]
     if US in ratios:
-        ours = ratios[US]
-        lines.append(f"- CPU per request: **{ours:.2f}** × itself (bar ≤ 1.05): {judged(ours, '<=', 1.05)}")
+        ours, verdict = ratios[US], judged(ratios[US], "<=", 1.05, failed[US])
+        lines.append(f"- CPU per request: **{ours:.2f}** × itself (bar ≤ 1.05): {verdict}")
     return [*lines, ""]
 
 
@@ -102,7 +105,8 @@ def overload_table(by_peer):
                              ("after", "of p99 before, in the second after it", "<=")):
         if US in by_peer:
             value, limit = median(by_peer[US], key), OVERLOAD_BARS[key]
-            bars.append(f"- {value:.2f} {words} (bar {sign} {limit}): {judged(value, sign, limit)}")
+            verdict = judged(value, sign, limit, errors(by_peer[US]))
+            bars.append(f"- {value:.2f} {words} (bar {sign} {limit}): {verdict}")
     return [f"## {OVERLOAD_FACTOR} times as many requests as the backends can answer", "",
             f"Three backends of {OVERLOAD_DELAY_MS} ms that may have {OVERLOAD_IN_FLIGHT} requests each; up to 256 wait "
             "in line, and the others get 503. The load before and after is half of the peak.", "",
@@ -169,6 +173,15 @@ def picks_text(output):
             "```text", output.strip(), "```", ""]
 
 
+def build(binary: Path):
+    """Of which commit a binary of ours is, as `bench/install` noted it, and when it was built."""
+    built, note = binary.stat().st_mtime, binary.with_suffix(".commit")
+    # The note is of another binary where this one came later, by another way.
+    is_known = note.exists() and note.stat().st_mtime >= built
+    commit = f"commit {note.read_text().strip()}" if is_known else "an unknown commit"
+    return f"Evenkeel of {commit}, built {datetime.fromtimestamp(built, timezone.utc):%Y-%m-%d %H:%M UTC}"
+
+
 def machine(folder: Path, peers, rounds, seconds, load_before):
     model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                   if line.startswith("model name")), "?")
@@ -181,6 +194,7 @@ def machine(folder: Path, peers, rounds, seconds, load_before):
         "the rounds, with the least and the most in brackets.", "",
         f"- {now}, {os.cpu_count()} × {model}, {platform.system()} {platform.release()}",
         f"- {versions}",
+        f"- {build(folder / 'bin/evenkeel-proxy')}",
         f"- {rounds} rounds of {seconds:g} s each, interleaved",
         f"- load average before {load_before[0]:.1f}, after {load_after[0]:.1f} (15 minutes: {load_after[2]:.1f}); "
         "the benchmark alone makes about 2, so that what is above it was other work on the machine", ""]

@@ -27,9 +27,9 @@ ROWS = [
     Row("open", "Small GET at a fixed rate, half of HAProxy's maximum, 1 worker", (),
         (("p99_us", "p99", LOW, 1.0), ("p999_us", "p99.9", LOW, 1.0)), is_open=True),
     Row("post", "POST of 16 KiB, 64 connections, 1 worker", ("--upload", 16384),
-        (("bytes_per_cpu", "bytes per CPU second", HIGH, 1.0),)),
+        (("mib_per_cpu", "bytes per CPU second", HIGH, 1.0),)),
     Row("large", "Response of 1 MiB, 16 connections, 1 worker", ("--path", "/bytes/1048576", "--connections", 16),
-        (("bytes_per_cpu", "bytes per CPU second", HIGH, 1.0),)),
+        (("mib_per_cpu", "bytes per CPU second", HIGH, 1.0),)),
     Row("connect", "A new connection for every request, 64 at a time, 1 worker", ("--reconnect",),
         (("cpu_us", "CPU per request", LOW, 1.0),)),
     Row("http2", "Small GET from HTTP/2 clients, 64 connections of 10 streams, 1 worker", (),
@@ -37,7 +37,6 @@ ROWS = [
 ]
 
 IDLE_CONNECTIONS = 10_000
-IDLE_ROUNDS_MAX = 3
 MANY_BACKENDS = 1_000
 
 # Three backends that take a request's time for an answer and may have so many at once; then ten times
@@ -54,7 +53,7 @@ POLICIES_BAR = 1.03
 # How much of a request without records one may cost of which the usual share is recorded.
 DECISIONS_BAR = 1.02
 
-# Bytes of a body on its way, per request, for bytes per CPU second.
+# Bytes of a body on its way, per request, for MiB per CPU second.
 PAYLOAD = {"post": 16384, "large": 1048576}
 
 
@@ -64,5 +63,5 @@ def measure(bench, row, peer, rate):
     load = bench.http2_load if row.is_http2 else bench.load
     numbers = bench.under_load(peer, *options, workers=row.workers, load=load)
     if row.key in PAYLOAD:
-        numbers["bytes_per_cpu"] = PAYLOAD[row.key] / (numbers["cpu_us"] / 1e6)
+        numbers["mib_per_cpu"] = PAYLOAD[row.key] / 2**20 / (numbers["cpu_us"] / 1e6)
     return numbers
