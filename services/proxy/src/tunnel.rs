@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    client::Socket,
+    client::{Socket, linger},
     stats::{Counted, Gauges},
     websocket::{self, Frames},
     worker::{Open, Worker},
@@ -93,12 +93,12 @@ impl Tunnel {
     async fn run(self, mut client: Socket, said: Bytes) {
         let Self { mut backend, early, ticket, is_websocket, limits, gauges, looks, _held } = self;
         let (reader, writer) = client.stream.split();
-        let client = tokio::io::join(io::Cursor::new(said).chain(reader), writer);
+        let client_side = tokio::io::join(io::Cursor::new(said).chain(reader), writer);
         let (reader, writer) = backend.split();
-        let backend = tokio::io::join(io::Cursor::new(early).chain(reader), writer);
+        let backend_side = tokio::io::join(io::Cursor::new(early).chain(reader), writer);
         let (must_end, end) = watch::channel(false);
         // A tunnel that breaks is told to each side by the other's closing.
-        let joined = join(client, backend, limits, is_websocket, end);
+        let joined = join(client_side, backend_side, limits, is_websocket, end);
         let cut = async {
             until(|| ticket.as_ref().is_some_and(balance::Tunnel::must_end), looks).await;
             must_end.send_replace(true);
@@ -119,6 +119,9 @@ impl Tunnel {
         if *must_end.borrow() {
             gauges.tunnels_ended.fetch_add(1, Ordering::Relaxed);
         }
+        drop((backend, ticket));
+        // It may be in the middle of a message, and yet to read why nobody takes it.
+        linger(client).await;
     }
 }
 
@@ -135,6 +138,9 @@ pub(crate) async fn until(must_end: impl Fn() -> bool, mut looks: watch::Receive
 /// Copies both ways. When one side has finished, the other may finish too, for as long as it goes
 /// on saying something: a peer that never closes its half must not hold a backend's ticket. When
 /// `end` says so, both sides of a WebSocket are told that it is over.
+///
+/// # Errors
+/// Nothing moved for too long, or a side could not be read to its end.
 async fn join(
     client: impl AsyncRead + AsyncWrite,
     backend: impl AsyncRead + AsyncWrite,
@@ -180,6 +186,12 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
+    /// Copies until there is no more, or until the other side takes no more. Such a side may have said
+    /// why before it closed, as a WebSocket does with a message that is too long for it: that is for the
+    /// other direction to carry, which goes on.
+    ///
+    /// # Errors
+    /// What it reads has broken off: nothing can be told to that side either.
     async fn pump(
         mut self,
         mut from: impl AsyncRead + Unpin,
@@ -195,17 +207,23 @@ impl Way<'_> {
             };
             self.moved.set(Instant::now());
             if count == 0 {
-                return to.shutdown().await;
+                // Fails only where nobody is there to hear it.
+                let _ = to.shutdown().await;
+                return Ok(());
             }
-            to.write_all(&buffer[..count]).await?;
+            if to.write_all(&buffer[..count]).await.is_err() {
+                return Ok(());
+            }
             if let Some(frames) = &mut self.frames {
                 frames.follow(&buffer[..count]);
             }
         }
-        if !self.frames.is_some_and(|frames| frames.has_closed()) {
-            to.write_all(&self.good_bye).await?;
+        if !self.frames.is_some_and(|frames| frames.has_closed())
+            && to.write_all(&self.good_bye).await.is_err()
+        {
+            return Ok(());
         }
-        to.shutdown().await?;
+        let _ = to.shutdown().await;
         // Closing with something unread would reset the connection, good-bye and all.
         while from.read(&mut buffer).await? > 0 {}
         Ok(())
@@ -230,9 +248,13 @@ async fn while_moving<T>(
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::duplex;
+    use tokio::{
+        io::{Interest, duplex},
+        net::TcpListener,
+    };
 
     use super::*;
+    use crate::worker::tests::Bench;
 
     const LIMITS: Limits =
         Limits { open: Duration::from_secs(3_600), half_closed: Duration::from_secs(60) };
@@ -270,6 +292,66 @@ mod tests {
                 joined.await.unwrap().unwrap();
             })
             .await;
+    }
+
+    /// A socket of ours, and its peer's end.
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener.accept().await.unwrap().0, peer)
+    }
+
+    /// A backend that closes with something unread resets its connection. The client has sent much more
+    /// than is read at once: closing with that unread would reset its connection, too.
+    #[tokio::test]
+    async fn a_client_hears_a_good_bye_in_the_middle_of_its_message() {
+        const TOO_BIG: [u8; 4] = [0x88, 2, 0x03, 0xF1];
+        let ((mut backend, mut its_end), (stream, mut client)) =
+            tokio::join!(connected(), connected());
+        let bench = Bench::new(&[], backend.peer_addr().unwrap());
+        backend.write_all(b"the beginning").await.unwrap();
+        its_end.readable().await.unwrap();
+        its_end.write_all(&TOO_BIG).await.unwrap();
+        drop(its_end);
+        backend.ready(Interest::ERROR).await.unwrap();
+        client.write_all(&[0; 4 * BUFFER_BYTES]).await.unwrap();
+        let tunnel = Tunnel::new(&bench.worker, (backend, Bytes::new()), None, true);
+        let hear = async {
+            let mut heard = Vec::new();
+            client.read_to_end(&mut heard).await.unwrap();
+            drop(client);
+            heard
+        };
+        let ((), heard) =
+            tokio::join!(tunnel.run(Socket { stream, _guest: None }, Bytes::new()), hear);
+        assert_eq!(heard, TOO_BIG);
+    }
+
+    /// The client takes what the backend said more slowly than it sends what the backend does not take.
+    #[tokio::test(start_paused = true)]
+    async fn what_a_side_said_before_it_closed_arrives_though_it_takes_no_more() {
+        let said = "a reason of some length ".repeat(100);
+        for is_backend in [true, false] {
+            let (mut closing, closing_side) = duplex(said.len());
+            let (mut sending, sending_side) = duplex(64);
+            closing.write_all(said.as_bytes()).await.unwrap();
+            drop(closing);
+            sending.write_all(b"a message that nobody takes").await.unwrap();
+            let (client, backend) = if is_backend {
+                (sending_side, closing_side)
+            } else {
+                (closing_side, sending_side)
+            };
+            let mut heard = String::new();
+            let hear = async {
+                let read = sending.read_to_string(&mut heard).await;
+                sending.shutdown().await.unwrap();
+                read
+            };
+            let (joined, read) = tokio::join!(join(client, backend, LIMITS, false, never()), hear);
+            assert_eq!((joined.ok(), read.ok()), (Some(()), Some(said.len())));
+            assert!(heard == said, "{heard}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -27,7 +27,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 const READ_BYTES: usize = 16 * 1024;
 
 /// Says that no more will come, and waits for the client to say so.
-pub(super) async fn linger(socket: Socket) {
+pub(crate) async fn linger(socket: Socket) {
     linger_for(socket, LINGER, LINGER).await;
 }
 

@@ -31,6 +31,7 @@ pub(crate) use self::{
     frames::FrameWatch,
     http1::{Search, WireBody, read_head},
     interim::Interim,
+    linger::linger,
     untaken::Taking,
 };
 use crate::{
@@ -81,7 +82,7 @@ async fn serve(session: Session, socket: Socket, is_new: bool) {
     let Session { worker, client, activity, .. } = &session;
     match http1::serve(worker, socket, is_new, client, activity).await {
         Then::Close => {}
-        Then::Linger(socket) => linger::linger(socket).await,
+        Then::Linger(socket) => linger(socket).await,
         Then::Http2(socket, read) => {
             let served = Box::pin(http2::serve(worker, socket, read, client, activity)).await;
             if let Some(socket) = served {
