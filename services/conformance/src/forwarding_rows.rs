@@ -348,6 +348,14 @@ fn answers() -> Vec<Row> {
             vec![ClientLacks("keep-alive"), ClientLacks("x-hop"), ClientHas("x-end", "2")],
         ),
         answered(
+            "an answer that asks for another protocol says for which",
+            "§15.5.22",
+            "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Content-Length: 0\r\n\r\n",
+            &[426],
+            vec![ClientHas("upgrade", "websocket")],
+        ),
+        answered(
             "an answer's chunks are passed on",
             "9112 §7.1",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\no \r\n1\r\nk\r\n0\r\n\r\n",

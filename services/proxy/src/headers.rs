@@ -313,14 +313,16 @@ pub(crate) fn prepare_response(
         // Somebody may go by the one and somebody by the other (RFC 9112 §6.3).
         return Err(Reason::ProtocolError);
     }
+    let upgrade = if fields.has(Fields::UPGRADE) { headers.remove(UPGRADE) } else { None };
     strip_hop_by_hop(headers, fields);
+    if let Some(protocol) = upgrade.filter(|_| status == StatusCode::UPGRADE_REQUIRED) {
+        // Without it nobody knows what to ask for (RFC 9110 §15.5.22).
+        headers.insert(UPGRADE, protocol);
+    }
     if status == StatusCode::NO_CONTENT {
         // It has no body, and so no length (RFC 9110 §8.6). What comes over HTTP/2 with one, its client
         // takes for cut off.
         headers.remove(CONTENT_LENGTH);
-    }
-    if fields.has(Fields::UPGRADE) {
-        headers.remove(UPGRADE);
     }
     if let Some(id) = request_id
         && !(fields.has(Fields::X_REQUEST_ID) && headers.contains_key(X_REQUEST_ID))

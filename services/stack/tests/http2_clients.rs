@@ -122,6 +122,21 @@ async fn an_answer_without_a_body_tells_no_length_but_of_what_it_stands_for() {
     }
 }
 
+/// RFC 9113 §8.2.2: an answer that named one would be malformed.
+#[tokio::test]
+async fn an_answer_that_asks_for_another_protocol_names_none_to_who_cannot_change_to_it() {
+    let backend = RawBackend::start(
+        b"HTTP/1.1 426 Upgrade Required\r\nupgrade: websocket\r\n\
+          connection: upgrade, close\r\ncontent-length: 2\r\n\r\nws",
+    )
+    .await;
+    let world = over(&backend, &[]).await;
+    let mut client = connect(world.proxy.address).await;
+    let response = client.send_request(request("GET", "/", b"")).await.unwrap();
+    let (status, headers, body, _) = whole(response).await;
+    assert_eq!((status, &body[..], headers.get("upgrade")), (426, &b"ws"[..], None));
+}
+
 /// RFC 9110 §9.3.2.
 #[tokio::test]
 async fn an_error_of_our_own_has_no_text_for_who_wants_only_the_head() {

@@ -4,8 +4,9 @@ use std::{cell::Cell, future::poll_fn, pin::pin, rc::Rc};
 
 use h2::server::SendResponse;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response,
-    header::{CONNECTION, CONTENT_LENGTH, DATE, TE},
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{CONNECTION, CONTENT_LENGTH, DATE, TE, UPGRADE},
+    response::Parts,
 };
 use http_body::Body;
 
@@ -54,7 +55,7 @@ pub(super) async fn answer(
     let length = body.size_hint().exact().filter(|_| !is_empty);
     // A backend's has to be read to its end, of which there is nothing; ours has a text for GET.
     let is_whole = is_empty || (is_for_head && is_ours);
-    complete_head(&mut head.headers, length);
+    complete_head(&mut head, length);
     let Ok(stream) = respond.send_response(Response::from_parts(head, ()), is_whole) else {
         return respond.send_reset(h2::Reason::INTERNAL_ERROR);
     };
@@ -70,7 +71,12 @@ pub(super) async fn answer(
 }
 
 /// Makes a response's head one of HTTP/2 (RFC 9113 §8.2.2), with what each response has.
-fn complete_head(headers: &mut HeaderMap, length: Option<u64>) {
+fn complete_head(head: &mut Parts, length: Option<u64>) {
+    let Parts { status, headers, .. } = head;
+    if *status == StatusCode::UPGRADE_REQUIRED {
+        // Only HTTP/1.1 can change to another protocol.
+        headers.remove(UPGRADE);
+    }
     // Which is how a client of HTTP/1 is asked to come again elsewhere.
     headers.remove(CONNECTION);
     // For requests only, but backends say all sorts of things.

@@ -263,6 +263,18 @@ fn a_response_loses_what_concerns_one_connection_and_gains_the_request_id() {
     );
 }
 
+/// RFC 9110 §15.5.22.
+#[test]
+fn a_response_names_another_protocol_only_if_it_asks_for_it() {
+    for (status, is_named) in [(426, true), (200, false), (400, false)] {
+        let mut headers = map(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
+        let status = StatusCode::from_u16(status).unwrap();
+        prepare_response(&mut headers, status, None).unwrap();
+        assert_eq!(headers.contains_key("upgrade"), is_named, "{status}");
+        assert!(!headers.contains_key("connection"), "which is ours to say");
+    }
+}
+
 /// RFC 9110 §8.6.
 #[test]
 fn a_response_that_has_no_body_by_its_status_tells_no_length_but_of_what_was_not_modified() {

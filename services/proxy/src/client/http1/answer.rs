@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue, StatusCode, Version,
-    header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING},
+    header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING, UPGRADE},
     response::Parts,
 };
 use http_body::{Body as _, Frame};
@@ -84,6 +84,8 @@ impl Answer {
             } else if *name == TRANSFER_ENCODING || (*name == TRAILER && !framing.takes_trailers())
             {
                 // The framing is ours.
+            } else if !is_http11 && *name == UPGRADE {
+                // HTTP/1.0 cannot change to another protocol (RFC 9110 §7.8).
             } else {
                 has_date |= *name == DATE;
                 write_field(name.as_str().as_bytes(), value, head);
@@ -99,11 +101,16 @@ impl Answer {
             },
             Framing::None | Framing::Close => {}
         }
-        if !keeps_connection && !is_switch {
-            head.extend_from_slice(b"connection: close\r\n");
-        } else if !is_http11 {
-            head.extend_from_slice(b"connection: keep-alive\r\n");
-        }
+        let closes = !keeps_connection && !is_switch;
+        let is_426 = status == StatusCode::UPGRADE_REQUIRED;
+        let asks_for_upgrade = is_426 && is_http11 && headers.contains_key(UPGRADE);
+        head.extend_from_slice(match (closes, asks_for_upgrade) {
+            (true, false) => b"connection: close\r\n",
+            (true, true) => b"connection: close, upgrade\r\n",
+            (false, true) => b"connection: upgrade\r\n",
+            (false, false) if !is_http11 => b"connection: keep-alive\r\n",
+            (false, false) => b"",
+        });
         if !has_date {
             head.extend_from_slice(b"date: ");
             head.extend_from_slice(&date::now());
@@ -292,6 +299,7 @@ mod tests {
     fn a_head_says_whether_the_connection_goes_on() {
         let closing = Said { keeps_connection: false, ..SAID };
         let close = [("connection", "close")];
+        let upgrade = [("upgrade", "x")];
         for (status, fields, said, expected, keeps) in [
             (200, &[][..], SAID, "HTTP/1.1 200 OK|content-length: 0", true),
             (200, &[], closing, "HTTP/1.1 200 OK|content-length: 0|connection: close", false),
@@ -303,6 +311,27 @@ mod tests {
                 &[("connection", "upgrade")],
                 SAID,
                 "HTTP/1.1 101 Switching Protocols|connection: upgrade",
+                true,
+            ),
+            (
+                426,
+                &upgrade,
+                SAID,
+                "HTTP/1.1 426 Upgrade Required|upgrade: x|content-length: 0|connection: upgrade",
+                true,
+            ),
+            (
+                426,
+                &upgrade,
+                closing,
+                "HTTP/1.1 426 Upgrade Required|upgrade: x|content-length: 0|connection: close, upgrade",
+                false,
+            ),
+            (
+                426,
+                &upgrade,
+                OLD,
+                "HTTP/1.0 426 Upgrade Required|content-length: 0|connection: keep-alive",
                 true,
             ),
         ] {
