@@ -82,6 +82,7 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     use super::*;
+    use crate::http1::may_trail;
 
     fn fields(name: &HeaderName) -> Fields {
         let mut headers = HeaderMap::new();
@@ -89,11 +90,12 @@ mod tests {
         Fields::among(&headers)
     }
 
-    /// Were one forgotten here, it would be passed on.
+    /// Were one forgotten here, it would be passed on, and after a body it is no better than before it.
     #[test]
     fn every_field_that_is_removed_is_seen() {
         for name in crate::headers::HOP_BY_HOP {
             assert!(fields(&name).has(crate::headers::HAS_HOP_BY_HOP), "{name}");
+            assert!(!may_trail(&name), "{name}");
         }
         for name in ["forwarded", "x-real-ip", "x-forwarded-proto", "x-forwarded-host"]
             .into_iter()
@@ -103,6 +105,7 @@ mod tests {
             let name = HeaderName::from_static(name);
             assert!(fields(&name).has(crate::headers::HAS_CLAIMS), "{name}");
             assert!(is_claim(name.as_str()), "{name}");
+            assert!(!may_trail(&name), "{name}");
         }
     }
 

@@ -20,7 +20,7 @@ pub(crate) use self::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::headers::members;
+use crate::{fields::is_claim, headers::members};
 
 /// A message that breaks the rules in a way that leaves open what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub(crate) fn announced(names: &[HeaderValue], mut trailers: HeaderMap) -> Heade
 /// something which had to be known before (RFC 9110 §6.5.1), or that says who the client is, which a
 /// server that puts trailers among the headers would believe.
 pub(crate) fn may_trail(name: &HeaderName) -> bool {
-    !matches!(
+    let has_no_place = matches!(
         name.as_str(),
         "authorization"
             | "cache-control"
@@ -55,8 +55,8 @@ pub(crate) fn may_trail(name: &HeaderName) -> bool {
             | "content-type"
             | "cookie"
             | "expect"
-            | "forwarded"
             | "host"
+            | "http2-settings"
             | "keep-alive"
             | "max-forwards"
             | "proxy-authorization"
@@ -67,12 +67,9 @@ pub(crate) fn may_trail(name: &HeaderName) -> bool {
             | "transfer-encoding"
             | "upgrade"
             | "via"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-proto"
-            | "x-real-ip"
             | "x-request-id"
-    )
+    );
+    !has_no_place && !is_claim(name.as_str())
 }
 
 #[cfg(test)]
