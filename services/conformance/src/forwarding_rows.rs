@@ -167,6 +167,12 @@ fn heads() -> Vec<Row> {
             "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close, te\r\n\r\n",
             vec![Has("te", "trailers"), Has("connection", "te")],
         ),
+        row(
+            "that trailers are taken is one member of TE",
+            "§10.1.4",
+            "GET / HTTP/1.1\r\nHost: a\r\nTE: gzip;q=0.5, Trailers\r\nConnection: close, te\r\n\r\n",
+            vec![Has("te", "trailers"), Has("connection", "te")],
+        ),
     ]
 }
 
@@ -328,6 +334,13 @@ fn framings() -> Vec<Row> {
             vec![Body(b"abc"), Trailer("x-sum", "7")],
         ),
         row(
+            "trailers that were not announced are passed on",
+            "§6.6.2",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\
+             Connection: close\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 7\r\n\r\n",
+            vec![Body(b"abc"), Trailer("x-sum", "7")],
+        ),
+        row(
             "a trailer cannot frame or route a message",
             "§6.5.1",
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n\
@@ -367,6 +380,13 @@ fn answers() -> Vec<Row> {
             "§6.5",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
              2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n",
+            &[200],
+            vec![ClientBody(b"ok"), ClientTrailer("x-sum", "7")],
+        ),
+        answered(
+            "an answer's trailers that were not announced are passed on",
+            "§6.6.2",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n",
             &[200],
             vec![ClientBody(b"ok"), ClientTrailer("x-sum", "7")],
         ),

@@ -82,8 +82,8 @@ pub(crate) fn prepare_request(
         join_cookies(headers);
     }
     let upgrade = wanted_upgrade(headers, version, fields);
-    let wants_trailers =
-        fields.has(Fields::TE) && headers.remove(TE).is_some_and(|te| te.as_bytes() == b"trailers");
+    let is_trailers = |member: &[u8]| member.eq_ignore_ascii_case(b"trailers");
+    let wants_trailers = fields.has(Fields::TE) && tokens(headers, &TE).any(is_trailers);
     strip_hop_by_hop(headers, fields);
     if fields.has(Fields::EXPECT) && version != Version::HTTP_11 {
         // HTTP/1.0 knows none (RFC 9110 §10.1.1), and a client of HTTP/2 is asked for its body here.
@@ -92,6 +92,8 @@ pub(crate) fn prepare_request(
     if wants_trailers {
         // The only TE member that a proxy may pass on without understanding it (§10.1.4).
         headers.insert(TE, HeaderValue::from_static("trailers"));
+    } else if fields.has(Fields::TE) {
+        headers.remove(TE);
     }
     let connection = match (upgrade.is_some(), wants_trailers) {
         (true, true) => Some("upgrade, te"),

@@ -62,6 +62,24 @@ fn fields_of_one_connection_are_not_forwarded() {
     assert_eq!(headers["accept"], "*/*");
 }
 
+/// RFC 9110 §10.1.4.
+#[test]
+fn a_backend_is_told_that_trailers_are_taken_whatever_else_is() {
+    for (lines, is_told) in [
+        (&["trailers"][..], true),
+        (&["trailers, deflate"], true),
+        (&["deflate;q=0.5", "Trailers"], true),
+        (&["deflate"], false),
+    ] {
+        let mut pairs = vec![("host", "a"), ("connection", "te")];
+        pairs.extend(lines.iter().map(|line| ("te", *line)));
+        let headers = prepare(&pairs, "/", "").unwrap();
+        let told = if is_told { vec!["trailers".to_owned()] } else { vec![] };
+        assert_eq!(all(&headers, "te"), told, "{lines:?}");
+        assert_eq!(headers.contains_key("connection"), is_told, "{lines:?}");
+    }
+}
+
 #[test]
 fn connection_cannot_name_away_what_routes_or_frames_a_message() {
     let pairs = [("host", "a"), ("connection", "host, content-length"), ("content-length", "3")];

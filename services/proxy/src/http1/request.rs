@@ -8,11 +8,11 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes};
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, header::TRAILER, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, uri::PathAndQuery};
 use http_body::{Body as _, Frame};
 use tokio::{io::AsyncWriteExt as _, net::tcp::OwnedWriteHalf};
 
-use super::announced;
+use super::may_trail;
 use crate::{body::RequestBody, error::Reason, headers};
 
 /// What of a head is no field, about: method, version, line ends.
@@ -64,10 +64,22 @@ fn write_head(head: &Head) -> Vec<u8> {
     bytes
 }
 
-pub(crate) fn write_fields(fields: &HeaderMap, bytes: &mut impl BufMut) {
+pub(crate) fn write_fields<'a>(
+    fields: impl IntoIterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+    bytes: &mut impl BufMut,
+) {
     for (name, value) in fields {
         write_field(name.as_str().as_bytes(), value, bytes);
     }
+}
+
+/// Writes the end of a body of chunks, with those fields that may stand there. Whether the head has
+/// announced them does not matter: that is a courtesy (RFC 9110 §6.6.2), and whoever reads chunks reads
+/// what comes after the last one, too.
+pub(crate) fn write_last_chunk(trailers: &HeaderMap, bytes: &mut impl BufMut) {
+    bytes.put_slice(b"0\r\n");
+    write_fields(trailers.iter().filter(|(name, _)| may_trail(name)), bytes);
+    bytes.put_slice(b"\r\n");
 }
 
 pub(crate) fn write_field(name: &[u8], value: &HeaderValue, bytes: &mut impl BufMut) {
@@ -103,8 +115,6 @@ enum Next {
 pub(crate) struct Outgoing {
     /// What of it has been made and not yet written.
     unsent: Vec<u8>,
-    /// The fields that may come after its body.
-    trailers: Vec<HeaderValue>,
     body: RequestBody,
     /// Whether the system has taken something of it, so that the backend may have got it.
     is_begun: bool,
@@ -112,11 +122,7 @@ pub(crate) struct Outgoing {
 
 impl Outgoing {
     pub(crate) fn new(head: &Head, body: RequestBody) -> Self {
-        let trailers = match body {
-            RequestBody::Empty => Vec::new(),
-            RequestBody::Client(..) => head.headers.get_all(TRAILER).iter().cloned().collect(),
-        };
-        Self { unsent: write_head(head), trailers, body, is_begun: false }
+        Self { unsent: write_head(head), body, is_begun: false }
     }
 
     /// Has the client's time for its body begin.
@@ -169,9 +175,7 @@ impl Outgoing {
                 None => {}
             }
             if let (None, Some(trailers)) = (left, trailers) {
-                after.extend_from_slice(b"0\r\n");
-                write_fields(&announced(&self.trailers, trailers), &mut after);
-                after.extend_from_slice(b"\r\n");
+                write_last_chunk(&trailers, &mut after);
             }
             if write_all(writer, &mut some, [&self.unsent, &data, &after]).await.is_err() {
                 if some {

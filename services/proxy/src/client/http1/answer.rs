@@ -15,7 +15,7 @@ use super::{super::date, head::Said, out::Out};
 use crate::{
     body::ResponseBody,
     headers::members,
-    http1::{announced, write_field, write_fields},
+    http1::{write_field, write_last_chunk},
     numbers,
 };
 
@@ -40,15 +40,15 @@ enum Framing {
     None,
     /// After so many more bytes.
     Length(u64),
-    /// After its last chunk, which these values of `Trailer` say fields for.
-    Chunked(Vec<HeaderValue>),
+    /// After its last chunk, and the fields behind that if they are welcome.
+    Chunked { takes_trailers: bool },
     /// With the connection.
     Close,
 }
 
 impl Framing {
     fn takes_trailers(&self) -> bool {
-        matches!(self, Self::Chunked(names) if !names.is_empty())
+        matches!(self, Self::Chunked { takes_trailers: true })
     }
 }
 
@@ -68,7 +68,7 @@ impl Answer {
         let Parts { status, headers, .. } = parts;
         let (status, is_http11) = (*status, said.version == Version::HTTP_11);
         let size = body.size_hint().exact();
-        let framing = framing(status, headers, size, said, is_for_head);
+        let framing = framing(status, size, said, is_for_head);
         let is_switch = status == StatusCode::SWITCHING_PROTOCOLS;
         let mut keeps_connection = said.keeps_connection && framing != Framing::Close;
         let head = out.tail();
@@ -93,7 +93,7 @@ impl Answer {
         }
         match &framing {
             Framing::Length(size) => write_length(head, *size, length),
-            Framing::Chunked(_) => head.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            Framing::Chunked { .. } => head.extend_from_slice(b"transfer-encoding: chunked\r\n"),
             Framing::None if is_for_head && may_have_length(status) => match (length, size) {
                 (Some(length), _) => write_field(b"content-length", length, head),
                 (None, Some(size @ 1..)) => write_length(head, size, None),
@@ -130,15 +130,15 @@ impl Answer {
                 *left = left.checked_sub(data.len() as u64).ok_or(WrongLength)?;
                 out.push(data);
             }
-            (Ok(data), Framing::Chunked(_)) if !data.is_empty() => {
+            (Ok(data), Framing::Chunked { .. }) if !data.is_empty() => {
                 write_size(data.len(), out.tail());
                 out.push(data);
                 out.tail().extend_from_slice(b"\r\n");
             }
             (Ok(data), Framing::Close) => out.push(data),
-            (Err(frame), Framing::Chunked(names)) => {
-                let trailers = announced(names, frame.into_trailers().unwrap_or_default());
-                write_end(&trailers, out.tail());
+            (Err(frame), Framing::Chunked { takes_trailers }) => {
+                let trailers = frame.into_trailers().ok().filter(|_| *takes_trailers);
+                write_last_chunk(&trailers.unwrap_or_default(), out.tail());
                 // Nothing comes after it.
                 self.framing = Framing::Length(0);
             }
@@ -154,7 +154,7 @@ impl Answer {
     pub(super) fn end(&mut self, out: &mut Out) -> Result<(), WrongLength> {
         match self.framing {
             Framing::Length(1..) => return Err(WrongLength),
-            Framing::Chunked(_) => write_end(&HeaderMap::new(), out.tail()),
+            Framing::Chunked { .. } => write_last_chunk(&HeaderMap::new(), out.tail()),
             Framing::None | Framing::Length(0) | Framing::Close => {}
         }
         self.framing = Framing::None;
@@ -168,22 +168,13 @@ impl Answer {
 }
 
 /// How a body of this size, if it is known, is framed.
-fn framing(
-    status: StatusCode,
-    headers: &HeaderMap,
-    size: Option<u64>,
-    said: &Said,
-    is_for_head: bool,
-) -> Framing {
+fn framing(status: StatusCode, size: Option<u64>, said: &Said, is_for_head: bool) -> Framing {
     let has_none = is_for_head || !may_have_length(status) || status == StatusCode::NOT_MODIFIED;
     match size {
         _ if has_none => Framing::None,
         Some(size) => Framing::Length(size),
         None if said.version < Version::HTTP_11 => Framing::Close,
-        None if said.takes_trailers => {
-            Framing::Chunked(headers.get_all(TRAILER).iter().cloned().collect())
-        }
-        None => Framing::Chunked(Vec::new()),
+        None => Framing::Chunked { takes_trailers: said.takes_trailers },
     }
 }
 
@@ -224,12 +215,6 @@ fn write_length(head: &mut BytesMut, size: u64, said: Option<&HeaderValue>) {
 fn write_size(size: usize, out: &mut BytesMut) {
     // Writing to memory does not fail.
     let _ = write!(out, "{size:X}\r\n");
-}
-
-fn write_end(trailers: &HeaderMap, out: &mut BytesMut) {
-    out.extend_from_slice(b"0\r\n");
-    write_fields(trailers, out);
-    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
@@ -368,7 +353,6 @@ mod tests {
 
     #[test]
     fn a_body_of_unknown_size_is_chunked_for_who_can_read_that() {
-        let headers = HeaderMap::from_iter([(TRAILER, HeaderValue::from_static("X-Sum"))]);
         let said = Said { takes_trailers: true, ..SAID };
         let trailers = || {
             let names = ["x-sum", "x-other"].map(|name| name.parse().unwrap());
@@ -382,10 +366,10 @@ mod tests {
                 "A\r\n0123456789\r\n1\r\nx\r\n0\r\n\r\n",
             ),
             (SAID, vec![trailers()], "0\r\n\r\n"),
-            (said, vec![data("x"), trailers()], "1\r\nx\r\n0\r\nx-sum: 7\r\n\r\n"),
+            (said, vec![data("x"), trailers()], "1\r\nx\r\n0\r\nx-sum: 7\r\nx-other: 7\r\n\r\n"),
             (OLD, vec![data("a"), data("b"), trailers()], "ab"),
         ] {
-            let framing = framing(StatusCode::OK, &headers, None, &said, false);
+            let framing = framing(StatusCode::OK, None, &said, false);
             assert_eq!(framing.takes_trailers(), said.takes_trailers);
             let mut answer = Answer { framing, keeps_connection: true };
             assert_eq!(written(&mut answer, frames).unwrap(), expected, "{said:?}");
