@@ -149,7 +149,7 @@ pub(crate) async fn is_refused(addresses: &[SocketAddr], timeout: Duration) -> b
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::net::TcpListener;
 
     use balance::Outcome;
@@ -199,7 +199,7 @@ mod tests {
 
     /// A listener that never accepts and whose queue is full: it drops what comes on top. What fills it
     /// must be kept.
-    fn silent() -> (SocketAddr, (TcpListener, std::net::TcpStream)) {
+    pub(crate) fn silent() -> (SocketAddr, (TcpListener, std::net::TcpStream)) {
         let silent =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         silent.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();

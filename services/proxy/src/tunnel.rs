@@ -248,13 +248,14 @@ async fn while_moving<T>(
 
 #[cfg(test)]
 mod tests {
+    use balance::{Admin, BackendId, Change, Time};
     use tokio::{
         io::{Interest, duplex},
         net::TcpListener,
     };
 
     use super::*;
-    use crate::worker::tests::Bench;
+    use crate::{upstream, worker::tests::Bench};
 
     const LIMITS: Limits =
         Limits { open: Duration::from_secs(3_600), half_closed: Duration::from_secs(60) };
@@ -325,6 +326,41 @@ mod tests {
         let ((), heard) =
             tokio::join!(tunnel.run(Socket { stream, _guest: None }, Bytes::new()), hear);
         assert_eq!(heard, TOO_BIG);
+    }
+
+    /// The client is in the middle of a frame, and goes on with nothing.
+    #[tokio::test]
+    async fn a_websocket_has_a_second_for_its_good_byes_and_another_tunnel_none() {
+        let moment = Duration::from_millis(3);
+        for is_websocket in [true, false] {
+            let ((backend, mut its_end), (stream, mut client)) =
+                tokio::join!(connected(), connected());
+            let address = backend.peer_addr().unwrap();
+            let (bench, mut pool) = (Bench::new(&[], address), upstream::tests::pool(address));
+            let ticket = pool.picker().pick(None).ok();
+            let (id, socket) = (BackendId::new("backend"), Socket { stream, _guest: None });
+            let tunnel = Tunnel::new(&bench.worker, (backend, Bytes::new()), ticket, is_websocket);
+            let is_cut = || bench.worker.gauges.tunnels_cut.load(Ordering::Relaxed) == 1;
+            let driving = async {
+                client.write_all(&[0x82, 0x85, 1, 2, 3, 4, b'a']).await.unwrap();
+                hear(&mut its_end, 7).await;
+                tokio::time::pause();
+                let (state, deadline) = (Some(Admin::Drain), Some(Duration::ZERO));
+                let drain = Change { state, deadline, force: true, ..Change::default() };
+                pool.change(&id, &drain, Time::START).unwrap();
+                pool.advance(Time::START);
+                bench.end_tunnels();
+                if is_websocket {
+                    tokio::time::sleep(Duration::from_secs(1) - moment).await;
+                    assert!(!is_cut());
+                }
+                tokio::time::sleep(2 * moment).await;
+                assert!(is_cut(), "{is_websocket}");
+                drop((client, its_end));
+            };
+            tokio::join!(tunnel.run(socket, Bytes::new()), driving);
+            tokio::time::resume();
+        }
     }
 
     /// The client takes what the backend said more slowly than it sends what the backend does not take.

@@ -171,6 +171,11 @@ pub(crate) mod tests {
 
     /// Picks a member at an address, as a pool without probes makes it.
     pub(crate) fn picker(address: SocketAddr) -> Picker {
+        pool(address).picker()
+    }
+
+    /// Such a pool.
+    pub(crate) fn pool(address: SocketAddr) -> Pool {
         let second = Duration::from_secs(1);
         let plan = ProbePlan {
             enabled: false,
@@ -185,7 +190,7 @@ pub(crate) mod tests {
         let addresses = Ok(vec![address]);
         let found = Found::new(id, addresses);
         pool.discovered(vec![found], Time::START);
-        pool.picker()
+        pool
     }
 
     /// Such a member.

@@ -370,7 +370,7 @@ pub(crate) mod tests {
         pub(crate) worker: Rc<Worker>,
         // Dropped, they would tell of a stop.
         stage: watch::Sender<Stage>,
-        _end: watch::Sender<()>,
+        end: watch::Sender<()>,
     }
 
     impl Bench {
@@ -388,7 +388,12 @@ pub(crate) mod tests {
                 end_tunnels: end_receiver,
                 settings,
             };
-            Self { worker: Worker::new(0, picker(backend), shared), stage, _end: end }
+            Self { worker: Worker::new(0, picker(backend), shared), stage, end }
+        }
+
+        /// Says that the deadline of some drain has passed.
+        pub(crate) fn end_tunnels(&self) {
+            self.end.send_replace(());
         }
 
         /// Asks for a stop.

@@ -221,3 +221,58 @@ fn reason(error: &NetError) -> String {
         error => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        net::{TcpListener, UdpSocket},
+        time::Instant,
+    };
+
+    use super::*;
+
+    /// A name server that says nothing, neither over UDP nor over TCP.
+    struct Silent {
+        udp: UdpSocket,
+        _tcp: TcpListener,
+    }
+
+    impl Silent {
+        async fn start() -> Self {
+            loop {
+                let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+                // Somebody else may have that port of TCP.
+                if let Ok(_tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+                    return Self { udp, _tcp };
+                }
+            }
+        }
+
+        fn was_asked(&self) -> bool {
+            self.udp.try_recv(&mut [0; 512]).is_ok()
+        }
+    }
+
+    /// Two are asked at a time, over UDP and then over TCP.
+    #[tokio::test(start_paused = true)]
+    async fn a_look_up_at_silent_name_servers_ends_and_asks_the_next_ones_before() {
+        for (count, expected) in
+            [(1, 2 * QUESTION_TIMEOUT), (2, 2 * QUESTION_TIMEOUT), (4, TIMEOUT)]
+        {
+            for is_service in [false, true] {
+                let servers = stream::iter(0..count).then(|_| Silent::start());
+                let servers: Vec<Silent> = servers.collect().await;
+                let addresses = servers.iter().map(|server| server.udp.local_addr().unwrap());
+                let names = Names::new(addresses.collect());
+                let start = Instant::now();
+                let why = match is_service {
+                    true => names.services("_http._tcp.shop.example").await.unwrap_err(),
+                    false => names.addresses("shop.example", 80).await.unwrap_err(),
+                };
+                assert!(why.ends_with("(no answer from the name server)"), "{why}");
+                assert_eq!(start.elapsed(), expected, "{count}: {why}");
+                assert!(servers.iter().all(Silent::was_asked), "{count}: {why}");
+            }
+        }
+    }
+}

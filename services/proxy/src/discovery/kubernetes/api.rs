@@ -104,7 +104,11 @@ pub(super) async fn get(api: &KubernetesApi, path: &str) -> Result<Incoming, Fai
 
 /// Asks for a path, and gives the whole body.
 pub(super) async fn get_all(api: &KubernetesApi, path: &str) -> Result<Vec<u8>, Failure> {
-    let body = Limited::new(get(api, path).await?, BODY_MOST).collect();
+    whole(get(api, path).await?).await
+}
+
+async fn whole(body: Incoming) -> Result<Vec<u8>, Failure> {
+    let body = Limited::new(body, BODY_MOST).collect();
     match tokio::time::timeout(BODY_TIMEOUT, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
         Ok(Err(error)) => {
@@ -224,6 +228,7 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
+        time::Instant,
     };
     use tokio_rustls::{
         TlsAcceptor,
@@ -283,6 +288,44 @@ mod tests {
         fs::write(&ca, other + &own).unwrap();
         assert_eq!(asked(port, &ca).await, Ok(b"hi".to_vec()));
         fs::remove_file(&ca).unwrap();
+    }
+
+    fn api(address: std::net::SocketAddr) -> KubernetesApi {
+        let url = url::Url::parse(&format!("http://{address}")).unwrap();
+        KubernetesApi { url, token_file: None, ca_file: None }
+    }
+
+    fn is_about(start: Instant, expected: Duration) {
+        // Timers go by the millisecond.
+        let (after, late) = (start.elapsed(), expected + Duration::from_millis(4));
+        assert!((expected..late).contains(&after), "{after:?} rather than {expected:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_says_nothing_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let start = Instant::now();
+        let failure = get_all(&api(listener.local_addr().unwrap()), "/").await.unwrap_err();
+        assert_eq!(failure.why, "the Kubernetes API server does not answer");
+        is_about(start, HEAD_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_stops_in_the_middle_of_an_answer_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = api(listener.local_addr().unwrap());
+        let begins = async {
+            let mut stream = listener.accept().await.unwrap().0;
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nh").await.unwrap();
+            stream
+        };
+        let (body, _stream) = tokio::join!(get(&api, "/"), begins);
+        tokio::time::pause();
+        let start = Instant::now();
+        let failure = whole(body.unwrap()).await.unwrap_err();
+        assert_eq!(failure.why, "the Kubernetes API server takes too long to answer");
+        is_about(start, BODY_TIMEOUT);
     }
 
     #[tokio::test]
