@@ -183,6 +183,10 @@ fn may_have_length(status: StatusCode) -> bool {
     !status.is_informational() && status != StatusCode::NO_CONTENT
 }
 
+/// Writes the first line, in the version of the request. RFC 9110 §2.5 would rather have HTTP/1.1 there
+/// for a client of HTTP/1.0, and so do nginx and HAProxy. But some such clients took no answer in another
+/// version than their own (Apache has `force-response-1.0` for them), and none is known that gains by
+/// it: what follows is framed as HTTP/1.0 has it. Envoy and Go do the same.
 pub(super) fn write_status(
     head: &mut BytesMut,
     status: StatusCode,
