@@ -15,6 +15,7 @@ use crate::{
     exchange::Exchange,
     headers::{self, Client, spare},
     http1::{self, Head, ResponseHead},
+    http2,
     limits::Limit,
     max_forwards::{self, Hop},
     multiplexed,
@@ -323,10 +324,13 @@ async fn attempt_multiplexed(
                 let is_kept = match unprocessed {
                     Some(unprocessed) => unprocessed.is_unseen(),
                     // A stream that is ended is the backend's doing, its connection's end need not.
-                    None => stream.is_kept && !multiplexed::is_reset(&error),
+                    None => stream.is_kept && !error.is_reset(),
                 };
-                let reason = reason.unwrap_or(Reason::ResetBeforeHeaders);
-                return Err(Failed { unprocessed, ..Failed::sent(reason, is_kept) });
+                let reason =
+                    reason.unwrap_or_else(|| http2::blame(&error, Reason::ResetBeforeHeaders));
+                let may_be_anothers = error.is_library() && error.is_go_away();
+                let failed = Failed::sent(reason, is_kept);
+                return Err(Failed { unprocessed, may_be_anothers, ..failed });
             }
             Ok(Err(multiplexed::Failure::Malformed)) => {
                 return Err(Failed::sent(Reason::ProtocolError, false));

@@ -15,7 +15,7 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::numbers;
+use crate::{error::Reason, numbers};
 
 /// The most that is given at once of what was gathered: as much as comes at once of most bodies
 /// (RFC 9113 §4.2).
@@ -91,6 +91,12 @@ impl Incoming {
     pub(crate) fn size_hint(&self) -> SizeHint {
         self.left.map_or_else(SizeHint::new, SizeHint::with_exact)
     }
+}
+
+/// Why a backend's answer ended before its end: as it was not valid, if it is the library that ended it,
+/// or as its backend `broke` it off.
+pub(crate) fn blame(error: &h2::Error, broke: Reason) -> Reason {
+    if error.is_library() { Reason::ProtocolError } else { broke }
 }
 
 /// Why a body did not go out whole: it broke off, or its stream did.

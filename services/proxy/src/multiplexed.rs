@@ -282,11 +282,6 @@ impl Stream {
     }
 }
 
-/// Whether the backend has ended the stream, and not its connection.
-pub(crate) fn is_reset(error: &h2::Error) -> bool {
-    error.is_remote() && error.is_reset()
-}
-
 /// The response that counts, once it has come; those before it are passed on.
 fn poll_answer(
     answer: &mut ResponseFuture,

@@ -274,8 +274,10 @@ impl Tried {
         if is_given_up && method.is_some() {
             return Ok(());
         }
-        let is_safe = is_unprocessed
-            || (reason == Reason::ResetBeforeHeaders && method.is_some_and(Method::is_idempotent));
+        // Who answers what is no HTTP has answered, unless it was somebody else.
+        let has_no_answer = reason == Reason::ResetBeforeHeaders || failed.may_be_anothers;
+        let is_safe =
+            is_unprocessed || (has_no_answer && method.is_some_and(Method::is_idempotent));
         if !is_safe || self.retries == worker.settings.retries {
             return Err(reason);
         }
@@ -333,12 +335,13 @@ pub(crate) struct Failed {
     pub(crate) unprocessed: Option<Unprocessed>,
     /// Whether another request, which this one has waited for, tells the pool of it.
     pub(crate) is_told: bool,
+    /// Whether it may be the answer to another request that ended the connection of both.
+    pub(crate) may_be_anothers: bool,
 }
 
 impl Failed {
     pub(crate) fn unsent(reason: Reason) -> Self {
-        let (on_kept_connection, unprocessed, is_told) = (false, None, false);
-        Self { reason, is_unsent: true, on_kept_connection, unprocessed, is_told }
+        Self { is_unsent: true, ..Self::sent(reason, false) }
     }
 
     pub(crate) fn without_stream(why: NoStream) -> Self {
@@ -351,7 +354,14 @@ impl Failed {
     }
 
     pub(crate) fn sent(reason: Reason, on_kept_connection: bool) -> Self {
-        Self { reason, is_unsent: false, on_kept_connection, unprocessed: None, is_told: false }
+        Self {
+            reason,
+            is_unsent: false,
+            on_kept_connection,
+            unprocessed: None,
+            is_told: false,
+            may_be_anothers: false,
+        }
     }
 
     /// Whether it says nothing of its backend: it is told already, or the backend has closed a

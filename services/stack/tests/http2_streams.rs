@@ -198,7 +198,7 @@ async fn a_backend_that_has_no_stream_for_a_request_in_time_counts_as_not_connec
     for (kind, status, reason) in [
         (Kind::Allows, 504, "connect_timeout"),
         (Kind::Silent, 504, "connect_timeout"),
-        (Kind::Http1, 502, "reset_before_headers"),
+        (Kind::Http1, 502, "protocol_error"),
     ] {
         let backend = Backend::start(kind).await;
         let world = over(&[&backend], "200ms").await;

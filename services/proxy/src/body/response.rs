@@ -20,7 +20,7 @@ use crate::{
     error::Reason,
     exchange::Exchange,
     http1,
-    http2::Incoming,
+    http2::{self, Incoming},
     multiplexed::{STREAM_WINDOW_BYTES, Stream},
     tunnel::Tunnel,
 };
@@ -78,7 +78,8 @@ impl Arriving {
             // request (RFC 9113 §8.1); one that is reset before is none, whatever the reason says.
             Self::Shared(incoming, _) => {
                 let frame = ready!(incoming.poll_frame(context));
-                Poll::Ready(frame.map(|frame| frame.map_err(|_| Reason::ResetMidBody)))
+                let blame = |error| http2::blame(&error, Reason::ResetMidBody);
+                Poll::Ready(frame.map(|frame| frame.map_err(blame)))
             }
             Self::Ended => Poll::Ready(None),
             Self::Cut(reason) => Poll::Ready(Some(Err(*reason))),

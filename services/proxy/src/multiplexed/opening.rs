@@ -26,6 +26,7 @@ use super::{Connection, Running, STREAMS_MAX};
 use crate::{
     connect,
     error::Reason,
+    http2,
     stats::{Counted, Gauges},
 };
 
@@ -101,11 +102,12 @@ pub(super) async fn open(
 /// Waits until the backend allows streams on a connection.
 ///
 /// # Errors
-/// The connection has ended.
+/// The connection has ended; with what is no HTTP/2, if the backend speaks something else.
 async fn until_streams(driver: &mut Driver) -> Result<(), Reason> {
     poll_fn(|context| {
-        if Pin::new(&mut *driver).poll(context).is_ready() {
-            return Poll::Ready(Err(Reason::ResetBeforeHeaders));
+        if let Poll::Ready(end) = Pin::new(&mut *driver).poll(context) {
+            let broke = Reason::ResetBeforeHeaders;
+            return Poll::Ready(Err(end.err().map_or(broke, |error| http2::blame(&error, broke))));
         }
         let has_streams = driver.max_concurrent_send_streams() > 0;
         if has_streams { Poll::Ready(Ok(())) } else { Poll::Pending }

@@ -1,0 +1,176 @@
+//! What backends of HTTP/2 answer that is not valid, or that not everybody may see.
+#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
+
+mod common;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use common::{
+    World,
+    frames::{self, DATA, END_HEADERS, END_STREAM, HEADERS, RawClient, block, frame},
+};
+use http::Method;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+/// A backend of raw frames.
+struct Backend {
+    address: SocketAddr,
+    /// How many requests it was sent.
+    requests: Arc<AtomicUsize>,
+}
+
+impl Backend {
+    /// One that sends what `answer` makes for the stream of each request.
+    async fn start(answer: impl Fn(u32) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (requests, answer) = (Arc::<AtomicUsize>::default(), Arc::new(answer));
+        let count = Arc::clone(&requests);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (count, answer) = (Arc::clone(&count), Arc::clone(&answer));
+                tokio::spawn(async move {
+                    let _ = stream.read_exact(&mut [0; frames::PREFACE.len()]).await;
+                    let mut peer = RawClient(stream);
+                    peer.send(frames::SETTINGS, 0, 0, &[]).await;
+                    while let Some(head) = peer.until(HEADERS).await {
+                        count.fetch_add(1, Ordering::Relaxed);
+                        if peer.0.write_all(&answer(head.stream)).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, requests }
+    }
+
+    /// How many requests it was sent since this was asked last.
+    fn take_requests(&self) -> usize {
+        self.requests.swap(0, Ordering::Relaxed)
+    }
+
+    async fn failures(&self, world: &World, reason: &str) -> f64 {
+        let backend = self.address;
+        let labels = format!("pool=\"default\",backend=\"{backend}\",reason=\"{reason}\"");
+        world.metric(&format!("evenkeel_failures_total{{{labels}}}")).await
+    }
+}
+
+async fn over(backends: &[&Backend]) -> World {
+    let list = backends.iter().map(|backend| format!("http://{}", backend.address));
+    let variables =
+        [("PROXY_BACKEND_PROTOCOL", "h2c"), ("PROXY_WORKERS", "1"), ("PROXY_PROBE", "off")];
+    let world = World::over(&list.collect::<Vec<_>>().join(","), &variables, vec![]);
+    world.until_eligible(backends.len()).await;
+    world
+}
+
+/// 204, of the static table (RFC 7541, Appendix A).
+fn no_content(stream: u32) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS | END_STREAM, stream, &[0x89])
+}
+
+/// A head with these fields.
+fn head(stream: u32, fields: &[(&str, &str)]) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS, stream, &block(fields))
+}
+
+type Answer = fn(u32) -> Vec<u8>;
+
+/// Answers whose head is not valid (RFC 9113 §8.1.1, §8.2, §8.3.2).
+const INVALID: &[(&str, Answer)] = &[
+    ("no length", |stream| head(stream, &[(":status", "200"), ("content-length", "x")])),
+    ("a field of a connection", |stream| head(stream, &[(":status", "200"), ("connection", "x")])),
+    ("an upper-case name", |stream| head(stream, &[(":status", "200"), ("Upper", "x")])),
+    ("a status after a field", |stream| head(stream, &[("x", "y"), (":status", "200")])),
+    ("a status that is a word", |stream| head(stream, &[(":status", "abc")])),
+    ("lengths that differ", |stream| {
+        head(stream, &[(":status", "200"), ("content-length", "1"), ("content-length", "2")])
+    }),
+    ("a length and no body", |stream| {
+        let fields = block(&[(":status", "200"), ("content-length", "1")]);
+        frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields)
+    }),
+    ("another protocol", |stream| head(stream, &[(":status", "101")])),
+    ("a body before its head", |stream| frame(DATA, END_STREAM, stream, b"hello")),
+    ("a push that nobody allowed", |stream| frame(5, END_HEADERS, stream, &[0, 0, 0, 2, 0x88])),
+];
+
+#[tokio::test]
+async fn an_answer_that_is_not_valid_is_told_from_none_and_its_backend_is_ejected() {
+    let good = Backend::start(no_content).await;
+    for (name, answer) in INVALID {
+        let bad = Backend::start(answer).await;
+        let alone = over(&[&bad]).await;
+        for method in [Method::POST, Method::GET] {
+            let request = alone.client.request(method.clone(), alone.url("/"));
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.status(), 502, "{name}: {method}");
+            let said = answer.headers()["proxy-status"].to_str().unwrap();
+            assert!(said.contains("details=\"protocol_error\""), "{name}: {method}: {said}");
+            assert_eq!(bad.take_requests(), 1, "{name}: {method}");
+        }
+        let world = over(&[&bad, &good]).await;
+        let health = async || world.backend(&bad.address.to_string()).await["health"].clone();
+        for _ in 0..5 {
+            // Also where requests share their connection with others that are answered.
+            let asked = [(); 4].map(|()| world.client.post(world.url("/")).send());
+            futures_util::future::join_all(asked).await;
+        }
+        world.until("it to be ejected", async || health().await == "ejected").await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_as_its_head_says_is_not_valid_and_not_broken_off() {
+    for body in ["longer", "less"] {
+        let backend = Backend::start(move |stream| {
+            let head = head(stream, &[(":status", "200"), ("content-length", "5")]);
+            [head, frame(DATA, END_STREAM, stream, body.as_bytes())].concat()
+        })
+        .await;
+        let world = over(&[&backend]).await;
+        let answer = world.client.get(world.url("/")).send().await.unwrap();
+        answer.bytes().await.unwrap_err();
+        let is_told = async || backend.failures(&world, "protocol_error").await == 1.0;
+        world.until("it to be told", is_told).await;
+    }
+}
+
+/// One on a connection is answered with what ends the connection: who else waits there, and may be sent
+/// again, is.
+#[tokio::test]
+async fn what_one_answer_ends_costs_no_other_that_may_be_sent_again() {
+    let backend = Backend::start(|stream| match stream {
+        // Nobody is answered until both are there.
+        1 => Vec::new(),
+        3 => frame(DATA, END_STREAM, 0, b"on no stream"),
+        _ => no_content(stream),
+    })
+    .await;
+    let good = Backend::start(no_content).await;
+    let list = format!("http://{},http://{}", backend.address, good.address);
+    let variables = [
+        ("PROXY_BACKEND_PROTOCOL", "h2c"),
+        ("PROXY_WORKERS", "1"),
+        ("PROXY_PROBE", "off"),
+        ("PROXY_POLICY", "first"),
+    ];
+    let world = World::over(&list, &variables, vec![]);
+    world.until_eligible(2).await;
+    let asked = [(); 2].map(|()| world.client.get(world.url("/")).send());
+    for answer in futures_util::future::join_all(asked).await {
+        assert_eq!(answer.unwrap().status(), 204);
+    }
+    assert_eq!((backend.take_requests(), good.take_requests()), (2, 2));
+}
