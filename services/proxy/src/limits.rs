@@ -105,7 +105,8 @@ impl Limits {
 /// What HTTP/2 counts for a field beside its name and value (RFC 9113 §10.5.1, RFC 7541 §4.1).
 const HTTP2_FIELD: usize = 32;
 
-fn http2_size(headers: &HeaderMap) -> usize {
+/// The size of these fields as HTTP/2 has it.
+pub(crate) fn http2_size(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HTTP2_FIELD).sum()
 }
 

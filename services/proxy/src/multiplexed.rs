@@ -24,7 +24,7 @@ use std::{
 use balance::Member;
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as _;
 use socket2::Socket;
 use tokio::{
@@ -40,8 +40,10 @@ use crate::{
     connect::Lead,
     connection::INTERIM_MAX,
     error::Reason,
+    http1::HEAD_BYTES_MAX,
     http2::{self, Incoming, Stopped},
     idle_limit::IdleWatch,
+    limits::http2_size,
     retry::Unprocessed,
     sending::Sending,
     settings::Timeouts,
@@ -82,7 +84,7 @@ pub(crate) enum Failure {
     Unsent(RequestBody),
     /// What became of its stream.
     Stream(h2::Error),
-    /// The backend says what cannot be.
+    /// The backend says what cannot be, or more than we take.
     Malformed,
 }
 
@@ -232,6 +234,9 @@ impl Stream {
         let response = response.await?;
         self.sending = sending.map(Sending::start);
         let (head, stream) = response.into_parts();
+        if is_too_long(&head.headers) {
+            return Err(Failure::Malformed);
+        }
         let incoming = Incoming::new(stream, &head.headers);
         Ok(Response::from_parts(head, incoming))
     }
@@ -291,7 +296,8 @@ fn poll_answer(
     while let Some(head) = ready!(answer.poll_informational(context)) {
         let head = head.map_err(Failure::Stream)?;
         // There is no other protocol to switch to (RFC 9113 §8.6).
-        if head.status() == StatusCode::SWITCHING_PROTOCOLS || left.next().is_none() {
+        let is_switch = head.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if is_switch || left.next().is_none() || is_too_long(head.headers()) {
             return Poll::Ready(Err(Failure::Malformed));
         }
         // Nobody asked the backend whether to go on; who asked us is answered by us.
@@ -301,6 +307,11 @@ fn poll_answer(
         }
     }
     Pin::new(answer).poll(context).map_err(Failure::Stream)
+}
+
+/// Whether a head has more than one of HTTP/1 may have.
+fn is_too_long(headers: &HeaderMap) -> bool {
+    http2_size(headers) > HEAD_BYTES_MAX
 }
 
 impl Drop for Stream {

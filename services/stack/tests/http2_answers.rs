@@ -15,7 +15,7 @@ use common::{
     World,
     frames::{self, DATA, END_HEADERS, END_STREAM, HEADERS, RawClient, block, frame},
 };
-use http::Method;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -173,4 +173,54 @@ async fn what_one_answer_ends_costs_no_other_that_may_be_sent_again() {
         assert_eq!(answer.unwrap().status(), 204);
     }
     assert_eq!((backend.take_requests(), good.take_requests()), (2, 2));
+}
+
+/// A backend whose answer has so many bytes of fields before its body, and after it; with how many
+/// requests it was sent.
+async fn saying(before: usize, after: usize) -> Backend {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let requests = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&requests);
+    // Of several, as in most heads none is that long.
+    let fields = |name: &str, bytes: usize| {
+        let value = HeaderValue::try_from("x".repeat(bytes / 2)).unwrap();
+        let name = |end: &str| HeaderName::try_from(format!("{name}{end}")).unwrap();
+        HeaderMap::from_iter([(name("a"), value.clone()), (name("b"), value)])
+    };
+    let (before, after) = (fields("x-before-", before), fields("x-after-", after));
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let (count, before, after) = (Arc::clone(&count), before.clone(), after.clone());
+            tokio::spawn(async move {
+                let Ok(mut connection) = h2::server::handshake(socket).await else { return };
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    let mut response = Response::new(());
+                    response.headers_mut().extend(before.clone());
+                    let mut stream = respond.send_response(response, false).unwrap();
+                    stream.send_trailers(after.clone()).unwrap();
+                }
+            });
+        }
+    });
+    Backend { address, requests }
+}
+
+#[tokio::test]
+async fn a_head_arrives_that_would_over_http_1_and_a_longer_one_is_not_asked_for_twice() {
+    for kibibytes in [1, 20, 59, 61, 300, 900] {
+        let (one, other) = (saying(kibibytes * 1024, 0).await, saying(kibibytes * 1024, 0).await);
+        let world = over(&[&one, &other]).await;
+        let answer = world.client.get(world.url("/")).send().await.unwrap();
+        if kibibytes < 60 {
+            assert_eq!(answer.status(), 200, "{kibibytes}");
+            assert_eq!(answer.headers()["x-before-b"].len(), kibibytes * 512);
+        } else {
+            assert_eq!(answer.status(), 502, "{kibibytes}");
+            let said = answer.headers()["proxy-status"].to_str().unwrap();
+            assert!(said.contains("details=\"protocol_error\""), "{kibibytes}: {said}");
+        }
+        assert_eq!(one.take_requests() + other.take_requests(), 1, "{kibibytes}");
+    }
 }

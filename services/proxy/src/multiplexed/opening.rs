@@ -26,6 +26,7 @@ use super::{Connection, Running, STREAMS_MAX};
 use crate::{
     connect,
     error::Reason,
+    http1::HEAD_BYTES_MAX,
     http2,
     stats::{Counted, Gauges},
 };
@@ -45,8 +46,9 @@ const FRAMES_BYTES: usize = STREAM_WINDOW_BYTES as usize * 256;
 /// What of a request's body may wait for a slow backend.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// What the head of a response may have.
-const HEADER_LIST_BYTES: u32 = 16 * 1024;
+/// What the library reads of a head, which is far more than we take (`HEAD_BYTES_MAX`): what is not much
+/// more than this ends the connection, with all who are on it.
+const HEADER_LIST_BYTES: u32 = 16 * HEAD_BYTES_MAX as u32;
 
 /// What moves a connection on.
 pub(super) type Driver = client::Connection<TcpStream, Bytes>;
