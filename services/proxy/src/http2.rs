@@ -15,11 +15,20 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::{error::Reason, numbers};
+use crate::{error::Reason, limits::http2_size, numbers};
 
 /// The most that is given at once of what was gathered: as much as comes at once of most bodies
 /// (RFC 9113 §4.2).
 const PART_BYTES: usize = 16 * 1024;
+
+/// Why no more of a body comes.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// What became of its stream.
+    Stream(h2::Error),
+    /// There are more fields after it than we take.
+    TooLong,
+}
 
 /// A body as it arrives on its stream.
 #[derive(Debug)]
@@ -31,25 +40,28 @@ pub(crate) struct Incoming {
     left: Option<u64>,
     /// Whether only the fields after it may be to come.
     has_data_ended: bool,
+    /// What the fields after it may have.
+    trailer_bytes_max: u32,
 }
 
 impl Incoming {
-    /// The body behind this head.
-    pub(crate) fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
+    /// The body behind this head, after which there may be so many bytes of fields.
+    pub(crate) fn new(stream: RecvStream, headers: &HeaderMap, trailer_bytes_max: u32) -> Self {
         let length = headers.get(CONTENT_LENGTH);
         let length = length.and_then(|length| numbers::length(length.as_bytes()));
         let left = length.or_else(|| stream.is_end_stream().then_some(0));
-        Self { stream, gathered: BytesMut::new(), left, has_data_ended: false }
+        let (gathered, has_data_ended) = (BytesMut::new(), false);
+        Self { stream, gathered, left, has_data_ended, trailer_bytes_max }
     }
 
     /// The next part of it.
     ///
     /// # Errors
-    /// It was broken off, or is not as it was announced.
+    /// It was broken off, is not as it was announced, or there are too many fields after it.
     pub(crate) fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if !self.gathered.is_empty() {
             let part = self.gathered.split_to(self.gathered.len().min(PART_BYTES));
             return Poll::Ready(Some(Ok(self.give(part.freeze()))));
@@ -57,12 +69,17 @@ impl Incoming {
         if !self.has_data_ended {
             match ready!(self.stream.poll_data(context)) {
                 Some(Ok(data)) => return Poll::Ready(Some(Ok(self.give(data)))),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(Broken::Stream(error)))),
                 None => self.has_data_ended = true,
             }
         }
-        let trailers = ready!(self.stream.poll_trailers(context));
-        Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)).transpose())
+        let trailers = ready!(self.stream.poll_trailers(context)).map_err(Broken::Stream);
+        Poll::Ready(match trailers.transpose() {
+            Some(Ok(trailers)) if http2_size(&trailers) > self.trailer_bytes_max as usize => {
+                Some(Err(Broken::TooLong))
+            }
+            trailers => trailers.map(|trailers| trailers.map(Frame::trailers)),
+        })
     }
 
     /// Whoever asks for a part takes it, and then the other side may send another one.

@@ -237,7 +237,7 @@ impl Stream {
         if is_too_long(&head.headers) {
             return Err(Failure::Malformed);
         }
-        let incoming = Incoming::new(stream, &head.headers);
+        let incoming = Incoming::new(stream, &head.headers, HEAD_BYTES_MAX as u32);
         Ok(Response::from_parts(head, incoming))
     }
 

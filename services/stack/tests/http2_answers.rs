@@ -11,14 +11,18 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use common::{
     World,
     frames::{self, DATA, END_HEADERS, END_STREAM, HEADERS, RawClient, block, frame},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 
 /// A backend of raw frames.
@@ -175,6 +179,23 @@ async fn what_one_answer_ends_costs_no_other_that_may_be_sent_again() {
     assert_eq!((backend.take_requests(), good.take_requests()), (2, 2));
 }
 
+/// What a client of HTTP/2 is answered.
+async fn answer(world: &World) -> Response<Incoming> {
+    let io = TokioIo::new(TcpStream::connect(world.proxy.address).await.unwrap());
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let handshake = builder.max_header_list_size(1 << 20).handshake(io);
+    let (mut sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("http://a/").body(Empty::<Bytes>::new()).unwrap();
+    sender.send_request(request).await.unwrap()
+}
+
+/// What comes to it of the fields after the answer's body, if that is not cut.
+async fn trailers(world: &World) -> Option<HeaderMap> {
+    let body = answer(world).await.into_body().collect().await.ok()?;
+    Some(body.trailers().cloned().unwrap_or_default())
+}
+
 /// A backend whose answer has so many bytes of fields before its body, and after it; with how many
 /// requests it was sent.
 async fn saying(before: usize, after: usize) -> Backend {
@@ -222,5 +243,19 @@ async fn a_head_arrives_that_would_over_http_1_and_a_longer_one_is_not_asked_for
             assert!(said.contains("details=\"protocol_error\""), "{kibibytes}: {said}");
         }
         assert_eq!(one.take_requests() + other.take_requests(), 1, "{kibibytes}");
+    }
+}
+
+#[tokio::test]
+async fn the_fields_after_an_answer_arrive_whole_or_it_is_cut() {
+    for kibibytes in [1, 20, 59, 61, 300, 1_500] {
+        let backend = saying(0, kibibytes * 1024).await;
+        let world = over(&[&backend]).await;
+        let trailers = trailers(&world).await;
+        let bytes = trailers.map(|trailers| trailers.values().map(HeaderValue::len).sum::<usize>());
+        assert_eq!(bytes, (kibibytes < 60).then_some(kibibytes * 1024), "{kibibytes}");
+        let failures = async || backend.failures(&world, "protocol_error").await;
+        let expected = f64::from(u8::from(kibibytes > 60));
+        world.until("it to be told", async || failures().await == expected).await;
     }
 }

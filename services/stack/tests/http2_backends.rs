@@ -236,6 +236,36 @@ async fn clients_of_http_1_are_served_too_whatever_the_body() {
     assert_eq!(backend.heads.lock().unwrap().len(), 2);
 }
 
+/// RFC 9113 §6.5.2, §7.
+#[tokio::test]
+async fn the_fields_after_an_upload_arrive_whole_or_it_is_refused() {
+    let (backend, wholes) = noting_trailers().await;
+    let variables = [("PROXY_PROBE", "off"), ("PROXY_HEADER_BYTES_MAX", "8KiB")];
+    let world = over(&backend.to_string(), &variables).await;
+    let mut client = client(world.proxy.address).await;
+    for (kibibytes, names, expected) in [
+        (1, &["x-a", "x-b"][..], 200),
+        (6, &["x-a", "x-b"], 200),
+        (9, &["x-a", "x-b"], 431),
+        (20, &["x-a", "x-b"], 431),
+        (24, &["x-a"], 431),
+    ] {
+        let value =
+            http::HeaderValue::try_from("x".repeat(kibibytes * 1024 / names.len())).unwrap();
+        let fields = names.iter().map(|name| (name.parse().unwrap(), value.clone()));
+        let trailers = HeaderMap::from_iter(fields);
+        let frames = [Ok(Frame::data(Bytes::from_static(b"hello"))), Ok(Frame::trailers(trailers))];
+        let body = StreamBody::new(futures_util::stream::iter(frames)).boxed();
+        let request = Request::post("http://api.example/").body(body).unwrap();
+        let answer = client.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), expected, "{kibibytes}");
+    }
+    let sizes: Vec<usize> = wholes.lock().unwrap().iter().map(|whole| whole["x-b"].len()).collect();
+    assert_eq!(sizes, [512, 6 * 512]);
+    let hits = "evenkeel_limits_hit_total{limit=\"header_bytes\"}";
+    world.until("it to be counted", async || world.metric(hits).await == 3.0).await;
+}
+
 #[tokio::test]
 async fn requests_share_a_connection_until_the_backends_limit_is_reached() {
     for (streams, most) in [(100, 1), (4, 3)] {

@@ -126,7 +126,7 @@ async fn a_head_beyond_the_bound_is_too_big_even_in_one_piece() {
 async fn a_head_of_http_2_that_is_too_big_is_answered_and_counted() {
     let world = World::start(1, &[("PROXY_HEADER_BYTES_MAX", "8KiB")]).await;
     let mut client = RawClient::connect(world.proxy.address, &[]).await;
-    // Within what the library reads, which is twice as much.
+    // Within what the library reads, which is more.
     let block = frames::get("/", &[("x", &*"y".repeat(120)); 60]);
     client.send(frames::HEADERS, END_HEADERS | END_STREAM, 1, &block).await;
     client.until(frames::HEADERS).await.unwrap();

@@ -18,7 +18,7 @@ use crate::{
     client::{Busy, Interim, Taking, WireBody},
     error::Reason,
     headers,
-    http2::Incoming,
+    http2::{self, Incoming},
     limits::Limit,
     pace::Pace,
     stats::Gauges,
@@ -244,8 +244,11 @@ impl ClientBody {
                         frame.trailers_mut().map_or(Ok(()), headers::prepare_trailers)?;
                         Ok(frame)
                     }
-                    Err(error) if is_broken_off(&error) => Err(Reason::ClientGone),
-                    Err(_) => Err(Reason::BadRequest),
+                    Err(http2::Broken::Stream(error)) if is_broken_off(&error) => {
+                        Err(Reason::ClientGone)
+                    }
+                    Err(http2::Broken::Stream(_)) => Err(Reason::BadRequest),
+                    Err(http2::Broken::TooLong) => Err(Reason::HeadTooLarge),
                 }))
             }
         }
@@ -365,7 +368,12 @@ impl Body for RequestBody {
                 upload.end();
                 None
             }
-            Some(Err(reason)) => Some(*reason),
+            Some(Err(reason)) => {
+                if *reason == Reason::HeadTooLarge {
+                    upload.gauges.limits.hit(Limit::HeaderBytes);
+                }
+                Some(*reason)
+            }
         };
         if let Some(reason) = failed {
             upload.state.set(UploadState::Failed(reason));

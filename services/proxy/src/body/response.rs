@@ -20,7 +20,7 @@ use crate::{
     error::Reason,
     exchange::Exchange,
     http1,
-    http2::{self, Incoming},
+    http2::{self, Broken, Incoming},
     multiplexed::{STREAM_WINDOW_BYTES, Stream},
     tunnel::Tunnel,
 };
@@ -78,8 +78,12 @@ impl Arriving {
             // request (RFC 9113 §8.1); one that is reset before is none, whatever the reason says.
             Self::Shared(incoming, _) => {
                 let frame = ready!(incoming.poll_frame(context));
-                let blame = |error| http2::blame(&error, Reason::ResetMidBody);
-                Poll::Ready(frame.map(|frame| frame.map_err(blame)))
+                Poll::Ready(frame.map(|frame| {
+                    frame.map_err(|broken| match broken {
+                        Broken::Stream(error) => http2::blame(&error, Reason::ResetMidBody),
+                        Broken::TooLong => Reason::ProtocolError,
+                    })
+                }))
             }
             Self::Ended => Poll::Ready(None),
             Self::Cut(reason) => Poll::Ready(Some(Err(*reason))),

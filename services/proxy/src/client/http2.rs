@@ -181,8 +181,9 @@ impl Connection {
             .data_frame_budget(FRAMES_BYTES)
             .max_send_buffer_size(SEND_BUFFER_BYTES)
             .max_concurrent_streams(worker.settings.http2.streams)
-            // Ours is checked where it can be answered and counted; this is where reading ends.
-            .max_header_list_size(header_list_bytes(worker).saturating_mul(2))
+            // Ours is checked where it can be answered and counted; this is where reading ends, and of
+            // the fields after a body the rest is dropped without a word.
+            .max_header_list_size(header_list_bytes(worker).saturating_mul(4))
             .handshake(io);
         Self { state: State::Opening(handshake), is_leaving: false }
     }
@@ -248,7 +249,7 @@ impl Requests<'_> {
             interim: worker.settings.forwarding.interim_responses.then(interim),
         };
         let body = ClientBody::http2(
-            Incoming::new(stream, &head.headers),
+            Incoming::new(stream, &head.headers, header_list_bytes(worker)),
             || Taking::new(untaken),
             asking,
         );

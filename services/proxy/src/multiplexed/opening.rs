@@ -46,8 +46,10 @@ const FRAMES_BYTES: usize = STREAM_WINDOW_BYTES as usize * 256;
 /// What of a request's body may wait for a slow backend.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// What the library reads of a head, which is far more than we take (`HEAD_BYTES_MAX`): what is not much
-/// more than this ends the connection, with all who are on it.
+/// What the library reads of the fields before a body or after it, which is far more than we take
+/// (`HEAD_BYTES_MAX`): what is not much more than this ends the connection, with all who are on it. And
+/// of those after a body it drops without a word what is beyond; we see that by those it has kept, if
+/// these are too many.
 const HEADER_LIST_BYTES: u32 = 16 * HEAD_BYTES_MAX as u32;
 
 /// What moves a connection on.
