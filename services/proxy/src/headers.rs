@@ -16,7 +16,13 @@ use http::{
 pub(crate) use self::client::HAS_CLAIMS;
 use self::client::forward_identity;
 pub(crate) use self::client::{Client, X_FORWARDED_PROTO};
-use crate::{error::Reason, fields::Fields, http1::may_trail, max_forwards::MAX_FORWARDS, numbers};
+use crate::{
+    error::Reason,
+    fields::Fields,
+    http1::{Invalid, may_trail},
+    max_forwards::MAX_FORWARDS,
+    numbers,
+};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -126,10 +132,22 @@ pub(crate) fn prepare_request(
 /// [`Reason::BadRequest`] if one of them is malformed.
 pub(crate) fn prepare_trailers(trailers: &mut HeaderMap) -> Result<(), Reason> {
     check_values(trailers).map_err(|()| Reason::BadRequest)?;
+    strip_trailers(trailers);
+    Ok(())
+}
+
+/// Rewrites the fields after a backend's response of HTTP/2, as [`prepare_http2_response`] does those
+/// before it.
+pub(crate) fn prepare_response_trailers(trailers: &mut HeaderMap) {
+    trim_values(trailers);
+    strip_trailers(trailers);
+}
+
+/// Takes out what may not stand after a body.
+fn strip_trailers(trailers: &mut HeaderMap) {
     let has_no_place = |name: &&HeaderName| !may_trail(name);
     let names: Vec<HeaderName> = trailers.keys().filter(has_no_place).cloned().collect();
     names.iter().for_each(|name| drop(trailers.remove(name)));
-    Ok(())
 }
 
 /// Writes a request that [`prepare_request`] has made for HTTP/1 as HTTP/2 has it: with the host in
@@ -199,12 +217,22 @@ fn check_length(headers: &HeaderMap) -> Result<(), ()> {
 /// malformed (RFC 9113 §8.2.1). The library passes it on, and a backend of HTTP/2 would be blamed for
 /// refusing it.
 fn check_values(headers: &HeaderMap) -> Result<(), ()> {
+    if headers.values().any(has_blank_end) { Err(()) } else { Ok(()) }
+}
+
+/// Takes away the blanks around values. A backend of gRPC may well end a message with one, and is
+/// understood by many clients; those that are strict would take it for our mistake.
+fn trim_values(headers: &mut HeaderMap) {
+    for value in headers.values_mut().filter(|value| has_blank_end(value)) {
+        if let Ok(trimmed) = HeaderValue::from_bytes(value.as_bytes().trim_ascii()) {
+            *value = trimmed;
+        }
+    }
+}
+
+fn has_blank_end(value: &HeaderValue) -> bool {
     let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let is_malformed = |value: &HeaderValue| {
-        let value = value.as_bytes();
-        is_blank(value.first()) || is_blank(value.last())
-    };
-    if headers.values().any(is_malformed) { Err(()) } else { Ok(()) }
+    is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last())
 }
 
 /// HTTP/2 may carry each cookie in a field of its own; nobody else knows that (RFC 9113 §8.2.3).
@@ -342,6 +370,24 @@ pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
 /// Whether an expectation is the one that we know.
 pub(crate) fn is_continue(expectation: &[u8]) -> bool {
     expectation.eq_ignore_ascii_case(b"100-continue")
+}
+
+/// Rewrites the head of a backend's response of HTTP/2 to be as strict as one of HTTP/1 is when it has
+/// been read: without blanks around values (RFC 9113 §8.2.1), and with one length at most.
+///
+/// # Errors
+/// Its length is none.
+pub(crate) fn prepare_http2_response(headers: &mut HeaderMap) -> Result<(), Invalid> {
+    trim_values(headers);
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else { return Ok(()) };
+    // The library has seen that they are the same, and takes an empty one for 0.
+    numbers::length(length.as_bytes()).ok_or(Invalid)?;
+    if lengths.next().is_some() {
+        let length = length.clone();
+        headers.insert(CONTENT_LENGTH, length);
+    }
+    Ok(())
 }
 
 /// Rewrites the headers of an interim response, which has no body (RFC 9110 §8.6).

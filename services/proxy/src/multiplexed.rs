@@ -40,7 +40,8 @@ use crate::{
     connect::Lead,
     connection::INTERIM_MAX,
     error::Reason,
-    http1::HEAD_BYTES_MAX,
+    headers::prepare_http2_response,
+    http1::{HEAD_BYTES_MAX, Invalid},
     http2::{self, Incoming, Stopped},
     idle_limit::IdleWatch,
     limits::http2_size,
@@ -233,10 +234,8 @@ impl Stream {
         });
         let response = response.await?;
         self.sending = sending.map(Sending::start);
-        let (head, stream) = response.into_parts();
-        if is_too_long(&head.headers) {
-            return Err(Failure::Malformed);
-        }
+        let (mut head, stream) = response.into_parts();
+        prepare_head(&mut head.headers)?;
         let incoming = Incoming::new(stream, &head.headers, HEAD_BYTES_MAX as u32);
         Ok(Response::from_parts(head, incoming))
     }
@@ -294,10 +293,10 @@ fn poll_answer(
     (interim, left): (Option<&Interim>, &mut std::ops::Range<u32>),
 ) -> Poll<Result<Response<h2::RecvStream>, Failure>> {
     while let Some(head) = ready!(answer.poll_informational(context)) {
-        let head = head.map_err(Failure::Stream)?;
+        let mut head = head.map_err(Failure::Stream)?;
+        prepare_head(head.headers_mut())?;
         // There is no other protocol to switch to (RFC 9113 §8.6).
-        let is_switch = head.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if is_switch || left.next().is_none() || is_too_long(head.headers()) {
+        if head.status() == StatusCode::SWITCHING_PROTOCOLS || left.next().is_none() {
             return Poll::Ready(Err(Failure::Malformed));
         }
         // Nobody asked the backend whether to go on; who asked us is answered by us.
@@ -309,9 +308,12 @@ fn poll_answer(
     Pin::new(answer).poll(context).map_err(Failure::Stream)
 }
 
-/// Whether a head has more than one of HTTP/1 may have.
-fn is_too_long(headers: &HeaderMap) -> bool {
-    http2_size(headers) > HEAD_BYTES_MAX
+/// Makes a head as strict as one of HTTP/1, which may have no more.
+fn prepare_head(headers: &mut HeaderMap) -> Result<(), Failure> {
+    if http2_size(headers) > HEAD_BYTES_MAX {
+        return Err(Failure::Malformed);
+    }
+    prepare_http2_response(headers).map_err(|Invalid| Failure::Malformed)
 }
 
 impl Drop for Stream {

@@ -105,6 +105,7 @@ const INVALID: &[(&str, Answer)] = &[
         let fields = block(&[(":status", "200"), ("content-length", "1")]);
         frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields)
     }),
+    ("an empty length", |stream| head(stream, &[(":status", "200"), ("content-length", "")])),
     ("another protocol", |stream| head(stream, &[(":status", "101")])),
     ("a body before its head", |stream| frame(DATA, END_STREAM, stream, b"hello")),
     ("a push that nobody allowed", |stream| frame(5, END_HEADERS, stream, &[0, 0, 0, 2, 0x88])),
@@ -194,6 +195,51 @@ async fn answer(world: &World) -> Response<Incoming> {
 async fn trailers(world: &World) -> Option<HeaderMap> {
     let body = answer(world).await.into_body().collect().await.ok()?;
     Some(body.trailers().cloned().unwrap_or_default())
+}
+
+/// RFC 9110 §6.5.1.
+#[tokio::test]
+async fn of_the_fields_after_an_answer_those_arrive_that_may_stand_there() {
+    let backend = Backend::start(|stream| {
+        let fields = [("x-sum", "1"), ("set-cookie", "a=b"), ("x-request-id", "forged")];
+        let fields = block(&[&fields[..], &[("content-length", "77")]].concat());
+        let end = frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields);
+        [frame(HEADERS, END_HEADERS, stream, &[0x88]), end].concat()
+    })
+    .await;
+    let kept = HeaderMap::from_iter([("x-sum".parse().unwrap(), "1".parse().unwrap())]);
+    assert_eq!(trailers(&over(&[&backend]).await).await, Some(kept));
+}
+
+/// RFC 9113 §8.2.1. A status of gRPC may have such a message.
+#[tokio::test]
+async fn blanks_around_values_do_not_arrive() {
+    let backend = Backend::start(|stream| {
+        let fields = block(&[("grpc-message", "of what: ")]);
+        let end = frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields);
+        [head(stream, &[(":status", "200"), ("x", " y\t"), ("z", " ")]), end].concat()
+    })
+    .await;
+    let answer = answer(&over(&[&backend]).await).await;
+    assert_eq!(
+        (&answer.headers()["x"], &answer.headers()["z"]),
+        (&"y".parse().unwrap(), &"".parse().unwrap())
+    );
+    let body = answer.into_body().collect().await.unwrap();
+    assert_eq!(body.trailers().unwrap()["grpc-message"], "of what:");
+}
+
+/// RFC 9113 §8.1.1, RFC 9110 §8.6.
+#[tokio::test]
+async fn a_length_that_is_told_twice_is_passed_on_once() {
+    let backend = Backend::start(|stream| {
+        let twice = [(":status", "200"), ("content-length", "2"), ("content-length", "2")];
+        [head(stream, &twice), frame(DATA, END_STREAM, stream, b"ok")].concat()
+    })
+    .await;
+    let answer = answer(&over(&[&backend]).await).await;
+    assert_eq!(answer.headers().get_all("content-length").iter().collect::<Vec<_>>(), ["2"]);
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
 }
 
 /// A backend whose answer has so many bytes of fields before its body, and after it; with how many

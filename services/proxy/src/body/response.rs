@@ -19,6 +19,7 @@ use super::Upload;
 use crate::{
     error::Reason,
     exchange::Exchange,
+    headers::prepare_response_trailers,
     http1,
     http2::{self, Broken, Incoming},
     multiplexed::{STREAM_WINDOW_BYTES, Stream},
@@ -78,11 +79,13 @@ impl Arriving {
             // request (RFC 9113 §8.1); one that is reset before is none, whatever the reason says.
             Self::Shared(incoming, _) => {
                 let frame = ready!(incoming.poll_frame(context));
-                Poll::Ready(frame.map(|frame| {
-                    frame.map_err(|broken| match broken {
-                        Broken::Stream(error) => http2::blame(&error, Reason::ResetMidBody),
-                        Broken::TooLong => Reason::ProtocolError,
-                    })
+                Poll::Ready(frame.map(|frame| match frame {
+                    Ok(mut frame) => {
+                        frame.trailers_mut().map(prepare_response_trailers);
+                        Ok(frame)
+                    }
+                    Err(Broken::Stream(error)) => Err(http2::blame(&error, Reason::ResetMidBody)),
+                    Err(Broken::TooLong) => Err(Reason::ProtocolError),
                 }))
             }
             Self::Ended => Poll::Ready(None),
