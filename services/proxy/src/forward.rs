@@ -156,7 +156,16 @@ fn admit(
     let visit = sticky.map(|sticky| sticky.visit(&headers, &worker.gauges.visits));
     let request_id = request_id.unwrap_or_else(|| worker.request_ids.next());
     let upgrade = headers::prepare_request(&mut headers, fields, version, client, request_id);
-    let wants_upgrade = upgrade.is_some();
+    let is_multiplexed = worker.settings.backend_protocol == BackendProtocol::Http2;
+    let wants_upgrade = upgrade.is_some() && !is_multiplexed;
+    if is_multiplexed && upgrade.is_some() {
+        // HTTP/2 has no such thing, and a server may pass a wish over (RFC 9110 §7.8). But who asks for
+        // WebSockets has no use for another answer.
+        if headers::is_websocket(&headers) {
+            return Err(Reason::NotSupported);
+        }
+        headers.remove(header::UPGRADE);
+    }
     if version < Version::HTTP_11 && !headers.contains_key(header::HOST) {
         // Only HTTP/1.0 comes without, and HTTP/1.1 to a backend needs one (RFC 9112 §3.2).
         headers.insert(header::HOST, HeaderValue::from_static(NO_HOST));
@@ -171,10 +180,6 @@ fn admit(
     }
     let request_id = headers[headers::X_REQUEST_ID].clone();
     let head = Head { method: parts.method, uri: origin_form(parts.uri), headers };
-    let is_multiplexed = worker.settings.backend_protocol == BackendProtocol::Http2;
-    if is_multiplexed && wants_upgrade {
-        return Err(Reason::NotSupported);
-    }
     // A backend of HTTP/2 may say that it has not begun with a request, whatever it is.
     let may_be_sent_again =
         is_multiplexed || (head.method.is_idempotent() && worker.settings.retries > 0);

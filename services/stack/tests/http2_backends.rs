@@ -230,9 +230,18 @@ async fn clients_of_http_1_are_served_too_whatever_the_body() {
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.text().await.unwrap(), body);
     }
-    let upgrade = world.client.get(world.url("/")).header("connection", "upgrade");
-    let answer = upgrade.header("upgrade", "websocket").send().await.unwrap();
-    assert_eq!(answer.status(), 501, "HTTP/2 has no such thing");
+}
+
+/// RFC 9110 §7.8.
+#[tokio::test]
+async fn a_wish_for_another_protocol_is_passed_over_unless_nothing_else_will_do() {
+    let backend = Backend::start(100).await;
+    let world = backend.world(&[("PROXY_PROBE", "off")]).await;
+    for (protocol, expected) in [("TLS/1.0", 200), ("TLS/1.0, x", 200), ("WebSocket", 501)] {
+        let upgrade = world.client.get(world.url("/")).header("connection", "upgrade");
+        let answer = upgrade.header("upgrade", protocol).send().await.unwrap();
+        assert_eq!(answer.status(), expected, "{protocol}");
+    }
     assert_eq!(backend.heads.lock().unwrap().len(), 2);
 }
 
