@@ -42,6 +42,8 @@ pub(crate) struct Incoming {
     has_data_ended: bool,
     /// What the fields after it may have.
     trailer_bytes_max: u32,
+    /// Whether there is none, whatever its stream brings.
+    has_ended: bool,
 }
 
 impl Incoming {
@@ -50,8 +52,14 @@ impl Incoming {
         let length = headers.get(CONTENT_LENGTH);
         let length = length.and_then(|length| numbers::length(length.as_bytes()));
         let left = length.or_else(|| stream.is_end_stream().then_some(0));
-        let (gathered, has_data_ended) = (BytesMut::new(), false);
-        Self { stream, gathered, left, has_data_ended, trailer_bytes_max }
+        let (gathered, has_data_ended, has_ended) = (BytesMut::new(), false, false);
+        Self { stream, gathered, left, has_data_ended, trailer_bytes_max, has_ended }
+    }
+
+    /// Has it end with its head, as that of an answer that has no body. Where its length is told and its
+    /// stream ends later than the head, the library would find it missing.
+    pub(crate) fn end(&mut self) {
+        self.has_ended = true;
     }
 
     /// The next part of it.
@@ -102,7 +110,7 @@ impl Incoming {
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
-        self.gathered.is_empty() && self.stream.is_end_stream()
+        self.has_ended || (self.gathered.is_empty() && self.stream.is_end_stream())
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {

@@ -24,7 +24,7 @@ use std::{
 use balance::Member;
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use socket2::Socket;
 use tokio::{
@@ -41,7 +41,7 @@ use crate::{
     connection::INTERIM_MAX,
     error::Reason,
     headers::prepare_http2_response,
-    http1::{HEAD_BYTES_MAX, Invalid},
+    http1::{HEAD_BYTES_MAX, Invalid, has_body},
     http2::{self, Incoming, Stopped},
     idle_limit::IdleWatch,
     limits::http2_size,
@@ -221,10 +221,11 @@ impl Stream {
         if poll_fn(|context| sender.poll_ready(context)).await.is_err() {
             return Err(Failure::Unsent(body));
         }
-        let has_body = !body.is_end_stream();
+        let is_for_head = *request.method() == Method::HEAD;
+        let is_upload = !body.is_end_stream();
         let (mut answer, stream) =
-            sender.send_request(request, !has_body).map_err(Failure::Stream)?;
-        let mut sending = has_body.then(|| Box::pin(http2::send(body, stream)));
+            sender.send_request(request, !is_upload).map_err(Failure::Stream)?;
+        let mut sending = is_upload.then(|| Box::pin(http2::send(body, stream)));
         let mut interims = 0..INTERIM_MAX;
         let response = poll_fn(|context| {
             if sending.as_mut().is_some_and(|sending| sending.as_mut().poll(context).is_ready()) {
@@ -236,7 +237,10 @@ impl Stream {
         self.sending = sending.map(Sending::start);
         let (mut head, stream) = response.into_parts();
         prepare_head(&mut head.headers)?;
-        let incoming = Incoming::new(stream, &head.headers, HEAD_BYTES_MAX as u32);
+        let mut incoming = Incoming::new(stream, &head.headers, HEAD_BYTES_MAX as u32);
+        if is_for_head || !has_body(head.status) {
+            incoming.end();
+        }
         Ok(Response::from_parts(head, incoming))
     }
 

@@ -305,3 +305,30 @@ async fn the_fields_after_an_answer_arrive_whole_or_it_is_cut() {
         world.until("it to be told", async || failures().await == expected).await;
     }
 }
+
+/// RFC 9110 §8.6, §15.4.5.
+#[tokio::test]
+async fn an_answer_that_has_no_body_ends_with_its_head_wherever_its_stream_does() {
+    for (method, status) in [(Method::GET, "304"), (Method::GET, "204"), (Method::HEAD, "200")] {
+        let backend = Backend::start(move |stream| {
+            let head = head(stream, &[(":status", status), ("content-length", "5")]);
+            [head, frame(DATA, END_STREAM, stream, &[])].concat()
+        })
+        .await;
+        let world = over(&[&backend]).await;
+        let mut client = RawClient::connect(world.proxy.address, &[]).await;
+        let fields = [(":scheme", "http"), (":authority", "a"), (":path", "/")];
+        let request = block(&[&[(":method", method.as_str())], &fields[..]].concat());
+        client.send(HEADERS, END_HEADERS | END_STREAM, 1, &request).await;
+        let head = client.until(HEADERS).await.unwrap();
+        assert_eq!(head.flags & END_STREAM, END_STREAM, "{method} {status}");
+        let requests = format!(
+            "evenkeel_requests_total{{pool=\"default\",backend=\"{}\",method=\"{method}\",code=\"{status}\"}}",
+            backend.address
+        );
+        world.until("it to be counted", async || world.metric(&requests).await == 1.0).await;
+        for reason in ["protocol_error", "reset_mid_body"] {
+            assert_eq!(backend.failures(&world, reason).await, 0.0, "{method} {status}: {reason}");
+        }
+    }
+}

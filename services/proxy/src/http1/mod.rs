@@ -15,7 +15,7 @@ pub(crate) use self::{
     framing::Framing,
     incoming::Incoming,
     request::{Head, NotSent, Outgoing, write_field, write_fields, write_last_chunk},
-    response::{HEAD_BYTES_MAX, ResponseHead, read_head},
+    response::{HEAD_BYTES_MAX, ResponseHead, has_body, read_head},
 };
 
 use http::HeaderName;

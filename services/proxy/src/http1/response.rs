@@ -73,13 +73,20 @@ pub(crate) fn read_head(
     }
     let bytes = read.split_to(length).freeze();
     let (headers, said) = fields_of(&bytes, &places[..count], is_http11)?;
-    let has_body = !is_for_head
-        && !status.is_informational()
-        && status != StatusCode::NO_CONTENT
-        && status != StatusCode::NOT_MODIFIED;
-    let framing = if has_body { said.framing(is_http11)? } else { Framing::Length(0) };
+    let framing = if !is_for_head && has_body(status) {
+        said.framing(is_http11)?
+    } else {
+        Framing::Length(0)
+    };
     let keeps_connection = said.keeps_connection && framing != Framing::Close;
     Ok(Some(ResponseHead { status, reason, headers, framing, keeps_connection, is_http11 }))
+}
+
+/// Whether a body may follow a head with this status, unless it answers HEAD (RFC 9110 §6.4.1).
+pub(crate) fn has_body(status: StatusCode) -> bool {
+    !status.is_informational()
+        && status != StatusCode::NO_CONTENT
+        && status != StatusCode::NOT_MODIFIED
 }
 
 /// Where something stands in a head. Small, because room for all fields is made each time.
