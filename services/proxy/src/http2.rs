@@ -128,11 +128,16 @@ pub(crate) fn blame(error: &h2::Error, broke: Reason) -> Reason {
 #[derive(Debug)]
 pub(crate) struct Stopped;
 
-/// Sends a body to its end, as far as the other side has room for it.
+/// Sends a body to its end, as far as the other side has room for it. If it breaks off, the stream is
+/// reset for this `reason`.
 ///
 /// # Errors
 /// It did not go out whole. The other side knows, if it is there.
-pub(crate) async fn send<B>(mut body: B, mut stream: SendStream<B::Data>) -> Result<(), Stopped>
+pub(crate) async fn send<B>(
+    mut body: B,
+    mut stream: SendStream<B::Data>,
+    reason: h2::Reason,
+) -> Result<(), Stopped>
 where
     B: Body + Unpin,
     B::Data: Default,
@@ -141,7 +146,7 @@ where
         match next(&mut body, &mut stream).await? {
             None => return send_data(&mut stream, B::Data::default(), true),
             Some(Err(_)) => {
-                stream.send_reset(h2::Reason::INTERNAL_ERROR);
+                stream.send_reset(reason);
                 return Err(Stopped);
             }
             Some(Ok(frame)) => match frame.into_data() {

@@ -225,7 +225,9 @@ impl Stream {
         let is_upload = !body.is_end_stream();
         let (mut answer, stream) =
             sender.send_request(request, !is_upload).map_err(Failure::Stream)?;
-        let mut sending = is_upload.then(|| Box::pin(http2::send(body, stream)));
+        // A client that breaks its upload off wants no answer any more: no mistake of ours.
+        let send = || Box::pin(http2::send(body, stream, h2::Reason::CANCEL));
+        let mut sending = is_upload.then(send);
         let mut interims = 0..INTERIM_MAX;
         let response = poll_fn(|context| {
             if sending.as_mut().is_some_and(|sending| sending.as_mut().poll(context).is_ready()) {

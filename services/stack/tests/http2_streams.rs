@@ -317,6 +317,23 @@ async fn a_backend_without_room_for_an_upload_hears_that_its_client_has_left() {
 }
 
 #[tokio::test]
+async fn an_upload_that_its_client_breaks_off_is_no_error_of_ours() {
+    let (world, listener) = over_raw(&[]).await;
+    let mut client = RawClient::connect(world.proxy.address, &[]).await;
+    let head = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/")];
+    client.send(frames::HEADERS, END_HEADERS, 1, &frames::block(&head)).await;
+    client.send(frames::DATA, 0, 1, b"the first part").await;
+    let mut stream = listener.accept().await.unwrap().0;
+    stream.read_exact(&mut [0; frames::PREFACE.len()]).await.unwrap();
+    let mut peer = RawClient(stream);
+    peer.send(frames::SETTINGS, 0, 0, &[]).await;
+    assert_eq!(peer.until(frames::DATA).await.unwrap().payload, b"the first part");
+    client.send(frames::RST_STREAM, 0, 1, &CANCEL.to_be_bytes()).await;
+    let reset = peer.until(frames::RST_STREAM).await.unwrap();
+    assert_eq!(reset.payload, CANCEL.to_be_bytes());
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_take_its_answer_hears_the_end_of_it_while_it_uploads() {
     let (world, listener) = over_raw(&[("PROXY_WRITE_TIMEOUT", "300ms")]).await;
     let (mut client, mut peer, stream) = answered_upload(&world, &listener, (0, 0, 0)).await;

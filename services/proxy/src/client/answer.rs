@@ -66,7 +66,7 @@ pub(super) async fn answer(
     }
     if !is_whole {
         // Who stops it has recorded why.
-        let _ = http2::send(body, stream).await;
+        let _ = http2::send(body, stream, h2::Reason::INTERNAL_ERROR).await;
     }
 }
 
