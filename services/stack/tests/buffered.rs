@@ -29,6 +29,9 @@ const MIB: f64 = 1024.0 * KIB;
 /// A response that no system has room for.
 const HUGE: &str = "/bytes/1GiB";
 
+/// One without an end that comes a byte at a time.
+const CRUMBS: &str = "/crumbs";
+
 /// A backend that has huge responses ready faster than they can be passed on, which ours has not in
 /// a debug build, and short ones. Of a POST it reads no more than the head.
 async fn backend() -> SocketAddr {
@@ -44,6 +47,14 @@ async fn backend() -> SocketAddr {
                 let head = read_head(&mut stream).await;
                 if head.starts_with("POST ") {
                     return std::future::pending().await;
+                }
+                if head.contains(CRUMBS) {
+                    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+                    let mut part = head.to_owned();
+                    while stream.write_all(part.as_bytes()).await.is_ok() {
+                        part = "1\r\nx\r\n".repeat(1 << 16);
+                    }
+                    return;
                 }
                 let is_huge = head.contains(HUGE);
                 let bytes: usize = if is_huge { 1 << 30 } else { 1 << 20 };
@@ -155,6 +166,21 @@ async fn a_client_of_http_2_that_reads_nothing_costs_little_however_many_streams
     assert_eq!(hits(&world).await, 0.0);
     drop(client);
     is_unharmed(&world).await;
+}
+
+/// In the HTTP/2 library each piece has a place of its own, whatever is in it.
+#[tokio::test]
+async fn a_response_that_comes_a_byte_at_a_time_waits_in_few_pieces() {
+    let world = over_backend(&[]).await;
+    let mut client = RawClient::connect(world.proxy.address, &[(4, 0x7fff_ffff)]).await;
+    client.send(frames::WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes()).await;
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 1, &frames::get(CRUMBS, &[])).await;
+    let (mut bytes, mut pieces) = (0, 0);
+    while bytes < 1 << 18 {
+        bytes += client.until(frames::DATA).await.unwrap().payload.len();
+        pieces += 1;
+    }
+    assert!(pieces < bytes / 100, "{pieces}");
 }
 
 #[tokio::test]

@@ -17,8 +17,10 @@
 //!
 //! What the library takes of a body before it can be written adds up over streams, to many times what a
 //! client of HTTP/1 can make us hold. So beyond a share for all streams of a connection, each gives
-//! it one part at a time: none can stop the others so, whose client may have room for them alone.
+//! it one part at a time: none can stop the others so, whose client may have room for them alone. Small
+//! parts cost it more than what is in them, and so go together (streams/gather.rs), and count for it.
 
+mod gather;
 mod held;
 
 use std::{
@@ -37,7 +39,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::{task::AbortHandle, time::Instant};
 
-use self::held::{All, Held};
+use self::{
+    gather::Gathered,
+    held::{All, Held},
+};
 use crate::{
     body::{Cut, ResponseBody},
     buffered::MOST_BYTES,
@@ -52,12 +57,20 @@ const ENDED_MAX: usize = 64;
 /// byte; a longer one would wait in memory.
 const PART_BYTES: usize = 16 * 1024;
 
+/// What the library keeps a part in, whatever is in it.
+const PLACE_BYTES: usize = 320;
+
 /// What a stream may have of interim responses, which wait for their client without any bound of the
 /// library's. What comes beyond that it does without.
 const INTERIM_BYTES_MAX: usize = 64 * 1024;
 
 /// Nobody waits who waits no longer: it is what it takes to write.
 const NO_WAIT: Duration = Duration::from_millis(1);
+
+/// What so much of a body costs in memory, in parts as the library gets them.
+fn cost(bytes: usize) -> usize {
+    bytes + bytes.div_ceil(PART_BYTES) * PLACE_BYTES
+}
 
 /// How a response's body moves towards the client.
 #[derive(Debug)]
@@ -161,7 +174,7 @@ impl Progress {
     fn gone_out(&self, bytes: usize) {
         let now = Instant::now();
         self.waited(self.taken.replace(now), now);
-        self.held.subtract(bytes);
+        self.held.subtract(cost(bytes));
         self.given.set(self.given.get() - bytes);
         if self.given.get() == 0 && bytes > 0 {
             self.held.giving.set(self.held.giving.get() - 1);
@@ -347,7 +360,7 @@ pub(super) struct StreamBody {
     progress: Rc<Progress>,
     /// What remains of a long part.
     rest: Bytes,
-    /// The end that is held back, with its trailers. In a box, as hardly any is.
+    /// The end, if it was seen before it may go out, with its trailers. In a box, as hardly any is.
     end: Option<Box<HeaderMap>>,
 }
 
@@ -385,18 +398,22 @@ impl StreamBody {
             let is_full = self.progress.held.is_full();
             let mut body = self.progress.body.borrow_mut();
             body.read_at_most(if is_full { PART_BYTES } else { MOST_BYTES });
-            let frame = ready!(Pin::new(&mut *body).poll_frame(context));
-            match frame.map(|frame| frame.map(Frame::into_data)) {
-                Some(Ok(Ok(data))) => {
-                    self.progress.held.add(data.len());
-                    self.rest = data;
-                }
-                Some(Ok(Err(trailers))) => {
-                    let trailers = trailers.into_trailers().unwrap_or_default();
-                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
-                }
+            let gathered = match ready!(gather::poll_next(&mut body, context)) {
+                Some(Ok(gathered)) => gathered,
                 Some(Err(cut)) => return Poll::Ready(Some(Err(cut))),
                 None => return Poll::Ready(None),
+            };
+            let Gathered { small, large, trailers } = gathered;
+            self.progress.held.add(cost(small.len()) + cost(large.len()));
+            self.rest = large;
+            match trailers {
+                Some(trailers) if small.is_empty() => {
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                trailers => self.end = trailers.map(Box::new),
+            }
+            if !small.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(Part::new(small, &self.progress)))));
             }
         }
         let data = self.rest.split_to(self.rest.len().min(PART_BYTES));
@@ -408,7 +425,7 @@ impl Drop for StreamBody {
     fn drop(&mut self) {
         self.progress.set_behind(0);
         self.progress.body.replace(ResponseBody::Own(None));
-        self.progress.held.subtract(self.rest.len());
+        self.progress.held.subtract(cost(self.rest.len()));
     }
 }
 
@@ -484,14 +501,17 @@ impl Body for StreamBody {
                 Some(Err(cut)) => return Poll::Ready(Some(Err(cut))),
             }
         }
-        ready!(this.progress.poll_gone_out(context));
+        if this.holds_end() {
+            ready!(this.progress.poll_gone_out(context));
+        }
         let trailers = this.end.take().filter(|trailers| !trailers.is_empty());
         Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(*trailers))))
     }
 
     fn is_end_stream(&self) -> bool {
-        let has_ended = self.rest.is_empty() && self.progress.body.borrow().is_end_stream();
-        has_ended && !self.holds_end()
+        let has_trailers = self.end.as_ref().is_some_and(|trailers| !trailers.is_empty());
+        let has_rest = has_trailers || !self.rest.is_empty();
+        !has_rest && self.progress.body.borrow().is_end_stream() && !self.holds_end()
     }
 
     /// What is left of it: bytes of a long part are no longer the body's own.

@@ -44,10 +44,24 @@ async fn beyond_the_share_of_a_connection_each_stream_gives_a_part_at_a_time() {
     assert!(next(&mut one).is_pending() && one.progress.waits_for_client.get());
     assert!(next(&mut other).is_ready(), "has given none, or has none left");
     assert!(next(&mut other).is_ready(), "has given none, or has none left");
-    assert_eq!(gauges.buffered.bytes(), 80_000 - 2 * PART_BYTES);
+    assert_eq!(gauges.buffered.bytes(), 2 * cost(40_000) - 2 * cost(PART_BYTES));
     drop(first);
     assert!(next(&mut one).is_ready());
     drop((one, other));
+    assert_eq!(gauges.buffered.bytes(), 0);
+}
+
+#[tokio::test]
+async fn what_is_small_counts_with_its_place_in_the_library_until_it_has_gone_out() {
+    let gauges = Arc::new(Gauges::default());
+    let streams = Streams::new(&gauges, &Rc::new(Cell::new(FIRST_WINDOW)));
+    let context = &mut Context::from_waker(Waker::noop());
+    let mut bodies: Vec<_> = (0..10).map(|_| body(b"x", &streams)).collect();
+    let parts: Vec<_> = bodies.iter_mut().map(|body| Pin::new(body).poll_frame(context)).collect();
+    assert!(parts.iter().all(Poll::is_ready));
+    drop(bodies);
+    assert_eq!(gauges.buffered.bytes(), 10 * (1 + PLACE_BYTES));
+    drop(parts);
     assert_eq!(gauges.buffered.bytes(), 0);
 }
 
