@@ -254,8 +254,9 @@ async fn what_a_client_of_http_2_sends_to_a_backend_that_reads_nothing_counts() 
         let is_full = async || buffered(&world).await >= least;
         world.until("the window to be full", is_full).await;
         let bytes = settled(&world).await;
-        // Of each, one part is on its way to the backend.
-        let most = window + streams as f64 * 16.0 * KIB;
+        // Of each, one part is on its way to the backend; and where a window ends, some 20 frames may be
+        // small, which count for more than is in them.
+        let most = window + streams as f64 * 16.0 * KIB + 5.0 * KIB;
         assert!((least..=most).contains(&bytes), "{bytes} of {window}");
         assert_eq!(hits(&world).await, 0.0);
         drop(running);
