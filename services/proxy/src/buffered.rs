@@ -6,8 +6,8 @@
 //! have a part of what is left of a common bound, as queues in a switch share its memory (dynamic
 //! thresholds): a few slow clients get all they can use, and the more there are, the less is read for
 //! each that comes. Nobody is refused anything. At the bound what is left is a read of [`LEAST_BYTES`],
-//! without which nobody could be served at all. What clients of HTTP/2 send faster than backends take it
-//! shares the bound (client/untaken.rs).
+//! without which nobody could be served at all. What clients send faster than backends take it shares the
+//! bound (client/untaken.rs, client/http1/upload.rs).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -92,6 +92,17 @@ impl Buffered {
     }
 }
 
+/// Counts so much instead of what was `counted`.
+pub(crate) fn recount(gauges: &Gauges, counted: &mut usize, bytes: usize) {
+    let Gauges { buffered, limits, .. } = gauges;
+    match bytes.checked_sub(*counted) {
+        Some(0) => {}
+        Some(more) => buffered.add(more, limits),
+        None => buffered.subtract(*counted - bytes),
+    }
+    *counted = bytes;
+}
+
 /// What waits for one client, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Waiting<'a> {
@@ -106,12 +117,7 @@ impl<'a> Waiting<'a> {
     }
 
     pub(crate) fn set(&mut self, bytes: usize) {
-        let Gauges { buffered, limits, .. } = self.gauges;
-        match bytes.checked_sub(self.bytes) {
-            Some(more) => buffered.add(more, limits),
-            None => buffered.subtract(self.bytes - bytes),
-        }
-        self.bytes = bytes;
+        recount(self.gauges, &mut self.bytes, bytes);
     }
 }
 

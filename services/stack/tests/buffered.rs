@@ -288,6 +288,34 @@ async fn what_waits_for_backends_that_read_nothing_is_bounded_and_others_are_ser
     is_unharmed(&world).await;
 }
 
+/// An upload over HTTP/1 that goes on for as long as somebody takes it.
+async fn upload_over_http1(address: SocketAddr) {
+    let mut client = TcpStream::connect(address).await.unwrap();
+    // Its end would be behind what nobody reads.
+    client.set_zero_linger().unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    let part = vec![b'x'; 1 << 16];
+    while client.write_all(&part).await.is_ok() {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_uploads_over_http_1_wait_with_is_bounded_and_others_are_served() {
+    let world = over_backend(&[("PROXY_BUFFERED_BYTES_MAX", "1MiB")]).await;
+    const CLIENTS: usize = 60;
+    let mut uploads = JoinSet::new();
+    for _ in 0..CLIENTS {
+        uploads.spawn(upload_over_http1(world.proxy.address));
+    }
+    world.until("the bound to be met", async || hits(&world).await > 0.0).await;
+    let bytes = settled(&world).await;
+    let most = MIB + CLIENTS as f64 * 16.0 * KIB;
+    assert!((0.5 * MIB..most).contains(&bytes), "{bytes}");
+    is_served(&world).await;
+    drop(uploads);
+    is_unharmed(&world).await;
+}
+
 /// It sends as much as its window allows, whatever its client takes.
 #[tokio::test]
 async fn what_a_backend_of_http_2_sends_meanwhile_counts_with_clients_of_either_kind() {

@@ -71,9 +71,9 @@ pub(super) struct LimitsRaw {
     // the kernel holds, or for a part of 16KiB, which both are more than 6000 bytes.
     #[arg(long, value_name = "N", default_value = "100")]
     proxy_download_rate_min: String,
-    /// What may wait in memory for clients that do not take their responses, and of uploads over HTTP/2
-    /// for backends that do not take those, each worker an equal part; the more does, the less is read
-    /// of a response or on such a connection at once, down to 8KiB
+    /// What may wait in memory for clients that do not take their responses, and of uploads for backends
+    /// that do not take those, each worker an equal part; the more does, the less is read of a response
+    /// or an upload at once, down to 8KiB
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
     proxy_buffered_bytes_max: String,
     /// Requests that a client may have under way at once on a connection of HTTP/2

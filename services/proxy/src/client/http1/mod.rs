@@ -63,7 +63,8 @@ pub(super) async fn serve(
     client: &Rc<Client>,
     activity: &Rc<Activity>,
 ) -> Then {
-    let wire = Wire::new(socket, is_new, activity, worker.settings.limits.header_bytes);
+    let place = (&worker.gauges, worker.settings.limits.header_bytes);
+    let wire = Wire::new(socket, is_new, activity, place);
     let connection = Connection::new(worker, client, activity, &wire);
     let mut requests = std::pin::pin!(connection.requests());
     let mut finishing = worker.stage.clone();

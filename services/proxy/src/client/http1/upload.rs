@@ -1,5 +1,9 @@
 //! The body of a request, as a client of HTTP/1 sends it: read from its socket when a backend wants
 //! more, and not before.
+//!
+//! What was read last waits here until the backend has taken it, with all that it was read into. That is
+//! as much as a fast upload has read at once, however slow its backend is now; so it counts among what
+//! waits in memory, and less is read of all where there is much of it (buffered.rs).
 
 use std::{
     rc::Rc,
@@ -10,13 +14,15 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::wire::{SharedWire, Uploading};
-use crate::{error::Reason, http1::Framing};
+use crate::{buffered::recount, error::Reason, http1::Framing};
 
 /// A body, all of which has not come yet. The connection waits for its end.
 #[derive(Debug)]
 pub(crate) struct WireBody {
     wire: SharedWire,
     framing: Framing,
+    /// What counts as waiting: what was given last, which has been taken when more is asked for.
+    waiting: usize,
 }
 
 impl WireBody {
@@ -28,7 +34,7 @@ impl WireBody {
         let mut shared = wire.borrow_mut();
         shared.upload = Uploading::Announced;
         shared.wants_continue = expects_continue;
-        Some(Self { wire: Rc::clone(wire), framing })
+        Some(Self { wire: Rc::clone(wire), framing, waiting: 0 })
     }
 
     /// Nobody reads it for now: what tells that the client has left is for the connection to see.
@@ -62,11 +68,12 @@ impl WireBody {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
-        let Self { wire, framing } = self;
+        let Self { wire, framing, waiting } = self;
         if framing.is_done() {
             return Poll::Ready(None);
         }
         let mut wire = wire.borrow_mut();
+        recount(&wire.gauges, waiting, 0);
         if !wire.is_wanted() {
             return Poll::Ready(Some(Err(Reason::ClientGone)));
         }
@@ -77,6 +84,9 @@ impl WireBody {
             match framing.next(&mut wire.read) {
                 Ok(None) if !framing.is_done() => {}
                 Ok(frame) => {
+                    if let Some(data) = frame.as_ref().and_then(Frame::data_ref) {
+                        recount(&wire.gauges, waiting, data.len() + wire.read.capacity());
+                    }
                     if framing.is_done() {
                         wire.end_upload(Uploading::Done);
                     }
@@ -104,12 +114,10 @@ impl WireBody {
 
 impl Drop for WireBody {
     fn drop(&mut self) {
-        if self.framing.is_done() {
-            // What is coming now, if anything, is another request's.
-            return;
-        }
         let mut wire = self.wire.borrow_mut();
-        if wire.is_wanted() {
+        recount(&wire.gauges, &mut self.waiting, 0);
+        // If it is done, what is coming now, if anything, is another request's.
+        if !self.framing.is_done() && wire.is_wanted() {
             let framing = std::mem::replace(&mut self.framing, Framing::Length(0));
             wire.end_upload(Uploading::Dropped(framing));
         }
@@ -118,10 +126,40 @@ impl Drop for WireBody {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, time::Duration};
+    use std::{future::poll_fn, sync::Arc, time::Duration};
+
+    use tokio::io::AsyncWriteExt;
 
     use super::*;
-    use crate::client::http1::wire::tests::connected;
+    use crate::{
+        client::http1::wire::tests::{connected, connected_beside},
+        stats::Gauges,
+    };
+
+    /// It may be kept waiting for as long as the backend likes.
+    #[tokio::test]
+    async fn what_was_read_counts_until_more_is_asked_for_or_nobody_wants_it() {
+        const MOST: usize = 64 * 1024;
+        let gauges = Arc::new(Gauges::default());
+        let (mut client, wire, _) = connected_beside(&gauges, MOST).await;
+        let waits = || (5..=MOST).contains(&gauges.buffered.bytes());
+        for length in [15, 10] {
+            let mut body = WireBody::new(&wire, Framing::Length(length), false).unwrap();
+            for _ in 0..2 {
+                client.write_all(b"a bit").await.unwrap();
+                let part = poll_fn(|context| body.poll_frame(context)).await.unwrap().unwrap();
+                assert_eq!(&part.into_data().unwrap()[..], b"a bit");
+                assert!(waits());
+                if !body.is_end_stream() {
+                    let next = poll_fn(|context| Poll::Ready(body.poll_frame(context)));
+                    assert!(next.await.is_pending() && gauges.buffered.bytes() == 0);
+                }
+            }
+            assert_eq!(waits(), length == 10, "the last part is on its way");
+            drop(body);
+            assert_eq!(gauges.buffered.bytes(), 0);
+        }
+    }
 
     #[tokio::test]
     async fn a_client_that_leaves_is_seen_while_nobody_reads_its_body_any_more() {

@@ -9,6 +9,7 @@ use std::{
     io,
     pin::{Pin, pin},
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
 
@@ -23,6 +24,7 @@ use crate::{
     client::{Socket, activity::Activity, io::PREFACE},
     http1::Framing,
     settings::Limits,
+    stats::Gauges,
 };
 
 /// What is read at once at first: most requests, whole.
@@ -49,6 +51,7 @@ pub(super) struct Wire {
     /// None once the connection has ended.
     socket: Option<Socket>,
     activity: Rc<Activity>,
+    pub(super) gauges: Arc<Gauges>,
     /// What was read and belongs to nobody yet.
     pub(super) read: BytesMut,
     read_size: ReadSize,
@@ -112,11 +115,12 @@ impl Wire {
         socket: Socket,
         is_new: bool,
         activity: &Rc<Activity>,
-        read_bytes_max: usize,
+        (gauges, read_bytes_max): (&Arc<Gauges>, usize),
     ) -> SharedWire {
         Rc::new(RefCell::new(Self {
             socket: Some(socket),
             activity: Rc::clone(activity),
+            gauges: Arc::clone(gauges),
             read: BytesMut::new(),
             read_size: ReadSize::up_to(read_bytes_max.min(READ_BYTES_MAX)),
             out: Out::default(),
@@ -151,10 +155,10 @@ impl Wire {
 
     /// Reads more; nothing if the client has closed.
     pub(super) fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let size = self.size_to_read();
         let Some(socket) = &mut self.socket else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        let size = self.read_size.bytes;
         let least = if size > READ_BYTES { size } else { ROOM_BYTES_MIN };
         if self.read.capacity() - self.read.len() < least {
             // A client that says nothing needs no room.
@@ -170,6 +174,20 @@ impl Wire {
         let count = ready!(read)?;
         self.read_size.note(count, room);
         Poll::Ready(Ok(count))
+    }
+
+    /// How much to read at once. It may be less than the last time of a fast upload, as it may have to
+    /// wait in memory: then what was read into before goes, which would go on being as large.
+    fn size_to_read(&mut self) -> usize {
+        let size = self.read_size.bytes;
+        if size <= READ_BYTES {
+            return size;
+        }
+        let most = self.gauges.buffered.share();
+        if size > most && self.read.is_empty() {
+            self.read = BytesMut::new();
+        }
+        size.min(most)
     }
 
     /// Writes all that is to be written.
@@ -384,16 +402,24 @@ pub(super) mod tests {
     };
 
     use super::*;
-    use crate::{client::activity::Phase, settings::Settings};
+    use crate::{buffered::Buffered, client::activity::Phase, settings::Settings};
 
     /// A client, and its connection here.
     pub(in super::super) async fn connected() -> (TcpStream, SharedWire, Rc<Activity>) {
+        connected_beside(&Arc::default(), READ_BYTES).await
+    }
+
+    /// The same, where so much waits in all and so much is read at once at most.
+    pub(in super::super) async fn connected_beside(
+        gauges: &Arc<Gauges>,
+        read_bytes_max: usize,
+    ) -> (TcpStream, SharedWire, Rc<Activity>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         let activity = Activity::new();
         let socket = Socket { stream, _guest: None };
-        (client, Wire::new(socket, true, &activity, READ_BYTES), activity)
+        (client, Wire::new(socket, true, &activity, (gauges, read_bytes_max)), activity)
     }
 
     /// RFC 9112 §2.2.
@@ -439,6 +465,30 @@ pub(super) mod tests {
         let is_gone = poll_fn(|context| Poll::Ready(wire.borrow_mut().poll_gone(context)));
         assert!(is_gone.await.is_pending());
         assert_eq!(wire.borrow().read.capacity(), before);
+    }
+
+    #[tokio::test]
+    async fn where_memory_is_tight_no_more_is_read_at_once_than_a_share() {
+        const MOST: usize = 8 * READ_BYTES;
+        let bound = 4 * MOST;
+        let gauges = Arc::new(Gauges { buffered: Buffered::up_to(bound), ..Gauges::default() });
+        let (mut client, wire, _) = connected_beside(&gauges, MOST).await;
+        let mut room_for_more = async || {
+            client.write_all(b"more").await.unwrap();
+            let filled = poll_fn(|context| wire.borrow_mut().poll_fill(context)).await;
+            assert_eq!(filled.unwrap(), 4);
+            let mut wire = wire.borrow_mut();
+            drop(wire.read.split());
+            // As if much had come.
+            wire.read_size.bytes = MOST;
+            wire.read.capacity()
+        };
+        assert!(room_for_more().await <= READ_BYTES, "it is not known to be fast");
+        assert!(room_for_more().await > MOST / 2);
+        gauges.buffered.add(bound, &gauges.limits);
+        assert!(room_for_more().await <= READ_BYTES);
+        gauges.buffered.subtract(bound);
+        assert!(room_for_more().await > MOST / 2);
     }
 
     #[test]
