@@ -34,6 +34,7 @@ use crate::{
     connect::{self, Lead},
     error::Reason,
     http1::{self, NotSent, Outgoing, ResponseHead},
+    pipe::Pipe,
     sending::Sending,
     stats::{Counted, Gauges},
 };
@@ -338,6 +339,25 @@ impl Connection {
             self.read_bytes = (self.read_bytes * 2).min(MOST_BYTES);
         }
         Poll::Ready(Ok(count))
+    }
+
+    /// Takes what has come, at most so many bytes, into an empty pipe; nothing if the backend has closed.
+    pub(crate) fn poll_pipe(
+        &mut self,
+        context: &mut Context<'_>,
+        pipe: &mut Pipe,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let most = most.min(self.counted.gauges().buffered.share()).min(self.read_bytes_max);
+        let stream = self.reader.as_ref();
+        loop {
+            match pipe.fill(stream, most) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    ready!(stream.poll_read_ready(context))?;
+                }
+                filled => return Poll::Ready(filled),
+            }
+        }
     }
 
     fn make_room(&mut self) {

@@ -45,6 +45,7 @@ mod numbers;
 mod pace;
 mod paths;
 mod patience;
+mod pipe;
 mod probe;
 mod queue;
 mod retry;

@@ -23,6 +23,7 @@ use crate::{
     http1,
     http2::{self, Broken, Incoming},
     multiplexed::{STREAM_WINDOW_BYTES, Stream},
+    pipe::Pipe,
     tunnel::Tunnel,
 };
 
@@ -93,6 +94,26 @@ impl Arriving {
         }
     }
 
+    /// How much of it may go through a pipe.
+    fn pipeable(&self) -> u64 {
+        match self {
+            Self::Alone(incoming) => incoming.pipeable(),
+            Self::Shared(..) | Self::Ended | Self::Cut(_) => 0,
+        }
+    }
+
+    fn poll_pipe(
+        &mut self,
+        context: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<Option<Result<usize, Reason>>> {
+        match self {
+            Self::Alone(incoming) => incoming.poll_pipe(context, pipe),
+            Self::Shared(..) | Self::Ended => Poll::Ready(None),
+            Self::Cut(reason) => Poll::Ready(Some(Err(*reason))),
+        }
+    }
+
     /// The socket and what has come on it, once both sides have switched to another protocol.
     pub(crate) fn into_switched(self) -> Option<(TcpStream, Bytes)> {
         match self {
@@ -157,6 +178,29 @@ impl ResponseBody {
         }
     }
 
+    /// How much of it may go through a pipe: all the rest, if nothing of that has been read.
+    pub(crate) fn pipeable(&self) -> u64 {
+        match self {
+            Self::Backend(body) => body.arriving.pipeable(),
+            Self::Own(_) | Self::Switched(_) => 0,
+        }
+    }
+
+    /// Takes its next part into an empty pipe, and tells how much that is. Otherwise as
+    /// [`Body::poll_frame`].
+    pub(crate) fn poll_pipe(
+        &mut self,
+        context: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<Option<Result<usize, Cut>>> {
+        match self {
+            Self::Backend(body) => {
+                body.poll_next(context, |arriving, context| arriving.poll_pipe(context, pipe))
+            }
+            Self::Own(_) | Self::Switched(_) => Poll::Ready(None),
+        }
+    }
+
     /// Takes in what has come of it while its client takes nothing. One of HTTP/1 is not read meanwhile.
     pub(crate) fn gather(&mut self, context: &mut Context<'_>) {
         if let Self::Backend(body) = self
@@ -193,15 +237,20 @@ impl ResponseBody {
 }
 
 impl BackendBody {
-    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    /// What is `next` of it.
+    fn poll_next<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        next: impl FnOnce(&mut Arriving, &mut Context<'_>) -> Poll<Option<Result<T, Reason>>>,
+    ) -> Poll<Option<Result<T, Cut>>> {
         // First, as a backend may have something each time.
         if self.ends(context) {
             return Poll::Ready(None);
         }
-        match self.arriving.poll_frame(context) {
-            Poll::Ready(frame) => {
+        match next(&mut self.arriving, context) {
+            Poll::Ready(part) => {
                 self.waiting = None;
-                match &frame {
+                match &part {
                     Some(Ok(_)) if !self.arriving.is_end_stream() => {
                         if let Some(upload) = &self.upload {
                             upload.answered();
@@ -210,7 +259,7 @@ impl BackendBody {
                     Some(Ok(_)) | None => self.complete(),
                     Some(Err(reason)) => return self.fail(*reason, context),
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(Cut)))
+                Poll::Ready(part.map(|part| part.map_err(Cut)))
             }
             Poll::Pending => {
                 let timeout = self.read_timeout;
@@ -259,11 +308,7 @@ impl BackendBody {
 
     /// Records that no more will come. The client is told at the next look: an error throws away
     /// what has not gone out yet, and a response that is cut must be seen to have begun.
-    fn fail(
-        &mut self,
-        reason: Reason,
-        context: &Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn fail<T>(&mut self, reason: Reason, context: &Context<'_>) -> Poll<Option<Result<T, Cut>>> {
         let Some(exchange) = self.exchange.take() else {
             return Poll::Ready(Some(Err(Cut(reason))));
         };
@@ -286,7 +331,7 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match self.get_mut() {
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Backend(body) => body.poll_frame(context),
+            Self::Backend(body) => body.poll_next(context, Arriving::poll_frame),
             Self::Switched(_) => Poll::Ready(None),
         }
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::Framing;
-use crate::{connection::Connection, error::Reason};
+use crate::{connection::Connection, error::Reason, pipe::Pipe};
 
 /// A body that is arriving, and the connection on which it does.
 #[derive(Debug)]
@@ -37,6 +37,34 @@ impl Incoming {
     /// Gives the connection back. What is on it now was not asked for.
     pub(crate) fn into_connection(self) -> Box<Connection> {
         self.connection
+    }
+
+    /// How much of it may go through a pipe: all the rest, if nothing of that has been read.
+    pub(crate) fn pipeable(&self) -> u64 {
+        match self.framing {
+            Framing::Length(left) if self.connection.buffer.is_empty() => left,
+            _ => 0,
+        }
+    }
+
+    /// Takes its next part into an empty pipe, and tells how much that is.
+    ///
+    /// # Errors
+    /// [`Reason::ResetMidBody`] if it ended too soon.
+    pub(crate) fn poll_pipe(
+        &mut self,
+        context: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<Option<Result<usize, Reason>>> {
+        let left = self.pipeable();
+        let most = usize::try_from(left).unwrap_or(usize::MAX);
+        Poll::Ready(Some(match ready!(self.connection.poll_pipe(context, pipe, most)) {
+            Ok(count @ 1..) => {
+                self.framing = Framing::Length(left - count as u64);
+                Ok(count)
+            }
+            Ok(0) | Err(_) => Err(Reason::ResetMidBody),
+        }))
     }
 
     /// The next part of it.

@@ -147,6 +147,21 @@ impl Answer {
         Ok(())
     }
 
+    /// Notes that so many bytes of the body are about to go out by another way.
+    ///
+    /// # Errors
+    /// It is more than was said.
+    pub(super) fn pass(&mut self, bytes: usize) -> Result<(), WrongLength> {
+        let Framing::Length(left) = &mut self.framing else { return Err(WrongLength) };
+        *left = left.checked_sub(bytes as u64).ok_or(WrongLength)?;
+        Ok(())
+    }
+
+    /// Whether the body goes out as it is.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.framing, Framing::Length(_))
+    }
+
     /// Writes the end of the body.
     ///
     /// # Errors

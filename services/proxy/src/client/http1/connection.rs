@@ -9,7 +9,7 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     sync::atomic::Ordering,
-    task::Poll,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -49,6 +49,14 @@ pub(super) struct Connection<'a> {
 
 /// The client is gone, or can be told no more.
 struct Gone;
+
+/// What came of a look at a body.
+enum Taken {
+    Part,
+    End,
+    /// The answer is not whole.
+    Cut,
+}
 
 impl<'a> Connection<'a> {
     pub(super) fn new(
@@ -217,20 +225,15 @@ impl<'a> Connection<'a> {
             loop {
                 let mut waits = false;
                 while gathers && !is_done {
-                    let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) else {
+                    let Poll::Ready(taken) = self.poll_part(answer, body, context) else {
                         waits = true;
                         break;
                     };
                     let out = &mut self.wire.borrow_mut().out;
-                    is_done = !matches!(frame, Some(Ok(_))) || body.is_end_stream();
-                    is_cut = match frame {
-                        Some(Ok(frame)) => answer.push(frame, out).is_err(),
-                        Some(Err(_)) => true,
-                        None => false,
-                    };
-                    is_cut = is_cut || (is_done && answer.end(out).is_err());
+                    is_done = !matches!(taken, Taken::Part) || body.is_end_stream();
+                    is_cut = matches!(taken, Taken::Cut) || (is_done && answer.end(out).is_err());
                     is_done |= is_cut;
-                    gathers = out.len() < backlog.gathered();
+                    gathers = out.takes_more() && out.len() < backlog.gathered();
                 }
                 let mut wire = self.wire.borrow_mut();
                 let flushed = wire.poll_flush(context);
@@ -260,12 +263,40 @@ impl<'a> Connection<'a> {
                 }
             }
         });
-        sent.await?;
+        let sent = sent.await;
+        self.wire.borrow_mut().out.end_pipe();
+        sent?;
         if is_cut {
             return Err(Gone);
         }
         self.wire.borrow_mut().is_open_ended = false;
         Ok(())
+    }
+
+    /// Takes the next part of a body into what is to be written.
+    fn poll_part(
+        &self,
+        answer: &mut Answer,
+        body: &mut ResponseBody,
+        context: &mut Context<'_>,
+    ) -> Poll<Taken> {
+        let pipeable = if answer.is_plain() { body.pipeable() } else { 0 };
+        // The wire is let go of meanwhile: with a body that fails, an upload on the same wire may end.
+        let pipe = self.wire.borrow_mut().out.take_pipe(pipeable);
+        let pushed = if let Some(mut pipe) = pipe {
+            let piped = body.poll_pipe(context, &mut pipe);
+            self.wire.borrow_mut().out.put_pipe(pipe);
+            ready!(piped).map(|piped| piped.map(|bytes| answer.pass(bytes)))
+        } else {
+            let frame = ready!(Pin::new(body).poll_frame(context));
+            let out = &mut self.wire.borrow_mut().out;
+            frame.map(|frame| frame.map(|frame| answer.push(frame, out)))
+        };
+        Poll::Ready(match pushed {
+            Some(Ok(Ok(()))) => Taken::Part,
+            Some(Ok(Err(_)) | Err(_)) => Taken::Cut,
+            None => Taken::End,
+        })
     }
 
     /// Answers a request that is not taken, after which nothing is read.

@@ -1,4 +1,5 @@
-//! What is to be written to a client: what is short in one piece, what is long as it is.
+//! What is to be written to a client: what is short in one piece, what is long as it is, and what is
+//! longer still from a pipe.
 
 use std::{
     collections::VecDeque,
@@ -8,7 +9,9 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::AsyncWrite;
+use tokio::{io::AsyncWrite, net::TcpStream};
+
+use crate::pipe::{self, Pipe};
 
 /// What is copied rather than written from where it is: a copy of it costs less than another piece.
 const COPIED_BYTES_MAX: usize = 4 * 1024;
@@ -26,17 +29,52 @@ pub(super) struct Out {
     parts: VecDeque<Bytes>,
     /// What comes after that, and may get longer.
     tail: BytesMut,
+    /// What comes last: the rest of a long body.
+    pipe: Option<Pipe>,
     /// Bytes that were written, of all that ever was to be.
     written: u64,
 }
 
 impl Out {
     pub(super) fn is_empty(&self) -> bool {
+        self.is_read_empty() && self.takes_more()
+    }
+
+    /// Whether at most what is in the pipe is left.
+    fn is_read_empty(&self) -> bool {
         self.tail.is_empty() && self.parts.is_empty()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.parts.iter().map(Bytes::len).sum::<usize>() + self.tail.len()
+        let piped = self.pipe.as_ref().map_or(0, Pipe::len);
+        self.parts.iter().map(Bytes::len).sum::<usize>() + self.tail.len() + piped
+    }
+
+    /// What the next part of a body may be taken into of which so much may go through a pipe, if it is
+    /// worth that and nothing else is to be written before. It is to be put back.
+    pub(super) fn take_pipe(&mut self, pipeable: u64) -> Option<Pipe> {
+        if pipeable == 0 || !self.is_empty() {
+            return None;
+        }
+        if self.pipe.is_none() && pipeable >= pipe::WORTH_BYTES {
+            // Without one it is read.
+            return Pipe::new().ok();
+        }
+        self.pipe.take()
+    }
+
+    /// Whether something may come behind what there is. What is in the pipe has to go first.
+    pub(super) fn takes_more(&self) -> bool {
+        self.pipe.as_ref().is_none_or(Pipe::is_empty)
+    }
+
+    pub(super) fn put_pipe(&mut self, pipe: Pipe) {
+        self.pipe = Some(pipe);
+    }
+
+    /// Lets go of the pipe: its body has ended.
+    pub(super) fn end_pipe(&mut self) {
+        self.pipe = None;
     }
 
     pub(super) fn written(&self) -> u64 {
@@ -52,6 +90,7 @@ impl Out {
     }
 
     pub(super) fn push(&mut self, data: Bytes) {
+        debug_assert!(self.takes_more(), "it would overtake what is in the pipe");
         if data.len() <= COPIED_BYTES_MAX {
             return self.tail().extend_from_slice(&data);
         }
@@ -95,6 +134,29 @@ impl Out {
         self.written += count as u64;
         self.advance(count);
         Poll::Ready(Ok(()))
+    }
+
+    /// Writes once to a client's socket.
+    pub(super) fn poll_send(
+        &mut self,
+        socket: &mut TcpStream,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.is_read_empty() {
+            return self.poll_write(Pin::new(socket), context);
+        }
+        let Some(pipe) = &mut self.pipe else { return Poll::Ready(Ok(())) };
+        loop {
+            match pipe.drain(socket) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(socket.poll_write_ready(context))?;
+                }
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                drained => {
+                    return Poll::Ready(drained.map(|count| self.written += count as u64));
+                }
+            }
+        }
     }
 
     fn advance(&mut self, mut count: usize) {

@@ -7,7 +7,7 @@
 use std::{
     cell::RefCell,
     io,
-    pin::{Pin, pin},
+    pin::pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -196,7 +196,7 @@ impl Wire {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         while !self.out.is_empty() {
-            let written = self.out.poll_write(Pin::new(&mut socket.stream), context);
+            let written = self.out.poll_send(&mut socket.stream, context);
             self.activity.wrote(written.is_pending());
             ready!(written)?;
         }
