@@ -13,6 +13,9 @@ use crate::message::{self, Message, Reading};
 /// How long a backend's connection waits for anything before it is given up. Longer than any row.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How the request after a row's begins.
+pub(crate) const NEXT_LINE: &str = "GET /next HTTP/1.1";
+
 /// What the backend does with a request.
 #[derive(Clone, Debug)]
 pub enum Answer {
@@ -30,6 +33,9 @@ pub enum Answer {
     Continue(Vec<u8>),
     /// Answers, and says something more when the proxy should have seen the end of the answer.
     Late(Vec<u8>, Vec<u8>),
+    /// Answers as soon as the head is there, and takes all else that comes for other requests: to those
+    /// it says something when [`NEXT_LINE`] is among them.
+    Held(Vec<u8>, Vec<u8>),
     /// Says nothing.
     Silent,
 }
@@ -142,6 +148,10 @@ fn serve(mut stream: &TcpStream, seen: &Mutex<Seen>, shared: &Shared) -> io::Res
                 thread::sleep(Duration::from_millis(50));
                 stream.write_all(&more)?;
             }
+            Answer::Held(bytes, held) => {
+                stream.write_all(&bytes)?;
+                return hold(stream, seen, &held);
+            }
             Answer::Silent => {}
             Answer::Reset(bytes) => {
                 stream.write_all(&bytes)?;
@@ -190,7 +200,7 @@ fn wait_for_request(
                     is_answered = true;
                     stream.write_all(&bytes)?;
                 }
-                Answer::EarlyClose(_) => return Ok(true),
+                Answer::EarlyClose(_) | Answer::Held(..) => return Ok(true),
                 Answer::Continue(_) if !is_asked => {
                     is_asked = true;
                     stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -205,6 +215,22 @@ fn wait_for_request(
         lock(seen).bytes.extend_from_slice(&buffer[..count]);
         unread.extend_from_slice(&buffer[..count]);
     }
+}
+
+/// Says what it has held back as the answer to what comes next, whoever that is from.
+fn hold(mut stream: &TcpStream, seen: &Mutex<Seen>, held: &[u8]) -> io::Result<()> {
+    let (mut came, mut buffer) = (Vec::new(), [0; 65_536]);
+    let next = NEXT_LINE.as_bytes();
+    while !came.windows(next.len()).any(|part| part == next) {
+        let count = stream.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(());
+        }
+        lock(seen).bytes.extend_from_slice(&buffer[..count]);
+        came.extend_from_slice(&buffer[..count]);
+    }
+    stream.write_all(held)?;
+    drain(stream, seen)
 }
 
 /// Reads what still comes, and records it.

@@ -270,8 +270,23 @@ fn before_the_body() -> Vec<Row> {
     let refused = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno".to_vec();
     let closing =
         b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno";
+    let request: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        request.len()
+    );
+    let held = Answer::Held(OK.to_vec(), POISON.to_vec());
     vec![
         row("an answer before the body", Answer::Early(refused), Want::Clean(b"no")),
+        Row {
+            request: head.into_bytes(),
+            after_answer: request.to_vec(),
+            ..row(
+                "an answer before the body, which is taken for a request",
+                held,
+                Want::Clean(b"ok"),
+            )
+        },
         row(
             "an answer before the body, closed",
             Answer::EarlyClose(closing.to_vec()),

@@ -73,26 +73,46 @@ impl Got {
 /// # Errors
 /// No connection is made.
 pub fn exchange(proxy: SocketAddr, request: &[u8], patience: Duration) -> io::Result<Got> {
+    exchange_in_two(proxy, [request, &[]], patience)
+}
+
+/// The same, with a second part that is sent once the first was answered.
+///
+/// # Errors
+/// No connection is made.
+pub fn exchange_in_two(
+    proxy: SocketAddr,
+    [first, second]: [&[u8]; 2],
+    patience: Duration,
+) -> io::Result<Got> {
     let stream = TcpStream::connect(proxy)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
     std::thread::scope(|scope| {
         // A long request must not wait for an answer that comes before its end.
-        let writer = scope.spawn(|| (&stream).write_all(request));
-        let got = read_to_end(&stream);
+        let writer = scope.spawn(|| (&stream).write_all(first));
+        let got = read_to_end(&stream, second);
         // A proxy that has refused a request need not take the rest of it.
         drop(writer.join());
         Ok(got)
     })
 }
 
-fn read_to_end(mut stream: &TcpStream) -> Got {
+/// Reads all that comes; `after_answer` is sent after the first whole answer.
+fn read_to_end(mut stream: &TcpStream, mut after_answer: &[u8]) -> Got {
     let (mut bytes, mut buffer) = (Vec::new(), [0; 65_536]);
     let end = loop {
         match stream.read(&mut buffer) {
             Ok(0) => break End::Closed,
-            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            Ok(count) => {
+                bytes.extend_from_slice(&buffer[..count]);
+                let read = || message::response(&bytes, "GET", false);
+                if !after_answer.is_empty() && matches!(read(), Reading::Whole(..)) {
+                    // Who does not take it is about to close.
+                    let _ = stream.write_all(std::mem::take(&mut after_answer));
+                }
+            }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 break End::Open;
             }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    backend::{Answer, Backend, Seen},
+    backend::{Answer, Backend, NEXT_LINE, Seen},
     client::{self, End, Got, Rest},
     message::{self, Message},
 };
@@ -27,6 +27,8 @@ pub struct Row {
     pub rfc: &'static str,
     /// What the client sends.
     pub request: Vec<u8>,
+    /// What it sends of that only when it has been answered.
+    pub after_answer: Vec<u8>,
     /// What the backend does.
     pub answer: Answer,
     /// What may come of it.
@@ -125,7 +127,8 @@ impl Row {
         want: Want,
     ) -> Self {
         let request = request.as_ref().to_vec();
-        Self { name, rfc, request, answer: Answer::Keep(OK.to_vec()), want }
+        let (after_answer, answer) = (Vec::new(), Answer::Keep(OK.to_vec()));
+        Self { name, rfc, request, after_answer, answer, want }
     }
 
     /// An answer to a POST, which nobody may send twice, and what may come of it.
@@ -133,7 +136,7 @@ impl Row {
     pub fn answer(name: &'static str, rfc: &'static str, answer: Answer, want: Want) -> Self {
         let request =
             b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody";
-        Self { name, rfc, request: request.to_vec(), answer, want }
+        Self { answer, ..Self::request(name, rfc, request, want) }
     }
 
     /// Runs the row.
@@ -144,7 +147,7 @@ impl Row {
         let &Target { proxy, backend, patience } = target;
         backend.answer_with(self.answer.clone());
         backend.forget();
-        let got = client::exchange(proxy, &self.request, patience)?;
+        let got = client::exchange_in_two(proxy, [&self.request, &self.after_answer], patience)?;
         let (answers, interim, rest) = got.messages(message::method_of(&self.request));
         if matches!(self.answer, Answer::Late(..)) {
             // What comes after the next request was sent nobody can tell from its answer.
@@ -217,12 +220,12 @@ fn next_is_served(target: &Target<'_>) -> io::Result<Result<(), String>> {
     let &Target { proxy, backend, patience } = target;
     backend.answer_with(Answer::Keep(NEXT.to_vec()));
     backend.forget();
-    let request = b"GET /next HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n";
-    let got: Got = client::exchange(proxy, request, patience)?;
+    let request = format!("{NEXT_LINE}\r\nHost: b\r\nConnection: close\r\n\r\n");
+    let got: Got = client::exchange(proxy, request.as_bytes(), patience)?;
     let (answers, rest) = got.answers("GET");
     // What is left of the row's request may still be on its way.
     let messages = backend.messages();
-    let arrived = messages.iter().filter(|message| message.start == "GET /next HTTP/1.1").count();
+    let arrived = messages.iter().filter(|message| message.start == NEXT_LINE).count();
     let is_answered = rest == Rest::Nothing && matches!(&answers[..], [one] if one.body == b"next");
     Ok(ensure(is_answered && arrived == 1, || {
         let answer = String::from_utf8_lossy(&got.bytes);

@@ -142,9 +142,13 @@ impl Connection {
         peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
-    /// Whether a body goes on being sent.
-    pub(crate) fn is_sending(&self) -> bool {
-        matches!(self.writer, Writer::Busy(_))
+    /// Takes note that the response has ended. Whether the request's body has to end yet. Where that
+    /// goes on, the backend has not waited for it, and may take what is left for another request, whose
+    /// answer must not go to anybody: the connection gets no more of them.
+    pub(crate) fn end_response(&mut self) -> bool {
+        let Writer::Busy(sending) = &self.writer else { return false };
+        self.is_kept &= sending.has_ended();
+        true
     }
 
     /// Waits until the body has gone out, for as long as it moves: no longer than `timeout` for any
@@ -423,6 +427,31 @@ mod tests {
             let late = expected + Duration::from_millis(4);
             assert!((expected..late).contains(&start.elapsed()), "{:?}", start.elapsed());
             assert!(!connection.begin_idle(Instant::now()), "it is of no use any more");
+        };
+        LocalSet::new().run_until(run).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_serves_another_request_if_its_last_one_ended_before_the_response() {
+        let run = async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let member = member(listener.local_addr().unwrap());
+            let limit = Duration::from_secs(30);
+            for is_first in [true, false] {
+                let mut connection = open(&member, limit, &Arc::default()).await.unwrap();
+                let Writer::Here(writer) = std::mem::replace(&mut connection.writer, Writer::Gone)
+                else {
+                    panic!("nothing was sent");
+                };
+                connection.writer = Writer::Busy(Sending::start(async { Some(writer) }));
+                if is_first {
+                    // Its task has its turn.
+                    tokio::task::yield_now().await;
+                }
+                assert!(connection.end_response());
+                connection.finish_sending(&Upload::begun(), limit).await;
+                assert_eq!(connection.begin_idle(), is_first);
+            }
         };
         LocalSet::new().run_until(run).await;
     }

@@ -190,8 +190,8 @@ impl Exchange {
         }
     }
 
-    /// The response was passed on to its end; the connection may serve the next request, as soon as
-    /// the request is through as well.
+    /// The response was passed on to its end; the connection may serve the next request, if the request
+    /// was through before.
     pub(crate) fn complete(mut self: Box<Self>, arrived: Arriving, upload: Option<Rc<Upload>>) {
         let now = self.record(self.code, None);
         self.note(self.verdict);
@@ -206,7 +206,7 @@ impl Exchange {
         match (arrived, upload) {
             (Arriving::Alone(incoming), upload) => {
                 let mut connection = incoming.into_connection();
-                let Some(upload) = upload.filter(|_| connection.is_sending()) else {
+                let Some(upload) = upload.filter(|_| connection.end_response()) else {
                     return attempt.upstream.put_idle(connection, most, now);
                 };
                 tokio::task::spawn_local(async move {
