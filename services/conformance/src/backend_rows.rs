@@ -217,11 +217,14 @@ fn too_much() -> Vec<Row> {
     };
     let more = |answer: &[u8]| Answer::Keep([answer, POISON].concat());
     let late = |answer: &[u8]| Answer::Late(answer.to_vec(), POISON.to_vec());
+    let held = |answer: &[u8]| Answer::Held(answer.to_vec(), POISON.to_vec());
     let head: &[u8] = b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let chunked: &[u8] =
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
     let empty: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     let no_content: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+    let with_length: &[u8] = b"HTTP/1.1 204 No Content\r\nContent-Length: 44\r\n\r\n";
+    let with_coding: &[u8] = b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n";
     let not_modified: &[u8] = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 40\r\n\r\n";
     let for_head: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 42\r\n\r\n";
     vec![
@@ -241,6 +244,20 @@ fn too_much() -> Vec<Row> {
             Want::Clean(b""),
         ),
         row("a body some time after HEAD", "9110 §9.3.2", head, late(for_head), Want::Clean(b"")),
+        row(
+            "a length in 204, and its body later",
+            "9110 §8.6",
+            b"",
+            held(with_length),
+            Want::Clean(b""),
+        ),
+        row(
+            "a coding in 204, and its body later",
+            "§6.1",
+            b"",
+            held(with_coding),
+            Want::Clean(b""),
+        ),
         row(
             "a chunk after the last one",
             "§7.1",

@@ -78,7 +78,9 @@ pub(crate) fn read_head(
     } else {
         Framing::Length(0)
     };
-    let keeps_connection = said.keeps_connection && framing != Framing::Close;
+    // It may announce none (RFC 9112 §6.1, RFC 9110 §8.6). Who does may send it as well, and late.
+    let may_say_more = status == StatusCode::NO_CONTENT && said.announces_body();
+    let keeps_connection = said.keeps_connection && framing != Framing::Close && !may_say_more;
     Ok(Some(ResponseHead { status, reason, headers, framing, keeps_connection, is_http11 }))
 }
 
@@ -136,6 +138,10 @@ impl Said {
             (None, Some(length)) => Ok(Framing::Length(length)),
             (None, None) => Ok(Framing::Close),
         }
+    }
+
+    fn announces_body(&self) -> bool {
+        self.coding.is_some() || self.length.is_some_and(|length| length > 0)
     }
 
     fn hear(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Invalid> {
@@ -289,6 +295,24 @@ mod tests {
         }
         let text = "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\n";
         assert!(!read(text).unwrap().unwrap().keeps_connection, "its end ends the body");
+    }
+
+    /// RFC 9112 §6.1, RFC 9110 §8.6.
+    #[test]
+    fn a_connection_is_not_kept_after_a_body_in_an_answer_that_has_none() {
+        let cases = [
+            ("204 No Content", "", true),
+            ("204 No Content", "Content-Length: 0\r\n", true),
+            ("204 No Content", "Content-Length: 5\r\n", false),
+            ("204 No Content", "Transfer-Encoding: chunked\r\n", false),
+            // What the answer to a GET would have.
+            ("304 Not Modified", "Content-Length: 5\r\n", true),
+            ("304 Not Modified", "Transfer-Encoding: chunked\r\n", true),
+        ];
+        for (status, fields, expected) in cases {
+            let text = format!("HTTP/1.1 {status}\r\n{fields}\r\n");
+            assert_eq!(read(&text).unwrap().unwrap().keeps_connection, expected, "{text:?}");
+        }
     }
 
     #[test]
