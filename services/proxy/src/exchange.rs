@@ -201,8 +201,9 @@ impl Exchange {
         if let Some(upload) = &upload {
             upload.outlived_answer();
         }
-        // Where the request is not through yet, the backend is busy with it until it is: the ticket
-        // is held till then, and a block holds it only if it uses all of the attempt.
+        // Where the request is not through yet, its backend and we are busy with it until it is: its
+        // ticket and its place among those under way are held till then, and a block holds them only
+        // if it uses all of both.
         match (arrived, upload) {
             (Arriving::Alone(incoming), upload) => {
                 let mut connection = incoming.into_connection();
@@ -212,13 +213,13 @@ impl Exchange {
                 tokio::task::spawn_local(async move {
                     connection.finish_sending(&upload, timeout).await;
                     attempt.upstream.put_idle(connection, most, Instant::now());
-                    drop(attempt);
+                    drop((attempt, self));
                 });
             }
             (Arriving::Shared(_, mut stream), Some(upload)) if stream.is_sending() => {
                 tokio::task::spawn_local(async move {
                     stream.finish_sending(&upload, timeout).await;
-                    drop((stream, attempt));
+                    drop((stream, attempt, self));
                 });
             }
             (Arriving::Shared(..) | Arriving::Ended | Arriving::Cut(_), _) => {}

@@ -270,6 +270,32 @@ async fn an_upload_that_outlives_its_response_keeps_nobody_else_waiting() {
         .await;
 }
 
+#[tokio::test]
+async fn an_upload_that_outlives_its_response_is_a_request_under_way_until_it_ends() {
+    for (protocol, backend) in
+        [("http1", hasty_backend().await), ("h2c", careless_http2_backend().await)]
+    {
+        let variables = [
+            ("PROXY_PROBE", "off"),
+            ("PROXY_BACKEND_PROTOCOL", protocol),
+            ("PROXY_REQUESTS_MAX", "1"),
+            ("PROXY_WORKERS", "1"),
+        ];
+        let world = World::over(&format!("http://{backend}"), &variables, vec![]);
+        world.until_eligible(1).await;
+        let mut upload = TcpStream::connect(world.proxy.address).await.unwrap();
+        let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc";
+        upload.write_all(head).await.unwrap();
+        assert_eq!(status(&read_head(&mut upload).await), 200);
+        let another = world.client.get(world.url("/")).timeout(Duration::from_secs(5)).send().await;
+        assert_eq!(another.unwrap().status(), 503, "{protocol}");
+        let active = "evenkeel_connections{side=\"client\",state=\"active\"";
+        assert_eq!(world.metric(active).await, 1.0);
+        drop(upload);
+        world.until("it to be over", async || world.metric(active).await == 0.0).await;
+    }
+}
+
 /// A backend that answers at a request's head, and cuts its answer if the request is cut.
 async fn strict_backend() -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
