@@ -450,7 +450,7 @@ mod tests {
                 }
                 assert!(connection.end_response());
                 connection.finish_sending(&Upload::begun(), limit).await;
-                assert_eq!(connection.begin_idle(), is_first);
+                assert_eq!(connection.begin_idle(Instant::now()), is_first);
             }
         };
         LocalSet::new().run_until(run).await;

@@ -258,6 +258,11 @@ fn client_closed_request() -> StatusCode {
 /// that recovers, at the transition interval. When all are busy, sooner would only add to it.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
+/// Marks our own answer to a request that ends here for what it is, and not for want of a backend: it
+/// costs nobody else anything.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EndsHere;
+
 /// Our own answer to a request that failed.
 pub(crate) fn response(reason: Reason) -> Response<Bytes> {
     let status = match reason {
@@ -268,6 +273,9 @@ pub(crate) fn response(reason: Reason) -> Response<Bytes> {
     let text = format!("{status}\n{} ({})\n", reason.sentence(), reason.token());
     let mut response = Response::new(Bytes::from(text));
     *response.status_mut() = status;
+    if reason.source() == Source::Client {
+        response.extensions_mut().insert(EndsHere);
+    }
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -302,6 +310,7 @@ pub(crate) fn response(reason: Reason) -> Response<Bytes> {
 pub(crate) fn last_hop() -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::NO_CONTENT;
+    response.extensions_mut().insert(EndsHere);
     let proxy_status = HeaderValue::from_static("evenkeel; details=\"max_forwards\"");
     response.headers_mut().insert("proxy-status", proxy_status);
     response

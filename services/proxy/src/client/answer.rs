@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     body::{ClientBody, ResponseBody},
+    error::EndsHere,
     forward::{Origin, forward},
     http2,
     worker::Worker,
@@ -49,7 +50,7 @@ pub(super) async fn answer(
     let Some(response) = response else { return };
     let (mut head, body) = response.into_parts();
     let is_ours = matches!(body, ResponseBody::Own(Some(_)));
-    let is_refused = is_ours && head.status.is_client_error();
+    let is_refused = head.extensions.get::<EndsHere>().is_some();
     let body = StreamBody::new(body, progress);
     let is_empty = body.is_end_stream();
     let length = body.size_hint().exact().filter(|_| !is_empty);
@@ -61,7 +62,7 @@ pub(super) async fn answer(
     };
     drop(respond);
     if is_refused {
-        // For what it is, and not for want of a backend; nor as its client left meanwhile.
+        // And not as its client left meanwhile.
         refused.update(|count| count + 1);
     }
     if !is_whole {

@@ -19,6 +19,10 @@ use crate::{limits::Limit, settings::Http2, stats::Gauges};
 /// Long enough for a burst of an honest client to be a small part of what it may send.
 const WINDOW_MS: u64 = 10_000;
 
+/// So many times as many resets as are allowed end a connection whatever else it asks for: what makes up
+/// for them may cost next to nothing. At the default it is 400 a second.
+pub(crate) const RESETS_TIMES_MAX: u32 = 20;
+
 const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 pub(super) const RST_STREAM: u8 = 3;
@@ -52,7 +56,7 @@ pub(crate) struct FrameWatch {
     /// The stream of the newest request.
     newest: u32,
     window: Window,
-    /// Requests of the window that we refused for what they are, which cost nobody else anything.
+    /// Requests of the window that were refused for what they are, which cost nobody else anything.
     refused: Rc<Cell<u32>>,
     /// What the client has room for of a response before it makes more.
     stream_window: Rc<Cell<u32>>,
@@ -71,7 +75,7 @@ struct Window {
 }
 
 impl FrameWatch {
-    /// `refused` is to count requests that we refuse for what they are; `stream_window` is told what the
+    /// `refused` is to count requests that are refused for what they are; `stream_window` is told what the
     /// client has room for of a response before it makes more.
     pub(crate) fn new(
         limits: Http2,
@@ -196,7 +200,9 @@ impl Window {
     fn check(&self, limits: &Http2, refused: u32) -> Result<(), Limit> {
         // Somebody who cancels much but asks for more, such as a proxy in front, is welcome.
         let asked_for = self.streams.saturating_sub(refused);
-        if self.resets > limits.resets && self.resets > asked_for / 2 {
+        let resets_max = limits.resets.saturating_mul(RESETS_TIMES_MAX);
+        let is_made_up_for = self.resets <= asked_for / 2 && self.resets <= resets_max;
+        if self.resets > limits.resets && !is_made_up_for {
             return Err(Limit::Resets);
         }
         let allowed = limits.control_frames.saturating_add(self.explained);
@@ -270,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn resets_are_bounded_unless_most_requests_are_let_through() {
+    fn resets_are_bounded_and_less_so_if_most_requests_are_let_through() {
         let head = |stream| frame_of(stream, HEADERS, END_HEADERS, 3);
         let reset = |stream| [head(stream), frame_of(stream, RST_STREAM, 0, 4)].concat();
         let two = |stream| [head(stream), reset(stream + 1)].concat();
@@ -278,7 +284,8 @@ mod tests {
         let bound = Some((10, Limit::Resets));
         assert_eq!(until_refused(&mut watch(), reset), bound);
         assert_eq!(until_refused(&mut watch(), with_trailers), bound);
-        assert_eq!(until_refused(&mut watch(), two), None);
+        let most = Some((10 * 20, Limit::Resets));
+        assert_eq!(until_refused(&mut watch(), two), most);
         let mut made_up = watch();
         let refused = Rc::clone(&made_up.refused);
         let refusing = |stream| {

@@ -74,7 +74,7 @@ async fn serve_on(
     let (refused, newest) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
     let window = Rc::new(Cell::new(FIRST_WINDOW));
     let frames = FrameWatch::new(worker.settings.http2, &worker.gauges, &refused, &window);
-    let refusals = Refusals::new(&worker.gauges, &newest);
+    let refusals = Refusals::new(&worker.gauges, &newest, &refused);
     let header_bytes = header_list_bytes(worker);
     let untaken = Untaken::new(&worker.gauges);
     let watching = (frames, refusals, &untaken);

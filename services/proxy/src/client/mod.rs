@@ -28,7 +28,7 @@ use tokio::net::TcpStream;
 use self::activity::Activity;
 pub(crate) use self::{
     activity::Busy,
-    frames::FrameWatch,
+    frames::{FrameWatch, RESETS_TIMES_MAX},
     http1::{Search, WireBody, read_head},
     interim::Interim,
     linger::linger,

@@ -22,7 +22,7 @@ use std::{
 use super::messages::message;
 use crate::{
     Listeners,
-    client::FrameWatch,
+    client::{FrameWatch, RESETS_TIMES_MAX},
     settings::{Http2, Settings},
 };
 
@@ -150,8 +150,9 @@ fn check_counts(data: &[u8]) {
         let (one, other) = bytes.split_at(usize::from(stream) % bytes.len());
         let is_refused = watch.see(one, 0).and_then(|()| watch.see(other, 0)).is_err();
         assert_eq!(watch.counts(), [streams, resets, control, explained]);
-        let is_too_much =
-            (resets > RESETS && resets > streams / 2) || control > CONTROL + explained + streams;
+        let is_too_much = (resets > RESETS
+            && (resets > streams / 2 || resets > RESETS_TIMES_MAX * RESETS))
+            || control > CONTROL + explained + streams;
         assert_eq!(is_refused, is_too_much);
         if is_refused {
             return;

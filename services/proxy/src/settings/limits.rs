@@ -30,7 +30,8 @@ pub struct Limits {
 pub struct Http2 {
     /// Requests at once.
     pub streams: u32,
-    /// Streams that it resets within ten seconds, if they are more than half of those it begins.
+    /// Streams that it resets within ten seconds, if they are more than half of those it begins; twenty
+    /// times as many in any case.
     pub resets: u32,
     /// Frames within ten seconds that belong to no request.
     pub control_frames: u32,
@@ -80,7 +81,7 @@ pub(super) struct LimitsRaw {
     #[arg(long, value_name = "N", default_value = "100")]
     proxy_http2_streams_max: String,
     /// Requests that a client may cancel on a connection of HTTP/2 within 10s, unless it lets as many
-    /// through
+    /// through; 20 times as many in any case
     #[arg(long, value_name = "N", default_value = "200")]
     proxy_http2_resets_max: String,
     /// Frames of HTTP/2 within 10s that belong to no request, such as PING and SETTINGS
