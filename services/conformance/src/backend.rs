@@ -230,6 +230,8 @@ fn hold(mut stream: &TcpStream, seen: &Mutex<Seen>, held: &[u8]) -> io::Result<(
         came.extend_from_slice(&buffer[..count]);
     }
     stream.write_all(held)?;
+    // The next row is another one.
+    stream.shutdown(Shutdown::Write)?;
     drain(stream, seen)
 }
 
