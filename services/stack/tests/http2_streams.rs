@@ -430,3 +430,42 @@ async fn an_upload_in_small_frames_waits_for_a_backend_without_room_however_many
     }
     assert_eq!(bodies(&mut peer, 1).await, b"the whole".len() + FRAMES * BYTES);
 }
+
+/// Answers with the head alone, which the client takes and then leaves. The stream to the backend.
+async fn left_within_the_answer(client: &mut RawClient, peer: &mut RawClient, stream: u32) -> u32 {
+    let head = frames::get("/", &[]);
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, stream, &head).await;
+    let at_backend = peer.until(frames::HEADERS).await.expect("it closed").stream;
+    peer.send(frames::HEADERS, END_HEADERS, at_backend, &[0x88]).await;
+    client.until(frames::HEADERS).await.expect("it closed");
+    client.send(frames::RST_STREAM, 0, stream, &CANCEL.to_be_bytes()).await;
+    assert_eq!(peer.until(frames::RST_STREAM).await.unwrap().stream, at_backend);
+    at_backend
+}
+
+/// More streams than the proxy remembers to have reset, so that what comes of others looks wrong to it.
+#[tokio::test]
+async fn a_connection_outlives_whatever_comes_late_for_clients_that_left() {
+    const STREAMS: u32 = 1500;
+    let (world, listener) = over_raw(&[("PROXY_HTTP2_RESETS_MAX", "100000")]).await;
+    let mut client = RawClient::connect(world.proxy.address, &[]).await;
+    let head = frames::get("/", &[]);
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 1, &head).await;
+    let mut peer = without_room(&listener).await;
+    let waits = peer.until(frames::HEADERS).await.unwrap().stream;
+    for socket in [&client.0, &peer.0] {
+        socket.set_nodelay(true).unwrap();
+    }
+    let mut left = Vec::new();
+    for stream in (1..=STREAMS).map(|number| 2 * number + 1) {
+        left.push(left_within_the_answer(&mut client, &mut peer, stream).await);
+    }
+    for _ in 0..5 {
+        let late = left.iter().flat_map(|stream| small_frames(*stream, 1, 1));
+        peer.0.write_all(&late.collect::<Vec<_>>()).await.unwrap();
+        all_read(&mut peer).await;
+    }
+    peer.send(frames::HEADERS, END_HEADERS | END_STREAM, waits, &[0x89]).await;
+    let answer = client.until(frames::HEADERS).await.expect("it closed");
+    assert_eq!((answer.stream, answer.payload[0]), (1, 0x89));
+}

@@ -52,6 +52,10 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// these are too many.
 const HEADER_LIST_BYTES: u32 = 16 * HEAD_BYTES_MAX as u32;
 
+/// Streams that are known for a second as those whose clients have left, so that what is still on its
+/// way for them is passed over. What comes for others is answered with a reset each.
+const LEFT_MAX: usize = 10 * STREAMS_MAX;
+
 /// What moves a connection on.
 pub(super) type Driver = client::Connection<TcpStream, Bytes>;
 
@@ -73,6 +77,10 @@ pub(super) async fn open(
         .data_frame_budget(FRAMES_BYTES)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_header_list_size(HEADER_LIST_BYTES)
+        .max_concurrent_reset_streams(LEFT_MAX)
+        // Clients that leave bring them about, and over the life of a connection that is any number. At
+        // most one waits to go out for each stream that there was.
+        .max_local_error_reset_streams(None)
         .enable_push(false)
         // Until the backend tells.
         .initial_max_send_streams(0)
