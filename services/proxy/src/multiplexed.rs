@@ -7,6 +7,7 @@
 //! Before one that nobody uses takes a request, it is looked at as those of HTTP/1 are: most backends
 //! say goodbye before they close, and some just close.
 
+mod leaving;
 mod opening;
 
 use std::{
@@ -33,7 +34,10 @@ use tokio::{
 };
 
 pub(crate) use self::opening::STREAM_WINDOW_BYTES;
-use self::opening::{Driver, open};
+use self::{
+    leaving::{Left, Unanswered},
+    opening::{Driver, open},
+};
 use crate::{
     body::{RequestBody, Upload},
     client::Interim,
@@ -106,6 +110,7 @@ struct Connection {
     /// It gets no new requests: one got no answer in time, and perhaps nobody is there any more; or
     /// the backend has said goodbye, or has closed it.
     is_retired: Cell<bool>,
+    left: Left,
 }
 
 /// What runs as long as the connection is open.
@@ -223,8 +228,9 @@ impl Stream {
         }
         let is_for_head = *request.method() == Method::HEAD;
         let is_upload = !body.is_end_stream();
-        let (mut answer, stream) =
+        let (answer, stream) =
             sender.send_request(request, !is_upload).map_err(Failure::Stream)?;
+        let mut unanswered = Unanswered::new(&self.connection, answer);
         // A client that breaks its upload off wants no answer any more: no mistake of ours.
         let send = || Box::pin(http2::send(body, stream, h2::Reason::CANCEL));
         let mut sending = is_upload.then(send);
@@ -233,7 +239,7 @@ impl Stream {
             if sending.as_mut().is_some_and(|sending| sending.as_mut().poll(context).is_ready()) {
                 sending = None;
             }
-            poll_answer(&mut answer, context, (interim, &mut interims))
+            unanswered.poll(|answer| poll_answer(answer, context, (interim, &mut interims)))
         });
         let response = response.await?;
         self.sending = sending.map(Sending::start);
@@ -437,7 +443,7 @@ impl Multiplexed {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{
         io::{Read as _, Write as _},
         net::{TcpListener, TcpStream as StdStream},
@@ -450,14 +456,14 @@ mod tests {
     use crate::{settings::Settings, stats::Stats, upstream::tests::member, worker::tests::until};
 
     /// The connections to a backend that allows the usual number of streams, and never answers.
-    struct Bench {
+    pub(super) struct Bench {
         listener: TcpListener,
         multiplexed: Multiplexed,
         timeouts: Timeouts,
     }
 
     impl Bench {
-        fn new() -> Self {
+        pub(super) fn new() -> Self {
             let settings = Settings::from_variables(&[]);
             Self {
                 listener: TcpListener::bind("127.0.0.1:0").unwrap(),
@@ -466,13 +472,13 @@ mod tests {
             }
         }
 
-        async fn take(&self) -> Stream {
+        pub(super) async fn take(&self) -> Stream {
             let member = member(self.listener.local_addr().unwrap());
             self.multiplexed.take(&member, None, &self.timeouts).await.unwrap()
         }
 
         /// Takes a place on a new connection; with the backend's end of it.
-        async fn take_new(&self) -> (Stream, StdStream) {
+        pub(super) async fn take_new(&self) -> (Stream, StdStream) {
             let listener = self.listener.try_clone().unwrap();
             let accepting = std::thread::spawn(move || {
                 let mut peer = listener.accept().unwrap().0;

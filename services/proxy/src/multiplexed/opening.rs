@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Connection, Running, STREAMS_MAX};
+use super::{Connection, Running, STREAMS_MAX, leaving::Left};
 use crate::{
     connect,
     error::Reason,
@@ -108,6 +108,7 @@ pub(super) async fn open(
         used: Cell::new(Instant::now()),
         has_served: Cell::new(false),
         is_retired: Cell::new(false),
+        left: Left::default(),
     })
 }
 
