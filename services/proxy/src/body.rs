@@ -4,6 +4,6 @@ mod request;
 mod response;
 
 pub(crate) use self::{
-    request::{ClientBody, RequestBody, Upload},
+    request::{Broken, ClientBody, RequestBody, Upload},
     response::{Arriving, Cut, Ending, ResponseBody},
 };

@@ -296,9 +296,13 @@ async fn attempt_multiplexed(
     let upload = body.upload();
     let (timeouts, since) = (&worker.settings.timeouts, connections.since());
     let head = head.in_http2_form().map_err(|reason| Failed::sent(reason, true))?;
+    let is_alone = !multiplexed::may_share(&head);
     loop {
         let start = Instant::now();
-        let taken = upstream.multiplexed.take(member, since, timeouts).await;
+        let taken = match is_alone {
+            true => upstream.multiplexed.take_alone(member, timeouts).await,
+            false => upstream.multiplexed.take(member, since, timeouts).await,
+        };
         let mut stream = taken.map_err(Failed::without_stream)?;
         if !stream.is_kept {
             upstream.shard.record_connect(start.elapsed());
@@ -325,6 +329,11 @@ async fn attempt_multiplexed(
             }
             Ok(Err(multiplexed::Failure::Stream(error))) => {
                 let reason = upload.as_deref().and_then(Upload::failure);
+                if is_alone && reason.is_none() && multiplexed::has_ended_connection(&error) {
+                    // For its head, as nobody else was there: elsewhere it would do no better.
+                    worker.gauges.limits.hit(Limit::HeaderBytes);
+                    return Err(Failed::sent(Reason::HeadTooLarge, false));
+                }
                 let unprocessed = stream.unprocessed(&error);
                 let is_kept = match unprocessed {
                     Some(unprocessed) => unprocessed.is_unseen(),

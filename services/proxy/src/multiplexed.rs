@@ -9,6 +9,7 @@
 
 mod leaving;
 mod opening;
+mod outgoing;
 
 use std::{
     cell::{Cell, RefCell},
@@ -37,6 +38,7 @@ pub(crate) use self::opening::STREAM_WINDOW_BYTES;
 use self::{
     leaving::{Left, Unanswered},
     opening::{Driver, open},
+    outgoing::Outgoing,
 };
 use crate::{
     body::{RequestBody, Upload},
@@ -45,7 +47,7 @@ use crate::{
     connection::INTERIM_MAX,
     error::Reason,
     headers::prepare_http2_response,
-    http1::{HEAD_BYTES_MAX, Invalid, has_body},
+    http1::{HEAD_BYTES_MAX, Head, Invalid, has_body},
     http2::{self, Incoming, Stopped},
     idle_limit::IdleWatch,
     limits::http2_size,
@@ -58,6 +60,12 @@ use crate::{
 /// Requests on one connection at once, if the backend allows as many. A packet that is lost stops
 /// all of them; and the windows (opening.rs) must have room for all of them.
 const STREAMS_MAX: usize = 100;
+
+/// The fields of a request that shares its connection, before its body or after it. A backend that takes
+/// fewer of one says so, or resets its stream; but over many more, or over what does not end within some
+/// frames, it ends the connection: one made with hyper beyond 16 KiB in some forms, beyond 64 in all, and
+/// others sooner.
+const FIELD_BYTES_MAX: usize = 8 * 1024;
 
 /// How often somebody waits for what a connection brings before it takes another one. What has come
 /// is read in the next turn of the loop, and another may bring something too.
@@ -232,7 +240,7 @@ impl Stream {
             sender.send_request(request, !is_upload).map_err(Failure::Stream)?;
         let mut unanswered = Unanswered::new(&self.connection, answer);
         // A client that breaks its upload off wants no answer any more: no mistake of ours.
-        let send = || Box::pin(http2::send(body, stream, h2::Reason::CANCEL));
+        let send = || Box::pin(http2::send(Outgoing::new(body), stream, h2::Reason::CANCEL));
         let mut sending = is_upload.then(send);
         let mut interims = 0..INTERIM_MAX;
         let response = poll_fn(|context| {
@@ -296,6 +304,19 @@ impl Stream {
         };
         Some(if is_unseen { Unprocessed::Unseen } else { Unprocessed::Refused })
     }
+}
+
+/// Whether the backend has ended the connection, and not just a stream, nor because it has to go.
+pub(crate) fn has_ended_connection(error: &h2::Error) -> bool {
+    !error.is_reset() && !error.is_library() && error.reason() != Some(h2::Reason::NO_ERROR)
+}
+
+/// Whether a request may share its connection with others.
+pub(crate) fn may_share(head: &Head) -> bool {
+    let target = head.method.as_str().len()
+        + head.uri.path_and_query().map_or(0, |path| path.as_str().len())
+        + head.uri.authority().map_or(0, |authority| authority.as_str().len());
+    target + http2_size(&head.headers) <= FIELD_BYTES_MAX
 }
 
 /// The response that counts, once it has come; those before it are passed on.
@@ -378,6 +399,21 @@ impl Multiplexed {
         let stream = Stream::new(&connection, false);
         self.connections.borrow_mut().push(connection);
         Ok(stream)
+    }
+
+    /// A connection of its own, for a request with more fields than one may have that shares one. What the
+    /// backend does about them is between the two.
+    ///
+    /// # Errors
+    /// It could not be made in time.
+    pub(crate) async fn take_alone(
+        &self,
+        member: &Member,
+        timeouts: &Timeouts,
+    ) -> Result<Stream, NoStream> {
+        let deadline = Instant::now() + timeouts.connect;
+        let opened = open(member, deadline, &self.gauges).await;
+        Ok(Stream::new(&Rc::new(opened.map_err(NoStream::Failed)?), false))
     }
 
     async fn existing(

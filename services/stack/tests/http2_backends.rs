@@ -19,7 +19,7 @@ use common::{
     frames::{self, END_HEADERS, END_STREAM, RawClient},
     raw::{exchange, status},
 };
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     body::{Frame, Incoming},
@@ -27,7 +27,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
@@ -636,4 +636,56 @@ async fn what_a_backend_says_before_its_answer_arrives_before_it() {
     let answer = exchange(switching.proxy.address, request).await;
     assert_eq!(status(&answer), 502, "{answer}");
     assert!(answer.contains("http_protocol_error"), "{answer}");
+}
+
+/// Fields of one byte over and over, which Huffman coding makes shorter, or more than three times as long.
+fn fields(count: usize, bytes: usize, byte: u8) -> HeaderMap {
+    let name = |number| HeaderName::try_from(format!("x-{number}")).unwrap();
+    let value = HeaderValue::from_bytes(&vec![byte; bytes]).unwrap();
+    (0..count).map(|number| (name(number), value.clone())).collect()
+}
+
+/// hyper takes 16 KiB, and ends the connection beyond 64, at a field that goes on for two frames, and at
+/// the seventh frame.
+#[tokio::test]
+async fn what_ends_a_connection_for_its_many_fields_ends_nobody_elses() {
+    let backend = Backend::start(100).await;
+    let world = backend.world(&[("PROXY_PROBE", "off")]).await;
+    let connections = || backend.connections.load(Ordering::Relaxed);
+    let mut other = TcpStream::connect(world.proxy.address).await.unwrap();
+    let head =
+        b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    other.write_all(head).await.unwrap();
+    let has_begun = async || !backend.heads.lock().unwrap().is_empty();
+    world.until("it to begin", has_begun).await;
+    let mut client = client(world.proxy.address).await;
+    for (fields, expected) in [
+        (fields(1, 7_000, b'x'), 200),
+        (fields(2, 6_000, b'x'), 200),
+        (fields(1, 40_000, b'x'), 431),
+        (fields(1, 40_000, 0xff), 431),
+        (fields(15, 4_000, b'x'), 431),
+        (fields(70, 880, b'x'), 431),
+    ] {
+        let before = connections();
+        let bytes: usize = fields.values().map(HeaderValue::len).sum();
+        let answer = world.client.get(world.url("/")).headers(fields.clone()).send().await.unwrap();
+        assert_eq!(answer.status(), expected, "{bytes}");
+        assert_eq!(connections() - before, usize::from(bytes > 8192), "{bytes}");
+        let frames = [Frame::data(Bytes::from_static(b"hello")), Frame::trailers(fields)].map(Ok);
+        let body = StreamBody::new(futures_util::stream::iter(frames)).boxed();
+        let request = Request::post("http://api.example/never").body(body).unwrap();
+        if bytes > 8192 {
+            assert_eq!(client.send_request(request).await.unwrap().status(), 431, "{bytes}");
+        }
+    }
+    other.write_all(b"5\r\nhello\r\n0\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    other.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("hello"), "{answer}");
+    let failures = format!(
+        "evenkeel_failures_total{{pool=\"default\",backend=\"{}\",reason=\"reset_before_headers\"}}",
+        backend.address
+    );
+    assert_eq!(world.metric(&failures).await, 0.0, "nobody blames the backend");
 }
