@@ -38,7 +38,7 @@ pub(crate) use self::opening::STREAM_WINDOW_BYTES;
 use self::{
     leaving::{Left, Unanswered},
     opening::{Driver, open},
-    outgoing::Outgoing,
+    outgoing::{Outgoing, SmallFrames},
 };
 use crate::{
     body::{RequestBody, Upload},
@@ -119,6 +119,8 @@ struct Connection {
     /// the backend has said goodbye, or has closed it.
     is_retired: Cell<bool>,
     left: Left,
+    /// Small frames of bodies that the backend may not have read, beyond what each request has of them.
+    small_frames: Cell<u32>,
 }
 
 /// What runs as long as the connection is open.
@@ -207,6 +209,8 @@ pub(crate) struct Stream {
     pub(crate) is_kept: bool,
     /// How many requests were on it then, with this one.
     place: usize,
+    /// It counts as long as the backend may have them unread, though all are sent.
+    small_frames: Option<Rc<SmallFrames>>,
     /// What goes on sending the request's body, though the head of the response has come.
     sending: Option<Sending<Result<(), Stopped>>>,
 }
@@ -216,7 +220,8 @@ impl Stream {
         let place = connection.streams.get() + 1;
         connection.streams.set(place);
         connection.note_idle();
-        Self { connection: Rc::clone(connection), is_kept, place, sending: None }
+        let connection = Rc::clone(connection);
+        Self { connection, is_kept, place, small_frames: None, sending: None }
     }
 
     /// Sends a request and waits for the head of its response; `interim` gets those before it. What
@@ -239,9 +244,11 @@ impl Stream {
         let (answer, stream) =
             sender.send_request(request, !is_upload).map_err(Failure::Stream)?;
         let mut unanswered = Unanswered::new(&self.connection, answer);
+        self.small_frames = is_upload.then(|| SmallFrames::new(&self.connection));
+        let outgoing = self.small_frames.as_ref().map(|small| Outgoing::new(body, small.clone()));
         // A client that breaks its upload off wants no answer any more: no mistake of ours.
-        let send = || Box::pin(http2::send(Outgoing::new(body), stream, h2::Reason::CANCEL));
-        let mut sending = is_upload.then(send);
+        let send = |outgoing| Box::pin(http2::send(outgoing, stream, h2::Reason::CANCEL));
+        let mut sending = outgoing.map(send);
         let mut interims = 0..INTERIM_MAX;
         let response = poll_fn(|context| {
             if sending.as_mut().is_some_and(|sending| sending.as_mut().poll(context).is_ready()) {
@@ -250,6 +257,9 @@ impl Stream {
             unanswered.poll(|answer| poll_answer(answer, context, (interim, &mut interims)))
         });
         let response = response.await?;
+        if let Some(small) = &self.small_frames {
+            small.forget();
+        }
         self.sending = sending.map(Sending::start);
         let (mut head, stream) = response.into_parts();
         prepare_head(&mut head.headers)?;

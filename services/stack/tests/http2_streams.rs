@@ -277,14 +277,19 @@ async fn over_raw(variables: &[(&str, &str)]) -> (World, TcpListener) {
     (world, listener)
 }
 
-/// The backend's end of the proxy's connection, which has no room for bodies until it makes some.
-async fn without_room(listener: &TcpListener) -> RawClient {
+/// The backend's end of the proxy's connection.
+async fn accepted(listener: &TcpListener, settings: &[u8]) -> RawClient {
     let mut stream = listener.accept().await.unwrap().0;
+    stream.set_nodelay(true).unwrap();
     stream.read_exact(&mut [0; frames::PREFACE.len()]).await.unwrap();
     let mut peer = RawClient(stream);
-    let no_room = [&INITIAL_WINDOW_SIZE.to_be_bytes()[..], &[0; 4]].concat();
-    peer.send(frames::SETTINGS, 0, 0, &no_room).await;
+    peer.send(frames::SETTINGS, 0, 0, settings).await;
     peer
+}
+
+/// The same, which has no room for bodies until it makes some.
+async fn without_room(listener: &TcpListener) -> RawClient {
+    accepted(listener, &[&INITIAL_WINDOW_SIZE.to_be_bytes()[..], &[0; 4]].concat()).await
 }
 
 /// A client that has begun to upload, and its backend, which answers nevertheless: with the head alone,
@@ -453,9 +458,7 @@ async fn a_connection_outlives_whatever_comes_late_for_clients_that_left() {
     client.send(frames::HEADERS, END_HEADERS | END_STREAM, 1, &head).await;
     let mut peer = without_room(&listener).await;
     let waits = peer.until(frames::HEADERS).await.unwrap().stream;
-    for socket in [&client.0, &peer.0] {
-        socket.set_nodelay(true).unwrap();
-    }
+    client.0.set_nodelay(true).unwrap();
     let mut left = Vec::new();
     for stream in (1..=STREAMS).map(|number| 2 * number + 1) {
         left.push(left_within_the_answer(&mut client, &mut peer, stream).await);
@@ -468,4 +471,78 @@ async fn a_connection_outlives_whatever_comes_late_for_clients_that_left() {
     peer.send(frames::HEADERS, END_HEADERS | END_STREAM, waits, &[0x89]).await;
     let answer = client.until(frames::HEADERS).await.expect("it closed");
     assert_eq!((answer.stream, answer.payload[0]), (1, 0x89));
+}
+
+/// A client that waits for an answer and uploads beside it, and its backend with the stream of that.
+async fn uploading_beside_another(
+    world: &World,
+    listener: &TcpListener,
+) -> (RawClient, RawClient, u32) {
+    let mut client = RawClient::connect(world.proxy.address, &[]).await;
+    client.0.set_nodelay(true).unwrap();
+    let head = frames::get("/", &[]);
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 1, &head).await;
+    let mut peer = accepted(listener, &[]).await;
+    peer.until(frames::HEADERS).await.unwrap();
+    client.send(frames::HEADERS, END_HEADERS, 3, &head).await;
+    let stream = peer.until(frames::HEADERS).await.unwrap().stream;
+    (client, peer, stream)
+}
+
+/// The frames and bytes that come until a body has ended.
+async fn frames_of_body(peer: &mut RawClient) -> (usize, usize) {
+    let (mut count, mut bytes) = (0, 0);
+    loop {
+        let body = peer.until(frames::DATA).await.expect("it closed");
+        (count, bytes) = (count + 1, bytes + body.payload.len());
+        if body.flags & END_STREAM != 0 {
+            return (count, bytes);
+        }
+    }
+}
+
+#[tokio::test]
+async fn small_parts_of_an_upload_that_come_at_once_go_on_at_once() {
+    const PARTS: usize = 3000;
+    let (world, listener) = over_raw(&[]).await;
+    let (mut client, mut peer, _) = uploading_beside_another(&world, &listener).await;
+    client.0.write_all(&small_frames(3, PARTS, 1)).await.unwrap();
+    client.send(frames::DATA, END_STREAM, 3, b"").await;
+    let (count, bytes) = frames_of_body(&mut peer).await;
+    assert_eq!(bytes, PARTS);
+    assert!(count < 100, "{count} frames");
+}
+
+/// hyper ends a connection over 2,000.
+#[tokio::test]
+async fn small_parts_of_an_upload_wait_for_each_other_if_many_were_not_read() {
+    const PARTS: usize = 500;
+    let (world, listener) = over_raw(&[]).await;
+    let (mut client, mut peer, _) = uploading_beside_another(&world, &listener).await;
+    for _ in 0..PARTS {
+        client.send(frames::DATA, 0, 3, b"x").await;
+        all_read(&mut client).await;
+    }
+    client.send(frames::DATA, END_STREAM, 3, b"").await;
+    let (count, bytes) = frames_of_body(&mut peer).await;
+    assert_eq!(bytes, PARTS);
+    assert!(count < 150, "{count} frames");
+    // Others need not wait for what comes of it.
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 5, &frames::get("/", &[])).await;
+    accepted(&listener, &[]).await.until(frames::HEADERS).await.unwrap();
+}
+
+#[tokio::test]
+async fn small_parts_of_a_conversation_wait_for_nothing() {
+    let (world, listener) = over_raw(&[]).await;
+    let (mut client, mut peer, stream) = uploading_beside_another(&world, &listener).await;
+    peer.send(frames::HEADERS, END_HEADERS, stream, &[0x88]).await;
+    for _ in 0..500 {
+        client.send(frames::DATA, 0, 3, b"x").await;
+        assert_eq!(peer.until(frames::DATA).await.unwrap().payload, b"x");
+        peer.send(frames::DATA, 0, stream, b"y").await;
+        assert_eq!(client.until(frames::DATA).await.unwrap().payload, b"y");
+    }
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 5, &frames::get("/", &[])).await;
+    assert!(peer.until(frames::HEADERS).await.unwrap().stream > stream, "it goes the same way");
 }

@@ -38,6 +38,8 @@ pub(crate) struct Upload {
     /// How fast it comes. `None` if any rate will do.
     pace: Cell<Option<Pace>>,
     answer: Cell<AnswerState>,
+    /// How often the backend has begun to answer, or has gone on with that.
+    answers: Cell<u32>,
     rate_min: u32,
     gauges: Arc<Gauges>,
     /// A connection of HTTP/2 serves a request as long as its body is on the way, even if the response
@@ -90,6 +92,7 @@ impl Upload {
             returned: RefCell::default(),
             pace: Cell::new((rate_min > 0).then(Pace::default)),
             answer: Cell::new(AnswerState::None),
+            answers: Cell::new(0),
             rate_min,
             gauges,
             _busy: busy,
@@ -104,6 +107,7 @@ impl Upload {
     /// The backend has begun to answer, or has gone on with that: it is the client's turn.
     pub(crate) fn answered(&self) {
         self.answer.set(AnswerState::Begun { is_slow: false });
+        self.answers.set(self.answers.get().wrapping_add(1));
         self.begin_pace();
     }
 
@@ -172,6 +176,11 @@ impl Upload {
     fn end(&self) {
         self.moved.set(Instant::now());
         self.state.set(UploadState::Done);
+    }
+
+    /// How often the backend has said something.
+    pub(crate) fn answers(&self) -> u32 {
+        self.answers.get()
     }
 
     /// Refuses the fields after it, which are more than its backend may be sent.

@@ -109,6 +109,7 @@ pub(super) async fn open(
         has_served: Cell::new(false),
         is_retired: Cell::new(false),
         left: Left::default(),
+        small_frames: Cell::new(0),
     })
 }
 

@@ -1,31 +1,149 @@
 //! A request's body on its way to a backend of HTTP/2, which shares its connection with those of others.
+//!
+//! Clients may send it a byte at a time. A backend keeps each frame in a place of its own until it reads
+//! it, so it allows only so many small ones on a connection, and ends that beyond. So what is there is sent
+//! as one frame. Where the connection has many small ones that the backend has not answered anything to,
+//! which it may be that it does not read, those that go on wait for each other, as in Nagle's algorithm:
+//! the longer, the more there were of theirs. Others go elsewhere meanwhile, and whoever is alone on the
+//! connection need not wait.
 
 use std::{
+    cell::Cell,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
+use tokio::time::{Sleep, sleep};
 
-use super::FIELD_BYTES_MAX;
+use super::{Connection, FIELD_BYTES_MAX};
 use crate::{
     body::{Broken, RequestBody, Upload},
     limits::http2_size,
 };
+
+/// As much as comes at once of most bodies (RFC 9113 §4.2).
+const PART_BYTES: usize = 16 * 1024;
+
+/// A part that has so much is sent as it is.
+const WHOLE_BYTES: usize = 4 * 1024;
+
+/// What is smaller counts as small: for h2 it costs more than it brings.
+const SMALL_BYTES: usize = 256;
+
+/// As many small frames a request has for itself: most with a short body need no more.
+const SMALL_FREE: u32 = 4;
+
+/// As many those beyond may be on a connection. Backends made with hyper take 2,000, and with h2 as it comes
+/// 100 in all.
+const SMALL_MAX: u32 = 100;
+
+/// How long the first waits for more, too short to be felt.
+const HELD_MIN: Duration = Duration::from_millis(10);
+
+/// The most that one waits. In that time, a client that is not too slow (`PROXY_UPLOAD_RATE_MIN`) sends
+/// what is not small any more.
+const HELD_MAX: Duration = Duration::from_secs(3);
+
+/// The small frames of one request's body that its backend may not have read.
+#[derive(Debug)]
+pub(super) struct SmallFrames {
+    connection: Rc<Connection>,
+    count: Cell<u32>,
+}
+
+impl SmallFrames {
+    pub(super) fn new(connection: &Rc<Connection>) -> Rc<Self> {
+        Rc::new(Self { connection: Rc::clone(connection), count: Cell::new(0) })
+    }
+
+    /// Those beyond the ones that it has for itself.
+    fn excess(&self) -> u32 {
+        self.count.get().saturating_sub(SMALL_FREE)
+    }
+
+    fn set(&self, count: u32) {
+        let all = self.connection.small_frames.get() - self.excess();
+        self.count.set(count);
+        let all = all + self.excess();
+        self.connection.small_frames.set(all);
+        if all >= SMALL_MAX {
+            self.connection.is_retired.set(true);
+        }
+    }
+
+    /// The backend has said something, and so has probably read them.
+    pub(super) fn forget(&self) {
+        self.set(0);
+    }
+
+    /// For how long the next one waits for more.
+    fn hold(&self) -> Option<Duration> {
+        let connection = &self.connection;
+        let is_free = self.count.get() < SMALL_FREE
+            || connection.small_frames.get() < SMALL_MAX
+            || connection.streams.get() < 2;
+        let doublings = self.excess().min(16);
+        (!is_free).then(|| (HELD_MIN * (1 << doublings)).min(HELD_MAX))
+    }
+}
+
+impl Drop for SmallFrames {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
 
 /// The body, without what would end the connection.
 pub(super) struct Outgoing {
     body: RequestBody,
     /// `None` if there is no body.
     upload: Option<Rc<Upload>>,
+    small: Rc<SmallFrames>,
+    /// How often the backend had answered something when that was looked at last.
+    answers: u32,
+    /// What goes out next.
+    gathered: BytesMut,
+    /// Fields that come after that.
+    trailers: Option<Frame<Bytes>>,
+    /// How long that waits for more.
+    held: Option<Pin<Box<Sleep>>>,
 }
 
 impl Outgoing {
-    pub(super) fn new(body: RequestBody) -> Self {
-        let upload = body.upload();
-        Self { body, upload }
+    pub(super) fn new(body: RequestBody, small: Rc<SmallFrames>) -> Self {
+        let (upload, gathered) = (body.upload(), BytesMut::new());
+        Self { body, upload, small, answers: 0, gathered, trailers: None, held: None }
+    }
+
+    /// The next part as it comes.
+    fn poll_part(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let next = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let (Some(Ok(frame)), Some(upload)) = (&next, &self.upload)
+            && frame.trailers_ref().is_some_and(|fields| http2_size(fields) > FIELD_BYTES_MAX)
+        {
+            // They cannot have a connection of their own any more.
+            return Poll::Ready(Some(Err(upload.refuse_trailers())));
+        }
+        Poll::Ready(next)
+    }
+
+    /// Waits for more of what is little.
+    fn poll_held(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let answers = self.upload.as_ref().map_or(0, |upload| upload.answers());
+        if answers != std::mem::replace(&mut self.answers, answers) {
+            self.small.forget();
+        }
+        if self.held.is_none() {
+            self.held = self.small.hold().map(|time| Box::pin(sleep(time)));
+        }
+        self.held.as_mut().map_or(Poll::Ready(()), |held| held.as_mut().poll(context))
     }
 }
 
@@ -37,18 +155,40 @@ impl Body for Outgoing {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let Self { body, upload } = self.get_mut();
-        let next = ready!(Pin::new(body).poll_frame(context));
-        if let (Some(Ok(frame)), Some(upload)) = (&next, upload)
-            && frame.trailers_ref().is_some_and(|fields| http2_size(fields) > FIELD_BYTES_MAX)
-        {
-            // They cannot have a connection of their own any more.
-            return Poll::Ready(Some(Err(upload.refuse_trailers())));
+        let this = self.get_mut();
+        let mut may_grow = false;
+        while this.trailers.is_none() && this.gathered.len() < PART_BYTES {
+            let Poll::Ready(part) = this.poll_part(context) else {
+                may_grow = true;
+                break;
+            };
+            let Some(frame) = part.transpose()? else { break };
+            match frame.into_data() {
+                Ok(data) if this.gathered.is_empty() && data.len() >= WHOLE_BYTES => {
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Ok(data) => this.gathered.extend_from_slice(&data),
+                Err(frame) => this.trailers = Some(frame),
+            }
         }
-        Poll::Ready(next)
+        if this.gathered.is_empty() {
+            let is_pending = may_grow && this.trailers.is_none();
+            return if is_pending {
+                Poll::Pending
+            } else {
+                Poll::Ready(this.trailers.take().map(Ok))
+            };
+        }
+        let is_small = this.gathered.len() < SMALL_BYTES;
+        if is_small && may_grow {
+            ready!(this.poll_held(context));
+            this.small.set(this.small.count.get() + 1);
+        }
+        this.held = None;
+        Poll::Ready(Some(Ok(Frame::data(this.gathered.split().freeze()))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.gathered.is_empty() && self.trailers.is_none() && self.body.is_end_stream()
     }
 }
