@@ -96,6 +96,25 @@ impl RawClient {
         Some(Frame { kind, flags, stream, payload })
     }
 
+    /// Reads until a request is refused as a bad one, on its stream, by our own answer or by the
+    /// library's, or with the connection.
+    pub async fn until_refused(&mut self, stream: u32) {
+        /// Of the static table (RFC 7541, Appendix A).
+        const BAD_REQUEST: u8 = 0x8c;
+        loop {
+            let frame = self.read().await.expect("closed without a word");
+            match frame.kind {
+                HEADERS if frame.stream == stream => {
+                    assert_eq!(frame.payload[0], BAD_REQUEST, "{frame:?}");
+                    return;
+                }
+                RST_STREAM if frame.stream == stream => return,
+                GOAWAY => return,
+                _ => {}
+            }
+        }
+    }
+
     /// The next frame of a kind.
     pub async fn until(&mut self, kind: u8) -> Option<Frame> {
         loop {
