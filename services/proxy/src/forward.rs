@@ -342,7 +342,7 @@ async fn attempt_multiplexed(
                 };
                 let reason =
                     reason.unwrap_or_else(|| http2::blame(&error, Reason::ResetBeforeHeaders));
-                let may_be_anothers = error.is_library() && error.is_go_away();
+                let may_be_anothers = http2::have_ended(&error);
                 let failed = Failed::sent(reason, is_kept);
                 return Err(Failed { unprocessed, may_be_anothers, ..failed });
             }

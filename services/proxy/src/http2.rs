@@ -4,6 +4,10 @@
 //! library. What hyper adds to it, it adds for servers and clients that know of one head for each
 //! message; a proxy has to pass on the interim ones too, and so this is ours.
 
+pub(crate) mod frame_reader;
+mod heads;
+pub(crate) mod whole_heads;
+
 use std::{
     future::poll_fn,
     pin::Pin,
@@ -15,6 +19,7 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 
+use self::whole_heads::is_endless;
 use crate::{error::Reason, limits::http2_size, numbers};
 
 /// The most that is given at once of what was gathered: as much as comes at once of most bodies
@@ -121,7 +126,12 @@ impl Incoming {
 /// Why a backend's answer ended before its end: as it was not valid, if it is the library that ended it,
 /// or as its backend `broke` it off.
 pub(crate) fn blame(error: &h2::Error, broke: Reason) -> Reason {
-    if error.is_library() { Reason::ProtocolError } else { broke }
+    if error.is_library() || is_endless(error) { Reason::ProtocolError } else { broke }
+}
+
+/// Whether we ended a connection for what its backend said on it, perhaps to another request.
+pub(crate) fn have_ended(error: &h2::Error) -> bool {
+    (error.is_library() && error.is_go_away()) || is_endless(error)
 }
 
 /// Why a body did not go out whole: it broke off, or its stream did.

@@ -34,7 +34,7 @@ pub(crate) enum Limit {
     Resets,
     /// Frames of HTTP/2 that belong to no request, or add nothing to one.
     ControlFrames,
-    /// What the HTTP/2 library bounds by itself: header blocks without an end, streams that are
+    /// Header blocks of HTTP/2 without an end, and what its library bounds by itself: streams that are
     /// reset before they are seen, data in tiny frames, malformed streams without end.
     Excess,
 }

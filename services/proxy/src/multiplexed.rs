@@ -241,8 +241,7 @@ impl Stream {
         }
         let is_for_head = *request.method() == Method::HEAD;
         let is_upload = !body.is_end_stream();
-        let (answer, stream) =
-            sender.send_request(request, !is_upload).map_err(Failure::Stream)?;
+        let (answer, stream) = sender.send_request(request, !is_upload).map_err(Failure::Stream)?;
         let mut unanswered = Unanswered::new(&self.connection, answer);
         self.small_frames = is_upload.then(|| SmallFrames::new(&self.connection));
         let outgoing = self.small_frames.as_ref().map(|small| Outgoing::new(body, small.clone()));
@@ -318,7 +317,10 @@ impl Stream {
 
 /// Whether the backend has ended the connection, and not just a stream, nor because it has to go.
 pub(crate) fn has_ended_connection(error: &h2::Error) -> bool {
-    !error.is_reset() && !error.is_library() && error.reason() != Some(h2::Reason::NO_ERROR)
+    !error.is_reset()
+        && !error.is_library()
+        && !http2::have_ended(error)
+        && error.reason() != Some(h2::Reason::NO_ERROR)
 }
 
 /// Whether a request may share its connection with others.

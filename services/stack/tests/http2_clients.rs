@@ -334,7 +334,8 @@ async fn a_body_needs_no_100_and_other_expectations_are_answered_417() {
     assert!(said.contains("expectation_failed"), "{said}");
 }
 
-/// RFC 9113 §8.1.1, §8.2.1, §8.2.2, §8.3: what would smuggle once it is written as HTTP/1.
+/// RFC 9113 §8.1.1, §8.2.1, §8.2.2, §8.3: what would smuggle once it is written as HTTP/1, in one frame or
+/// in two.
 #[tokio::test]
 async fn malformed_requests_never_reach_a_backend() {
     const GET: [(&str, &str); 4] =
@@ -396,10 +397,13 @@ async fn malformed_requests_never_reach_a_backend() {
     let backend = RawBackend::start(OK).await;
     let world = over(&backend, &[]).await;
     for fields in &cases {
-        let mut client = RawClient::connect(world.proxy.address, &[]).await;
-        let flags = END_HEADERS | END_STREAM;
-        client.send(frames::HEADERS, flags, 1, &frames::block(fields)).await;
-        client.until_refused(1).await;
+        let block = frames::block(fields);
+        let whole = frames::frame(frames::HEADERS, END_HEADERS | END_STREAM, 1, &block);
+        for head in [whole].into_iter().chain(frames::each_cut(END_STREAM, 1, &block)) {
+            let mut client = RawClient::connect(world.proxy.address, &[]).await;
+            client.0.write_all(&head).await.unwrap();
+            client.until_refused(1).await;
+        }
         assert_eq!(backend.heads.lock().await.len(), 0, "{fields:?}");
     }
     let invalid =

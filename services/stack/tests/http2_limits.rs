@@ -219,6 +219,20 @@ async fn more_streams_than_agreed_are_refused_one_by_one() {
     assert_eq!(hits(&world, "http2_streams").await, 1.0);
 }
 
+/// RFC 9113 §4.2.
+#[tokio::test]
+async fn a_frame_that_is_larger_than_announced_ends_the_connection() {
+    const FRAME_SIZE_ERROR: [u8; 4] = [0, 0, 0, 6];
+    let world = World::start(1, &[]).await;
+    for (kind, flags) in [(frames::DATA, 0), (frames::HEADERS, END_HEADERS), (frames::HEADERS, 0)] {
+        let mut client = RawClient::connect(world.proxy.address, &[]).await;
+        client.send(frames::HEADERS, END_HEADERS, 1, &frames::get("/echo", &[])).await;
+        client.send(kind, flags, 1, &[0; 16_385]).await;
+        let goodbye = client.until(frames::GOAWAY).await.unwrap();
+        assert_eq!(goodbye.payload[4..8], FRAME_SIZE_ERROR, "{kind}");
+    }
+}
+
 /// RFC 9113 §10.5.1.
 #[tokio::test]
 async fn a_head_that_is_too_large_is_counted_whoever_refuses_it() {
@@ -228,21 +242,22 @@ async fn a_head_that_is_too_large_is_counted_whoever_refuses_it() {
     let announced: Vec<&[u8]> =
         settings.payload.chunks(6).filter(|setting| setting.starts_with(&[0, 6])).collect();
     assert_eq!(announced, [[0, 6, 0, 0, 0x20, 0]], "where we refuse it");
+    let mut frame_sizes = settings.payload.chunks(6).filter(|setting| setting.starts_with(&[0, 5]));
+    assert!(
+        frame_sizes.all(|size| size[2..] == 16_384_u32.to_be_bytes()),
+        "as if nothing were said"
+    );
     let value = "y".repeat(120);
     // Read and answered, and what its library keeps nothing of.
-    for (index, count) in [70, 230].into_iter().enumerate() {
+    for (index, count) in [70, 230, 400].into_iter().enumerate() {
         let stream = 2 * index as u32 + 1;
         let block = frames::get("/", &vec![("x", &value[..]); count]);
-        let (first, rest) = block.split_at(5_000);
-        let (rest, last) = rest.split_at(rest.len().saturating_sub(10_000));
-        client.send(frames::HEADERS, END_STREAM, stream, first).await;
-        client.send(frames::CONTINUATION, 0, stream, rest).await;
-        client.send(frames::CONTINUATION, END_HEADERS, stream, last).await;
+        client.0.write_all(&frames::cut(END_STREAM, stream, &block, 5_000)).await.unwrap();
         assert_eq!(client.until(frames::HEADERS).await.unwrap().stream, stream);
         let is_counted = async || hits(&world, "header_bytes").await == index as f64 + 1.0;
         world.until("it to be counted", is_counted).await;
     }
-    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 5, &frames::get("/", &[])).await;
-    assert_eq!(client.until(frames::HEADERS).await.unwrap().stream, 5);
-    assert_eq!(hits(&world, "header_bytes").await, 2.0);
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 7, &frames::get("/", &[])).await;
+    assert_eq!(client.until(frames::HEADERS).await.unwrap().stream, 7);
+    assert_eq!(hits(&world, "header_bytes").await, 3.0);
 }

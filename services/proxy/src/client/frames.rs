@@ -10,11 +10,13 @@
 
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
-use super::{
-    frame_reader::{FrameReader, Read},
-    untaken::{self, Came},
+use super::untaken::{self, Came};
+use crate::{
+    http2::frame_reader::{CONTINUATION, END_HEADERS, FrameReader, HEADERS, Read},
+    limits::Limit,
+    settings::Http2,
+    stats::Gauges,
 };
-use crate::{limits::Limit, settings::Http2, stats::Gauges};
 
 /// Long enough for a burst of an honest client to be a small part of what it may send.
 const WINDOW_MS: u64 = 10_000;
@@ -24,14 +26,11 @@ const WINDOW_MS: u64 = 10_000;
 pub(crate) const RESETS_TIMES_MAX: u32 = 20;
 
 const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
 pub(super) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 
 /// The length of a setting (RFC 9113 §6.5.1), and the one that is of interest.
 const SETTING_BYTES: usize = 6;

@@ -22,7 +22,7 @@ use super::{
     activity::{Activity, Busy, Phase},
     answer::answer,
     frames::{FIRST_WINDOW, FrameWatch},
-    io::ClientIo,
+    io::{ClientIo, calm_down},
     refusals::Refusals,
     streams::{Part, Streams},
     untaken::{FRAMES_BYTES, Taking, Untaken},
@@ -31,7 +31,10 @@ use crate::{
     body::ClientBody,
     forward::Origin,
     headers::{self, Client},
-    http2::Incoming,
+    http2::{
+        Incoming,
+        whole_heads::{HeadLimits, WholeHeads, is_endless},
+    },
     limits::Limit,
     worker::{Stage, Worker},
 };
@@ -75,10 +78,9 @@ async fn serve_on(
     let window = Rc::new(Cell::new(FIRST_WINDOW));
     let frames = FrameWatch::new(worker.settings.http2, &worker.gauges, &refused, &window);
     let refusals = Refusals::new(&worker.gauges, &newest, &refused);
-    let header_bytes = header_list_bytes(worker);
     let untaken = Untaken::new(&worker.gauges);
     let watching = (frames, refusals, &untaken);
-    let io = ClientIo::new(socket, read, watching, (activity, header_bytes));
+    let io = ClientIo::new(socket, read, watching, activity);
     let Ok(io) = io else { return false };
     activity.enter(Phase::Idle);
     let streams = Streams::new(&worker.gauges, &window);
@@ -99,11 +101,15 @@ async fn serve_on(
             biased;
             // A broken connection concerns only its client; requests have recorded their ends.
             result = poll_fn(|context| connection.poll(context, &requests)) => {
-                let is_well = result.is_ok();
-                if result.is_err_and(|error| is_excess(&error)) {
+                let Err(error) = result else { return true };
+                let is_endless = is_endless(&error);
+                if is_endless {
+                    calm_down(&socket.borrow().stream, activity);
+                }
+                if is_endless || is_excess(&error) {
                     worker.gauges.limits.hit(Limit::Excess);
                 }
-                return is_well;
+                return false;
             }
             () = timer.as_mut() => {
                 let rate_min = worker.settings.limits.download_rate;
@@ -156,9 +162,11 @@ async fn serve_on(
     }
 }
 
-/// What the client is told that a request's head may have at most.
-fn header_list_bytes(worker: &Worker) -> u32 {
-    u32::try_from(worker.settings.limits.header_bytes).unwrap_or(u32::MAX)
+/// What a request's head may have. Ours is checked where it can be answered and counted; where reading
+/// ends is further on, and of the fields after a body the rest is dropped there without a word.
+fn head_limits(worker: &Worker) -> HeadLimits {
+    let announced = u32::try_from(worker.settings.limits.header_bytes).unwrap_or(u32::MAX);
+    HeadLimits { announced, read: announced.saturating_mul(4) }
 }
 
 /// The library's side of a connection.
@@ -168,23 +176,25 @@ struct Connection {
     is_leaving: bool,
 }
 
+type Io = WholeHeads<ClientIo>;
+
 enum State {
-    Opening(Handshake<ClientIo, Part>),
-    Open(server::Connection<ClientIo, Part>),
+    Opening(Handshake<Io, Part>),
+    Open(server::Connection<Io, Part>),
 }
 
 impl Connection {
     fn new(worker: &Worker, io: ClientIo) -> Self {
+        let limits = head_limits(worker);
         let handshake = server::Builder::new()
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .data_frame_budget(FRAMES_BYTES)
             .max_send_buffer_size(SEND_BUFFER_BYTES)
             .max_concurrent_streams(worker.settings.http2.streams)
-            // Ours is checked where it can be answered and counted; this is where reading ends, and of
-            // the fields after a body the rest is dropped without a word.
-            .max_header_list_size(header_list_bytes(worker).saturating_mul(4))
-            .handshake(io);
+            .max_header_list_size(limits.read)
+            .max_frame_size(limits.held())
+            .handshake(WholeHeads::of_client(io, limits));
         Self { state: State::Opening(handshake), is_leaving: false }
     }
 
@@ -249,7 +259,7 @@ impl Requests<'_> {
             interim: worker.settings.forwarding.interim_responses.then(interim),
         };
         let body = ClientBody::http2(
-            Incoming::new(stream, &head.headers, header_list_bytes(worker)),
+            Incoming::new(stream, &head.headers, head_limits(worker).announced),
             || Taking::new(untaken),
             asking,
         );

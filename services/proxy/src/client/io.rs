@@ -15,18 +15,10 @@ use tokio::{
 };
 
 use super::{Socket, activity::Activity, frames::FrameWatch, refusals::Refusals, untaken::Untaken};
-
-/// What a client of HTTP/2 sends first (RFC 9113 §3.4).
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use crate::http2::whole_heads::PREFACE;
 
 /// GOAWAY with the error ENHANCE_YOUR_CALM, about any stream (RFC 9113 §6.8, §7).
 const CALM_DOWN: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11];
-
-/// Where the settings begin in their frame, how long one is, and how that begins which says what a
-/// head may have (RFC 9113 §6.5).
-const SETTINGS_AT: usize = 9;
-const SETTING_BYTES: usize = 6;
-const MAX_HEADER_LIST_SIZE: [u8; 2] = [0, 6];
 
 /// A client's socket.
 #[derive(Debug)]
@@ -38,8 +30,6 @@ pub(super) struct ClientIo {
     held: BytesMut,
     frames: FrameWatch,
     refusals: Refusals,
-    /// What is yet to be announced as the most that a head may have.
-    header_bytes: Option<u32>,
     untaken: Rc<Untaken>,
 }
 
@@ -52,41 +42,13 @@ impl ClientIo {
         socket: &Rc<RefCell<Socket>>,
         held: BytesMut,
         (mut frames, refusals, untaken): (FrameWatch, Refusals, &Rc<Untaken>),
-        (activity, header_bytes): (&Rc<Activity>, u32),
+        activity: &Rc<Activity>,
     ) -> io::Result<Self> {
         let first = held.get(PREFACE.len()..).unwrap_or_default();
         see(&mut frames, first, &socket.borrow().stream, activity)?;
         untaken.came(frames.take_data());
         let (socket, activity) = (Rc::clone(socket), Rc::clone(activity));
-        let (header_bytes, untaken) = (Some(header_bytes), Rc::clone(untaken));
-        Ok(Self { socket, activity, held, frames, refusals, header_bytes, untaken })
-    }
-
-    /// Writes the first that goes out, the library's settings: with the limit for a head at which we
-    /// refuse it, where the library says how far it reads, for us to be able to.
-    fn poll_announce(
-        &mut self,
-        context: &mut Context<'_>,
-        settings: &[u8],
-        header_bytes: u32,
-    ) -> Poll<io::Result<usize>> {
-        let mut settings = settings.to_vec();
-        let begin = SETTINGS_AT.min(settings.len());
-        let (header, values) = settings.split_at_mut(begin);
-        let length = header.get(2).map_or(0, |length| usize::from(*length)).min(values.len());
-        for setting in values[..length].chunks_exact_mut(SETTING_BYTES) {
-            if setting.starts_with(&MAX_HEADER_LIST_SIZE) {
-                setting[2..].copy_from_slice(&header_bytes.to_be_bytes());
-            }
-        }
-        let mut socket = self.socket.borrow_mut();
-        let result = Pin::new(&mut socket.stream).poll_write(context, &settings);
-        drop(socket);
-        if matches!(result, Poll::Ready(Ok(count)) if count > 0) {
-            self.header_bytes = None;
-        }
-        self.wrote(&[io::IoSlice::new(&settings)], &result);
-        result
+        Ok(Self { socket, activity, held, frames, refusals, untaken: Rc::clone(untaken) })
     }
 
     /// Notes how a write of these parts went.
@@ -115,14 +77,19 @@ fn see(
     activity: &Activity,
 ) -> io::Result<()> {
     frames.see(bytes, activity.now()).map_err(|_| {
-        if !activity.is_blocked() {
-            // All frames before it have gone out whole. If it does not, closing says enough.
-            let _ = stream.try_write(CALM_DOWN);
-        }
+        calm_down(stream, activity);
         io::ErrorKind::QuotaExceeded
     })?;
     activity.note_stream_head(frames.is_in_head());
     Ok(())
+}
+
+/// Tells a client, if possible, that its connection ends because it does too much of something.
+pub(super) fn calm_down(stream: &TcpStream, activity: &Activity) {
+    if !activity.is_blocked() {
+        // All frames before it have gone out whole. If it does not, closing says enough.
+        let _ = stream.try_write(CALM_DOWN);
+    }
 }
 
 /// Whether the client has left, with things on their way that nobody reads. Nobody is woken for that:
@@ -172,9 +139,6 @@ impl AsyncWrite for ClientIo {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if let Some(header_bytes) = this.header_bytes {
-            return this.poll_announce(context, bytes, header_bytes);
-        }
         let result = Pin::new(&mut this.socket.borrow_mut().stream).poll_write(context, bytes);
         this.wrote(&[io::IoSlice::new(bytes)], &result);
         result
@@ -186,10 +150,6 @@ impl AsyncWrite for ClientIo {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if let Some(header_bytes) = this.header_bytes {
-            let first = parts.iter().find(|part| !part.is_empty()).map_or(&[][..], |part| part);
-            return this.poll_announce(context, first, header_bytes);
-        }
         let result =
             Pin::new(&mut this.socket.borrow_mut().stream).poll_write_vectored(context, parts);
         this.wrote(parts, &result);

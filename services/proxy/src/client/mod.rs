@@ -6,7 +6,6 @@
 mod activity;
 mod answer;
 mod date;
-mod frame_reader;
 mod frames;
 mod http1;
 mod http2;

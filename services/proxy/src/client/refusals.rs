@@ -3,11 +3,12 @@
 
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
-use super::{
-    frame_reader::{FrameReader, Read},
-    frames::{HEADERS, RST_STREAM},
+use super::frames::RST_STREAM;
+use crate::{
+    http2::frame_reader::{FrameReader, HEADERS, Read},
+    limits::Limit,
+    stats::Gauges,
 };
-use crate::{limits::Limit, stats::Gauges};
 
 /// Why a stream is reset that is one too many (RFC 9113 §5.1.2). Nobody else says so here.
 const REFUSED_STREAM: u32 = 7;

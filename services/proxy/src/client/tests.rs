@@ -12,8 +12,9 @@ use std::{
 
 use tokio::{task::LocalSet, time::Instant};
 
-use super::{activity::Phase, io::PREFACE, linger::LINGER, *};
+use super::{activity::Phase, linger::LINGER, *};
 use crate::{
+    http2::whole_heads::PREFACE,
     limits::Limit,
     worker::tests::{Bench, until},
 };

@@ -27,7 +27,10 @@ use crate::{
     connect,
     error::Reason,
     http1::HEAD_BYTES_MAX,
-    http2,
+    http2::{
+        self,
+        whole_heads::{HeadLimits, WholeHeads},
+    },
     stats::{Counted, Gauges},
 };
 
@@ -46,18 +49,18 @@ const FRAMES_BYTES: usize = STREAM_WINDOW_BYTES as usize * 256;
 /// What of a request's body may wait for a slow backend.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// What the library reads of the fields before a body or after it, which is far more than we take
-/// (`HEAD_BYTES_MAX`): what is not much more than this ends the connection, with all who are on it. And
-/// of those after a body it drops without a word what is beyond; we see that by those it has kept, if
-/// these are too many.
-const HEADER_LIST_BYTES: u32 = 16 * HEAD_BYTES_MAX as u32;
+/// What is read of the fields before a body or after it is far more than we take: what is not much more
+/// than this ends the connection, with all who are on it. And of those after a body the library drops
+/// without a word what is beyond; we see that by those it has kept, if these are too many.
+const HEAD_LIMITS: HeadLimits =
+    HeadLimits { announced: HEAD_BYTES_MAX as u32, read: 16 * HEAD_BYTES_MAX as u32 };
 
 /// Streams that are known for a second as those whose clients have left, so that what is still on its
 /// way for them is passed over. What comes for others is answered with a reset each.
 const LEFT_MAX: usize = 10 * STREAMS_MAX;
 
 /// What moves a connection on.
-pub(super) type Driver = client::Connection<TcpStream, Bytes>;
+pub(super) type Driver = client::Connection<WholeHeads<TcpStream>, Bytes>;
 
 /// Makes a connection that has room for a request.
 ///
@@ -76,7 +79,8 @@ pub(super) async fn open(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .data_frame_budget(FRAMES_BYTES)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
-        .max_header_list_size(HEADER_LIST_BYTES)
+        .max_header_list_size(HEAD_LIMITS.read)
+        .max_frame_size(HEAD_LIMITS.held())
         .max_concurrent_reset_streams(LEFT_MAX)
         // Clients that leave bring them about, and over the life of a connection that is any number. At
         // most one waits to go out for each stream that there was.
@@ -84,7 +88,7 @@ pub(super) async fn open(
         .enable_push(false)
         // Until the backend tells.
         .initial_max_send_streams(0)
-        .handshake(stream);
+        .handshake(WholeHeads::of_backend(stream, HEAD_LIMITS));
     let ready = async {
         let (sender, mut driver) = handshake.await.map_err(|_| Reason::ConnectFailed)?;
         until_streams(&mut driver).await.map(|()| (sender, driver))

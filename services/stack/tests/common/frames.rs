@@ -21,6 +21,8 @@ pub const CONTINUATION: u8 = 9;
 pub const END_STREAM: u8 = 1;
 pub const ACK: u8 = 1;
 pub const END_HEADERS: u8 = 4;
+pub const PADDED: u8 = 8;
+pub const PRIORITY: u8 = 0x20;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
@@ -49,6 +51,32 @@ pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
             bytes.extend(text.as_bytes());
         }
     }
+    bytes
+}
+
+/// A head, or trailers, in two frames, cut everywhere: some as they are, some padded, some with a
+/// priority too (RFC 9113 §6.2).
+pub fn each_cut(flags: u8, stream: u32, block: &[u8]) -> Vec<Vec<u8>> {
+    let cut = |end| {
+        let (first, rest) = block.split_at(end);
+        let (more, first) = match end % 3 {
+            0 => (0, first.to_vec()),
+            1 => (PADDED, [b"\x02", first, b"\0\0"].concat()),
+            _ => (PADDED | PRIORITY, [b"\x01\0\0\0\0\x0f", first, b"\0"].concat()),
+        };
+        let head = frame(HEADERS, flags | more, stream, &first);
+        [head, frame(CONTINUATION, END_HEADERS, stream, rest)].concat()
+    };
+    (0..=block.len()).map(cut).collect()
+}
+
+/// A head, or trailers, in frames of no more than so many bytes.
+pub fn cut(flags: u8, stream: u32, block: &[u8], size: usize) -> Vec<u8> {
+    let mut pieces: Vec<&[u8]> = block.chunks(size).collect();
+    let last = pieces.pop().unwrap();
+    let mut bytes = frame(HEADERS, flags, stream, &[]);
+    pieces.iter().for_each(|piece| bytes.extend(frame(CONTINUATION, 0, stream, piece)));
+    bytes.extend(frame(CONTINUATION, END_HEADERS, stream, last));
     bytes
 }
 

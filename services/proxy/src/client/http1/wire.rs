@@ -21,8 +21,9 @@ use super::{
     out::Out,
 };
 use crate::{
-    client::{Socket, activity::Activity, io::PREFACE},
+    client::{Socket, activity::Activity},
     http1::Framing,
+    http2::whole_heads::PREFACE,
     settings::Limits,
     stats::Gauges,
 };

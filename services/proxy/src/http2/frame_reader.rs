@@ -1,11 +1,16 @@
 //! Finds frames in what comes and goes in pieces (RFC 9113 §4.1).
 
 /// The length of a frame's header.
-const HEADER_BYTES: usize = 9;
+pub(crate) const HEADER_BYTES: usize = 9;
+
+/// What a head comes in, and the flag of its last frame (RFC 9113 §6.2, §6.10).
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const CONTINUATION: u8 = 9;
+pub(crate) const END_HEADERS: u8 = 4;
 
 /// What is known of the frame that was read last.
 #[derive(Debug, Default)]
-pub(super) struct FrameReader {
+pub(crate) struct FrameReader {
     /// Its header, as far as it has come.
     header: [u8; HEADER_BYTES],
     header_bytes: usize,
@@ -15,7 +20,7 @@ pub(super) struct FrameReader {
 
 /// What was read.
 #[derive(Debug)]
-pub(super) enum Read<'a> {
+pub(crate) enum Read<'a> {
     /// All there was, which ends within a header or after a frame.
     Nothing,
     /// The last of a header.
@@ -25,8 +30,13 @@ pub(super) enum Read<'a> {
 }
 
 impl FrameReader {
+    /// One of what begins with so many bytes that are of no frame.
+    pub(crate) fn after(bytes: usize) -> Self {
+        Self { payload_left: bytes, ..Self::default() }
+    }
+
     /// Reads on in these bytes, which begin where the last ones ended.
-    pub(super) fn read<'a>(&mut self, bytes: &mut &'a [u8]) -> Read<'a> {
+    pub(crate) fn read<'a>(&mut self, bytes: &mut &'a [u8]) -> Read<'a> {
         let wanted = match self.payload_left {
             0 => HEADER_BYTES - self.header_bytes,
             left => left,
@@ -40,11 +50,16 @@ impl FrameReader {
             self.payload_left -= part.len();
             return Read::Payload(part);
         }
-        let filled = self.header_bytes + part.len();
-        self.header[self.header_bytes..filled].copy_from_slice(part);
-        self.header_bytes = filled % HEADER_BYTES;
-        if self.header_bytes > 0 {
-            return Read::Nothing;
+        if let Ok(whole) = part.try_into() {
+            // Nearly always, and a copy of a known length costs nothing.
+            self.header = whole;
+        } else {
+            let filled = self.header_bytes + part.len();
+            self.header[self.header_bytes..filled].copy_from_slice(part);
+            self.header_bytes = filled % HEADER_BYTES;
+            if self.header_bytes > 0 {
+                return Read::Nothing;
+            }
         }
         let [a, b, c, ..] = self.header;
         self.payload_left = u32::from_be_bytes([0, a, b, c]) as usize;
@@ -52,29 +67,34 @@ impl FrameReader {
     }
 
     /// Whether a header has begun and not ended.
-    pub(super) fn is_in_header(&self) -> bool {
+    pub(crate) fn is_in_header(&self) -> bool {
         self.header_bytes > 0
     }
 
+    /// The header that was read last.
+    pub(crate) fn header(&self) -> &[u8; HEADER_BYTES] {
+        &self.header
+    }
+
     /// Whether all of the frame has been read, once its header has.
-    pub(super) fn is_at_end(&self) -> bool {
+    pub(crate) fn is_at_end(&self) -> bool {
         self.payload_left == 0
     }
 
     /// What is to come of the payload; all of it once its header has been read.
-    pub(super) fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         self.payload_left
     }
 
-    pub(super) fn kind(&self) -> u8 {
+    pub(crate) fn kind(&self) -> u8 {
         self.header[3]
     }
 
-    pub(super) fn flags(&self) -> u8 {
+    pub(crate) fn flags(&self) -> u8 {
         self.header[4]
     }
 
-    pub(super) fn stream(&self) -> u32 {
+    pub(crate) fn stream(&self) -> u32 {
         let [.., a, b, c, d] = self.header;
         // Without the bit that means nothing (RFC 9113 §4.1).
         u32::from_be_bytes([a & 0x7f, b, c, d])
