@@ -21,6 +21,8 @@ pub(crate) const NEXT_LINE: &str = "GET /next HTTP/1.1";
 pub enum Answer {
     /// Answers a whole request and waits for the next one.
     Keep(Vec<u8>),
+    /// Answers a whole request with its target, and waits for the next one.
+    Echo,
     /// Answers a whole request and closes.
     Close(Vec<u8>),
     /// Answers a whole request and resets the connection, as a process that is killed may do.
@@ -140,6 +142,11 @@ fn serve(mut stream: &TcpStream, seen: &Mutex<Seen>, shared: &Shared) -> io::Res
         match answer {
             Answer::Keep(bytes) | Answer::Early(bytes) | Answer::Continue(bytes) => {
                 stream.write_all(&bytes)?;
+            }
+            Answer::Echo => {
+                let target = lock(seen).messages.last().map(Message::target).unwrap_or_default();
+                let length = target.len();
+                write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{target}")?;
             }
             Answer::Late(bytes, more) => {
                 stream.write_all(&bytes)?;

@@ -5,8 +5,9 @@ use crate::{
     backend::Answer,
     row::{
         Check::{
-            self, Body, ClientBody, ClientHas, ClientLacks, ClientTrailer, Contains, Has, Interim,
-            InterimHas, InterimLacks, Lacks, Line, Messages, Trailer,
+            self, Body, BodyOf, ClientBodies, ClientBody, ClientHas, ClientLacks, ClientTrailer,
+            ClientTrailerLacks, ClientValues, Contains, Has, Interim, InterimHas, InterimLacks,
+            Lacks, Line, Messages, Trailer, TrailerLacks, Values,
         },
         OK, Row, Want,
     },
@@ -72,6 +73,12 @@ fn heads() -> Vec<Row> {
             vec![Has("via", "1.0 first"), Contains("via", "1.1 ")],
         ),
         row(
+            "Via names HTTP/1.0 where that was received",
+            "§7.6.3",
+            "GET / HTTP/1.0\r\nHost: a\r\nVia: 1.1 first\r\n\r\n",
+            vec![Has("via", "1.1 first"), Contains("via", "1.0 ")],
+        ),
+        row(
             "Host is passed on as it is",
             "§7.2",
             "GET / HTTP/1.1\r\nHost: Shop.Example:8080\r\nConnection: close\r\n\r\n",
@@ -135,7 +142,7 @@ fn heads() -> Vec<Row> {
             "lines of a field keep their order",
             "§5.3",
             "GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\nY: z\r\nX: 2\r\nConnection: close\r\n\r\n",
-            vec![Has("x", "1"), Has("x", "2"), Has("y", "z")],
+            vec![Values("x", &["1", "2"]), Has("y", "z")],
         ),
         row(
             "space around a value is no part of it",
@@ -343,9 +350,29 @@ fn framings() -> Vec<Row> {
         row(
             "a trailer cannot frame or route a message",
             "§6.5.1",
-            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n\
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\
+             Trailer: content-length, host, transfer-encoding\r\nConnection: close\r\n\r\n\
              3\r\nabc\r\n0\r\nContent-Length: 9\r\nHost: b\r\nTransfer-Encoding: x\r\n\r\n",
-            vec![Body(b"abc"), Has("host", "a"), Lacks("content-length")],
+            vec![
+                Body(b"abc"),
+                Has("host", "a"),
+                TrailerLacks("content-length"),
+                TrailerLacks("host"),
+                TrailerLacks("transfer-encoding"),
+            ],
+        ),
+        row(
+            "a trailer cannot say who the client is",
+            "§6.5.1",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\
+             Trailer: authorization, cookie, x-forwarded-for\r\nConnection: close\r\n\r\n\
+             3\r\nabc\r\n0\r\nAuthorization: b\r\nCookie: b=1\r\nX-Forwarded-For: ::1\r\n\r\n",
+            vec![
+                Body(b"abc"),
+                TrailerLacks("authorization"),
+                TrailerLacks("cookie"),
+                TrailerLacks("x-forwarded-for"),
+            ],
         ),
     ]
 }
@@ -400,9 +427,26 @@ fn answers() -> Vec<Row> {
                 "a client that did not ask for trailers is not promised any",
                 "§10.1.4",
                 "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-                Want::Served(&[200], vec![ClientBody(b"ok"), ClientLacks("trailer")]),
+                Want::Served(
+                    &[200],
+                    vec![ClientBody(b"ok"), ClientLacks("trailer"), ClientTrailerLacks("x-sum")],
+                ),
             )
         },
+        answered(
+            "an answer's trailer cannot frame it or set a cookie",
+            "§6.5.1",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\
+             Trailer: content-length, transfer-encoding, set-cookie\r\n\r\n2\r\nok\r\n0\r\n\
+             Content-Length: 9\r\nTransfer-Encoding: x\r\nSet-Cookie: a=1\r\n\r\n",
+            &[200],
+            vec![
+                ClientBody(b"ok"),
+                ClientTrailerLacks("content-length"),
+                ClientTrailerLacks("transfer-encoding"),
+                ClientTrailerLacks("set-cookie"),
+            ],
+        ),
         answered(
             "204 has no body and no length",
             "§8.6",
@@ -488,7 +532,7 @@ fn answers() -> Vec<Row> {
             "§5.3",
             "HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nContent-Length: 2\r\nSet-Cookie: b=2\r\n\r\nok",
             &[200],
-            vec![ClientHas("set-cookie", "a=1"), ClientHas("set-cookie", "b=2")],
+            vec![ClientValues("set-cookie", &["a=1", "b=2"])],
         ),
         answered(
             "an answer with a coding is not decoded",
@@ -505,20 +549,31 @@ fn connections() -> Vec<Row> {
                GET /2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let bodies = "POST /1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
                   5\r\nhello\r\n0\r\n\r\n\
-                  POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello\
+                  POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nworld\
                   GET /3 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     vec![
-        Row::request(
-            "requests sent at once are answered in order",
-            "9112 §9.3.2",
-            two,
-            Want::Served(&[200, 200], vec![Messages(2)]),
-        ),
+        Row {
+            answer: Answer::Echo,
+            ..Row::request(
+                "requests sent at once are answered in order",
+                "9112 §9.3.2",
+                two,
+                Want::Served(&[200, 200], vec![Messages(2), ClientBodies(&[b"/1", b"/2"])]),
+            )
+        },
         Row::request(
             "bodies sent at once are told apart",
             "9112 §9.3.2",
             bodies,
-            Want::Served(&[200, 200, 200], vec![Messages(3)]),
+            Want::Served(
+                &[200, 200, 200],
+                vec![
+                    Messages(3),
+                    BodyOf("/1", b"hello"),
+                    BodyOf("/2", b"world"),
+                    BodyOf("/3", b""),
+                ],
+            ),
         ),
         Row::request(
             "a client of HTTP/1.0 gets no chunks",

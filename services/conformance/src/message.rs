@@ -37,6 +37,12 @@ impl Message {
         self.start.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
     }
 
+    /// The target of a request.
+    #[must_use]
+    pub fn target(&self) -> String {
+        self.start.split(' ').nth(1).unwrap_or_default().to_owned()
+    }
+
     /// The method of a request.
     #[must_use]
     pub fn method(&self) -> &str {

@@ -280,7 +280,7 @@ const HOSTS: &[Case] = &[
 ];
 
 const LINES: &[Case] = &[
-    ("HTTP/0.9", "A.1.1", b"GET /\r\n\r\n"),
+    ("HTTP/0.9", "§C.1", b"GET /\r\n\r\n"),
     ("a version 0.9", "§2.3", b"GET / HTTP/0.9\r\nHost: a\r\n\r\n"),
     ("a version 2.0", "§2.3", b"GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
     ("a version of two digits", "§2.3", b"GET / HTTP/1.10\r\nHost: a\r\n\r\n"),
