@@ -221,10 +221,10 @@ fn chunks(bytes: &[u8], message: &mut Message) -> Parsed<usize> {
     loop {
         let (text, length) = line(&bytes[at..])?;
         at += length;
-        // Extensions are not ours to read; our proxy sends none.
-        let size = std::str::from_utf8(text).unwrap_or_default();
+        let digits = text.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let size = std::str::from_utf8(&text[..digits]).unwrap_or_default();
         let size = match usize::from_str_radix(size, 16) {
-            Ok(number) if !size.starts_with('+') => number,
+            Ok(number) if are_extensions(&text[digits..]) => number,
             _ => return invalid(format!("chunk size {:?}", String::from_utf8_lossy(text))),
         };
         if size == 0 {
@@ -242,9 +242,53 @@ fn chunks(bytes: &[u8], message: &mut Message) -> Parsed<usize> {
     }
 }
 
+/// Whether this may follow a chunk's size: names, each after a semicolon and perhaps with a value
+/// (RFC 9112 §7.1.1).
+fn are_extensions(mut text: &[u8]) -> bool {
+    while !text.is_empty() {
+        let name = after_blanks(text).strip_prefix(b";").map(after_blanks);
+        let Some(after_name) = name.and_then(after_token) else { return false };
+        text = after_name;
+        if let Some(value) = after_blanks(after_name).strip_prefix(b"=").map(after_blanks) {
+            let after_value = match value.strip_prefix(b"\"") {
+                Some(quoted) => after_quotes(quoted),
+                None => after_token(value),
+            };
+            let Some(after_value) = after_value else { return false };
+            text = after_value;
+        }
+    }
+    true
+}
+
+fn after_blanks(text: &[u8]) -> &[u8] {
+    let blanks = text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    &text[blanks..]
+}
+
+/// What follows the token that a text begins with, if it does.
+fn after_token(text: &[u8]) -> Option<&[u8]> {
+    let length = text.iter().take_while(|byte| is_token_char(**byte)).count();
+    (length > 0).then(|| &text[length..])
+}
+
+/// What follows the closing quote, if there is one and nothing before it that may not be quoted.
+fn after_quotes(mut text: &[u8]) -> Option<&[u8]> {
+    loop {
+        text = match text {
+            [b'"', rest @ ..] => return Some(rest),
+            [b'\\', byte, rest @ ..] | [byte, rest @ ..] if !is_control(*byte) => rest,
+            _ => return None,
+        };
+    }
+}
+
 fn is_token(text: &str) -> bool {
-    let is_char = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_char)
+    !text.is_empty() && text.bytes().all(is_token_char)
+}
+
+fn is_token_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn is_control(byte: u8) -> bool {
@@ -257,10 +301,11 @@ mod tests {
 
     #[test]
     fn a_message_is_whole_exactly_at_its_last_byte() {
-        let cases: [&[u8]; 3] = [
+        let cases: [&[u8]; 4] = [
             b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
             b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
             b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\nx: y\r\n\r\n",
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1 ; b;c=d ;e=\"\\\";\"\r\na\r\n0\r\n\r\n",
         ];
         for bytes in cases {
             for end in 0..bytes.len() {
@@ -273,7 +318,7 @@ mod tests {
 
     #[test]
     fn what_could_be_read_in_two_ways_is_invalid() {
-        let cases: [&[u8]; 9] = [
+        let cases: [&[u8]; 11] = [
             b"GET / HTTP/1.1\nHost: a\r\n\r\n",
             b"GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n",
             b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
@@ -283,6 +328,8 @@ mod tests {
             b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na",
             b"GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc",
+            b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;\r\na\r\n",
+            b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;a=\"b\r\na\r\n",
         ];
         for bytes in cases {
             let reading = request(bytes);

@@ -387,6 +387,8 @@ const CHUNKS: &[Case] = &[
     ("a bare LF after a chunk", "§2.2", b"5\r\nhello\n0\r\n\r\n"),
     ("a chunk longer than its size", "§7.1", b"4\r\nhello\r\n0\r\n\r\n"),
     ("a chunk shorter than its size", "§7.1", b"6\r\nhello\r\n0\r\n\r\n"),
+    ("an extension without a name", "§7.1.1", b"5;\r\nhello\r\n0\r\n\r\n"),
+    ("an extension with an open quote", "§7.1.1", b"5;a=\"b\r\nhello\r\n0\r\n\r\n"),
     ("a bare LF in an extension", "§7.1.1", b"5;a\nb\r\nhello\r\n0\r\n\r\n"),
     ("a bare CR in an extension", "§7.1.1", b"5;a\rb\r\nhello\r\n0\r\n\r\n"),
     ("a NUL in an extension", "§7.1.1", b"5;a\0b\r\nhello\r\n0\r\n\r\n"),

@@ -4,11 +4,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 
-use super::{Invalid, may_trail};
+use super::{Invalid, extension::Extension, may_trail};
 use crate::numbers::ChunkSize;
 
 /// What may come after the sizes of a body's chunks in total. Nobody uses extensions; they must
-/// only be skipped (RFC 9112 §7.1.1).
+/// only be read to their end (RFC 9112 §7.1.1).
 const EXTENSION_BYTES_MAX: u16 = 16 * 1024;
 
 /// All fields after a body together. They wait in memory for their end.
@@ -47,8 +47,8 @@ enum State {
     Size(ChunkSize),
     /// The space after a size.
     AfterSize(u64),
-    /// What may follow a size, up to the CR.
-    Extension(u64),
+    /// What may follow a size after a semicolon, up to the CR.
+    Extension(u64, Extension),
     /// The LF after a size.
     SizeLf(u64),
     /// So many bytes of a chunk.
@@ -152,19 +152,23 @@ impl Chunks {
 
     /// The state after a byte between two chunks.
     fn after(&mut self, byte: u8) -> Result<State, Invalid> {
+        let extended = |value| State::Extension(value, Extension::BeforeName);
         match (self.state, byte) {
             (State::Size(size), _) if byte.is_ascii_hexdigit() => {
                 size.push(byte).map(State::Size).ok_or(Invalid)
             }
             (State::Size(size), b'\r') => size.end().map(State::SizeLf).ok_or(Invalid),
-            (State::Size(size), b';') => size.end().map(State::Extension).ok_or(Invalid),
+            (State::Size(size), b';') => size.end().map(extended).ok_or(Invalid),
             (State::Size(size), b' ' | b'\t') => size.end().map(State::AfterSize).ok_or(Invalid),
             (State::AfterSize(value), b'\r') if !self.is_strict => Ok(State::SizeLf(value)),
-            (State::AfterSize(value), b';') => Ok(State::Extension(value)),
+            (State::AfterSize(value), b';') => Ok(extended(value)),
             (State::AfterSize(value), b' ' | b'\t') => self.skip(State::AfterSize(value)),
-            (State::Extension(value), b'\r') => Ok(State::SizeLf(value)),
-            (State::Extension(value), b'\t' | b' '..=b'~' | 0x80..) => {
-                self.skip(State::Extension(value))
+            (State::Extension(value, extension), b'\r') if extension.may_end(self.is_strict) => {
+                Ok(State::SizeLf(value))
+            }
+            (State::Extension(value, extension), _) => {
+                let extension = extension.after(byte).ok_or(Invalid)?;
+                self.skip(State::Extension(value, extension))
             }
             (State::SizeLf(0), b'\n') => Ok(State::Trailers),
             (State::SizeLf(size), b'\n') => Ok(State::Chunk(size)),
@@ -302,6 +306,8 @@ mod tests {
             "5;a\nhello\r\n",
             "5;a\0\r\nhello\r\n",
             "5 a\r\nhello\r\n",
+            "5;\r\nhello\r\n",
+            "5;a;\r\nhello\r\n",
             "4\r\nhello\r\n",
             "5\r\nhello\n",
             "5\r\nhello0\r\n\r\n",

@@ -6,6 +6,7 @@
 //! client reads and writes the backend's socket itself. This is why it is ours; bytes are read by
 //! `httparse`, the reader that hyper has too.
 
+mod extension;
 mod framing;
 mod incoming;
 mod request;
