@@ -235,11 +235,12 @@ fn has_blank_end(value: &HeaderValue) -> bool {
     is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last())
 }
 
-/// HTTP/2 may carry each cookie in a field of its own; nobody else knows that (RFC 9113 §8.2.3).
+/// HTTP/2 may carry each cookie in a field of its own; nobody else knows that (RFC 9113 §8.2.3). An
+/// empty one leaves no blank at an end, where no value of HTTP/2 may have one (§8.2.1).
 fn join_cookies(headers: &mut HeaderMap) {
     let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if crumbs.len() > 1
-        && let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+        && let Ok(joined) = HeaderValue::from_bytes(crumbs.join(&b"; "[..]).trim_ascii())
     {
         headers.insert(COOKIE, joined);
     }

@@ -182,6 +182,9 @@ fn the_crumbs_of_cookies_are_joined() {
     let crumbs = [("cookie", "a=1"), ("accept", "*/*"), ("cookie", "b=2; c=3")];
     let headers = prepare_http2(&crumbs, "http://a/").unwrap();
     assert_eq!(all(&headers, "cookie"), ["a=1; b=2; c=3"]);
+    let crumbs = [("cookie", ""), ("cookie", "a=1"), ("cookie", "")];
+    let headers = prepare_http2(&crumbs, "http://a/").unwrap();
+    assert_eq!(all(&headers, "cookie"), ["; a=1;"], "no blank at its end");
     assert_eq!(all(&headers, "via"), ["2.0 evenkeel"]);
 }
 
