@@ -1,16 +1,14 @@
 //! Clients of HTTP/1, whose requests are bytes.
 
 use evenkeel_conformance::{
-    backend::Backend,
     client::{self, End, Rest},
     message::{self, Message, Reading},
 };
 use fastrand::Rng;
 
 use super::{
-    Essence, METHODS, NAMES, PATIENCE_WITH_ODD, TARGETS, VALUES,
-    common::{PATIENCE, Proxy},
-    essence, is_equal, pick,
+    Case, Essence, Field, METHODS, NAMES, PATIENCE_WITH_ODD, TARGETS, VALUES, common::PATIENCE,
+    is_equal, pick, sent_essence, trailers,
 };
 
 /// What is put into a good request to make it one that is not quite.
@@ -37,6 +35,8 @@ const ODD: &[&[u8]] = &[
     b"Connection: content-length, x-one\r\n",
     b"GET / HTTP/1.1\r\nHost: c\r\n\r\n",
     b"0\r\n\r\n",
+    b"Trailer: x-sum, host\r\n",
+    b"X-Sum: 3\r\n",
 ];
 
 /// A good request, whose host names its case.
@@ -55,7 +55,12 @@ fn good(random: &mut Rng, seed: u64) -> Vec<u8> {
         }
         _ => {
             fields.push("Transfer-Encoding: chunked".to_owned());
-            chunked(random, &body)
+            let (last, announced) =
+                if random.bool() { trailers(random) } else { Default::default() };
+            if !last.is_empty() {
+                fields.push(format!("Trailer: {announced}"));
+            }
+            chunked(random, &body, &last)
         }
     };
     random.shuffle(&mut fields);
@@ -66,16 +71,21 @@ fn good(random: &mut Rng, seed: u64) -> Vec<u8> {
     [head.as_bytes(), b"\r\n", &framed].concat()
 }
 
-fn chunked(random: &mut Rng, mut body: &[u8]) -> Vec<u8> {
+fn chunked(random: &mut Rng, mut body: &[u8], trailers: &[Field]) -> Vec<u8> {
     let mut chunks = Vec::new();
     while !body.is_empty() {
         let (chunk, rest) = body.split_at(random.usize(1..=body.len()));
-        chunks.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        let extension = pick(random, &["", "", ";a", " ; a=b", ";a=\"b;c\""]);
+        chunks.extend_from_slice(format!("{:x}{extension}\r\n", chunk.len()).as_bytes());
         chunks.extend_from_slice(chunk);
         chunks.extend_from_slice(b"\r\n");
         body = rest;
     }
-    chunks.extend_from_slice(b"0\r\n\r\n");
+    chunks.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers {
+        chunks.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
+    }
+    chunks.extend_from_slice(b"\r\n");
     chunks
 }
 
@@ -115,7 +125,8 @@ fn messages_in(mut bytes: &[u8]) -> Vec<Message> {
 }
 
 /// Runs one case; whether anything arrived.
-pub(crate) fn run(seed: u64, proxy: &Proxy, backend: &Backend) -> Result<bool, String> {
+pub(crate) fn run(case: &Case<'_>) -> Result<bool, String> {
+    let &Case { seed, proxy, backend, .. } = case;
     let mut random = Rng::with_seed(seed);
     let is_good = random.bool();
     let request = if is_good { good(&mut random, seed) } else { odd(&mut random, seed) };
@@ -133,10 +144,10 @@ pub(crate) fn run(seed: u64, proxy: &Proxy, backend: &Backend) -> Result<bool, S
             (String::from_utf8_lossy(&request), String::from_utf8_lossy(&got.bytes));
         format!("\n{request:?}\n{answer:?}")
     };
-    let sent: Vec<Essence> = messages_in(&request).iter().map(essence).collect();
+    let sent: Vec<Essence> = messages_in(&request).iter().map(sent_essence).collect();
     // One after the other.
     let is_sent = |got: &[Essence]| sent.starts_with(got);
-    is_equal(&sent, is_sent, backend, seed).map_err(|why| why + &told())?;
+    is_equal(&sent, is_sent, case).map_err(|why| why + &told())?;
     let is_served = statuses == [200, 200] && rest == Rest::Nothing && got.end == End::Closed;
     if is_good && !is_served {
         return Err(format!("a good request is answered {statuses:?}{}", told()));

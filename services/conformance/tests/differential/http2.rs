@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use evenkeel_conformance::{backend::Backend, message::Message};
+use evenkeel_conformance::message::Message;
 use fastrand::Rng;
 
 use super::{
-    Essence, METHODS, NAMES, PATIENCE_WITH_ODD, TARGETS, VALUES,
+    Case, Essence, Field, METHODS, NAMES, PATIENCE_WITH_ODD, TARGETS, VALUES,
     common::{PATIENCE, Proxy},
-    essence, is_equal, pick,
+    is_equal, pick, sent_essence, trailers,
 };
 
 /// What is put into a good request to make it one that is not quite.
@@ -77,8 +77,6 @@ const PADDED: u8 = 8;
 /// The first field of a head, an entry of the static table (RFC 7541 appendix A).
 const STATUS_200: u8 = 0x88;
 
-type Field = (String, Vec<u8>);
-
 /// A request, as its client means it.
 #[derive(Debug)]
 struct Request {
@@ -108,12 +106,16 @@ fn good(random: &mut Rng, seed: u64) -> Request {
         .collect();
     let length = if random.bool() { random.usize(..40) } else { 0 };
     let body: Vec<u8> = (0..length).map(|_| random.u8(..)).collect();
-    if random.bool() {
+    let has_trailers = random.u8(..4) == 0;
+    let (mut trailers, announced) =
+        if has_trailers { trailers(random) } else { Default::default() };
+    trailers.iter_mut().for_each(|field| field.0.make_ascii_lowercase());
+    if has_trailers {
+        fields.push(field("trailer", &announced));
+    } else if random.bool() {
         fields.push(field("content-length", &body.len().to_string()));
     }
     random.shuffle(&mut fields);
-    let has_trailers = random.u8(..4) == 0;
-    let trailers = if has_trailers { vec![field("x-last", "1")] } else { Vec::new() };
     Request { fields: [pseudo, fields].concat(), body, trailers, is_whole: true }
 }
 
@@ -168,7 +170,7 @@ impl Request {
             fields.iter().filter(|field| is_cookie(field)).map(|field| field.1.clone()).collect();
         if crumbs.len() > 1 {
             fields.retain(|field| !is_cookie(field));
-            // One that is empty ends in a blank, which HTTP/1 does not count (RFC 9110 §5.5).
+            // One that is empty leaves no blank, which is no part of a value (RFC 9110 §5.5).
             let joined = crumbs.join(&b"; "[..]).trim_ascii().to_vec();
             fields.push(("cookie".to_owned(), joined));
         }
@@ -183,7 +185,7 @@ impl Request {
         let is_number = length.bytes().all(|byte| byte.is_ascii_digit());
         let length = length.parse().ok().filter(|_| is_number);
         body.truncate(length.unwrap_or(body.len()));
-        essence(&Message { start, fields, body, trailers: Vec::new() })
+        sent_essence(&Message { start, fields, body, trailers: self.trailers.clone() })
     }
 
     /// Its frames, cut somehow.
@@ -302,7 +304,8 @@ fn are_sent(sent: &[Essence], got: &[Essence]) -> bool {
 }
 
 /// Runs one case; whether it was answered by the backend.
-pub(crate) fn run(seed: u64, proxy: &Proxy, backend: &Backend) -> Result<bool, String> {
+pub(crate) fn run(case: &Case<'_>) -> Result<bool, String> {
+    let &Case { seed, proxy, backend, .. } = case;
     let mut random = Rng::with_seed(seed);
     let is_good = random.bool();
     let request = if is_good { good(&mut random, seed) } else { odd(&mut random, seed) };
@@ -318,7 +321,7 @@ pub(crate) fn run(seed: u64, proxy: &Proxy, backend: &Backend) -> Result<bool, S
     let told = || format!("\n{request:?}\n{end:?}\n{answers:?}");
     let sent = [request.essence(), end.essence()];
     let is_sent = |got: &[Essence]| are_sent(&sent, got);
-    is_equal(&sent, is_sent, backend, seed).map_err(|why| why + &told())?;
+    is_equal(&sent, is_sent, case).map_err(|why| why + &told())?;
     if is_good && answers != [Answer::Ok; 2] {
         return Err(format!("a good request is answered {answers:?}{}", told()));
     }

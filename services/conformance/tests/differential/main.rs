@@ -1,23 +1,26 @@
 //! Random requests, good ones and some that are not quite, through a real proxy: what a backend gets
 //! is one message, equal to what was sent, or nothing.
 //!
-//! A failure prints the seed of its case; `EVENKEEL_SEED=<seed>` runs that one alone.
-#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
+//! A failure prints the seed of its case; `EVENKEEL_SEED=<seed>` runs that one alone, and
+//! `EVENKEEL_FRESH_SECONDS=<seconds>` others than in each run.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // A failing helper panics at its line.
 
 #[path = "../common/mod.rs"]
 mod common;
+mod h2c;
 mod http1;
 mod http2;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::Proxy;
 use evenkeel_conformance::{
-    backend::{Answer, Backend},
+    backend::{Answer, Backend, Seen},
     message::Message,
     row::OK,
 };
 use fastrand::Rng;
+use h2c::H2cBackend;
 
 /// As many as take a few seconds.
 const CASES: u64 = 1_000;
@@ -25,7 +28,7 @@ const CASES: u64 = 1_000;
 /// How long a client waits for more when it may have sent half a request.
 const PATIENCE_WITH_ODD: Duration = Duration::from_millis(150);
 
-/// The first seed of a run: the same in each, so that a failure is not of one machine only.
+/// The first seed of a run of `cargo test`: the same in each, so that a failure is not of one machine only.
 const FIRST_SEED: u64 = 0x0e7e_6be1;
 
 const METHODS: &[&str] = &["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW", "get"];
@@ -44,19 +47,66 @@ const TARGETS: &[&str] = &[
 const NAMES: &[&str] = &["x-one", "Accept", "Cookie", "X_Two", "x.three", "If-Match", "Range"];
 const VALUES: &[&str] = &["", "1", "a b", "a, b", "\"q\"", "\u{e9}", "a\tb", ":", "chunked", "5"];
 
+/// What may come after a body, and what may not (RFC 9110 §6.5.1), though a client announces it.
+const TRAILERS: &[&str] =
+    &["x-sum", "X-Last", "host", "content-length", "cookie", "x-forwarded-for", "authorization"];
+
 fn pick<T: Copy>(random: &mut Rng, from: &[T]) -> T {
     from[random.usize(..from.len())]
 }
 
-type Essence = (String, Vec<(String, Vec<u8>)>, Vec<u8>);
+type Field = (String, Vec<u8>);
 
-/// What both ends must agree on: the request line, the fields that go from end to end, the body.
+/// Some fields for after a body, and the value of the `Trailer` that announces them.
+fn trailers(random: &mut Rng) -> (Vec<Field>, String) {
+    let count = random.usize(1..4);
+    let names: Vec<&str> = (0..count).map(|_| pick(random, TRAILERS)).collect();
+    let field = |name: &&str| ((*name).to_owned(), pick(random, VALUES).as_bytes().to_vec());
+    (names.iter().map(field).collect(), names.join(", "))
+}
+
+type Essence = (String, Vec<Field>, Vec<u8>, Vec<Field>);
+
+/// What a client means that sends this. What may not come after a body is dropped.
+fn sent_essence(message: &Message) -> Essence {
+    let mut essence = essence(message);
+    essence.3.retain(|field| !is_misplaced(field));
+    essence
+}
+
+/// Whether a field after a body would frame or route its message, or say who its client is.
+fn is_misplaced((name, _): &Field) -> bool {
+    let of_connections =
+        ["connection", "keep-alive", "proxy-connection", "te", "upgrade", "trailer"];
+    let of_messages = ["content-length", "transfer-encoding", "host", "expect"];
+    let of_clients = ["cookie", "authorization", "x-forwarded-for"];
+    let all = [&of_connections[..], &of_messages, &of_clients].concat();
+    all.contains(&name.to_ascii_lowercase().as_str())
+}
+
+/// The members of lists in all fields of a name.
+fn members(message: &Message, name: &str) -> Vec<String> {
+    let members = message.values(name).flat_map(|value| value.split(|byte| *byte == b','));
+    members.map(|name| String::from_utf8_lossy(name).trim().to_ascii_lowercase()).collect()
+}
+
+/// What comes after a body, as far as both ends must agree on it: what was announced, unless there is a
+/// length, and nothing that may not stand there.
+fn trailers_of(message: &Message) -> Vec<Field> {
+    let announced = members(message, "trailer");
+    let has_length = message.has("content-length");
+    let counts = |field: &&Field| {
+        is_misplaced(field) || (!has_length && announced.contains(&field.0.to_ascii_lowercase()))
+    };
+    let mut trailers: Vec<Field> = message.trailers.iter().filter(counts).cloned().collect();
+    trailers.sort_by(|one, other| one.0.cmp(&other.0));
+    trailers
+}
+
+/// What both ends must agree on: the request line, the fields that go from end to end, the body, the
+/// fields after it.
 fn essence(message: &Message) -> Essence {
-    let named: Vec<String> = message
-        .values("connection")
-        .flat_map(|value| value.split(|byte| *byte == b','))
-        .map(|name| String::from_utf8_lossy(name).trim().to_ascii_lowercase())
-        .collect();
+    let named = members(message, "connection");
     // What a proxy sets or takes out by itself, or may write in another way.
     let own = [
         "connection",
@@ -76,7 +126,7 @@ fn essence(message: &Message) -> Essence {
         "proxy-connection",
         "http2-settings",
     ];
-    let is_end_to_end = |field: &&(String, Vec<u8>)| {
+    let is_end_to_end = |field: &&Field| {
         field.0 == "host" || !own.contains(&field.0.as_str()) && !named.contains(&field.0)
     };
     let mut fields: Vec<_> = message.fields.iter().filter(is_end_to_end).cloned().collect();
@@ -87,21 +137,48 @@ fn essence(message: &Message) -> Essence {
     // Fields of different names have no order among them.
     fields.sort_by(|one, other| one.0.cmp(&other.0));
     let start = message.start.replace("HTTP/1.0", "HTTP/1.1");
-    (start, fields, message.body.clone())
+    (start, fields, message.body.clone(), trailers_of(message))
 }
 
 fn shown(messages: &[Essence]) -> String {
-    let field =
-        |field: &(String, Vec<u8>)| format!("{}: {:?}", field.0, String::from_utf8_lossy(&field.1));
-    let one = |(start, fields, body): &Essence| {
-        let fields: Vec<String> = fields.iter().map(field).collect();
-        format!("\n  {start} {fields:?} {:?}", String::from_utf8_lossy(body))
+    let shown = |fields: &[Field]| -> Vec<String> {
+        let one = |field: &Field| format!("{}: {:?}", field.0, String::from_utf8_lossy(&field.1));
+        fields.iter().map(one).collect()
+    };
+    let one = |(start, fields, body, trailers): &Essence| {
+        let (fields, trailers) = (shown(fields), shown(trailers));
+        format!("\n  {start} {fields:?} {:?} {trailers:?}", String::from_utf8_lossy(body))
     };
     messages.iter().map(one).collect()
 }
 
-/// The case that a message belongs to.
-fn case(message: &Message) -> Option<u64> {
+/// One request, or a few at once, through a proxy.
+struct Case<'a> {
+    seed: u64,
+    /// The first seed of its run.
+    first: u64,
+    proxy: &'a Proxy,
+    backend: &'a dyn Recorder,
+}
+
+/// A backend that keeps what it gets.
+trait Recorder {
+    fn forget(&self);
+    fn seen(&self) -> Vec<Seen>;
+}
+
+impl Recorder for Backend {
+    fn forget(&self) {
+        self.forget();
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.seen()
+    }
+}
+
+/// The seed of the case that a message belongs to.
+fn seed_of(message: &Message) -> Option<u64> {
     let host = String::from_utf8_lossy(message.values("host").next()?).into_owned();
     host.strip_suffix(".example:80")?.parse().ok()
 }
@@ -111,15 +188,15 @@ fn case(message: &Message) -> Option<u64> {
 fn is_equal(
     sent: &[Essence],
     is_sent: impl Fn(&[Essence]) -> bool,
-    backend: &Backend,
-    seed: u64,
+    case: &Case<'_>,
 ) -> Result<(), String> {
-    let seen = backend.seen();
+    let seen = case.backend.seen();
     if let Some(why) = seen.iter().find_map(|seen| seen.invalid.clone()) {
         return Err(format!("the backend got something invalid: {why}"));
     }
+    let earlier = case.first..case.seed;
     let is_earlier =
-        |message: &&Message| case(message).is_some_and(|case| (FIRST_SEED..seed).contains(&case));
+        |message: &&Message| seed_of(message).is_some_and(|seed| earlier.contains(&seed));
     let got = seen.iter().flat_map(|seen| &seen.messages).filter(|message| !is_earlier(message));
     let got: Vec<_> = got.map(essence).collect();
     if is_sent(&got) {
@@ -128,28 +205,67 @@ fn is_equal(
     Err(format!("sent {}, got {}", shown(sent), shown(&got)))
 }
 
+/// The seeds of a run, the first one by itself: the same ones in each, or one alone, or fresh ones for
+/// some time.
+fn seeds() -> (u64, Box<dyn Iterator<Item = u64>>) {
+    let variable =
+        |name| std::env::var(name).ok().map(|value: String| value.parse::<u64>().unwrap());
+    if let Some(seed) = variable("EVENKEEL_SEED") {
+        return (seed, Box::new(seed..=seed));
+    }
+    let Some(seconds) = variable("EVENKEEL_FRESH_SECONDS") else {
+        return (FIRST_SEED, Box::new(FIRST_SEED..FIRST_SEED + CASES));
+    };
+    let (first, end) = (fastrand::u64(..1 << 48), Instant::now() + Duration::from_secs(seconds));
+    println!("fresh seeds from {first}");
+    (first, Box::new((first..).take_while(move |_| Instant::now() < end)))
+}
+
 /// Runs the cases of one kind of client.
-fn run_all(run: fn(u64, &Proxy, &Backend) -> Result<bool, String>) {
-    let backend = Backend::start().unwrap();
-    let proxy = Proxy::over(&[backend.address], &[]);
-    backend.answer_with(Answer::Keep(OK.to_vec()));
-    let only = std::env::var("EVENKEEL_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
-    let seeds = only.map_or(FIRST_SEED..FIRST_SEED + CASES, |seed| seed..seed + 1);
+fn run_all(run: fn(&Case<'_>) -> Result<bool, String>, backend: &dyn Recorder, proxy: &Proxy) {
+    let (first, seeds) = seeds();
     let results = seeds.map(|seed| {
-        run(seed, &proxy, &backend).unwrap_or_else(|why| panic!("EVENKEEL_SEED={seed}: {why}"))
+        let case = Case { seed, first, proxy, backend };
+        run(&case).unwrap_or_else(|why| panic!("EVENKEEL_SEED={seed}: {why}"))
     });
     let (served, refused): (Vec<bool>, Vec<bool>) = results.partition(|is_served| *is_served);
-    let counts = (served.len() as u64, refused.len() as u64);
+    let (served, all) = (served.len(), served.len() + refused.len());
+    println!("{served} of {all} cases were served");
     // A fuzz that only ever sees one side of the proxy shows nothing.
-    assert!(only.is_some() || (counts.0 > CASES / 2 && counts.1 > CASES / 20), "{counts:?}");
+    assert!(
+        all < CASES as usize || (served > all / 2 && served < all - all / 20),
+        "{served} of {all}"
+    );
+}
+
+fn over_http1(run: fn(&Case<'_>) -> Result<bool, String>) {
+    let backend = Backend::start().unwrap();
+    backend.answer_with(Answer::Keep(OK.to_vec()));
+    run_all(run, &backend, &Proxy::over(&[backend.address], &[]));
+}
+
+fn over_h2c(run: fn(&Case<'_>) -> Result<bool, String>) {
+    let backend = H2cBackend::start();
+    let variables = [("PROXY_BACKEND_PROTOCOL", "h2c")];
+    run_all(run, &backend, &Proxy::over(&[backend.address], &variables));
 }
 
 #[test]
 fn what_a_backend_gets_is_what_was_sent_or_nothing() {
-    run_all(http1::run);
+    over_http1(http1::run);
 }
 
 #[test]
 fn what_a_backend_gets_of_http_2_is_what_was_sent_or_nothing() {
-    run_all(http2::run);
+    over_http1(http2::run);
+}
+
+#[test]
+fn what_a_backend_of_http_2_gets_is_what_was_sent_or_nothing() {
+    over_h2c(http1::run);
+}
+
+#[test]
+fn what_a_backend_of_http_2_gets_of_http_2_is_what_was_sent_or_nothing() {
+    over_h2c(http2::run);
 }
