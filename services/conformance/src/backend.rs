@@ -3,7 +3,7 @@
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -33,7 +33,7 @@ pub enum Answer {
     EarlyClose(Vec<u8>),
     /// Asks for the rest of a request as soon as its head is there, and answers when it has come.
     Continue(Vec<u8>),
-    /// Answers, and says something more when the proxy should have seen the end of the answer.
+    /// Answers, and says something more once it [may](Backend::say_more).
     Late(Vec<u8>, Vec<u8>),
     /// Answers as soon as the head is there, and takes all else that comes for other requests: to those
     /// it says something when [`NEXT_LINE`] is among them.
@@ -55,9 +55,20 @@ pub struct Seen {
     pub has_ended: bool,
 }
 
+/// What is with that which a late answer is followed by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Late {
+    #[default]
+    Held,
+    Allowed,
+    Said,
+}
+
 #[derive(Debug)]
 struct Shared {
     answer: Mutex<Answer>,
+    late: Mutex<Late>,
+    late_changes: Condvar,
     seen: Mutex<Vec<Arc<Mutex<Seen>>>>,
 }
 
@@ -73,6 +84,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Shared {
+    fn tell(&self, late: Late) {
+        *lock(&self.late) = late;
+        self.late_changes.notify_all();
+    }
+}
+
+fn wait_while(shared: &Shared, late: Late) {
+    let current = lock(&shared.late);
+    drop(shared.late_changes.wait_timeout_while(current, PATIENCE, |current| *current == late));
+}
+
 impl Backend {
     /// Starts one on a port that the system chooses.
     ///
@@ -82,7 +105,12 @@ impl Backend {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let answer = Mutex::new(Answer::Silent);
-        let shared = Arc::new(Shared { answer, seen: Mutex::default() });
+        let shared = Arc::new(Shared {
+            answer,
+            late: Mutex::default(),
+            late_changes: Condvar::new(),
+            seen: Mutex::default(),
+        });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -101,7 +129,14 @@ impl Backend {
 
     /// Sets what it does with requests from now on.
     pub fn answer_with(&self, answer: Answer) {
+        self.shared.tell(Late::Held);
         *lock(&self.shared.answer) = answer;
+    }
+
+    /// Lets it say what comes late, and waits until it has: over loopback that has arrived by then.
+    pub fn say_more(&self) {
+        self.shared.tell(Late::Allowed);
+        wait_while(&self.shared, Late::Allowed);
     }
 
     /// Forgets what it has seen. Connections that are open go on being recorded.
@@ -150,10 +185,10 @@ fn serve(mut stream: &TcpStream, seen: &Mutex<Seen>, shared: &Shared) -> io::Res
             }
             Answer::Late(bytes, more) => {
                 stream.write_all(&bytes)?;
-                // Long enough for the proxy to have put the connection back. If it has not, the
-                // row is one of those in which all comes at once.
-                thread::sleep(Duration::from_millis(50));
-                stream.write_all(&more)?;
+                wait_while(shared, Late::Held);
+                let written = stream.write_all(&more);
+                shared.tell(Late::Said);
+                written?;
             }
             Answer::Held(bytes, held) => {
                 stream.write_all(&bytes)?;

@@ -17,6 +17,9 @@ use evenkeel_conformance::{
 const PATIENCE: Duration = Duration::from_millis(700);
 const LATE_PATIENCE: Duration = Duration::from_secs(4);
 
+/// What a peer may take to put a connection back whose answer its client has.
+const PUT_BACK: Duration = Duration::from_millis(50);
+
 /// What ours does.
 const SAME: &str = "same";
 
@@ -51,7 +54,10 @@ fn main() -> io::Result<()> {
 fn column(kind: Kind, rows: &[Row], patience: Duration) -> io::Result<Vec<String>> {
     let backend = Backend::start()?;
     let peer = kind.start(backend.address)?;
-    let target = Target { proxy: peer.address, backend: &backend, patience };
+    // Nobody says when a peer has put a connection back.
+    let until_put_back = || std::thread::sleep(PUT_BACK);
+    let (proxy, backend) = (peer.address, &backend);
+    let target = Target { proxy, backend, patience, until_put_back: &until_put_back };
     rows.iter()
         .map(|row| {
             let observed = row.observe(&target)?;

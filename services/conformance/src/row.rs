@@ -1,10 +1,6 @@
 //! What a row is, how it is run, and how what happened is judged.
 
-use std::{
-    fmt, io,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{fmt, io, net::SocketAddr, time::Duration};
 
 use crate::{
     backend::{Answer, Backend, NEXT_LINE, Seen},
@@ -101,7 +97,7 @@ pub enum Check {
 }
 
 /// Where rows are run.
-#[derive(Debug)]
+#[expect(missing_debug_implementations, reason = "a closure has none")]
 pub struct Target<'a> {
     /// The proxy.
     pub proxy: SocketAddr,
@@ -109,6 +105,8 @@ pub struct Target<'a> {
     pub backend: &'a Backend,
     /// How long a client waits for anything more.
     pub patience: Duration,
+    /// Waits until the proxy has put back a connection whose answer its client has.
+    pub until_put_back: &'a dyn Fn(),
 }
 
 /// What happened.
@@ -156,17 +154,14 @@ impl Row {
     /// # Errors
     /// The proxy takes no connection.
     pub fn observe(&self, target: &Target<'_>) -> io::Result<Observed> {
-        let &Target { proxy, backend, patience } = target;
+        let &Target { proxy, backend, patience, until_put_back } = target;
         backend.answer_with(self.answer.clone());
         backend.forget();
         let got = client::exchange_in_two(proxy, [&self.request, &self.after_answer], patience)?;
         let (answers, interim, rest) = got.messages(message::method_of(&self.request));
         if matches!(self.answer, Answer::Late(..)) {
-            // What comes after the next request was sent nobody can tell from its answer.
-            let end = Instant::now() + patience;
-            while !backend.seen().iter().all(|seen| seen.has_ended) && Instant::now() < end {
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            until_put_back();
+            backend.say_more();
         }
         let seen = backend.seen();
         let next = match self.want {
@@ -229,7 +224,7 @@ fn ensure(is_so: bool, otherwise: impl FnOnce() -> String) -> Result<(), String>
 
 /// Whether another client's request gets its own answer and nothing else.
 fn next_is_served(target: &Target<'_>) -> io::Result<Result<(), String>> {
-    let &Target { proxy, backend, patience } = target;
+    let &Target { proxy, backend, patience, .. } = target;
     backend.answer_with(Answer::Keep(NEXT.to_vec()));
     backend.forget();
     let request = format!("{NEXT_LINE}\r\nHost: b\r\nConnection: close\r\n\r\n");

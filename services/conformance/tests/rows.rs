@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::Proxy;
+use common::{Proxy, wait_for};
 use evenkeel_conformance::{
     backend::Backend,
     backend_rows, forwarding_rows, request_rows,
@@ -17,8 +17,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn all_hold(rows: &[Row], variables: &[(&str, &str)]) {
     let backend = Backend::start().unwrap();
-    let proxy = Proxy::over(&[backend.address], variables);
-    let target = Target { proxy: proxy.address(), backend: &backend, patience: PATIENCE };
+    // The next request must meet the connections that the one before has left.
+    let variables = [variables, &[("PROXY_WORKERS", "1")]].concat();
+    let proxy = Proxy::over(&[backend.address], &variables);
+    // Idle, or closed.
+    let in_use = "evenkeel_connections{side=\"backend\",state=\"active\"} ";
+    let until_put_back = || {
+        wait_for("no connection to a backend to be in use", || {
+            let metrics = proxy.metrics();
+            metrics.lines().any(|line| line.strip_prefix(in_use) == Some("0"))
+        });
+    };
+    let (proxy, backend, patience) = (proxy.address(), &backend, PATIENCE);
+    let target = Target { proxy, backend, patience, until_put_back: &until_put_back };
     let wrong: Vec<String> = rows.iter().filter_map(|row| row.run(&target).err()).collect();
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
 }
