@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use bytes::BytesMut;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA},
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA},
 };
 
 use crate::{
@@ -180,6 +180,7 @@ pub fn head(data: &[u8]) {
     }
     fields::check(&fields);
     response(fields.clone());
+    trailers(fields.clone());
     let id = HeaderValue::from_static("id");
     let checked = headers::check_request(&mut fields, &method, &uri, version, &client);
     let Ok(present) = checked else { return };
@@ -191,6 +192,28 @@ pub fn head(data: &[u8]) {
     assert_eq!(fields.contains_key(CONNECTION), is_named, "a field of one connection");
     assert_eq!(fields.contains_key(UPGRADE), upgrade.is_some(), "an upgrade nobody asked for");
     assert_eq!(fields.get_all("x-forwarded-for").iter().count(), 1, "more than one list");
+    for_http2(fields, uri);
+}
+
+/// The same fields as those after a request's body (RFC 9110 §6.5.1).
+fn trailers(mut fields: HeaderMap) {
+    if headers::prepare_trailers(&mut fields).is_ok() {
+        for name in [CONTENT_LENGTH, TRANSFER_ENCODING, HOST, CONNECTION, TE, UPGRADE] {
+            assert!(!fields.contains_key(&name), "{name} after a body");
+        }
+    }
+}
+
+/// The same request for a backend of HTTP/2 (RFC 9113 §8.2.2, §8.3.1).
+fn for_http2(mut fields: HeaderMap, mut uri: Uri) {
+    let host = fields.get(HOST).cloned();
+    if headers::in_http2_form(&mut fields, &mut uri).is_ok() {
+        for name in [CONNECTION, TRANSFER_ENCODING, HOST, EXPECT] {
+            assert!(!fields.contains_key(&name), "{name} in HTTP/2");
+        }
+        let authority = uri.authority().map(|authority| authority.as_str().as_bytes());
+        assert!(host.is_none_or(|host| authority == Some(host.as_bytes())), "another host");
+    }
 }
 
 /// Bytes as a backend's connection brings them, after one byte that says in which pieces and whether
