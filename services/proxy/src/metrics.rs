@@ -362,6 +362,12 @@ impl ProxyCollector {
                 [gauge(vec![], buffered as f64)],
             ),
             family(
+                "evenkeel_pipes",
+                "Pipes through which long responses pass.",
+                MetricType::GAUGE,
+                [gauge(vec![], sum(|gauges| gauges.pipes.load(Ordering::Relaxed)) as f64)],
+            ),
+            family(
                 "evenkeel_limits_hit_total",
                 "Times that a bound on what clients may do was hit.",
                 MetricType::COUNTER,

@@ -198,6 +198,8 @@ pub(crate) struct Gauges {
     pub(crate) backend_open: AtomicI64,
     /// Those that wait for a request.
     pub(crate) backend_idle: AtomicI64,
+    /// Pipes through which long bodies pass.
+    pub(crate) pipes: AtomicI64,
     /// Connections that a backend closed while they waited for a request.
     pub(crate) backend_idle_closed: AtomicU64,
     /// Heads that hyper refused before they became requests.

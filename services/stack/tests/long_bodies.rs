@@ -33,6 +33,7 @@ fn answer(head: &str) -> (Vec<u8>, bool) {
     let long = [format!("HTTP/1.1 200 OK\r\ncontent-length: {LONG}\r\n\r\n").into_bytes(), body()];
     match head.split([' ', '?']).nth(1).unwrap() {
         "/long" => (long.concat(), true),
+        "/endless" => (b"HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n".to_vec(), false),
         "/cut" => (long.concat()[..LONG / 2].to_vec(), false),
         "/more" => ([&long.concat(), UNASKED].concat(), true),
         _ => (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec(), true),
@@ -64,6 +65,11 @@ async fn backend() -> (SocketAddr, Arc<AtomicUsize>) {
                                 return;
                             }
                             tokio::task::yield_now().await;
+                        }
+                    }
+                    while head.starts_with("GET /endless") {
+                        if stream.write_all(&[0; 16 * 1024]).await.is_err() {
+                            return;
                         }
                     }
                     if !goes_on {
@@ -100,6 +106,13 @@ async fn read_slowly(client: &mut TcpStream, bytes: usize) -> Vec<u8> {
     read
 }
 
+/// Waits until nothing is left of bodies.
+async fn is_clean(world: &World) {
+    for left in ["evenkeel_buffered_bytes", "evenkeel_pipes"] {
+        world.until("nothing to be left", async || world.metric(left).await == 0.0).await;
+    }
+}
+
 async fn is_served(client: &mut TcpStream) {
     assert!(ask(client, "/").await.starts_with("HTTP/1.1 200 "));
     let mut body = [0; 2];
@@ -126,9 +139,7 @@ async fn a_long_body_arrives_as_it_was_sent_and_both_connections_go_on() {
         is_served(&mut client).await;
     }
     assert_eq!(connections.load(Ordering::Relaxed), 1);
-    world
-        .until("nothing to wait", async || world.metric("evenkeel_buffered_bytes").await == 0.0)
-        .await;
+    is_clean(&world).await;
 }
 
 #[tokio::test]
@@ -163,10 +174,29 @@ async fn a_client_that_leaves_in_a_long_body_leaves_nothing_behind() {
     ask(&mut client, "/long").await;
     read_slowly(&mut client, LONG / 10).await;
     drop(client);
-    let is_over = async || {
-        let waits = world.metric("evenkeel_buffered_bytes").await;
-        world.backend(&id).await["in_flight"] == 0 && waits == 0.0
-    };
-    world.until("it to be over", is_over).await;
+    world.until("it to be over", async || world.backend(&id).await["in_flight"] == 0).await;
+    is_clean(&world).await;
     is_served(&mut TcpStream::connect(world.proxy.address).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn long_bodies_beyond_the_pipes_that_there_are_are_read() {
+    // Of one worker.
+    const PIPES: usize = 32;
+    let (world, _, _) = world().await;
+    let pipes = async || world.metric("evenkeel_pipes").await as usize;
+    let mut stuck = Vec::new();
+    for count in 1..=PIPES + 1 {
+        let mut client = TcpStream::connect(world.proxy.address).await.unwrap();
+        ask(&mut client, "/endless").await;
+        world.until("it to have a pipe", async || pipes().await == count.min(PIPES)).await;
+        stuck.push(client);
+    }
+    let mut client = TcpStream::connect(world.proxy.address).await.unwrap();
+    ask(&mut client, "/long").await;
+    assert!(read_slowly(&mut client, LONG).await == body());
+    assert_eq!(pipes().await, PIPES);
+    drop(stuck);
+    is_clean(&world).await;
+    is_served(&mut client).await;
 }

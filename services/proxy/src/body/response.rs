@@ -186,8 +186,8 @@ impl ResponseBody {
         }
     }
 
-    /// Takes its next part into an empty pipe, and tells how much that is. Otherwise as
-    /// [`Body::poll_frame`].
+    /// Takes its next part into an empty pipe, and tells how much that is: nothing if it has to be read
+    /// after all. Otherwise as [`Body::poll_frame`].
     pub(crate) fn poll_pipe(
         &mut self,
         context: &mut Context<'_>,

@@ -6,7 +6,11 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::Framing;
-use crate::{connection::Connection, error::Reason, pipe::Pipe};
+use crate::{
+    connection::Connection,
+    error::Reason,
+    pipe::{self, Pipe},
+};
 
 /// A body that is arriving, and the connection on which it does.
 #[derive(Debug)]
@@ -47,7 +51,8 @@ impl Incoming {
         }
     }
 
-    /// Takes its next part into an empty pipe, and tells how much that is.
+    /// Takes its next part into an empty pipe, and tells how much that is: nothing if it has to be read
+    /// after all.
     ///
     /// # Errors
     /// [`Reason::ResetMidBody`] if it ended too soon.
@@ -63,6 +68,7 @@ impl Incoming {
                 self.framing = Framing::Length(left - count as u64);
                 Ok(count)
             }
+            Err(error) if pipe::is_refused(&error) => Ok(0),
             Ok(0) | Err(_) => Err(Reason::ResetMidBody),
         }))
     }

@@ -75,6 +75,8 @@ impl<'a> Backlog<'a> {
                 self.pace.resume(now);
                 if now - since < KEEPS_UP {
                     body.read_at_most(MOST_BYTES);
+                } else {
+                    out.refuse_pipe();
                 }
             }
             Some(_) if self.seen != Some(out.written()) => self.look(out, activity.blocked_at())?,

@@ -282,10 +282,14 @@ impl<'a> Connection<'a> {
     ) -> Poll<Taken> {
         let pipeable = if answer.is_plain() { body.pipeable() } else { 0 };
         // The wire is let go of meanwhile: with a body that fails, an upload on the same wire may end.
-        let pipe = self.wire.borrow_mut().out.take_pipe(pipeable);
+        let pipe = self.wire.borrow_mut().out.take_pipe(pipeable, &self.worker.gauges);
         let pushed = if let Some(mut pipe) = pipe {
             let piped = body.poll_pipe(context, &mut pipe);
-            self.wire.borrow_mut().out.put_pipe(pipe);
+            let out = &mut self.wire.borrow_mut().out;
+            out.put_pipe(pipe);
+            if matches!(piped, Poll::Ready(Some(Ok(0)))) {
+                out.refuse_pipe();
+            }
             ready!(piped).map(|piped| piped.map(|bytes| answer.pass(bytes)))
         } else {
             let frame = ready!(Pin::new(body).poll_frame(context));

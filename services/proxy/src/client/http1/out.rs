@@ -5,13 +5,17 @@ use std::{
     collections::VecDeque,
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{io::AsyncWrite, net::TcpStream};
 
-use crate::pipe::{self, Pipe};
+use crate::{
+    pipe::{self, Pipe},
+    stats::Gauges,
+};
 
 /// What is copied rather than written from where it is: a copy of it costs less than another piece.
 const COPIED_BYTES_MAX: usize = 4 * 1024;
@@ -31,6 +35,8 @@ pub(super) struct Out {
     tail: BytesMut,
     /// What comes last: the rest of a long body.
     pipe: Option<Pipe>,
+    /// Whether this body has to be read.
+    is_pipe_refused: bool,
     /// Bytes that were written, of all that ever was to be.
     written: u64,
 }
@@ -52,13 +58,14 @@ impl Out {
 
     /// What the next part of a body may be taken into of which so much may go through a pipe, if it is
     /// worth that and nothing else is to be written before. It is to be put back.
-    pub(super) fn take_pipe(&mut self, pipeable: u64) -> Option<Pipe> {
-        if pipeable == 0 || !self.is_empty() {
+    pub(super) fn take_pipe(&mut self, pipeable: u64, gauges: &Arc<Gauges>) -> Option<Pipe> {
+        if pipeable == 0 || self.is_pipe_refused || !self.is_empty() {
             return None;
         }
         if self.pipe.is_none() && pipeable >= pipe::WORTH_BYTES {
-            // Without one it is read.
-            return Pipe::new().ok();
+            let pipe = Pipe::new(gauges).ok();
+            self.is_pipe_refused = pipe.is_none();
+            return pipe;
         }
         self.pipe.take()
     }
@@ -72,9 +79,15 @@ impl Out {
         self.pipe = Some(pipe);
     }
 
+    /// Has what is left of a body be read: somebody else may have the pipe, which is empty.
+    pub(super) fn refuse_pipe(&mut self) {
+        debug_assert!(self.takes_more());
+        (self.pipe, self.is_pipe_refused) = (None, true);
+    }
+
     /// Lets go of the pipe: its body has ended.
     pub(super) fn end_pipe(&mut self) {
-        self.pipe = None;
+        (self.pipe, self.is_pipe_refused) = (None, false);
     }
 
     pub(super) fn written(&self) -> u64 {
@@ -103,7 +116,8 @@ impl Out {
     /// Moves what is left to where there is nothing else: of a part of which a little is left, all
     /// stays in memory, and so does the buffer into which it was read.
     pub(super) fn compact(&mut self) {
-        let mut whole = BytesMut::with_capacity(self.len());
+        let parts = self.parts.iter().map(Bytes::len).sum::<usize>();
+        let mut whole = BytesMut::with_capacity(parts + self.tail.len());
         self.parts.iter().for_each(|part| whole.extend_from_slice(part));
         whole.extend_from_slice(&self.tail);
         self.parts.clear();
