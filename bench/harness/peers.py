@@ -67,7 +67,7 @@ KEPT_PER_BACKEND, KEPT_MOST = 512, 5_000
 
 # How much of a body nginx and HAProxy read at once: one of 16 KiB whole, and of one of 1 MiB what ours reads
 # by itself. With what they have by default either makes some 190 system calls for a response of 1 MiB,
-# where ours makes 9; and HAProxy makes eight for a POST of 16 KiB, where four will do.
+# where ours makes 14; and HAProxy makes eight for a POST of 16 KiB, where four will do.
 BODY_KIB, LARGE_BODY_KIB = 32, 512
 
 
