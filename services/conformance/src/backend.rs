@@ -36,7 +36,7 @@ pub enum Answer {
     /// Answers, and says something more once it [may](Backend::say_more).
     Late(Vec<u8>, Vec<u8>),
     /// Answers as soon as the head is there, and takes all else that comes for other requests: to those
-    /// it says something when [`NEXT_LINE`] is among them.
+    /// it says something when `NEXT_LINE` is among them.
     Held(Vec<u8>, Vec<u8>),
     /// Says nothing.
     Silent,
