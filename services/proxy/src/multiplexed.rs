@@ -38,7 +38,7 @@ pub(crate) use self::opening::STREAM_WINDOW_BYTES;
 use self::{
     leaving::{Left, Unanswered},
     opening::{Driver, open},
-    outgoing::{Outgoing, SmallFrames},
+    outgoing::{Outgoing, SMALL_MAX, SmallFrames},
 };
 use crate::{
     body::{RequestBody, Upload},
@@ -190,7 +190,9 @@ impl Connection {
     }
 
     fn has_room(&self) -> bool {
-        self.is_alive() && self.streams.get() < self.allowed().unwrap_or(0)
+        self.is_alive()
+            && self.small_frames.get() < SMALL_MAX
+            && self.streams.get() < self.allowed().unwrap_or(0)
     }
 
     /// As many requests at once as the backend allows; none once it has ended.

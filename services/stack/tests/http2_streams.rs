@@ -513,23 +513,53 @@ async fn small_parts_of_an_upload_that_come_at_once_go_on_at_once() {
     assert!(count < 100, "{count} frames");
 }
 
+/// What is whole never waits, so that what waits comes after it.
+#[tokio::test]
+async fn small_parts_wait_for_nothing_however_many_were_not_answered() {
+    const PARTS: usize = 300;
+    const WHOLE: &[u8] = &[b'w'; 256];
+    let (world, listener) = over_raw(&[]).await;
+    let (mut client, mut peer, one_way) = uploading_beside_another(&world, &listener).await;
+    let mut streams = vec![(3, one_way)];
+    for stream in [5, 7] {
+        client.send(frames::HEADERS, END_HEADERS, stream, &frames::get("/", &[])).await;
+        streams.push((stream, peer.until(frames::HEADERS).await.unwrap().stream));
+    }
+    let [_, (5, talk), (7, wholes)] = streams[..] else { unreachable!() };
+    for stream in [0, wholes] {
+        peer.send(frames::WINDOW_UPDATE, 0, stream, &1_000_000_u32.to_be_bytes()).await;
+    }
+    peer.send(frames::HEADERS, END_HEADERS, talk, &[0x88]).await;
+    client.until(frames::HEADERS).await.unwrap();
+    for (stream, to_backend) in &streams[..2] {
+        for number in 0..PARTS {
+            client.send(frames::DATA, 0, *stream, b"x").await;
+            all_read(&mut client).await;
+            client.send(frames::DATA, 0, 7, WHOLE).await;
+            for (stream, payload) in [(*to_backend, &b"x"[..]), (wholes, WHOLE)] {
+                let part = peer.until(frames::DATA).await.expect("it closed");
+                assert_eq!((part.stream, &part.payload[..]), (stream, payload), "{number}");
+            }
+        }
+    }
+}
+
 /// hyper ends a connection over 2,000.
 #[tokio::test]
-async fn small_parts_of_an_upload_wait_for_each_other_if_many_were_not_read() {
-    const PARTS: usize = 500;
+async fn new_requests_go_elsewhere_while_many_small_parts_are_not_answered() {
     let (world, listener) = over_raw(&[]).await;
-    let (mut client, mut peer, _) = uploading_beside_another(&world, &listener).await;
-    for _ in 0..PARTS {
+    let (mut client, mut peer, stream) = uploading_beside_another(&world, &listener).await;
+    for _ in 0..150 {
         client.send(frames::DATA, 0, 3, b"x").await;
-        all_read(&mut client).await;
+        assert_eq!(peer.until(frames::DATA).await.unwrap().payload, b"x");
     }
-    client.send(frames::DATA, END_STREAM, 3, b"").await;
-    let (count, bytes) = frames_of_body(&mut peer).await;
-    assert_eq!(bytes, PARTS);
-    assert!(count < 150, "{count} frames");
-    // Others need not wait for what comes of it.
-    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 5, &frames::get("/", &[])).await;
+    let head = frames::get("/", &[]);
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 5, &head).await;
     accepted(&listener, &[]).await.until(frames::HEADERS).await.unwrap();
+    peer.send(frames::HEADERS, END_HEADERS, stream, &[0x88]).await;
+    client.until(frames::HEADERS).await.unwrap();
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 7, &head).await;
+    assert!(peer.until(frames::HEADERS).await.unwrap().stream > stream, "it has read them");
 }
 
 #[tokio::test]

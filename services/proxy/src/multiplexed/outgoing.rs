@@ -2,22 +2,19 @@
 //!
 //! Clients may send it a byte at a time. A backend keeps each frame in a place of its own until it reads
 //! it, so it allows only so many small ones on a connection, and ends that beyond. So what is there is sent
-//! as one frame. Where the connection has many small ones that the backend has not answered anything to,
-//! which it may be that it does not read, those that go on wait for each other, as in Nagle's algorithm:
-//! the longer, the more there were of theirs. Others go elsewhere meanwhile, and whoever is alone on the
-//! connection need not wait.
+//! as one frame. Nothing waits for more: whether a backend has read a small one shows nowhere, and messages
+//! that wait for each other are late for one that has. But while a connection has many that the backend has
+//! not answered anything to, new requests go elsewhere.
 
 use std::{
     cell::Cell,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
-use tokio::time::{Sleep, sleep};
 
 use super::{Connection, FIELD_BYTES_MAX};
 use crate::{
@@ -37,16 +34,9 @@ const SMALL_BYTES: usize = 256;
 /// As many small frames a request has for itself: most with a short body need no more.
 const SMALL_FREE: u32 = 4;
 
-/// As many those beyond may be on a connection. Backends made with hyper take 2,000, and with h2 as it comes
-/// 100 in all.
-const SMALL_MAX: u32 = 100;
-
-/// How long the first waits for more, too short to be felt.
-const HELD_MIN: Duration = Duration::from_millis(10);
-
-/// The most that one waits. In that time, a client that is not too slow (`PROXY_UPLOAD_RATE_MIN`) sends
-/// what is not small any more.
-const HELD_MAX: Duration = Duration::from_secs(3);
+/// A connection that has as many beyond those gets no new requests. Backends made with hyper take 2,000 on
+/// one, and with h2 as it comes 100 in all.
+pub(super) const SMALL_MAX: u32 = 100;
 
 /// The small frames of one request's body that its backend may not have read.
 #[derive(Debug)]
@@ -68,26 +58,12 @@ impl SmallFrames {
     fn set(&self, count: u32) {
         let all = self.connection.small_frames.get() - self.excess();
         self.count.set(count);
-        let all = all + self.excess();
-        self.connection.small_frames.set(all);
-        if all >= SMALL_MAX {
-            self.connection.is_retired.set(true);
-        }
+        self.connection.small_frames.set(all + self.excess());
     }
 
     /// The backend has said something, and so has probably read them.
     pub(super) fn forget(&self) {
         self.set(0);
-    }
-
-    /// For how long the next one waits for more.
-    fn hold(&self) -> Option<Duration> {
-        let connection = &self.connection;
-        let is_free = self.count.get() < SMALL_FREE
-            || connection.small_frames.get() < SMALL_MAX
-            || connection.streams.get() < 2;
-        let doublings = self.excess().min(16);
-        (!is_free).then(|| (HELD_MIN * (1 << doublings)).min(HELD_MAX))
     }
 }
 
@@ -109,14 +85,12 @@ pub(super) struct Outgoing {
     gathered: BytesMut,
     /// Fields that come after that.
     trailers: Option<Frame<Bytes>>,
-    /// How long that waits for more.
-    held: Option<Pin<Box<Sleep>>>,
 }
 
 impl Outgoing {
     pub(super) fn new(body: RequestBody, small: Rc<SmallFrames>) -> Self {
         let (upload, gathered) = (body.upload(), BytesMut::new());
-        Self { body, upload, small, answers: 0, gathered, trailers: None, held: None }
+        Self { body, upload, small, answers: 0, gathered, trailers: None }
     }
 
     /// The next part as it comes.
@@ -134,16 +108,13 @@ impl Outgoing {
         Poll::Ready(next)
     }
 
-    /// Waits for more of what is little.
-    fn poll_held(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Counts one that is small.
+    fn note_small(&mut self) {
         let answers = self.upload.as_ref().map_or(0, |upload| upload.answers());
         if answers != std::mem::replace(&mut self.answers, answers) {
             self.small.forget();
         }
-        if self.held.is_none() {
-            self.held = self.small.hold().map(|time| Box::pin(sleep(time)));
-        }
-        self.held.as_mut().map_or(Poll::Ready(()), |held| held.as_mut().poll(context))
+        self.small.set(self.small.count.get() + 1);
     }
 }
 
@@ -179,12 +150,9 @@ impl Body for Outgoing {
                 Poll::Ready(this.trailers.take().map(Ok))
             };
         }
-        let is_small = this.gathered.len() < SMALL_BYTES;
-        if is_small && may_grow {
-            ready!(this.poll_held(context));
-            this.small.set(this.small.count.get() + 1);
+        if may_grow && this.gathered.len() < SMALL_BYTES {
+            this.note_small();
         }
-        this.held = None;
         Poll::Ready(Some(Ok(Frame::data(this.gathered.split().freeze()))))
     }
 
