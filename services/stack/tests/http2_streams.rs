@@ -576,3 +576,21 @@ async fn small_parts_of_a_conversation_wait_for_nothing() {
     client.send(frames::HEADERS, END_HEADERS | END_STREAM, 5, &frames::get("/", &[])).await;
     assert!(peer.until(frames::HEADERS).await.unwrap().stream > stream, "it goes the same way");
 }
+
+/// The library ends a connection that has brought more than 100 of them.
+#[tokio::test]
+async fn empty_parts_end_no_connection_however_many() {
+    const PARTS: usize = 150;
+    let empty = |stream| frames::frame(frames::DATA, 0, stream, b"").repeat(PARTS);
+    let (world, listener) = over_raw(&[]).await;
+    let (mut client, mut peer, stream) = answered_upload(&world, &listener, (1024, 0, 0)).await;
+    for stream in [0, stream] {
+        peer.send(frames::WINDOW_UPDATE, 0, stream, &1024_u32.to_be_bytes()).await;
+    }
+    client.0.write_all(&empty(1)).await.unwrap();
+    client.send(frames::DATA, END_STREAM, 1, b" of it").await;
+    assert_eq!(bodies(&mut peer, 1).await, b"the whole of it".len());
+    peer.0.write_all(&empty(stream)).await.unwrap();
+    peer.send(frames::DATA, END_STREAM, stream, b"all").await;
+    assert_eq!(bodies(&mut client, 1).await, b"all".len());
+}

@@ -1,5 +1,9 @@
 //! What comes of HTTP/2 on its way to the library: frames as they are, and each head that has been cut in
 //! one frame (RFC 9113 §4.3).
+//!
+//! What has nothing of a body and does not end it is left out. Some libraries send that for each part that
+//! is empty, and ours takes 100 in the life of a connection, which it then ends. A client that sends too
+//! many is refused below this (client/frames.rs).
 
 use std::io;
 
@@ -17,7 +21,11 @@ const TOO_LARGE: [u8; 3] = [0xff; 3];
 /// What a connection ends with on which a head has no end.
 pub(super) const ENDLESS: io::ErrorKind = io::ErrorKind::FileTooLarge;
 
-/// Flags of HEADERS (RFC 9113 §6.2), and the length of what the second says.
+/// What a body comes in, and the flag of its end (RFC 9113 §6.1).
+const DATA: u8 = 0;
+const END_STREAM: u8 = 1;
+
+/// Flags of HEADERS (RFC 9113 §6.2), and the length of what the second says. DATA has the first, too.
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 0x20;
 const PRIORITY_BYTES: usize = 5;
@@ -77,7 +85,7 @@ impl Heads {
         loop {
             match self.reader.read(&mut rest) {
                 Read::Nothing => return Ok(passed),
-                Read::Header if passes && self.is_plain() => {}
+                Read::Header if passes && self.is_plain() && !self.says_nothing() => {}
                 Read::Header => {
                     passes = false;
                     self.begin_frame();
@@ -106,6 +114,16 @@ impl Heads {
             && (self.reader.kind() != HEADERS || self.reader.flags() & END_HEADERS != 0)
     }
 
+    /// Whether the frame that has begun is of no use. With padding it is: that takes room (RFC 9113 §6.9.1).
+    fn says_nothing(&self) -> bool {
+        let reader = &self.reader;
+        let says_nothing = reader.left() == 0
+            && reader.kind() == DATA
+            && reader.flags() & (END_STREAM | PADDED) == 0;
+        // On no stream at all is for the library to refuse.
+        says_nothing && reader.stream() > 0
+    }
+
     fn is_too_large(&self) -> bool {
         self.reader.left() > FRAME_BYTES
     }
@@ -120,6 +138,8 @@ impl Heads {
             }
             // Nothing else may come here, which is for the library to say.
             self.end_head(0);
+        } else if self.says_nothing() {
+            return;
         }
         let header = self.reader.header();
         if self.is_too_large() {
@@ -183,7 +203,7 @@ mod tests {
     use super::*;
     use crate::http2::whole_heads::PREFACE;
 
-    const DATA: u8 = 0;
+    const SETTINGS: u8 = 4;
     const PING: u8 = 6;
 
     const HELD: usize = 50_000;
@@ -240,8 +260,39 @@ mod tests {
     }
 
     #[test]
+    fn empty_parts_are_left_out_that_say_nothing() {
+        let empty = frame(DATA, 0, 1, b"");
+        let head = frame(HEADERS, END_HEADERS, 1, b"abc");
+        let data = frame(DATA, 0, 1, b"data");
+        let end = frame(DATA, END_STREAM, 1, b"");
+        check(
+            &[
+                empty.clone(),
+                head.clone(),
+                empty.clone(),
+                empty.clone(),
+                data.clone(),
+                empty.clone(),
+                data.clone(),
+                end.clone(),
+                empty,
+            ],
+            &[head, data.clone(), data, end],
+        );
+        // These say something, or may not be, which is for the library to say.
+        for other in [
+            frame(DATA, PADDED, 1, b"\0"),
+            frame(DATA, PADDED, 1, b""),
+            frame(DATA, END_STREAM | PADDED, 1, b"\0"),
+            frame(DATA, 0, 0, b""),
+            frame(SETTINGS, 0, 0, b""),
+        ] {
+            check(std::slice::from_ref(&other), std::slice::from_ref(&other));
+        }
+    }
+
+    #[test]
     fn a_head_that_is_cut_comes_in_one_frame() {
-        const END_STREAM: u8 = 1;
         let block = b"a block of fields";
         let priority = [0x80, 0, 0, 0, 9];
         let before = frame(PING, 0, 0, &[0; 8]);
@@ -281,6 +332,7 @@ mod tests {
         for other in [
             frame(PING, 0, 0, &[0; 8]),
             frame(DATA, 0, 1, b"x"),
+            frame(DATA, 0, 1, b""),
             frame(HEADERS, END_HEADERS, 1, b"x"),
             frame(HEADERS, 0, 3, b"x"),
             frame(CONTINUATION, END_HEADERS, 3, b"x"),

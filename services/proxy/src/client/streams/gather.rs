@@ -42,7 +42,7 @@ pub(super) fn poll_next(
     while small.len() + last.len() <= PART_BYTES - SMALL_BYTES && last.len() < SMALL_BYTES {
         match Pin::new(&mut *body).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                // Nothing in it, and not the end: a backend of HTTP/2 may say so as often as it likes.
+                // Nothing in it, and not the end: padding alone, of a backend of HTTP/2.
                 Ok(data) if data.is_empty() && !body.is_end_stream() => {}
                 Ok(data) => small.extend_from_slice(&std::mem::replace(&mut last, data)),
                 Err(frame) => {
