@@ -594,3 +594,30 @@ async fn empty_parts_end_no_connection_however_many() {
     peer.send(frames::DATA, END_STREAM, stream, b"all").await;
     assert_eq!(bodies(&mut client, 1).await, b"all".len());
 }
+
+/// Libraries end a connection over 100 of them.
+#[tokio::test]
+async fn an_answer_that_ends_with_an_empty_part_has_none_before_its_end() {
+    const BYTES: usize = 2000;
+    let (world, listener) = over_raw(&[]).await;
+    let settings = [(INITIAL_WINDOW_SIZE, 1024)];
+    let mut client = RawClient::connect(world.proxy.address, &settings).await;
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 1, &frames::get("/", &[])).await;
+    let mut peer = accepted(&listener, &[]).await;
+    let stream = peer.until(frames::HEADERS).await.unwrap().stream;
+    peer.send(frames::HEADERS, END_HEADERS, stream, &[0x88]).await;
+    peer.0.write_all(&small_frames(stream, 1, BYTES)).await.unwrap();
+    let mut bytes = client.until(frames::DATA).await.unwrap().payload.len();
+    peer.send(frames::DATA, END_STREAM, stream, b"").await;
+    all_read(&mut peer).await;
+    client.send(frames::WINDOW_UPDATE, 0, 1, &1024_u32.to_be_bytes()).await;
+    loop {
+        let part = client.until(frames::DATA).await.expect("it closed");
+        bytes += part.payload.len();
+        if part.flags & END_STREAM != 0 {
+            break;
+        }
+        assert!(!part.payload.is_empty(), "after {bytes} bytes");
+    }
+    assert_eq!(bytes, BYTES);
+}

@@ -404,6 +404,11 @@ impl StreamBody {
                 None => return Poll::Ready(None),
             };
             let Gathered { small, large, trailers } = gathered;
+            if small.is_empty() && large.is_empty() && trailers.is_none() {
+                // The end, which a backend of HTTP/2 may say with nothing in it. Given on as a part, it
+                // would go out before the end that is held back.
+                return Poll::Ready(None);
+            }
             self.progress.held.add(cost(small.len()) + cost(large.len()));
             self.rest = large;
             match trailers {
