@@ -111,6 +111,8 @@ struct Connection {
     /// When we began to make it.
     made: Instant,
     lead: Lead,
+    /// Whether it has one request and gets no other.
+    is_alone: bool,
     /// When the last one ended.
     used: Cell<Instant>,
     /// Whether a request was answered on it.
@@ -427,7 +429,9 @@ impl Multiplexed {
     ) -> Result<Stream, NoStream> {
         let deadline = Instant::now() + timeouts.connect;
         let opened = open(member, deadline, &self.gauges).await;
-        Ok(Stream::new(&Rc::new(opened.map_err(NoStream::Failed)?), false))
+        let mut connection = opened.map_err(NoStream::Failed)?;
+        connection.is_alone = true;
+        Ok(Stream::new(&Rc::new(connection), false))
     }
 
     async fn existing(

@@ -275,6 +275,28 @@ async fn the_fields_after_an_upload_arrive_whole_or_it_is_refused() {
     world.until("it to be counted", async || world.metric(hits).await == 3.0).await;
 }
 
+/// Nobody else is on it.
+#[tokio::test]
+async fn on_a_connection_of_its_own_a_request_has_as_many_fields_after_its_body_as_anywhere() {
+    let (backend, wholes) = noting_trailers().await;
+    let variables = [("PROXY_PROBE", "off"), ("PROXY_HEADER_BYTES_MAX", "15KiB")];
+    let world = over(&backend.to_string(), &variables).await;
+    let mut client = client(world.proxy.address).await;
+    for (kibibytes, expected) in [(9, 200), (14, 200), (16, 431)] {
+        let frames = [
+            Frame::data(Bytes::from_static(b"hello")),
+            Frame::trailers(fields(1, kibibytes * 1024, b'x')),
+        ];
+        let body = StreamBody::new(futures_util::stream::iter(frames.map(Ok))).boxed();
+        let mut request = Request::post("http://api.example/").body(body).unwrap();
+        *request.headers_mut() = fields(1, 9_000, b'x');
+        let answer = client.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), expected, "{kibibytes}");
+    }
+    let sizes: Vec<usize> = wholes.lock().unwrap().iter().map(|whole| whole["x-0"].len()).collect();
+    assert_eq!(sizes, [9 * 1024, 14 * 1024]);
+}
+
 #[tokio::test]
 async fn requests_share_a_connection_until_the_backends_limit_is_reached() {
     for (streams, most) in [(100, 1), (4, 3)] {

@@ -109,6 +109,7 @@ pub(super) async fn open(
         lead,
         streams: Cell::new(0),
         made,
+        is_alone: false,
         used: Cell::new(Instant::now()),
         has_served: Cell::new(false),
         is_retired: Cell::new(false),

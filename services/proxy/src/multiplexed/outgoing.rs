@@ -100,6 +100,7 @@ impl Outgoing {
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let next = ready!(Pin::new(&mut self.body).poll_frame(context));
         if let (Some(Ok(frame)), Some(upload)) = (&next, &self.upload)
+            && !self.small.connection.is_alone
             && frame.trailers_ref().is_some_and(|fields| http2_size(fields) > FIELD_BYTES_MAX)
         {
             // They cannot have a connection of their own any more.
