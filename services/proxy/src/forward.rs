@@ -327,9 +327,12 @@ async fn attempt_multiplexed(
                     return Err(Failed::unsent(Reason::ResetBeforeHeaders));
                 }
             }
-            Ok(Err(multiplexed::Failure::Stream(error))) => {
+            Ok(Err(multiplexed::Failure::Body)) => {
                 let reason = upload.as_deref().and_then(Upload::failure);
-                if is_alone && reason.is_none() && multiplexed::has_ended_connection(&error) {
+                return Err(Failed::sent(reason.unwrap_or(Reason::BadRequest), stream.is_kept));
+            }
+            Ok(Err(multiplexed::Failure::Stream(error))) => {
+                if is_alone && multiplexed::has_ended_connection(&error) {
                     // For its head, as nobody else was there: elsewhere it would do no better.
                     worker.gauges.limits.hit(Limit::HeaderBytes);
                     return Err(Failed::sent(Reason::HeadTooLarge, false));
@@ -340,8 +343,7 @@ async fn attempt_multiplexed(
                     // A stream that is ended is the backend's doing, its connection's end need not.
                     None => stream.is_kept && !error.is_reset(),
                 };
-                let reason =
-                    reason.unwrap_or_else(|| http2::blame(&error, Reason::ResetBeforeHeaders));
+                let reason = http2::blame(&error, Reason::ResetBeforeHeaders);
                 let may_be_anothers = http2::have_ended(&error);
                 let failed = Failed::sent(reason, is_kept);
                 return Err(Failed { unprocessed, may_be_anothers, ..failed });

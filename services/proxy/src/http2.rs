@@ -134,20 +134,23 @@ pub(crate) fn have_ended(error: &h2::Error) -> bool {
     (error.is_library() && error.is_go_away()) || is_endless(error)
 }
 
-/// Why a body did not go out whole: it broke off, or its stream did.
+/// Why a body did not go out whole.
 #[derive(Debug)]
-pub(crate) struct Stopped;
+pub(crate) enum Stopped<D: Buf> {
+    /// It broke off. The other side knows of it when its stream is reset, which is this.
+    Body(SendStream<D>),
+    /// Its stream ended before it, and the other side knows, if it is there.
+    Stream,
+}
 
-/// Sends a body to its end, as far as the other side has room for it. If it breaks off, the stream is
-/// reset for this `reason`.
+/// Sends a body to its end, as far as the other side has room for it.
 ///
 /// # Errors
-/// It did not go out whole. The other side knows, if it is there.
+/// It did not go out whole.
 pub(crate) async fn send<B>(
     mut body: B,
     mut stream: SendStream<B::Data>,
-    reason: h2::Reason,
-) -> Result<(), Stopped>
+) -> Result<(), Stopped<B::Data>>
 where
     B: Body + Unpin,
     B::Data: Default,
@@ -155,10 +158,7 @@ where
     loop {
         match next(&mut body, &mut stream).await? {
             None => return send_data(&mut stream, B::Data::default(), true),
-            Some(Err(_)) => {
-                stream.send_reset(reason);
-                return Err(Stopped);
-            }
+            Some(Err(_)) => return Err(Stopped::Body(stream)),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
                     let is_last = body.is_end_stream();
@@ -172,7 +172,7 @@ where
                 }
                 Err(frame) => {
                     let trailers = frame.into_trailers().unwrap_or_default();
-                    return stream.send_trailers(trailers).map_err(|_| Stopped);
+                    return stream.send_trailers(trailers).map_err(|_| Stopped::Stream);
                 }
             },
         }
@@ -183,29 +183,29 @@ where
 async fn next<B: Body + Unpin>(
     body: &mut B,
     stream: &mut SendStream<B::Data>,
-) -> Result<Option<Result<Frame<B::Data>, B::Error>>, Stopped> {
+) -> Result<Option<Result<Frame<B::Data>, B::Error>>, Stopped<B::Data>> {
     poll_fn(|context| {
         if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) {
             return Poll::Ready(Ok(frame));
         }
-        stream.poll_reset(context).map(|_| Err(Stopped))
+        stream.poll_reset(context).map(|_| Err(Stopped::Stream))
     })
     .await
 }
 
 /// Waits until the other side has room. No more is asked for than a byte of it, as long as there is
 /// something to send: what one stream has been promised of the room of all, others wait for.
-async fn room<D: Buf>(stream: &mut SendStream<D>) -> Result<(), Stopped> {
+async fn room<D: Buf>(stream: &mut SendStream<D>) -> Result<(), Stopped<D>> {
     stream.reserve_capacity(1);
     while stream.capacity() == 0 {
         let given = poll_fn(|context| stream.poll_capacity(context)).await;
         if !matches!(given, Some(Ok(_))) {
-            return Err(Stopped);
+            return Err(Stopped::Stream);
         }
     }
     Ok(())
 }
 
-fn send_data<D: Buf>(stream: &mut SendStream<D>, data: D, is_last: bool) -> Result<(), Stopped> {
-    stream.send_data(data, is_last).map_err(|_| Stopped)
+fn send_data<D: Buf>(stream: &mut SendStream<D>, data: D, is_last: bool) -> Result<(), Stopped<D>> {
+    stream.send_data(data, is_last).map_err(|_| Stopped::Stream)
 }

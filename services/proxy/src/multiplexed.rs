@@ -95,6 +95,8 @@ pub(crate) enum NoStream {
 pub(crate) enum Failure {
     /// Nothing of it was sent, and this is its body.
     Unsent(RequestBody),
+    /// Its own body failed.
+    Body,
     /// What became of its stream.
     Stream(h2::Error),
     /// The backend says what cannot be, or more than we take.
@@ -216,7 +218,7 @@ pub(crate) struct Stream {
     /// It counts as long as the backend may have them unread, though all are sent.
     small_frames: Option<Rc<SmallFrames>>,
     /// What goes on sending the request's body, though the head of the response has come.
-    sending: Option<Sending<Result<(), Stopped>>>,
+    sending: Option<Sending<()>>,
 }
 
 impl Stream {
@@ -249,13 +251,17 @@ impl Stream {
         let mut unanswered = Unanswered::new(&self.connection, answer);
         self.small_frames = is_upload.then(|| SmallFrames::new(&self.connection));
         let outgoing = self.small_frames.as_ref().map(|small| Outgoing::new(body, small.clone()));
-        // A client that breaks its upload off wants no answer any more: no mistake of ours.
-        let send = |outgoing| Box::pin(http2::send(outgoing, stream, h2::Reason::CANCEL));
-        let mut sending = outgoing.map(send);
+        let mut sending = outgoing.map(|outgoing| Box::pin(http2::send(outgoing, stream)));
         let mut interims = 0..INTERIM_MAX;
         let response = poll_fn(|context| {
-            if sending.as_mut().is_some_and(|sending| sending.as_mut().poll(context).is_ready()) {
+            if let Some(Poll::Ready(sent)) =
+                sending.as_mut().map(|sending| sending.as_mut().poll(context))
+            {
                 sending = None;
+                if let Err(Stopped::Body(_)) = sent {
+                    // When it is reset, whoever holds the request without an answer decides.
+                    return Poll::Ready(Err(Failure::Body));
+                }
             }
             unanswered.poll(|answer| poll_answer(answer, context, (interim, &mut interims)))
         });
@@ -263,7 +269,14 @@ impl Stream {
         if let Some(small) = &self.small_frames {
             small.forget();
         }
-        self.sending = sending.map(Sending::start);
+        self.sending = sending.map(|sending| {
+            Sending::start(async {
+                if let Err(Stopped::Body(mut stream)) = sending.await {
+                    // Its client wants no more of the answer: no mistake of ours.
+                    stream.send_reset(h2::Reason::CANCEL);
+                }
+            })
+        });
         let (mut head, stream) = response.into_parts();
         prepare_head(&mut head.headers)?;
         let mut incoming = Incoming::new(stream, &head.headers, HEAD_BYTES_MAX as u32);

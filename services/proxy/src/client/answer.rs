@@ -18,7 +18,7 @@ use crate::{
     body::{ClientBody, ResponseBody},
     error::EndsHere,
     forward::{Origin, forward},
-    http2,
+    http2::{self, Stopped},
     worker::Worker,
 };
 
@@ -67,7 +67,9 @@ pub(super) async fn answer(
     }
     if !is_whole {
         // Who stops it has recorded why.
-        let _ = http2::send(body, stream, h2::Reason::INTERNAL_ERROR).await;
+        if let Err(Stopped::Body(mut stream)) = http2::send(body, stream).await {
+            stream.send_reset(h2::Reason::INTERNAL_ERROR);
+        }
     }
 }
 

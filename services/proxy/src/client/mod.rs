@@ -25,6 +25,8 @@ use bytes::BytesMut;
 use tokio::net::TcpStream;
 
 use self::activity::Activity;
+#[cfg(test)]
+pub(crate) use self::http1::uploading;
 pub(crate) use self::{
     activity::Busy,
     frames::{FrameWatch, RESETS_TIMES_MAX},

@@ -119,7 +119,11 @@ mod tests {
     use tokio::task::{LocalSet, yield_now};
 
     use super::*;
-    use crate::{body::RequestBody, multiplexed::tests::Bench};
+    use crate::{
+        body::{ClientBody, RequestBody, Upload},
+        client::uploading,
+        multiplexed::tests::Bench,
+    };
 
     const RST_STREAM: u8 = 3;
 
@@ -163,10 +167,17 @@ mod tests {
     }
 
     /// A request that waits for its answer.
-    async fn sent(mut stream: Stream) -> Pin<Box<impl Future<Output = bool>>> {
+    async fn sent(stream: Stream) -> Pin<Box<impl Future<Output = bool>>> {
+        sent_with(stream, RequestBody::Empty).await
+    }
+
+    async fn sent_with(
+        mut stream: Stream,
+        body: RequestBody,
+    ) -> Pin<Box<impl Future<Output = bool>>> {
         let mut waiting = Box::pin(async move {
             let request = Request::get("http://a/").body(()).unwrap();
-            stream.exchange(request, RequestBody::Empty, None).await.is_ok()
+            stream.exchange(request, body, None).await.is_ok()
         });
         let is_waiting =
             poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_pending()));
@@ -198,6 +209,34 @@ mod tests {
             assert_eq!(peer.resets().await, 60, "it must have looked by now");
             leave(&bench, 60).await;
             assert_eq!(peer.resets().await, 60 + UNSEEN_MAX);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn those_whose_uploads_break_off_are_not_reset_more_often_than_others() {
+        let test = async {
+            let bench = Bench::new();
+            let (first, peer) = bench.take_new().await;
+            let mut peer = Peer::new(peer);
+            let _first = sent(first).await;
+            let (mut clients, mut waiting) = (Vec::new(), Vec::new());
+            for _ in 0..60 {
+                let (client, body) = uploading().await;
+                let body = ClientBody::Http1(body);
+                let body = RequestBody::Client(body, Rc::new(Upload::begun()));
+                waiting.push(sent_with(bench.take().await, body).await);
+                clients.push(client);
+            }
+            tokio::time::pause();
+            assert_eq!(peer.resets().await, 0);
+            drop(clients);
+            turns().await;
+            for mut upload in waiting {
+                let ended = poll_fn(|context| Poll::Ready(upload.as_mut().poll(context)));
+                assert_eq!(ended.await, Poll::Ready(false));
+            }
+            assert_eq!(peer.resets().await, UNSEEN_MAX);
         };
         LocalSet::new().run_until(test).await;
     }

@@ -23,6 +23,9 @@ pub(crate) use self::{
     upload::WireBody,
 };
 
+#[cfg(test)]
+pub(crate) use self::upload::tests::uploading;
+
 use std::{
     future::poll_fn,
     rc::Rc,

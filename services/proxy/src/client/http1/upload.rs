@@ -125,16 +125,23 @@ impl Drop for WireBody {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{future::poll_fn, sync::Arc, time::Duration};
 
-    use tokio::io::AsyncWriteExt;
+    use tokio::{io::AsyncWriteExt, net::TcpStream};
 
     use super::*;
     use crate::{
         client::http1::wire::tests::{connected, connected_beside},
         stats::Gauges,
     };
+
+    /// A client that has begun with a body.
+    pub(crate) async fn uploading() -> (TcpStream, WireBody) {
+        let (client, wire, _) = connected().await;
+        let body = WireBody::new(&wire, Framing::Length(10), false).unwrap();
+        (client, body)
+    }
 
     /// It may be kept waiting for as long as the backend likes.
     #[tokio::test]
