@@ -258,8 +258,8 @@ fn client_closed_request() -> StatusCode {
 /// that recovers, at the transition interval. When all are busy, sooner would only add to it.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
-/// Marks our own answer to a request that ends here for what it is, and not for want of a backend: it
-/// costs nobody else anything.
+/// Marks our own answer to a request that ends for what it is, and not for want of a backend: it costs no
+/// other client anything. A backend it may have cost a connection, or a part of a body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EndsHere;
 

@@ -332,8 +332,8 @@ async fn attempt_multiplexed(
                 return Err(Failed::sent(reason.unwrap_or(Reason::BadRequest), stream.is_kept));
             }
             Ok(Err(multiplexed::Failure::Stream(error))) => {
-                if is_alone && multiplexed::has_ended_connection(&error) {
-                    // For its head, as nobody else was there: elsewhere it would do no better.
+                if is_alone && stream.was_refused() {
+                    // Over its long head: nothing else was sent there.
                     worker.gauges.limits.hit(Limit::HeaderBytes);
                     return Err(Failed::sent(Reason::HeadTooLarge, false));
                 }

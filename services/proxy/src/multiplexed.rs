@@ -309,6 +309,20 @@ impl Stream {
         self.connection.is_retired.set(true);
     }
 
+    /// Whether the backend has ended the connection over what it was sent, and says so (RFC 9113 §7). One
+    /// that has to go, or fails by itself, says something else; and one that dies says nothing.
+    pub(crate) fn was_refused(&self) -> bool {
+        let context = &mut Context::from_waker(Waker::noop());
+        // Of a stream that the backend may have begun with, the error is only that of the socket.
+        let ready = self.connection.sender.borrow_mut().poll_ready(context);
+        let Poll::Ready(Err(error)) = ready else { return false };
+        let is_own = matches!(
+            error.reason(),
+            None | Some(h2::Reason::NO_ERROR | h2::Reason::INTERNAL_ERROR)
+        );
+        error.is_remote() && error.is_go_away() && !is_own
+    }
+
     /// Whether the backend has certainly not begun with the request, which may then be sent again
     /// whatever it is: refused on its stream, or beyond the last stream that a GOAWAY says was or may
     /// be processed (RFC 9113 §8.7, §6.8).
@@ -330,14 +344,6 @@ impl Stream {
         };
         Some(if is_unseen { Unprocessed::Unseen } else { Unprocessed::Refused })
     }
-}
-
-/// Whether the backend has ended the connection, and not just a stream, nor because it has to go.
-pub(crate) fn has_ended_connection(error: &h2::Error) -> bool {
-    !error.is_reset()
-        && !error.is_library()
-        && !http2::have_ended(error)
-        && error.reason() != Some(h2::Reason::NO_ERROR)
 }
 
 /// Whether a request may share its connection with others.

@@ -621,3 +621,42 @@ async fn an_answer_that_ends_with_an_empty_part_has_none_before_its_end() {
     }
     assert_eq!(bytes, BYTES);
 }
+
+/// The answer to a request with a long head, which is the only one on its connection, where that ends:
+/// with a goodbye for this reason that names this last stream, or without one.
+async fn ended(goodbye: Option<(u32, u32)>) -> (u16, String) {
+    let (world, listener) = over_raw(&[]).await;
+    let request = world.client.get(world.url("/")).header("cookie", "x".repeat(9000));
+    let answer = tokio::spawn(request.send());
+    let mut peer = accepted(&listener, &[]).await;
+    peer.until(frames::HEADERS).await.unwrap();
+    if let Some((reason, last)) = goodbye {
+        let payload = [last.to_be_bytes(), reason.to_be_bytes()].concat();
+        let goodbye = frames::frame(frames::GOAWAY, 0, 0, &payload);
+        let ping = frames::frame(frames::PING, 0, 0, b"all read");
+        peer.0.write_all(&[goodbye, ping].concat()).await.unwrap();
+        // Until it has read that: it answers, or has closed over the goodbye.
+        while peer.until(frames::PING).await.is_some_and(|ping| ping.flags & frames::ACK == 0) {}
+    }
+    drop((peer, listener));
+    let answer = answer.await.unwrap().unwrap();
+    let text = answer.headers()["proxy-status"].to_str().unwrap().to_owned();
+    (answer.status().as_u16(), text)
+}
+
+#[tokio::test]
+async fn a_long_head_is_too_long_only_where_its_backend_says_so() {
+    const NO_ERROR: u32 = 0;
+    const PROTOCOL_ERROR: u32 = 1;
+    const INTERNAL_ERROR: u32 = 2;
+    const ENHANCE_YOUR_CALM: u32 = 11;
+    for goodbye in [(PROTOCOL_ERROR, 0), (ENHANCE_YOUR_CALM, 1)] {
+        let (status, text) = ended(Some(goodbye)).await;
+        assert_eq!(status, 431, "{goodbye:?}: {text}");
+    }
+    for goodbye in [None, Some((NO_ERROR, 1)), Some((INTERNAL_ERROR, 1))] {
+        let (status, text) = ended(goodbye).await;
+        assert_eq!(status, 502, "{goodbye:?}: {text}");
+        assert!(text.contains("reset_before_headers"), "{goodbye:?}: {text}");
+    }
+}
