@@ -429,7 +429,7 @@ impl Multiplexed {
         if Instant::now() >= deadline {
             return Err(NoStream::WaitedInVain);
         }
-        let opened = open(member, deadline, &self.gauges).await;
+        let opened = open(member, deadline, (&self.gauges, timeouts)).await;
         let connection = Rc::new(opened.map_err(NoStream::Failed)?);
         let stream = Stream::new(&connection, false);
         self.connections.borrow_mut().push(connection);
@@ -447,7 +447,7 @@ impl Multiplexed {
         timeouts: &Timeouts,
     ) -> Result<Stream, NoStream> {
         let deadline = Instant::now() + timeouts.connect;
-        let opened = open(member, deadline, &self.gauges).await;
+        let opened = open(member, deadline, (&self.gauges, timeouts)).await;
         let mut connection = opened.map_err(NoStream::Failed)?;
         connection.is_alone = true;
         Ok(Stream::new(&Rc::new(connection), false))

@@ -6,8 +6,9 @@
 //! (CVE-2023-44487). Here that is one client of many, and the others should not pay for it.
 //!
 //! So only so many are reset that the backend may not have seen yet. Beyond that, streams stay open until it
-//! must have. Each takes up its place on the connection meanwhile, so that whoever leaves all the time gets
-//! more connections.
+//! has: until it answers one that was sent later, or the PING that it gets then (RFC 9113 §6.7). That time
+//! has passed says nothing, as one that stalls for seconds finds all of it together. Each takes up its place
+//! on the connection meanwhile, so that whoever leaves all the time gets more connections.
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,9 +17,12 @@ use std::{
     time::Duration,
 };
 
-use h2::client::ResponseFuture;
+use h2::{Ping, PingPong, client::ResponseFuture};
 use http::Response;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 use super::{Connection, Failure, Stream};
 
@@ -26,35 +30,108 @@ use super::{Connection, Failure, Stream};
 /// it comes, take 20.
 const UNSEEN_MAX: usize = 15;
 
-/// After how long a backend has seen a request, if it works at all.
-const SEEN_AFTER: Duration = Duration::from_secs(1);
+/// How long a backend that has answered a PING may need to begin with what it had read before, which
+/// includes what we sent together with that.
+const TAKEN_AFTER: Duration = Duration::from_millis(100);
+
+/// PINGs that a backend gets before it answers another request. Those of gRPC take three, and end the
+/// connection over more.
+const PINGS_MAX: u32 = 2;
 
 /// What a connection knows of those that left.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Left {
     /// Requests that were sent.
     sent: Cell<u64>,
-    /// Those that were reset and may not have been seen: which of those sent, and when.
-    unseen: RefCell<Vec<(u64, Instant)>>,
+    /// Which of them is the last that the backend has seen, as far as we know.
+    seen: Cell<u64>,
+    /// Those that were reset and may not have been seen.
+    unseen: RefCell<Vec<u64>>,
+    /// Wakes those that wait to be reset.
+    news: Notify,
+    /// What sends PINGs, unless one is under way.
+    pings: RefCell<Option<PingPong>>,
+    /// PINGs since a request was answered.
+    pinged: Cell<u32>,
+    /// The longest that one waits to be reset.
+    patience: Duration,
 }
 
 impl Left {
-    /// Takes note that the backend has answered a request. It takes them as they come, and has seen those
-    /// that were sent before.
+    pub(super) fn new(pings: Option<PingPong>, patience: Duration) -> Self {
+        Self {
+            sent: Cell::new(0),
+            seen: Cell::new(0),
+            unseen: RefCell::default(),
+            news: Notify::new(),
+            pings: RefCell::new(pings),
+            pinged: Cell::new(0),
+            patience,
+        }
+    }
+
+    /// Takes note that the backend has answered a request. It takes them as they come.
+    fn answered(&self, number: u64) {
+        self.pinged.set(0);
+        self.saw(number);
+    }
+
+    /// Takes note that the backend has seen a request, and so those that were sent before.
     fn saw(&self, number: u64) {
-        self.unseen.borrow_mut().retain(|(other, _)| *other > number);
+        if number > self.seen.get() {
+            self.seen.set(number);
+            self.unseen.borrow_mut().retain(|other| *other > number);
+        }
+        self.news.notify_waiters();
     }
 
     /// Whether a request may be reset now. Then it counts as one that was.
     fn may_reset(&self, number: u64) -> bool {
-        let now = Instant::now();
+        if number <= self.seen.get() {
+            return true;
+        }
         let mut unseen = self.unseen.borrow_mut();
-        unseen.retain(|(_, at)| now.duration_since(*at) < SEEN_AFTER);
         let may_reset = unseen.len() < UNSEEN_MAX;
         if may_reset {
-            unseen.push((number, now));
+            unseen.push(number);
         }
         may_reset
+    }
+}
+
+/// Asks the backend whether it has seen what was sent, unless it is being asked, or was too often.
+fn ask(connection: &Rc<Connection>) {
+    let left = &connection.left;
+    if left.pinged.get() >= PINGS_MAX {
+        return;
+    }
+    let Some(mut pings) = left.pings.take() else { return };
+    left.pinged.update(|count| count + 1);
+    let number = left.sent.get();
+    // The answer may never come.
+    let connection = Rc::downgrade(connection);
+    tokio::task::spawn_local(async move {
+        if pings.ping(Ping::opaque()).await.is_err() {
+            return;
+        }
+        sleep(TAKEN_AFTER).await;
+        if let Some(connection) = connection.upgrade() {
+            connection.left.pings.replace(Some(pings));
+            connection.left.saw(number);
+        }
+    });
+}
+
+/// Waits until a request may be reset.
+async fn until_may_reset(connection: &Rc<Connection>, number: u64) {
+    let left = &connection.left;
+    loop {
+        let news = left.news.notified();
+        ask(connection);
+        news.await;
+        if left.may_reset(number) {
+            return;
+        }
     }
 }
 
@@ -84,7 +161,7 @@ impl Unanswered {
         if let Poll::Ready(result) = &polled {
             self.answer = None;
             if result.is_ok() {
-                self.connection.left.saw(self.number);
+                self.connection.left.answered(self.number);
             }
         }
         polled
@@ -94,13 +171,22 @@ impl Unanswered {
 impl Drop for Unanswered {
     fn drop(&mut self) {
         let Some(answer) = self.answer.take() else { return };
-        if self.connection.left.may_reset(self.number) {
+        let (connection, number) = (Rc::clone(&self.connection), self.number);
+        if connection.left.may_reset(number) {
             return;
         }
-        let place = Stream::new(&self.connection, true);
+        let place = Stream::new(&connection, true);
         tokio::task::spawn_local(async move {
-            // Of an answer that comes meanwhile nobody wants the body.
-            let _ = timeout(SEEN_AFTER, answer).await;
+            let left = &connection.left;
+            tokio::select! {
+                answer = answer => {
+                    // Of one that comes nobody wants the body.
+                    if answer.is_ok() {
+                        left.answered(number);
+                    }
+                }
+                _ = timeout(left.patience, until_may_reset(&connection, number)) => {}
+            }
             drop(place);
         });
     }
@@ -126,6 +212,7 @@ mod tests {
     };
 
     const RST_STREAM: u8 = 3;
+    const PING: u8 = 6;
 
     /// The backend's end of a connection on which nobody waits for frames.
     struct Peer {
@@ -139,17 +226,34 @@ mod tests {
             Self { stream, read: Vec::new() }
         }
 
-        /// The resets that have been sent so far.
-        async fn resets(&mut self) -> usize {
+        /// What is in the frames of a kind that have been sent so far.
+        async fn frames(&mut self, kind: u8) -> Vec<Vec<u8>> {
             turns().await;
             let _ = self.stream.read_to_end(&mut self.read);
             let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-            let (mut rest, mut resets) = (&self.read[preface.len()..], 0);
-            while let [a, b, c, kind, ..] = rest {
-                resets += usize::from(*kind == RST_STREAM);
-                rest = &rest[9 + u32::from_be_bytes([0, *a, *b, *c]) as usize..];
+            let (mut rest, mut frames) = (&self.read[preface.len()..], Vec::new());
+            while let [a, b, c, its_kind, ..] = rest {
+                let end = 9 + u32::from_be_bytes([0, *a, *b, *c]) as usize;
+                if *its_kind == kind {
+                    frames.push(rest[9..end].to_vec());
+                }
+                rest = &rest[end..];
             }
-            resets
+            frames
+        }
+
+        async fn resets(&mut self) -> usize {
+            self.frames(RST_STREAM).await.len()
+        }
+
+        /// Answers the last PING, and takes what it has read then. So many PINGs have come.
+        async fn look(&mut self) -> usize {
+            let pings = self.frames(PING).await;
+            let ack = [&[0, 0, 8, PING, 1, 0, 0, 0, 0], &pings.last().unwrap()[..]].concat();
+            self.stream.write_all(&ack).unwrap();
+            turns().await;
+            pass(TAKEN_AFTER).await;
+            pings.len()
         }
 
         /// Answers the request that was sent as this one of all.
@@ -164,6 +268,12 @@ mod tests {
         for _ in 0..50 {
             yield_now().await;
         }
+    }
+
+    async fn pass(time: Duration) {
+        // Timers go by the millisecond.
+        tokio::time::advance(time + Duration::from_millis(2)).await;
+        turns().await;
     }
 
     /// A request that waits for its answer.
@@ -199,16 +309,42 @@ mod tests {
         let test = async {
             let bench = Bench::new();
             let (first, peer) = bench.take_new().await;
+            let patience = first.connection.left.patience;
             let mut peer = Peer::new(peer);
             tokio::time::pause();
             let _first = sent(first).await;
             leave(&bench, 60).await;
             assert_eq!(peer.resets().await, UNSEEN_MAX);
-            // Timers go by the millisecond.
-            tokio::time::advance(SEEN_AFTER + Duration::from_millis(2)).await;
-            assert_eq!(peer.resets().await, 60, "it must have looked by now");
+            pass(patience / 2).await;
+            assert_eq!(peer.resets().await, UNSEEN_MAX, "it has still not looked");
+            assert_eq!(peer.look().await, 1);
+            assert_eq!(peer.resets().await, 60);
             leave(&bench, 60).await;
             assert_eq!(peer.resets().await, 60 + UNSEEN_MAX);
+            pass(patience).await;
+            assert_eq!(peer.resets().await, 120, "nobody waits for longer");
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn a_backend_is_not_asked_more_often_than_it_likes() {
+        let test = async {
+            let bench = Bench::new();
+            let (first, peer) = bench.take_new().await;
+            let mut peer = Peer::new(peer);
+            tokio::time::pause();
+            let mut first = sent(first).await;
+            for times in 1..=PINGS_MAX as usize {
+                leave(&bench, UNSEEN_MAX + 1).await;
+                assert_eq!(peer.look().await, times);
+            }
+            leave(&bench, UNSEEN_MAX + 1).await;
+            assert_eq!(peer.frames(PING).await.len(), PINGS_MAX as usize);
+            peer.answer(1);
+            assert!(first.as_mut().await);
+            assert_eq!(peer.look().await, PINGS_MAX as usize + 1);
+            assert_eq!(peer.resets().await, 3 * (UNSEEN_MAX + 1));
         };
         LocalSet::new().run_until(test).await;
     }

@@ -31,6 +31,7 @@ use crate::{
         self,
         whole_heads::{HeadLimits, WholeHeads},
     },
+    settings::Timeouts,
     stats::{Counted, Gauges},
 };
 
@@ -69,7 +70,7 @@ pub(super) type Driver = client::Connection<WholeHeads<TcpStream>, Bytes>;
 pub(super) async fn open(
     member: &Member,
     deadline: Instant,
-    gauges: &Arc<Gauges>,
+    (gauges, timeouts): (&Arc<Gauges>, &Timeouts),
 ) -> Result<Connection, Reason> {
     let made = Instant::now();
     let (stream, lead) = connect::to(member, deadline - made).await?;
@@ -93,8 +94,9 @@ pub(super) async fn open(
         let (sender, mut driver) = handshake.await.map_err(|_| Reason::ConnectFailed)?;
         until_streams(&mut driver).await.map(|()| (sender, driver))
     };
-    let (sender, driver) =
+    let (sender, mut driver) =
         timeout_at(deadline, ready).await.map_err(|_| Reason::ConnectTimeout)??;
+    let left = Left::new(driver.ping_pong(), timeouts.response);
     let counted = Counted::new(gauges, |gauges| &gauges.backend_open);
     let (driver, idle) = (RefCell::new(driver), RefCell::default());
     let running = Rc::new(Running { driver, socket, idle, open: counted });
@@ -113,7 +115,7 @@ pub(super) async fn open(
         used: Cell::new(Instant::now()),
         has_served: Cell::new(false),
         is_retired: Cell::new(false),
-        left: Left::default(),
+        left,
         small_frames: Cell::new(0),
     })
 }
