@@ -562,12 +562,17 @@ async fn who_waits_for_a_connection_that_others_make_in_vain_has_seen_nothing_of
         ("PROXY_BACKEND_PROTOCOL", "h2c"),
         ("PROXY_PROBE", "off"),
         ("PROXY_POLICY", "first"),
-        ("PROXY_CONNECT_TIMEOUT", "300ms"),
+        ("PROXY_CONNECT_TIMEOUT", "1s"),
     ];
     let list = format!("http://{silent_address},http://{good}");
     let world = World::over(&list, &variables, vec![]);
     world.until_eligible(2).await;
-    let asked = (0..20).map(|_| world.get("/"));
+    // They come one after the other, and all within half of that time.
+    let world = &world;
+    let asked = (0..20).map(|index| async move {
+        tokio::time::sleep(Duration::from_millis(5 * index)).await;
+        world.get("/").await
+    });
     for (status, _) in futures_util::future::join_all(asked).await {
         assert_eq!(status, 204);
     }
