@@ -226,6 +226,15 @@ async fn careless_http2_backend() -> std::net::SocketAddr {
     address
 }
 
+/// A client that has the whole answer to its upload, most of which is to come.
+async fn answered_upload(world: &World) -> TcpStream {
+    let mut upload = TcpStream::connect(world.proxy.address).await.unwrap();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc";
+    upload.write_all(head).await.unwrap();
+    assert_eq!(status(&read_head(&mut upload).await), 200);
+    upload
+}
+
 #[tokio::test]
 async fn an_upload_that_stalls_after_its_answer_has_ended_is_given_up() {
     for (protocol, backend) in
@@ -238,10 +247,7 @@ async fn an_upload_that_stalls_after_its_answer_has_ended_is_given_up() {
         ];
         let world = World::over(&format!("http://{backend}"), &variables, vec![]);
         world.until_eligible(1).await;
-        let mut upload = TcpStream::connect(world.proxy.address).await.unwrap();
-        let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc";
-        upload.write_all(head).await.unwrap();
-        assert_eq!(status(&read_head(&mut upload).await), 200);
+        let mut upload = answered_upload(&world).await;
         let mut rest = Vec::new();
         let read = upload.read_to_end(&mut rest);
         let read = tokio::time::timeout(Duration::from_secs(20), read).await;
@@ -254,10 +260,7 @@ async fn an_upload_that_outlives_its_response_keeps_nobody_else_waiting() {
     let backends = format!("http://{}", hasty_backend().await);
     let world = World::over(&backends, &[("PROXY_PROBE", "off"), ("PROXY_WORKERS", "1")], vec![]);
     world.until_eligible(1).await;
-    let mut upload = TcpStream::connect(world.proxy.address).await.unwrap();
-    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc";
-    upload.write_all(head).await.unwrap();
-    assert_eq!(status(&read_head(&mut upload).await), 200);
+    let upload = answered_upload(&world).await;
     for _ in 0..3 {
         let answer = world.client.get(world.url("/")).timeout(Duration::from_secs(5)).send().await;
         assert_eq!(answer.unwrap().status(), 200);
@@ -283,10 +286,7 @@ async fn an_upload_that_outlives_its_response_is_a_request_under_way_until_it_en
         ];
         let world = World::over(&format!("http://{backend}"), &variables, vec![]);
         world.until_eligible(1).await;
-        let mut upload = TcpStream::connect(world.proxy.address).await.unwrap();
-        let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc";
-        upload.write_all(head).await.unwrap();
-        assert_eq!(status(&read_head(&mut upload).await), 200);
+        let upload = answered_upload(&world).await;
         let another = world.client.get(world.url("/")).timeout(Duration::from_secs(5)).send().await;
         assert_eq!(another.unwrap().status(), 503, "{protocol}");
         let active = "evenkeel_connections{side=\"client\",state=\"active\"";
