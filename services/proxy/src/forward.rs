@@ -262,8 +262,7 @@ async fn attempt(
                 return Err(Failed::sent(reason, is_kept));
             }
             Ok(Err(Failure::Body)) => {
-                let reason = upload.as_deref().and_then(Upload::failure);
-                return Err(Failed::sent(reason.unwrap_or(Reason::BadRequest), is_kept));
+                return Err(Failed::sent(body_failure(upload.as_deref()), is_kept));
             }
             Ok(Err(Failure::Backend(reason))) | Err(reason) => {
                 return Err(Failed::sent(reason, is_kept));
@@ -328,8 +327,7 @@ async fn attempt_multiplexed(
                 }
             }
             Ok(Err(multiplexed::Failure::Body)) => {
-                let reason = upload.as_deref().and_then(Upload::failure);
-                return Err(Failed::sent(reason.unwrap_or(Reason::BadRequest), stream.is_kept));
+                return Err(Failed::sent(body_failure(upload.as_deref()), stream.is_kept));
             }
             Ok(Err(multiplexed::Failure::Stream(error))) => {
                 if is_alone && stream.was_refused() {
@@ -371,6 +369,11 @@ async fn open(
     let connection = connection::open(member, timeout, &worker.gauges).await?;
     upstream.shard.record_connect(start.elapsed());
     Ok(connection)
+}
+
+/// Why a request's body failed: as it says, or as it was not as long as it was announced.
+fn body_failure(upload: Option<&Upload>) -> Reason {
+    upload.and_then(Upload::failure).unwrap_or(Reason::BadRequest)
 }
 
 /// Tells the pool of failures that say something of the backend's health.
