@@ -92,15 +92,14 @@ impl Buffered {
     }
 }
 
-/// Counts so much instead of what was `counted`.
-pub(crate) fn recount(gauges: &Gauges, counted: &mut usize, bytes: usize) {
+/// Counts so much instead of what was counted before.
+pub(crate) fn recount(gauges: &Gauges, before: usize, bytes: usize) {
     let Gauges { buffered, limits, .. } = gauges;
-    match bytes.checked_sub(*counted) {
+    match bytes.checked_sub(before) {
         Some(0) => {}
         Some(more) => buffered.add(more, limits),
-        None => buffered.subtract(*counted - bytes),
+        None => buffered.subtract(before - bytes),
     }
-    *counted = bytes;
 }
 
 /// What waits for one client, until it is dropped.
@@ -117,7 +116,7 @@ impl<'a> Waiting<'a> {
     }
 
     pub(crate) fn set(&mut self, bytes: usize) {
-        recount(self.gauges, &mut self.bytes, bytes);
+        recount(self.gauges, std::mem::replace(&mut self.bytes, bytes), bytes);
     }
 }
 

@@ -22,9 +22,9 @@ use http_body::{Body, Frame, SizeHint};
 use self::whole_heads::is_endless;
 use crate::{error::Reason, limits::http2_size, numbers};
 
-/// The most that is given at once of what was gathered: as much as comes at once of most bodies
+/// The most that a frame may have, as nothing else is announced, and so what comes at once of most bodies
 /// (RFC 9113 §4.2).
-const PART_BYTES: usize = 16 * 1024;
+pub(crate) const FRAME_BYTES: usize = 16 * 1024;
 
 /// Why no more of a body comes.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Incoming {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if !self.gathered.is_empty() {
-            let part = self.gathered.split_to(self.gathered.len().min(PART_BYTES));
+            let part = self.gathered.split_to(self.gathered.len().min(FRAME_BYTES));
             return Poll::Ready(Some(Ok(self.give(part.freeze()))));
         }
         if !self.has_data_ended {

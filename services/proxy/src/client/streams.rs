@@ -45,7 +45,7 @@ use self::{
 };
 use crate::{
     body::{Cut, ResponseBody},
-    buffered::MOST_BYTES,
+    buffered::{MOST_BYTES, recount},
     pace::Pace,
     stats::Gauges,
 };
@@ -224,12 +224,7 @@ impl Progress {
     /// Counts what waits behind what the library was given. It is none of the connection's share, which is for
     /// what we read.
     fn set_behind(&self, bytes: usize) {
-        let (before, gauges) = (self.behind.replace(bytes), &self.held.gauges);
-        match bytes.checked_sub(before) {
-            Some(0) => {}
-            Some(more) => gauges.buffered.add(more, &gauges.limits),
-            None => gauges.buffered.subtract(before - bytes),
-        }
+        recount(&self.held.gauges, self.behind.replace(bytes), bytes);
     }
 
     fn is_stalled(&self, limit: Duration) -> bool {

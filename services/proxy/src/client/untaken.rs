@@ -29,23 +29,20 @@ use http_body::Frame;
 use tokio::time::Sleep;
 
 use super::http2::CONNECTION_WINDOW_BYTES;
-use crate::stats::Gauges;
+use crate::{buffered::recount, http2::FRAME_BYTES, stats::Gauges};
 
-/// The most that comes of a body at once (RFC 9113 §4.2).
-const PART_BYTES: usize = 16 * 1024;
-
-/// What a frame costs at least. The library has it so.
-const FRAME_BYTES: usize = 256;
+/// What a frame costs at least, in bytes. The library has it so.
+const FRAME_COST: usize = 256;
 
 /// What the places of a connection's frames may come to, beside what is in the frames: its windows,
 /// full of messages of 16 bytes. Beyond that the library ends the connection.
-pub(super) const FRAMES_BYTES: usize = CONNECTION_WINDOW_BYTES as usize / 16 * (FRAME_BYTES - 16);
+pub(super) const FRAMES_BYTES: usize = CONNECTION_WINDOW_BYTES as usize / 16 * (FRAME_COST - 16);
 
 /// After so long without anything being read, a part of bodies is, with all else that comes before its
 /// end. So whatever the client says is seen within four minutes, even behind all that its windows allow
-/// (an hour, if that is in frames of a few bytes), and mostly after the first of these. Were it shorter, the bound on memory would mean little: those
-/// whose backend does nothing at all have got an eighth of their windows by the time they are given up
-/// (`PROXY_RESPONSE_TIMEOUT`).
+/// (an hour, if that is in frames of a few bytes), and mostly after the first of these. Were it shorter,
+/// the bound on memory would mean little: those whose backend does nothing at all have got an eighth of
+/// their windows by the time they are given up (`PROXY_RESPONSE_TIMEOUT`).
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// What has come of bodies.
@@ -59,7 +56,7 @@ pub(super) struct Came {
 
 /// What a frame costs beside what is in it, in bytes.
 pub(super) fn frame_cost(bytes: usize) -> usize {
-    FRAME_BYTES.saturating_sub(bytes)
+    FRAME_COST.saturating_sub(bytes)
 }
 
 /// What is untaken of one connection.
@@ -102,7 +99,7 @@ impl Untaken {
                 .update(|all| Came { bytes: all.bytes + bytes, frames: all.frames + frames });
             self.count();
             self.read_bytes.update(|read| read + bytes + frames);
-            if self.read_bytes.get() >= PART_BYTES {
+            if self.read_bytes.get() >= FRAME_BYTES {
                 self.pause.take();
             }
         }
@@ -150,16 +147,12 @@ impl Untaken {
         let bytes = match (self.bodies.get() as usize, self.untaken.get()) {
             (0, _) => 0,
             (bodies, Came { bytes, frames }) => {
-                bytes.min(CONNECTION_WINDOW_BYTES as usize + bodies * PART_BYTES)
+                bytes.min(CONNECTION_WINDOW_BYTES as usize + bodies * FRAME_BYTES)
                     + frames.min(FRAMES_BYTES)
             }
         };
         let before = self.counted.replace(bytes);
-        match bytes.checked_sub(before) {
-            Some(0) => {}
-            Some(more) => self.gauges.buffered.add(more, &self.gauges.limits),
-            None => self.gauges.buffered.subtract(before - bytes),
-        }
+        recount(&self.gauges, before, bytes);
         if bytes < before
             && !self.is_full()
             && let Some(reader) = self.reader.take()
@@ -263,10 +256,10 @@ mod tests {
         let untaken = Untaken::new(&gauges);
         let mut body = Taking::new(&untaken);
         untaken.came(Came { bytes: 40, frames: 2 * frame_cost(20) });
-        assert_eq!(gauges.buffered.bytes(), 2 * FRAME_BYTES);
+        assert_eq!(gauges.buffered.bytes(), 2 * FRAME_COST);
         body.asked(&data(20));
         body.asked(&data(20));
-        assert_eq!(gauges.buffered.bytes(), FRAME_BYTES, "the second is being taken");
+        assert_eq!(gauges.buffered.bytes(), FRAME_COST, "the second is being taken");
         untaken.came(Came { bytes: 1, frames: usize::MAX / 2 });
         assert_eq!(gauges.buffered.bytes(), FRAMES_BYTES + 21, "no more is ever kept");
         drop(body);
@@ -317,7 +310,7 @@ mod tests {
             timeout(PAUSE * 2, room).await.expect("it is never read");
             assert!(start.elapsed() >= PAUSE);
             let context = &mut Context::from_waker(Waker::noop());
-            untaken.came(came(PART_BYTES - 1));
+            untaken.came(came(FRAME_BYTES - 1));
             assert!(untaken.poll_room(context).is_ready(), "it was less than a part");
             untaken.came(came(1));
             assert!(untaken.poll_room(context).is_pending());

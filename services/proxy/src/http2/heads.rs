@@ -10,10 +10,10 @@ use std::io;
 use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
 
-use super::frame_reader::{CONTINUATION, END_HEADERS, FrameReader, HEADER_BYTES, HEADERS, Read};
-
-/// The most that a frame may have, as nothing else is announced (RFC 9113 §4.2).
-pub(super) const FRAME_BYTES: usize = 16 * 1024;
+use super::{
+    FRAME_BYTES,
+    frame_reader::{CONTINUATION, END_HEADERS, FrameReader, HEADER_BYTES, HEADERS, Read},
+};
 
 /// A length that the library never takes (whole_heads.rs).
 const TOO_LARGE: [u8; 3] = [0xff; 3];

@@ -18,8 +18,9 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
+    FRAME_BYTES,
     frame_reader::{FrameReader, HEADER_BYTES},
-    heads::{ENDLESS, FRAME_BYTES, Heads},
+    heads::{ENDLESS, Heads},
 };
 
 /// What goes out first to a server (RFC 9113 §3.4), and comes first from a client.

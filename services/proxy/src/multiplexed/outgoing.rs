@@ -19,11 +19,9 @@ use http_body::{Body, Frame};
 use super::{Connection, FIELD_BYTES_MAX};
 use crate::{
     body::{Broken, RequestBody, Upload},
+    http2::FRAME_BYTES,
     limits::http2_size,
 };
-
-/// As much as comes at once of most bodies (RFC 9113 §4.2).
-const PART_BYTES: usize = 16 * 1024;
 
 /// A part that has so much is sent as it is.
 const WHOLE_BYTES: usize = 4 * 1024;
@@ -129,7 +127,7 @@ impl Body for Outgoing {
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         let mut may_grow = false;
-        while this.trailers.is_none() && this.gathered.len() < PART_BYTES {
+        while this.trailers.is_none() && this.gathered.len() < FRAME_BYTES {
             let Poll::Ready(part) = this.poll_part(context) else {
                 may_grow = true;
                 break;

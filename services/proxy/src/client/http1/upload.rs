@@ -73,7 +73,7 @@ impl WireBody {
             return Poll::Ready(None);
         }
         let mut wire = wire.borrow_mut();
-        recount(&wire.gauges, waiting, 0);
+        recount(&wire.gauges, std::mem::take(waiting), 0);
         if !wire.is_wanted() {
             return Poll::Ready(Some(Err(Reason::ClientGone)));
         }
@@ -85,7 +85,8 @@ impl WireBody {
                 Ok(None) if !framing.is_done() => {}
                 Ok(frame) => {
                     if let Some(data) = frame.as_ref().and_then(Frame::data_ref) {
-                        recount(&wire.gauges, waiting, data.len() + wire.read.capacity());
+                        *waiting = data.len() + wire.read.capacity();
+                        recount(&wire.gauges, 0, *waiting);
                     }
                     if framing.is_done() {
                         wire.end_upload(Uploading::Done);
@@ -115,7 +116,7 @@ impl WireBody {
 impl Drop for WireBody {
     fn drop(&mut self) {
         let mut wire = self.wire.borrow_mut();
-        recount(&wire.gauges, &mut self.waiting, 0);
+        recount(&wire.gauges, std::mem::take(&mut self.waiting), 0);
         // If it is done, what is coming now, if anything, is another request's.
         if !self.framing.is_done() && wire.is_wanted() {
             let framing = std::mem::replace(&mut self.framing, Framing::Length(0));
