@@ -33,7 +33,8 @@ use crate::{
     client::Interim,
     connect::{self, Lead},
     error::Reason,
-    http1::{self, NotSent, Outgoing, ResponseHead},
+    http1::{self, NotSent, Outgoing, ResponseHead, Unfit},
+    limits::FieldLimits,
     pipe::Pipe,
     sending::Sending,
     stats::{Counted, Gauges},
@@ -64,6 +65,8 @@ pub(crate) struct Connection {
     /// Since when it waits for a request.
     idle_since: Instant,
     pub(crate) lead: Lead,
+    /// What the fields of a response may be.
+    limits: FieldLimits,
     counted: Counted,
 }
 
@@ -113,6 +116,7 @@ pub(crate) async fn open(
     member: &Member,
     timeout: Duration,
     gauges: &Arc<Gauges>,
+    limits: FieldLimits,
 ) -> Result<Box<Connection>, Reason> {
     let (stream, lead) = connect::to(member, timeout).await?;
     let (reader, writer) = stream.into_split();
@@ -126,6 +130,7 @@ pub(crate) async fn open(
         may_say_more: false,
         idle_since: Instant::now(),
         lead,
+        limits,
         counted: Counted::new(gauges, |gauges| &gauges.backend_open),
     }))
 }
@@ -316,11 +321,11 @@ impl Connection {
         let mut seen = 0;
         loop {
             let is_worth_it = seen == 0
-                || self.buffer.len() >= http1::HEAD_BYTES_MAX
+                || self.buffer.len() >= self.limits.bytes as usize
                 || memchr::memchr(b'\n', &self.buffer[seen..]).is_some();
             if is_worth_it && !self.buffer.is_empty() {
-                let read = http1::read_head(&mut self.buffer, is_for_head);
-                match read.map_err(|_| Reason::ProtocolError)? {
+                let read = http1::read_head(&mut self.buffer, is_for_head, self.limits);
+                match read.map_err(|unfit| self.refuse(unfit))? {
                     Some(head) => return Ok(head),
                     None => seen = self.buffer.len(),
                 }
@@ -330,6 +335,14 @@ impl Connection {
                 Ok(_) => {}
             }
         }
+    }
+
+    /// Why no more of a response is read that is not as it should be.
+    pub(crate) fn refuse(&self, unfit: Unfit) -> Reason {
+        if let Unfit::Beyond(limit) = unfit {
+            self.counted.gauges().limits.hit(limit);
+        }
+        Reason::ProtocolError
     }
 
     /// Reads more into the buffer; nothing if the backend has closed.
@@ -406,13 +419,17 @@ mod tests {
     use super::*;
     use crate::upstream::tests::member;
 
+    async fn opened(member: &Member, limit: Duration) -> Box<Connection> {
+        open(member, limit, &Arc::default(), FieldLimits::USUAL).await.unwrap()
+    }
+
     #[tokio::test]
     async fn a_body_that_outlives_its_response_has_its_time_for_each_part() {
         let run = async {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let member = member(listener.local_addr().unwrap());
             let limit = Duration::from_secs(30);
-            let mut connection = open(&member, limit, &Arc::default()).await.unwrap();
+            let mut connection = opened(&member, limit).await;
             // It never ends.
             connection.writer = Writer::Busy(Sending::start(std::future::pending()));
             tokio::time::pause();
@@ -438,7 +455,7 @@ mod tests {
             let member = member(listener.local_addr().unwrap());
             let limit = Duration::from_secs(30);
             for is_first in [true, false] {
-                let mut connection = open(&member, limit, &Arc::default()).await.unwrap();
+                let mut connection = opened(&member, limit).await;
                 let Writer::Here(writer) = std::mem::replace(&mut connection.writer, Writer::Gone)
                 else {
                     panic!("nothing was sent");

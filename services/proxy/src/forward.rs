@@ -365,8 +365,9 @@ async fn open(
     member: &Member,
     start: Instant,
 ) -> Result<Box<Connection>, Reason> {
-    let timeout = worker.settings.timeouts.connect;
-    let connection = connection::open(member, timeout, &worker.gauges).await?;
+    let (timeout, limits) =
+        (worker.settings.timeouts.connect, worker.settings.limits.of_response());
+    let connection = connection::open(member, timeout, &worker.gauges, limits).await?;
     upstream.shard.record_connect(start.elapsed());
     Ok(connection)
 }

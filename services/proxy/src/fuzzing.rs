@@ -38,6 +38,8 @@ const LIMITS: Limits = Limits {
     requests: 1,
     header_bytes: 8 * 1024,
     headers: 100,
+    response_header_bytes: 8 * 1024,
+    response_headers: 100,
     target_bytes: 8 * 1024,
     upload_rate: 0,
     download_rate: 0,
@@ -238,7 +240,7 @@ fn read_answer(bytes: &[u8], size: usize, is_for_head: bool) -> Option<(u16, Vec
     for piece in bytes.chunks(size) {
         read.extend_from_slice(piece);
         if head.is_none() {
-            head = http1::read_head(&mut read, is_for_head).ok()?;
+            head = http1::read_head(&mut read, is_for_head, LIMITS.of_response()).ok()?;
         }
         let Some(head) = &mut head else { continue };
         while let Some(frame) = head.framing.next(&mut read).ok()? {

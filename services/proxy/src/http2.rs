@@ -20,20 +20,11 @@ use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 
 use self::whole_heads::is_endless;
-use crate::{error::Reason, limits::http2_size, numbers};
+use crate::{error::Reason, numbers};
 
 /// The most that a frame may have, as nothing else is announced, and so what comes at once of most bodies
 /// (RFC 9113 §4.2).
 pub(crate) const FRAME_BYTES: usize = 16 * 1024;
-
-/// Why no more of a body comes.
-#[derive(Debug)]
-pub(crate) enum Broken {
-    /// What became of its stream.
-    Stream(h2::Error),
-    /// There are more fields after it than we take.
-    TooLong,
-}
 
 /// A body as it arrives on its stream.
 #[derive(Debug)]
@@ -45,20 +36,18 @@ pub(crate) struct Incoming {
     left: Option<u64>,
     /// Whether only the fields after it may be to come.
     has_data_ended: bool,
-    /// What the fields after it may have.
-    trailer_bytes_max: u32,
     /// Whether there is none, whatever its stream brings.
     has_ended: bool,
 }
 
 impl Incoming {
-    /// The body behind this head, after which there may be so many bytes of fields.
-    pub(crate) fn new(stream: RecvStream, headers: &HeaderMap, trailer_bytes_max: u32) -> Self {
+    /// The body behind this head.
+    pub(crate) fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
         let length = headers.get(CONTENT_LENGTH);
         let length = length.and_then(|length| numbers::length(length.as_bytes()));
         let left = length.or_else(|| stream.is_end_stream().then_some(0));
         let (gathered, has_data_ended, has_ended) = (BytesMut::new(), false, false);
-        Self { stream, gathered, left, has_data_ended, trailer_bytes_max, has_ended }
+        Self { stream, gathered, left, has_data_ended, has_ended }
     }
 
     /// Has it end with its head, as that of an answer that has no body. Where its length is told and its
@@ -67,14 +56,14 @@ impl Incoming {
         self.has_ended = true;
     }
 
-    /// The next part of it.
+    /// The next part of it. Whoever asks has to look how many fields there are after it.
     ///
     /// # Errors
-    /// It was broken off, is not as it was announced, or there are too many fields after it.
+    /// It was broken off, or is not as it was announced.
     pub(crate) fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         if !self.gathered.is_empty() {
             let part = self.gathered.split_to(self.gathered.len().min(FRAME_BYTES));
             return Poll::Ready(Some(Ok(self.give(part.freeze()))));
@@ -82,17 +71,12 @@ impl Incoming {
         if !self.has_data_ended {
             match ready!(self.stream.poll_data(context)) {
                 Some(Ok(data)) => return Poll::Ready(Some(Ok(self.give(data)))),
-                Some(Err(error)) => return Poll::Ready(Some(Err(Broken::Stream(error)))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => self.has_data_ended = true,
             }
         }
-        let trailers = ready!(self.stream.poll_trailers(context)).map_err(Broken::Stream);
-        Poll::Ready(match trailers.transpose() {
-            Some(Ok(trailers)) if http2_size(&trailers) > self.trailer_bytes_max as usize => {
-                Some(Err(Broken::TooLong))
-            }
-            trailers => trailers.map(|trailers| trailers.map(Frame::trailers)),
-        })
+        let trailers = ready!(self.stream.poll_trailers(context));
+        Poll::Ready(trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
     }
 
     /// Whoever asks for a part takes it, and then the other side may send another one.

@@ -1,4 +1,4 @@
-//! The bounds on what clients can make the proxy hold or do, by the names that they have in
+//! The bounds on what clients and backends can make the proxy hold or do, by the names that they have in
 //! `evenkeel_limits_hit_total`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +20,10 @@ pub(crate) enum Limit {
     HeaderBytes,
     /// Fields of a request's head.
     Headers,
+    /// Bytes of an answer's fields, before its body or after it.
+    ResponseHeaderBytes,
+    /// Those fields.
+    ResponseHeaders,
     /// Bytes of a request's target.
     TargetBytes,
     /// The rate of a request's body.
@@ -40,12 +44,14 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Connections,
         Self::ConnectionsPerClient,
         Self::Requests,
         Self::HeaderBytes,
         Self::Headers,
+        Self::ResponseHeaderBytes,
+        Self::ResponseHeaders,
         Self::TargetBytes,
         Self::UploadRate,
         Self::DownloadRate,
@@ -63,6 +69,8 @@ impl Limit {
             Self::Requests => "requests",
             Self::HeaderBytes => "header_bytes",
             Self::Headers => "headers",
+            Self::ResponseHeaderBytes => "response_header_bytes",
+            Self::ResponseHeaders => "response_headers",
             Self::TargetBytes => "target_bytes",
             Self::UploadRate => "upload_rate",
             Self::DownloadRate => "download_rate",
@@ -91,14 +99,78 @@ impl Limits {
         if target > self.target_bytes {
             return Err((Limit::TargetBytes, Reason::TargetTooLong));
         }
-        if headers.len() > self.headers {
-            return Err((Limit::Headers, Reason::HeadTooLarge));
-        }
         // A head of HTTP/1 that is larger is not read.
-        if version == Version::HTTP_2 && http2_size(headers) > self.header_bytes {
-            return Err((Limit::HeaderBytes, Reason::HeadTooLarge));
+        if version == Version::HTTP_2 {
+            let within = self.of_request().check(headers);
+            within.map_err(|limit| (limit, Reason::HeadTooLarge))?;
         }
         Ok(())
+    }
+
+    /// What the fields of a request may be.
+    pub(crate) fn of_request(&self) -> FieldLimits {
+        let (bytes, count) = (self.header_bytes as u32, self.headers as u32);
+        FieldLimits { sender: Sender::Client, bytes, count }
+    }
+
+    /// What those of its answer may be.
+    pub(crate) fn of_response(&self) -> FieldLimits {
+        let (bytes, count) = (self.response_header_bytes as u32, self.response_headers as u32);
+        FieldLimits { sender: Sender::Backend, bytes, count }
+    }
+}
+
+/// What the fields of a message may be, those before its body and those after it. With 32 bits, as each
+/// request carries them along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FieldLimits {
+    pub(crate) sender: Sender,
+    pub(crate) bytes: u32,
+    pub(crate) count: u32,
+}
+
+#[cfg(test)]
+impl FieldLimits {
+    /// Those that are usual for a backend.
+    pub(crate) const USUAL: Self = Self { sender: Sender::Backend, bytes: 60 * 1024, count: 100 };
+}
+
+/// Whose fields they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    Client,
+    Backend,
+}
+
+impl FieldLimits {
+    /// Checks fields of HTTP/2.
+    ///
+    /// # Errors
+    /// The bound that they exceed.
+    pub(crate) fn check(&self, fields: &HeaderMap) -> Result<(), Limit> {
+        if fields.len() > self.count as usize {
+            return Err(self.too_many());
+        }
+        if http2_size(fields) > self.bytes as usize {
+            return Err(self.too_large());
+        }
+        Ok(())
+    }
+
+    /// The bound on how many there are.
+    pub(crate) fn too_many(&self) -> Limit {
+        match self.sender {
+            Sender::Client => Limit::Headers,
+            Sender::Backend => Limit::ResponseHeaders,
+        }
+    }
+
+    /// The bound on how much they are.
+    pub(crate) fn too_large(&self) -> Limit {
+        match self.sender {
+            Sender::Client => Limit::HeaderBytes,
+            Sender::Backend => Limit::ResponseHeaderBytes,
+        }
     }
 }
 

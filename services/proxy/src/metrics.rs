@@ -369,7 +369,7 @@ impl ProxyCollector {
             ),
             family(
                 "evenkeel_limits_hit_total",
-                "Times that a bound on what clients may do was hit.",
+                "Times that a bound on what clients or backends may do was hit.",
                 MetricType::COUNTER,
                 Limit::ALL.map(|limit| {
                     let gauges = self.stats.gauges.iter();

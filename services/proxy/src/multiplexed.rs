@@ -47,10 +47,10 @@ use crate::{
     connection::INTERIM_MAX,
     error::Reason,
     headers::prepare_http2_response,
-    http1::{HEAD_BYTES_MAX, Head, Invalid, has_body},
+    http1::{Head, Invalid, has_body},
     http2::{self, Incoming, Stopped},
     idle_limit::IdleWatch,
-    limits::http2_size,
+    limits::{FieldLimits, http2_size},
     retry::Unprocessed,
     sending::Sending,
     settings::Timeouts,
@@ -79,6 +79,8 @@ pub(crate) struct Multiplexed {
     opening: Mutex<()>,
     idle_watch: IdleWatch,
     gauges: Arc<Gauges>,
+    /// What the fields of an answer may be.
+    limits: FieldLimits,
 }
 
 /// Why there is no place on a connection.
@@ -125,6 +127,9 @@ struct Connection {
     left: Left,
     /// Small frames of bodies that the backend may not have read, beyond what each request has of them.
     small_frames: Cell<u32>,
+    gauges: Arc<Gauges>,
+    /// What the fields of an answer may be.
+    limits: FieldLimits,
 }
 
 /// What runs as long as the connection is open.
@@ -199,6 +204,14 @@ impl Connection {
             && self.streams.get() < self.allowed().unwrap_or(0)
     }
 
+    /// Checks the fields of an answer.
+    fn check(&self, fields: &HeaderMap) -> Result<(), Reason> {
+        self.limits.check(fields).map_err(|limit| {
+            self.gauges.limits.hit(limit);
+            Reason::ProtocolError
+        })
+    }
+
     /// As many requests at once as the backend allows; none once it has ended.
     fn allowed(&self) -> Option<usize> {
         let running = self.running.upgrade()?;
@@ -263,7 +276,8 @@ impl Stream {
                     return Poll::Ready(Err(Failure::Body));
                 }
             }
-            unanswered.poll(|answer| poll_answer(answer, context, (interim, &mut interims)))
+            let interim = (interim, &mut interims);
+            unanswered.poll(|answer| poll_answer(answer, context, &self.connection, interim))
         });
         let response = response.await?;
         if let Some(small) = &self.small_frames {
@@ -278,8 +292,8 @@ impl Stream {
             })
         });
         let (mut head, stream) = response.into_parts();
-        prepare_head(&mut head.headers)?;
-        let mut incoming = Incoming::new(stream, &head.headers, HEAD_BYTES_MAX as u32);
+        prepare_head(&mut head.headers, &self.connection)?;
+        let mut incoming = Incoming::new(stream, &head.headers);
         if is_for_head || !has_body(head.status) {
             incoming.end();
         }
@@ -297,6 +311,14 @@ impl Stream {
         if let Some(sending) = &mut self.sending {
             sending.finish(upload, timeout).await;
         }
+    }
+
+    /// Checks the fields after an answer's body.
+    ///
+    /// # Errors
+    /// There are more than may be, which is counted.
+    pub(crate) fn check(&self, fields: &HeaderMap) -> Result<(), Reason> {
+        self.connection.check(fields)
     }
 
     /// Notes that the backend has answered.
@@ -358,11 +380,12 @@ pub(crate) fn may_share(head: &Head) -> bool {
 fn poll_answer(
     answer: &mut ResponseFuture,
     context: &mut Context<'_>,
+    connection: &Connection,
     (interim, left): (Option<&Interim>, &mut std::ops::Range<u32>),
 ) -> Poll<Result<Response<h2::RecvStream>, Failure>> {
     while let Some(head) = ready!(answer.poll_informational(context)) {
         let mut head = head.map_err(Failure::Stream)?;
-        prepare_head(head.headers_mut())?;
+        prepare_head(head.headers_mut(), connection)?;
         // There is no other protocol to switch to (RFC 9113 §8.6).
         if head.status() == StatusCode::SWITCHING_PROTOCOLS || left.next().is_none() {
             return Poll::Ready(Err(Failure::Malformed));
@@ -377,10 +400,8 @@ fn poll_answer(
 }
 
 /// Makes a head as strict as one of HTTP/1, which may have no more.
-fn prepare_head(headers: &mut HeaderMap) -> Result<(), Failure> {
-    if http2_size(headers) > HEAD_BYTES_MAX {
-        return Err(Failure::Malformed);
-    }
+fn prepare_head(headers: &mut HeaderMap, connection: &Connection) -> Result<(), Failure> {
+    connection.check(headers).map_err(|_| Failure::Malformed)?;
     prepare_http2_response(headers).map_err(|Invalid| Failure::Malformed)
 }
 
@@ -394,12 +415,13 @@ impl Drop for Stream {
 }
 
 impl Multiplexed {
-    pub(crate) fn new(gauges: &Arc<Gauges>) -> Self {
+    pub(crate) fn new(gauges: &Arc<Gauges>, limits: FieldLimits) -> Self {
         Self {
             connections: RefCell::default(),
             opening: Mutex::default(),
             idle_watch: IdleWatch::new(gauges),
             gauges: Arc::clone(gauges),
+            limits,
         }
     }
 
@@ -431,7 +453,7 @@ impl Multiplexed {
         if Instant::now() + timeouts.connect / 2 >= deadline {
             return Err(NoStream::WaitedInVain);
         }
-        let opened = open(member, deadline, (&self.gauges, timeouts)).await;
+        let opened = open(member, deadline, (&self.gauges, timeouts, self.limits)).await;
         let connection = Rc::new(opened.map_err(NoStream::Failed)?);
         let stream = Stream::new(&connection, false);
         self.connections.borrow_mut().push(connection);
@@ -449,7 +471,7 @@ impl Multiplexed {
         timeouts: &Timeouts,
     ) -> Result<Stream, NoStream> {
         let deadline = Instant::now() + timeouts.connect;
-        let opened = open(member, deadline, (&self.gauges, timeouts)).await;
+        let opened = open(member, deadline, (&self.gauges, timeouts, self.limits)).await;
         let mut connection = opened.map_err(NoStream::Failed)?;
         connection.is_alone = true;
         Ok(Stream::new(&Rc::new(connection), false))
@@ -542,7 +564,7 @@ pub(super) mod tests {
             let settings = Settings::from_variables(&[]);
             Self {
                 listener: TcpListener::bind("127.0.0.1:0").unwrap(),
-                multiplexed: Multiplexed::new(&Stats::new(1).gauges[0]),
+                multiplexed: Multiplexed::new(&Stats::new(1).gauges[0], FieldLimits::USUAL),
                 timeouts: settings.timeouts,
             }
         }

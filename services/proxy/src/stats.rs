@@ -214,7 +214,7 @@ pub(crate) struct Gauges {
     pub(crate) buffered: Buffered,
     /// Tunnels that were silent for too long.
     pub(crate) tunnel_timeouts: AtomicU64,
-    /// Bounds on clients that were hit.
+    /// Bounds on clients and backends that were hit.
     pub(crate) limits: LimitCounts,
     /// Tunnels that ended because the deadline of a drain had passed.
     pub(crate) tunnels_ended: AtomicU64,

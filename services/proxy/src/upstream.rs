@@ -19,6 +19,7 @@ use crate::{
     connection::Connection,
     gone::Gone,
     idle_limit::IdleWatch,
+    limits::FieldLimits,
     multiplexed::Multiplexed,
     stats::{Counted, Gauges, Shard, Stats},
 };
@@ -114,13 +115,15 @@ impl Upstream {
 pub(crate) struct Upstreams {
     worker: usize,
     stats: Arc<Stats>,
+    /// What the fields of their answers may be.
+    limits: FieldLimits,
     /// By the member's slot.
     table: Vec<Option<Rc<Upstream>>>,
 }
 
 impl Upstreams {
-    pub(crate) fn new(worker: usize, stats: Arc<Stats>) -> Self {
-        Self { worker, stats, table: Vec::new() }
+    pub(crate) fn new(worker: usize, stats: Arc<Stats>, limits: FieldLimits) -> Self {
+        Self { worker, stats, limits, table: Vec::new() }
     }
 
     /// The view of one backend. One of another generation in its slot is gone, and forgotten.
@@ -138,7 +141,7 @@ impl Upstreams {
         let upstream = Rc::new(Upstream {
             generation: member.generation(),
             idle: RefCell::default(),
-            multiplexed: Multiplexed::new(&gauges),
+            multiplexed: Multiplexed::new(&gauges, self.limits),
             idle_watch: IdleWatch::new(&gauges),
             gone: Gone::default(),
             is_old: Cell::new(false),
@@ -203,9 +206,9 @@ pub(crate) mod tests {
         let member = member(listener.local_addr().unwrap());
         let stats = Arc::new(Stats::new(1));
         let gauges = Arc::clone(&stats.gauges[0]);
-        let upstream = Upstreams::new(0, stats).of(&member);
-        let connection = crate::connection::open(&member, LIMIT, &gauges).await.unwrap();
-        upstream.put_idle(connection, 1, Instant::now());
+        let upstream = Upstreams::new(0, stats, FieldLimits::USUAL).of(&member);
+        let opened = crate::connection::open(&member, LIMIT, &gauges, FieldLimits::USUAL).await;
+        upstream.put_idle(opened.unwrap(), 1, Instant::now());
         let backend = listener.accept().unwrap().0;
         (member, upstream, gauges, backend)
     }

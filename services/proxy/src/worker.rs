@@ -159,6 +159,7 @@ impl Worker {
     pub(crate) fn new(index: usize, picker: Picker, shared: Shared) -> Rc<Self> {
         let Shared { settings, stats, budget, clock, reports, decisions, stage, end_tunnels } =
             shared;
+        let limits = settings.limits.of_response();
         Rc::new(Self {
             sticky: settings.sticky.as_ref().map(Sticky::new),
             settings,
@@ -166,7 +167,7 @@ impl Worker {
             hash_key: RefCell::default(),
             gauges: Arc::clone(&stats.gauges[index]),
             no_backend: stats.shard(NO_BACKEND, index),
-            upstreams: RefCell::new(Upstreams::new(index, stats)),
+            upstreams: RefCell::new(Upstreams::new(index, stats, limits)),
             latest_client: RefCell::default(),
             request_ids: RequestIds::new(fastrand::u64(..)),
             decisions: decisions.recorder(),

@@ -18,8 +18,8 @@ use crate::{
     client::{Busy, Interim, Taking, WireBody},
     error::Reason,
     headers,
-    http2::{self, Incoming},
-    limits::Limit,
+    http2::Incoming,
+    limits::{FieldLimits, Limit},
     pace::Pace,
     stats::Gauges,
     worker::Worker,
@@ -41,6 +41,8 @@ pub(crate) struct Upload {
     /// How often the backend has begun to answer, or has gone on with that.
     answers: Cell<u32>,
     rate_min: u32,
+    /// What the fields after it may be.
+    limits: FieldLimits,
     gauges: Arc<Gauges>,
     /// A connection of HTTP/2 serves a request as long as its body is on the way, even if the response
     /// has ended before.
@@ -74,17 +76,23 @@ enum UploadState {
 
 impl Upload {
     fn new(busy: Option<&Rc<Busy>>, worker: &Worker) -> Rc<Self> {
-        let rate_min = worker.settings.limits.upload_rate;
-        Rc::new(Self::of_rate(rate_min, Arc::clone(&worker.gauges), busy.cloned()))
+        let limits = &worker.settings.limits;
+        let (rate_min, fields) = (limits.upload_rate, limits.of_request());
+        Rc::new(Self::of_rate(rate_min, fields, Arc::clone(&worker.gauges), busy.cloned()))
     }
 
     /// One of which nothing has come.
     #[cfg(test)]
     pub(crate) fn begun() -> Self {
-        Self::of_rate(0, Arc::default(), None)
+        Self::of_rate(0, FieldLimits::USUAL, Arc::default(), None)
     }
 
-    pub(super) fn of_rate(rate_min: u32, gauges: Arc<Gauges>, busy: Option<Rc<Busy>>) -> Self {
+    pub(super) fn of_rate(
+        rate_min: u32,
+        limits: FieldLimits,
+        gauges: Arc<Gauges>,
+        busy: Option<Rc<Busy>>,
+    ) -> Self {
         Self {
             moved: Cell::new(Instant::now()),
             state: Cell::new(UploadState::Moving),
@@ -94,6 +102,7 @@ impl Upload {
             answer: Cell::new(AnswerState::None),
             answers: Cell::new(0),
             rate_min,
+            limits,
             gauges,
             _busy: busy,
         }
@@ -243,9 +252,11 @@ impl ClientBody {
         }
     }
 
+    /// The next part of it; one of HTTP/2 with fields within these limits.
     fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
+        limits: FieldLimits,
     ) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
         match self {
             Self::None => Poll::Ready(None),
@@ -258,14 +269,14 @@ impl ClientBody {
                 taking.asked(&next);
                 Poll::Ready(ready!(next).map(|frame| match frame {
                     Ok(mut frame) => {
-                        frame.trailers_mut().map_or(Ok(()), headers::prepare_trailers)?;
+                        if let Some(trailers) = frame.trailers_mut() {
+                            limits.check(trailers).map_err(|_| Reason::HeadTooLarge)?;
+                            headers::prepare_trailers(trailers)?;
+                        }
                         Ok(frame)
                     }
-                    Err(http2::Broken::Stream(error)) if is_broken_off(&error) => {
-                        Err(Reason::ClientGone)
-                    }
-                    Err(http2::Broken::Stream(_)) => Err(Reason::BadRequest),
-                    Err(http2::Broken::TooLong) => Err(Reason::HeadTooLarge),
+                    Err(error) if is_broken_off(&error) => Err(Reason::ClientGone),
+                    Err(_) => Err(Reason::BadRequest),
                 }))
             }
         }
@@ -366,7 +377,7 @@ impl Body for RequestBody {
             }
             return Poll::Ready(Some(Ok(frame)));
         }
-        let Poll::Ready(frame) = body.poll_frame(context) else {
+        let Poll::Ready(frame) = body.poll_frame(context, upload.limits) else {
             upload.wait();
             return Poll::Pending;
         };

@@ -21,7 +21,7 @@ use crate::{
     exchange::Exchange,
     headers::prepare_response_trailers,
     http1,
-    http2::{self, Broken, Incoming},
+    http2::{self, Incoming},
     multiplexed::{STREAM_WINDOW_BYTES, Stream},
     pipe::Pipe,
     tunnel::Tunnel,
@@ -78,15 +78,17 @@ impl Arriving {
             Self::Alone(incoming) => incoming.poll_frame(context),
             // A whole one ends, even if its backend then resets the stream as it needs no more of the
             // request (RFC 9113 §8.1); one that is reset before is none, whatever the reason says.
-            Self::Shared(incoming, _) => {
+            Self::Shared(incoming, stream) => {
                 let frame = ready!(incoming.poll_frame(context));
                 Poll::Ready(frame.map(|frame| match frame {
                     Ok(mut frame) => {
-                        frame.trailers_mut().map(prepare_response_trailers);
+                        if let Some(trailers) = frame.trailers_mut() {
+                            stream.check(trailers)?;
+                            prepare_response_trailers(trailers);
+                        }
                         Ok(frame)
                     }
-                    Err(Broken::Stream(error)) => Err(http2::blame(&error, Reason::ResetMidBody)),
-                    Err(Broken::TooLong) => Err(Reason::ProtocolError),
+                    Err(error) => Err(http2::blame(&error, Reason::ResetMidBody)),
                 }))
             }
             Self::Ended => Poll::Ready(None),
@@ -355,18 +357,34 @@ impl Body for ResponseBody {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, io::Write as _, net::TcpListener, sync::Arc};
+    use std::{
+        future::poll_fn,
+        io::Write as _,
+        net::{SocketAddr, TcpListener},
+        sync::Arc,
+    };
 
     use http::Method;
     use tokio::task::LocalSet;
 
     use super::*;
-    use crate::{http1::Framing, limits::Limit, upstream::tests::member, worker::tests::Bench};
+    use crate::{
+        connection::{self, Connection},
+        http1::Framing,
+        limits::{FieldLimits, Limit},
+        stats::Gauges,
+        upstream::tests::member,
+        worker::tests::Bench,
+    };
 
     const LIMIT: Duration = Duration::from_secs(60);
 
     /// Longer than the limit: what has not come by then never does.
     const NEVER: Duration = Duration::from_secs(3_600);
+
+    async fn open(address: SocketAddr, gauges: &Arc<Gauges>) -> Box<Connection> {
+        connection::open(&member(address), LIMIT, gauges, FieldLimits::USUAL).await.unwrap()
+    }
 
     #[tokio::test]
     async fn a_backend_that_sends_no_more_is_left_when_its_time_is_over() {
@@ -375,9 +393,9 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let bench = Bench::new(&[], address);
             let gauges = &bench.worker.gauges;
-            let connection = crate::connection::open(&member(address), LIMIT, gauges).await;
+            let connection = open(address, gauges).await;
             let mut backend = listener.accept().unwrap().0;
-            let incoming = http1::Incoming::new(connection.unwrap(), Framing::Length(6));
+            let incoming = http1::Incoming::new(connection, Framing::Length(6));
             let exchange = Exchange::begin(&bench.worker, &Method::GET, None);
             let arriving = Arriving::Alone(incoming);
             let mut body = ResponseBody::backend(arriving, (exchange, None), None, LIMIT);
@@ -408,11 +426,12 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let bench = Bench::new(&[], address);
         let gauges = &bench.worker.gauges;
-        let connection = crate::connection::open(&member(address), LIMIT, gauges).await.unwrap();
+        let connection = open(address, gauges).await;
         let _backend = listener.accept().unwrap().0;
         let incoming = http1::Incoming::new(connection, Framing::Length(6));
         let exchange = Exchange::begin(&bench.worker, &Method::POST, None);
-        let upload = Rc::new(Upload::of_rate(100, Arc::clone(gauges), None));
+        let upload = Upload::of_rate(100, FieldLimits::USUAL, Arc::clone(gauges), None);
+        let upload = Rc::new(upload);
         upload.wait();
         upload.answered();
         let sent = Some(Rc::clone(&upload));

@@ -259,7 +259,7 @@ impl Requests<'_> {
             interim: worker.settings.forwarding.interim_responses.then(interim),
         };
         let body = ClientBody::http2(
-            Incoming::new(stream, &head.headers, head_limits(worker).announced),
+            Incoming::new(stream, &head.headers),
             || Taking::new(untaken),
             asking,
         );

@@ -4,18 +4,15 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 
-use super::{Invalid, extension::Extension, may_trail};
-use crate::numbers::ChunkSize;
+use super::{Invalid, Unfit, extension::Extension, may_trail};
+use crate::{
+    limits::{FieldLimits, Sender},
+    numbers::ChunkSize,
+};
 
 /// What may come after the sizes of a body's chunks in total. Nobody uses extensions; they must
 /// only be read to their end (RFC 9112 §7.1.1).
 const EXTENSION_BYTES_MAX: u16 = 16 * 1024;
-
-/// All fields after a body together. They wait in memory for their end.
-const TRAILER_BYTES_MAX: usize = 16 * 1024;
-
-/// Fields after a body.
-const TRAILERS_MAX: usize = 64;
 
 /// How a body ends, and how far it has come.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,19 +26,21 @@ pub(crate) enum Framing {
 }
 
 /// How far a body of chunks has come.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Chunks {
     state: State,
     /// Whether space after a size is refused, which some backends send and no client needs.
     is_strict: bool,
     /// What has come after sizes.
     extensions: u16,
-    /// What has come after the last chunk.
+    /// What has come after the last chunk. It waits in memory for its end.
     trailers: Vec<u8>,
+    /// What that may be.
+    limits: FieldLimits,
 }
 
 /// What is expected next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// A chunk's size.
     Size(ChunkSize),
@@ -60,24 +59,19 @@ enum State {
     /// The fields after the last chunk, and the empty line that ends them.
     Trailers,
     /// Nothing.
-    #[default]
     Done,
 }
 
 impl Framing {
-    /// Chunks of a response, of which none has come yet.
-    pub(crate) fn chunked() -> Self {
-        Self::chunks(false)
-    }
-
-    /// Chunks of a request, of which none has come yet.
-    pub(crate) fn strictly_chunked() -> Self {
-        Self::chunks(true)
-    }
-
-    fn chunks(is_strict: bool) -> Self {
-        let state = State::Size(ChunkSize::default());
-        Self::Chunked(Chunks { state, is_strict, ..Chunks::default() })
+    /// Chunks of which none has come yet, after which the fields are within these limits.
+    pub(crate) fn chunked(limits: FieldLimits) -> Self {
+        Self::Chunked(Chunks {
+            state: State::Size(ChunkSize::default()),
+            is_strict: limits.sender == Sender::Client,
+            extensions: 0,
+            trailers: Vec::new(),
+            limits,
+        })
     }
 
     /// Whether all of the body has come.
@@ -101,8 +95,8 @@ impl Framing {
     /// be read, or it is done.
     ///
     /// # Errors
-    /// What was read is no such body.
-    pub(crate) fn next(&mut self, read: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Invalid> {
+    /// What was read is no such body, or there are more fields after it than may be.
+    pub(crate) fn next(&mut self, read: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Unfit> {
         match self {
             Self::Length(left) => Ok(take(read, left).map(Frame::data)),
             Self::Close if read.is_empty() => Ok(None),
@@ -120,7 +114,7 @@ fn take(read: &mut BytesMut, left: &mut u64) -> Option<Bytes> {
 }
 
 impl Chunks {
-    fn next(&mut self, read: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Invalid> {
+    fn next(&mut self, read: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Unfit> {
         loop {
             match &mut self.state {
                 State::Done => return Ok(None),
@@ -138,7 +132,7 @@ impl Chunks {
                         return Ok(None);
                     }
                     self.state = State::Done;
-                    let trailers = fields(&std::mem::take(&mut self.trailers))?;
+                    let trailers = fields(&std::mem::take(&mut self.trailers), self.limits)?;
                     return Ok((!trailers.is_empty()).then(|| Frame::trailers(trailers)));
                 }
                 _ => {
@@ -185,21 +179,21 @@ impl Chunks {
     }
 
     /// Takes the trailers' bytes out of what was read, line by line. Whether that is all of them.
-    fn read_trailers(&mut self, read: &mut BytesMut) -> Result<bool, Invalid> {
+    fn read_trailers(&mut self, read: &mut BytesMut) -> Result<bool, Unfit> {
         while !read.is_empty() {
             let line = memchr::memchr(b'\n', read).map_or(read.len(), |lf| lf + 1);
+            if self.trailers.len() + line > self.limits.bytes as usize {
+                return Err(Unfit::Beyond(self.limits.too_large()));
+            }
             self.trailers.extend_from_slice(&read[..line]);
             read.advance(line);
             let is_line = self.trailers.ends_with(b"\n");
             if is_line && !self.trailers.ends_with(b"\r\n") {
                 // Others might take it for the end.
-                return Err(Invalid);
+                return Err(Unfit::Invalid);
             }
             if self.trailers == b"\r\n" || self.trailers.ends_with(b"\n\r\n") {
                 return Ok(true);
-            }
-            if self.trailers.len() > TRAILER_BYTES_MAX {
-                return Err(Invalid);
             }
         }
         Ok(false)
@@ -208,16 +202,23 @@ impl Chunks {
 
 /// Reads fields and the empty line after them. Those that may not stand there are left out
 /// (RFC 9110 §6.5.1).
-fn fields(text: &[u8]) -> Result<HeaderMap, Invalid> {
-    let mut found = [httparse::EMPTY_HEADER; TRAILERS_MAX];
+fn fields(text: &[u8], limits: FieldLimits) -> Result<HeaderMap, Unfit> {
+    let count = memchr::memchr_iter(b'\n', text).count() - 1;
+    if count == 0 {
+        return Ok(HeaderMap::new());
+    }
+    if count > limits.count as usize {
+        return Err(Unfit::Beyond(limits.too_many()));
+    }
+    let mut found = vec![httparse::EMPTY_HEADER; count];
     let Ok(httparse::Status::Complete((_, found))) = httparse::parse_headers(text, &mut found)
     else {
-        return Err(Invalid);
+        return Err(Unfit::Invalid);
     };
     let mut fields = HeaderMap::with_capacity(found.len());
     for field in found {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Invalid)?;
-        let value = HeaderValue::from_bytes(field.value).map_err(|_| Invalid)?;
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Unfit::Invalid)?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| Unfit::Invalid)?;
         if may_trail(&name) {
             fields.append(name, value);
         }
@@ -228,12 +229,23 @@ fn fields(text: &[u8]) -> Result<HeaderMap, Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limit;
 
     /// Everything that is read of a body that comes in pieces of a size: its bytes, its trailers,
     /// and what is left over. `None` if it has not ended.
     type Whole = Option<(Vec<u8>, HeaderMap, Vec<u8>)>;
 
-    fn read(mut framing: Framing, bytes: &[u8], size: usize) -> Result<Whole, Invalid> {
+    const LIMITS: FieldLimits = FieldLimits { bytes: 1_000, count: 10, ..FieldLimits::USUAL };
+
+    fn of_backend() -> Framing {
+        Framing::chunked(LIMITS)
+    }
+
+    fn of_client() -> Framing {
+        Framing::chunked(FieldLimits { sender: Sender::Client, ..LIMITS })
+    }
+
+    fn read(mut framing: Framing, bytes: &[u8], size: usize) -> Result<Whole, Unfit> {
         let (mut data, mut trailers, mut read) = (Vec::new(), HeaderMap::new(), BytesMut::new());
         for piece in bytes.chunks(size) {
             read.extend_from_slice(piece);
@@ -248,7 +260,7 @@ mod tests {
     }
 
     /// In one piece and in pieces of each size, which must not differ.
-    fn in_any_pieces(framing: fn() -> Framing, bytes: &[u8]) -> Result<Whole, Invalid> {
+    fn in_any_pieces(framing: fn() -> Framing, bytes: &[u8]) -> Result<Whole, Unfit> {
         let whole = read(framing(), bytes, bytes.len());
         for size in 1..bytes.len() {
             assert_eq!(read(framing(), bytes, size), whole, "in pieces of {size}");
@@ -273,7 +285,7 @@ mod tests {
     #[test]
     fn chunks_are_read_with_their_trailers_in_any_pieces() {
         let body = b"5\r\nhello\r\n6 ;a=\"b\"\r\n world\r\n0\r\nX-Sum: 7\r\nHost: b\r\nX-Real-IP: ::1\r\n\r\nmore";
-        let (data, trailers, rest) = in_any_pieces(Framing::chunked, body).unwrap().unwrap();
+        let (data, trailers, rest) = in_any_pieces(of_backend, body).unwrap().unwrap();
         assert_eq!((&data[..], &rest[..]), (&b"hello world"[..], &b"more"[..]));
         assert_eq!(trailers["x-sum"], "7");
         assert_eq!(
@@ -282,14 +294,14 @@ mod tests {
             "what routes a message or tells of its client comes before it"
         );
         let (data, trailers, _) =
-            in_any_pieces(Framing::chunked, b"A\r\n0123456789\r\n000\r\n\r\n").unwrap().unwrap();
+            in_any_pieces(of_backend, b"A\r\n0123456789\r\n000\r\n\r\n").unwrap().unwrap();
         assert_eq!((&data[..], trailers.len()), (&b"0123456789"[..], 0));
     }
 
     #[test]
     fn chunks_that_have_not_ended_are_not_done() {
         for body in ["5\r\nhel", "5\r\nhello\r\n", "0\r\n", "0\r\nA: b\r\n"] {
-            assert_eq!(in_any_pieces(Framing::chunked, body.as_bytes()), Ok(None), "{body:?}");
+            assert_eq!(in_any_pieces(of_backend, body.as_bytes()), Ok(None), "{body:?}");
         }
     }
 
@@ -318,7 +330,8 @@ mod tests {
             "0\r\n\n",
         ];
         for body in bodies {
-            assert_eq!(in_any_pieces(Framing::chunked, body.as_bytes()), Err(Invalid), "{body:?}");
+            let read = in_any_pieces(of_backend, body.as_bytes());
+            assert_eq!(read, Err(Unfit::Invalid), "{body:?}");
         }
     }
 
@@ -326,22 +339,45 @@ mod tests {
     #[test]
     fn a_space_after_a_size_is_taken_from_backends_only() {
         let body = b"5  \r\nhello\r\n0\r\n\r\n";
-        let (data, ..) = in_any_pieces(Framing::chunked, body).unwrap().unwrap();
+        let (data, ..) = in_any_pieces(of_backend, body).unwrap().unwrap();
         assert_eq!(data, b"hello");
-        assert_eq!(in_any_pieces(Framing::strictly_chunked, body), Err(Invalid));
+        assert_eq!(in_any_pieces(of_client, body), Err(Unfit::Invalid));
         let body = b"5 ;a\r\nhello\r\n0\r\n\r\n";
-        assert!(in_any_pieces(Framing::strictly_chunked, body).is_ok());
+        assert!(in_any_pieces(of_client, body).is_ok());
     }
 
     #[test]
-    fn what_must_be_kept_or_skipped_has_a_bound() {
+    fn what_is_skipped_has_a_bound() {
         let spaces = format!("1{}", " ".repeat(usize::from(EXTENSION_BYTES_MAX) + 1));
-        assert_eq!(read(Framing::chunked(), spaces.as_bytes(), 1000), Err(Invalid));
+        assert_eq!(read(of_backend(), spaces.as_bytes(), 1000), Err(Unfit::Invalid));
         let extension = format!("1;{}\r\na\r\n", "x".repeat(usize::from(EXTENSION_BYTES_MAX)));
-        assert_eq!(read(Framing::chunked(), extension.as_bytes(), 1000), Err(Invalid));
-        let trailers = format!("0\r\n{}", "a: b\r\n".repeat(TRAILER_BYTES_MAX / 6 + 1));
-        assert_eq!(read(Framing::chunked(), trailers.as_bytes(), 1000), Err(Invalid));
-        let many = format!("0\r\n{}\r\n", "a: b\r\n".repeat(TRAILERS_MAX + 1));
-        assert_eq!(read(Framing::chunked(), many.as_bytes(), 1000), Err(Invalid));
+        assert_eq!(read(of_backend(), extension.as_bytes(), 1000), Err(Unfit::Invalid));
+    }
+
+    #[test]
+    fn the_fields_after_a_body_have_bounds_by_whose_they_are() {
+        let many = |count| format!("0\r\n{}\r\n", "a: b\r\n".repeat(count));
+        // With the lines' ends, as a head is.
+        let large = |bytes: usize| format!("0\r\na: {}\r\n\r\n", "b".repeat(bytes - 7));
+        let endless = format!("0\r\na: {}", "b".repeat(1_000));
+        for (framing, [too_large, too_many]) in [
+            (of_client as fn() -> Framing, [Limit::HeaderBytes, Limit::Headers]),
+            (of_backend, [Limit::ResponseHeaderBytes, Limit::ResponseHeaders]),
+        ] {
+            for (body, expected) in [
+                (many(10), None),
+                (many(11), Some(too_many)),
+                (large(1_000), None),
+                (large(1_001), Some(too_large)),
+                (endless.clone(), Some(too_large)),
+            ] {
+                let read = in_any_pieces(framing, body.as_bytes());
+                let limit = read.err().map(|unfit| match unfit {
+                    Unfit::Beyond(limit) => limit,
+                    Unfit::Invalid => panic!("{body:?} is valid"),
+                });
+                assert_eq!(limit, expected, "{body:?}");
+            }
+        }
     }
 }

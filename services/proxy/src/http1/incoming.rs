@@ -84,7 +84,7 @@ impl Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
         loop {
             let next = self.framing.next(&mut self.connection.buffer);
-            match next.map_err(|_| Reason::ProtocolError).transpose() {
+            match next.map_err(|unfit| self.connection.refuse(unfit)).transpose() {
                 Some(frame) => return Poll::Ready(Some(frame)),
                 None if self.framing.is_done() => return Poll::Ready(None),
                 None => {}

@@ -16,16 +16,30 @@ pub(crate) use self::{
     framing::Framing,
     incoming::Incoming,
     request::{Head, NotSent, Outgoing, write_field, write_fields, write_last_chunk},
-    response::{HEAD_BYTES_MAX, ResponseHead, has_body, read_head},
+    response::{ResponseHead, has_body, read_head},
 };
 
 use http::HeaderName;
 
-use crate::fields::is_claim;
+use crate::{fields::is_claim, limits::Limit};
 
 /// A message that breaks the rules in a way that leaves open what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Invalid;
+
+/// Why a message is not read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    Invalid,
+    /// Its fields exceed this bound.
+    Beyond(Limit),
+}
+
+impl From<Invalid> for Unfit {
+    fn from(_: Invalid) -> Self {
+        Self::Invalid
+    }
+}
 
 /// Whether a field may come after a body: none that frames or routes the message, that asks for
 /// something which had to be known before (RFC 9110 §6.5.1), or that says who the client is, which a

@@ -10,18 +10,18 @@ use http::{
 use httparse::{Header, ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
 
-use super::{Framing, Invalid};
+use super::{Framing, Invalid, Unfit};
 use crate::{
     headers::{members, spare},
+    limits::FieldLimits,
     numbers::length,
 };
 
-/// The longest head that we take, as much as Envoy does; all others take less. A head waits in
-/// memory for its end.
-pub(crate) const HEAD_BYTES_MAX: usize = 60 * 1024;
+/// Up to here there is room for a head's fields on the stack; for more it is allocated each time.
+const FIELDS_ON_STACK: usize = 100;
 
-/// Fields of a head, as many as other proxies take.
-const FIELDS_MAX: usize = 100;
+/// The same for where they stand, which is written each time. Most heads have fewer.
+const PLACES_ON_STACK: usize = 40;
 
 /// Fields that a response may get on its way.
 const FIELDS_ADDED: usize = 2;
@@ -41,40 +41,59 @@ pub(crate) struct ResponseHead {
     pub(crate) is_http11: bool,
 }
 
-/// Takes a head out of what was read; `None` if it has not come to its end. `is_for_head` if it
-/// answers HEAD, after which no body comes, whatever it says.
+/// Takes a head out of what was read; `None` if it has not come to its end, for which it waits in memory.
+/// `is_for_head` if it answers HEAD, after which no body comes, whatever it says.
 ///
 /// # Errors
-/// It is no head of a response, or leaves open where its body ends.
+/// It is no head of a response, leaves open where its body ends, or is more than may be.
 pub(crate) fn read_head(
     read: &mut BytesMut,
     is_for_head: bool,
-) -> Result<Option<ResponseHead>, Invalid> {
-    let mut fields: [MaybeUninit<Header<'_>>; FIELDS_MAX] =
-        [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    limits: FieldLimits,
+) -> Result<Option<ResponseHead>, Unfit> {
+    let (bytes_max, count_max) = (limits.bytes as usize, limits.count as usize);
+    let mut few: [MaybeUninit<Header<'_>>; FIELDS_ON_STACK] =
+        [const { MaybeUninit::uninit() }; FIELDS_ON_STACK];
+    let mut many = Vec::new();
+    let fields = match few.get_mut(..count_max) {
+        Some(fields) => fields,
+        None => {
+            many.resize_with(count_max, MaybeUninit::uninit);
+            &mut many[..]
+        }
+    };
     let mut response = httparse::Response::new(&mut []);
     let parser = ParserConfig::default();
-    let parsed = parser.parse_response_with_uninit_headers(&mut response, read, &mut fields);
-    let length = match parsed.map_err(|_| Invalid)? {
-        Status::Complete(length) if length <= HEAD_BYTES_MAX => length,
-        Status::Partial if read.len() < HEAD_BYTES_MAX => return Ok(None),
-        Status::Complete(_) | Status::Partial => return Err(Invalid),
+    let length = match parser.parse_response_with_uninit_headers(&mut response, read, fields) {
+        Ok(Status::Complete(length)) if length <= bytes_max => length,
+        Ok(Status::Partial) if read.len() < bytes_max => return Ok(None),
+        Ok(_) => return Err(Unfit::Beyond(limits.too_large())),
+        Err(httparse::Error::TooManyHeaders) => return Err(Unfit::Beyond(limits.too_many())),
+        Err(_) => return Err(Unfit::Invalid),
     };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Invalid)?;
     let reason = response.reason.filter(|reason| Some(*reason) != status.canonical_reason());
     let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
     let is_http11 = response.version == Some(1);
     // Where names and values stand in the bytes that they are about to share.
-    let mut places = [Place::default(); FIELDS_MAX];
+    let mut few = [Place::default(); PLACES_ON_STACK];
+    let mut many = Vec::new();
     let count = response.headers.len();
+    let places = match few.get_mut(..count) {
+        Some(places) => places,
+        None => {
+            many.resize(count, Place::default());
+            &mut many[..]
+        }
+    };
     for (place, field) in places.iter_mut().zip(response.headers.iter()) {
         *place =
-            Place { name: range(read, field.name.as_bytes())?, value: range(read, field.value)? };
+            Place { name: range(read, field.name.as_bytes()), value: range(read, field.value) };
     }
     let bytes = read.split_to(length).freeze();
-    let (headers, said) = fields_of(&bytes, &places[..count], is_http11)?;
+    let (headers, said) = fields_of(&bytes, places, is_http11)?;
     let framing = if !is_for_head && has_body(status) {
-        said.framing(is_http11)?
+        said.framing(is_http11, limits)?
     } else {
         Framing::Length(0)
     };
@@ -91,8 +110,8 @@ pub(crate) fn has_body(status: StatusCode) -> bool {
         && status != StatusCode::NOT_MODIFIED
 }
 
-/// Where something stands in a head. Small, because room for all fields is made each time.
-type Range = (u16, u16);
+/// Where something stands in a head. Small, because room for some fields is made each time.
+type Range = (u32, u32);
 
 /// Where a field stands.
 #[derive(Clone, Copy, Default)]
@@ -102,14 +121,13 @@ struct Place {
 }
 
 /// Where a part of `whole` stands in it. A head is not longer than such numbers reach.
-fn range(whole: &[u8], part: &[u8]) -> Result<Range, Invalid> {
+fn range(whole: &[u8], part: &[u8]) -> Range {
     let start = part.as_ptr() as usize - whole.as_ptr() as usize;
-    let number = |position: usize| u16::try_from(position).map_err(|_| Invalid);
-    Ok((number(start)?, number(start + part.len())?))
+    (start as u32, (start + part.len()) as u32)
 }
 
 fn slice(bytes: &Bytes, (start, end): Range) -> Bytes {
-    bytes.slice(usize::from(start)..usize::from(end))
+    bytes.slice(start as usize..end as usize)
 }
 
 /// What a head says of its body and its connection.
@@ -131,9 +149,9 @@ enum Coding {
 
 impl Said {
     /// RFC 9112 §6.3. That only one of both is there is checked with the other fields.
-    fn framing(&self, is_http11: bool) -> Result<Framing, Invalid> {
+    fn framing(&self, is_http11: bool, limits: FieldLimits) -> Result<Framing, Invalid> {
         match (self.coding, self.length) {
-            (Some(Coding::Chunked), None) if is_http11 => Ok(Framing::chunked()),
+            (Some(Coding::Chunked), None) if is_http11 => Ok(Framing::chunked(limits)),
             (Some(_), _) => Err(Invalid),
             (None, Some(length)) => Ok(Framing::Length(length)),
             (None, None) => Ok(Framing::Close),
@@ -185,9 +203,9 @@ fn fields_of(
     let mut headers = spare::take(places.len() + FIELDS_ADDED);
     let mut is_strict = bytes.starts_with(b"HTTP/") && bytes.ends_with(b"\r\n\r\n");
     for place in places {
-        let (start, end) = place.name;
-        is_strict &= bytes[..usize::from(start)].ends_with(b"\r\n");
-        let name = HeaderName::from_bytes(&bytes[usize::from(start)..usize::from(end)]);
+        let (start, end) = (place.name.0 as usize, place.name.1 as usize);
+        is_strict &= bytes[..start].ends_with(b"\r\n");
+        let name = HeaderName::from_bytes(&bytes[start..end]);
         let value = HeaderValue::from_maybe_shared(slice(bytes, place.value));
         let (Ok(name), Ok(value)) = (name, value) else { return Err(Invalid) };
         said.hear(&name, &value)?;
@@ -208,12 +226,15 @@ fn fields_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limit;
 
-    fn read(text: &str) -> Result<Option<ResponseHead>, Invalid> {
-        read_head(&mut BytesMut::from(text), false)
+    const LIMITS: FieldLimits = FieldLimits::USUAL;
+
+    fn read(text: &str) -> Result<Option<ResponseHead>, Unfit> {
+        read_head(&mut BytesMut::from(text), false, LIMITS)
     }
 
-    fn framing(fields: &str) -> Result<Framing, Invalid> {
+    fn framing(fields: &str) -> Result<Framing, Unfit> {
         read(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).map(|head| head.unwrap().framing)
     }
 
@@ -222,11 +243,11 @@ mod tests {
         let text = "HTTP/1.1 404 Nothing Here\r\nA: b\r\na: c\r\nContent-Length: 4\r\n\r\n";
         for end in 0..text.len() {
             let mut part = BytesMut::from(&text[..end]);
-            assert!(read_head(&mut part, false).unwrap().is_none(), "{end}");
+            assert!(read_head(&mut part, false, LIMITS).unwrap().is_none(), "{end}");
             assert_eq!(part.len(), end, "nothing is taken");
         }
         let mut all = BytesMut::from(&format!("{text}body")[..]);
-        let head = read_head(&mut all, false).unwrap().unwrap();
+        let head = read_head(&mut all, false, LIMITS).unwrap().unwrap();
         assert_eq!((head.status.as_u16(), &all[..]), (404, &b"body"[..]));
         assert_eq!(head.reason.unwrap().as_bytes(), b"Nothing Here");
         assert_eq!(head.headers.get_all("a").iter().collect::<Vec<_>>(), ["b", "c"]);
@@ -239,16 +260,16 @@ mod tests {
         let cases = [
             ("Content-Length: 0\r\n", Ok(Framing::Length(0))),
             ("Content-Length: 5, 5\r\nContent-Length: 5\r\n", Ok(Framing::Length(5))),
-            ("Transfer-Encoding: Chunked\r\n", Ok(Framing::chunked())),
+            ("Transfer-Encoding: Chunked\r\n", Ok(Framing::chunked(LIMITS))),
             ("", Ok(Framing::Close)),
-            ("Content-Length: 5\r\nContent-Length: 6\r\n", Err(Invalid)),
-            ("Content-Length: 5,\r\n", Err(Invalid)),
-            ("Content-Length: \r\n", Err(Invalid)),
-            ("Content-Length: +5\r\n", Err(Invalid)),
-            ("Content-Length: 9999999999999999999\r\n", Err(Invalid)),
-            ("Transfer-Encoding: gzip, chunked\r\n", Err(Invalid)),
-            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Err(Invalid)),
-            ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", Err(Invalid)),
+            ("Content-Length: 5\r\nContent-Length: 6\r\n", Err(Unfit::Invalid)),
+            ("Content-Length: 5,\r\n", Err(Unfit::Invalid)),
+            ("Content-Length: \r\n", Err(Unfit::Invalid)),
+            ("Content-Length: +5\r\n", Err(Unfit::Invalid)),
+            ("Content-Length: 9999999999999999999\r\n", Err(Unfit::Invalid)),
+            ("Transfer-Encoding: gzip, chunked\r\n", Err(Unfit::Invalid)),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Err(Unfit::Invalid)),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", Err(Unfit::Invalid)),
         ];
         for (fields, expected) in cases {
             assert_eq!(framing(fields), expected, "{fields:?}");
@@ -272,7 +293,7 @@ mod tests {
             assert_eq!(read(&text).unwrap().unwrap().framing, Framing::Length(0), "{status}");
         }
         let mut for_head = BytesMut::from("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
-        let head = read_head(&mut for_head, true).unwrap().unwrap();
+        let head = read_head(&mut for_head, true, LIMITS).unwrap().unwrap();
         assert_eq!(
             (head.framing, &head.headers["content-length"]),
             (Framing::Length(0), &"5".parse().unwrap())
@@ -316,11 +337,25 @@ mod tests {
     }
 
     #[test]
-    fn a_head_has_a_bound() {
-        let long = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(HEAD_BYTES_MAX));
-        assert_eq!(read(&long).unwrap_err(), Invalid);
-        assert_eq!(read(&format!("{long}\r\n\r\n")).unwrap_err(), Invalid);
-        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(FIELDS_MAX + 1));
-        assert_eq!(read(&many).unwrap_err(), Invalid);
+    fn a_head_is_within_its_bounds_whatever_they_are() {
+        for limits in [LIMITS, FieldLimits { bytes: 1 << 17, count: 1_000, ..LIMITS }] {
+            let read = |text: &str| {
+                let read = read_head(&mut BytesMut::from(text), false, limits);
+                read.map(|head| head.map(|head| head.headers))
+            };
+            let start = "HTTP/1.1 200 OK\r\nA: ";
+            let left = limits.bytes as usize - start.len() - "\r\n\r\n".len();
+            let long = |bytes: usize| format!("{start}{}", "x".repeat(bytes));
+            let whole = |bytes: usize| long(bytes) + "\r\n\r\n";
+            assert_eq!(read(&whole(left)).unwrap().unwrap()["a"].len(), left);
+            let too_large = Err(Unfit::Beyond(Limit::ResponseHeaderBytes));
+            assert_eq!(read(&whole(left + 1)), too_large);
+            assert_eq!(read(&long(left + 4)), too_large);
+            let many = |count| format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(count));
+            let count = limits.count as usize;
+            let headers = read(&many(count)).unwrap().unwrap();
+            assert_eq!(headers.get_all("a").iter().filter(|value| *value == "b").count(), count);
+            assert_eq!(read(&many(count + 1)), Err(Unfit::Beyond(Limit::ResponseHeaders)));
+        }
     }
 }

@@ -26,11 +26,11 @@ use super::{Connection, Running, STREAMS_MAX, leaving::Left};
 use crate::{
     connect,
     error::Reason,
-    http1::HEAD_BYTES_MAX,
     http2::{
         self,
-        whole_heads::{HeadLimits, WholeHeads},
+        whole_heads::{HeadLimits, WholeHeads, is_endless},
     },
+    limits::FieldLimits,
     settings::Timeouts,
     stats::{Counted, Gauges},
 };
@@ -53,8 +53,9 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// What is read of the fields before a body or after it is far more than we take: what is not much more
 /// than this ends the connection, with all who are on it. And of those after a body the library drops
 /// without a word what is beyond; we see that by those it has kept, if these are too many.
-const HEAD_LIMITS: HeadLimits =
-    HeadLimits { announced: HEAD_BYTES_MAX as u32, read: 16 * HEAD_BYTES_MAX as u32 };
+fn head_limits(limits: FieldLimits) -> HeadLimits {
+    HeadLimits { announced: limits.bytes, read: limits.bytes.saturating_mul(16) }
+}
 
 /// Streams that are known for a second as those whose clients have left, so that what is still on its
 /// way for them is passed over. What comes for others is answered with a reset each.
@@ -70,18 +71,19 @@ pub(super) type Driver = client::Connection<WholeHeads<TcpStream>, Bytes>;
 pub(super) async fn open(
     member: &Member,
     deadline: Instant,
-    (gauges, timeouts): (&Arc<Gauges>, &Timeouts),
+    (gauges, timeouts, limits): (&Arc<Gauges>, &Timeouts, FieldLimits),
 ) -> Result<Connection, Reason> {
     let made = Instant::now();
     let (stream, lead) = connect::to(member, deadline - made).await?;
     let socket = SockRef::from(&stream).try_clone().ok();
+    let head_limits = head_limits(limits);
     let handshake = Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .data_frame_budget(FRAMES_BYTES)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
-        .max_header_list_size(HEAD_LIMITS.read)
-        .max_frame_size(HEAD_LIMITS.held())
+        .max_header_list_size(head_limits.read)
+        .max_frame_size(head_limits.held())
         .max_concurrent_reset_streams(LEFT_MAX)
         // Clients that leave bring them about, and over the life of a connection that is any number. At
         // most one waits to go out for each stream that there was.
@@ -89,7 +91,7 @@ pub(super) async fn open(
         .enable_push(false)
         // Until the backend tells.
         .initial_max_send_streams(0)
-        .handshake(WholeHeads::of_backend(stream, HEAD_LIMITS));
+        .handshake(WholeHeads::of_backend(stream, head_limits));
     let ready = async {
         let (sender, mut driver) = handshake.await.map_err(|_| Reason::ConnectFailed)?;
         until_streams(&mut driver).await.map(|()| (sender, driver))
@@ -103,7 +105,10 @@ pub(super) async fn open(
     let connection_running = Rc::downgrade(&running);
     tokio::task::spawn_local(async move {
         // Whoever waits for a response learns of an error there.
-        let _ = poll_fn(|context| Pin::new(&mut *running.driver.borrow_mut()).poll(context)).await;
+        let end = poll_fn(|context| Pin::new(&mut *running.driver.borrow_mut()).poll(context));
+        if end.await.is_err_and(|error| is_endless(&error)) {
+            running.open.gauges().limits.hit(limits.too_large());
+        }
     });
     Ok(Connection {
         sender: RefCell::new(sender),
@@ -117,6 +122,8 @@ pub(super) async fn open(
         is_retired: Cell::new(false),
         left,
         small_frames: Cell::new(0),
+        gauges: Arc::clone(gauges),
+        limits,
     })
 }
 

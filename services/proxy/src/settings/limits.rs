@@ -1,8 +1,8 @@
-//! The settings that bound what clients can make the proxy hold or do.
+//! The settings that bound what clients and backends can make the proxy hold or do.
 
 use chassis::{settings::Mistakes, units};
 
-/// What clients may do, by their number and by each.
+/// What clients may do, by their number and by each; and what backends may say.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Connections of all clients.
@@ -15,6 +15,10 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Fields of a request's head.
     pub headers: usize,
+    /// Bytes of the head of a backend's answer, and of the fields after its body.
+    pub response_header_bytes: usize,
+    /// Fields of either.
+    pub response_headers: usize,
     /// Bytes of a request's target.
     pub target_bytes: usize,
     /// Bytes a second of a request's body before the backend has answered; 0 is any rate.
@@ -56,6 +60,16 @@ pub(super) struct LimitsRaw {
     /// Fields of a request's head; more are answered 431
     #[arg(long, value_name = "N", default_value = "100")]
     proxy_headers_max: String,
+    /// Size of the head of a backend's answer, of which more is answered 502, and of the fields after
+    /// its body, of which more cuts it
+    // As much as Envoy takes; all others take less.
+    #[arg(long, value_name = "SIZE", default_value = "60KiB")]
+    proxy_response_header_bytes_max: String,
+    /// Fields of the head of a backend's answer, of which more are answered 502, and of those after its
+    /// body, of which more cut it
+    // As many as other proxies take.
+    #[arg(long, value_name = "N", default_value = "100")]
+    proxy_response_headers_max: String,
     /// Size of a request's target; a longer one is answered 414
     #[arg(long, value_name = "SIZE", default_value = "8KiB")]
     proxy_target_bytes_max: String,
@@ -109,9 +123,11 @@ impl LimitsRaw {
         let requests = number("proxy_requests_max", &self.proxy_requests_max, 1);
         let upload_rate = number("proxy_upload_rate_min", &self.proxy_upload_rate_min, 0);
         let download_rate = number("proxy_download_rate_min", &self.proxy_download_rate_min, 0);
-        let headers = mistakes.parse("proxy_headers_max", &self.proxy_headers_max, |text| {
-            units::whole(text, 1, 10_000)
-        });
+        let mut fields =
+            |name, text: &str| mistakes.parse(name, text, |text| units::whole(text, 1, 10_000));
+        let headers = fields("proxy_headers_max", &self.proxy_headers_max);
+        let response_headers =
+            fields("proxy_response_headers_max", &self.proxy_response_headers_max);
         let mut size = |name, text: &str, least| {
             mistakes.parse(name, text, |text| {
                 let size = units::size(text)?;
@@ -121,6 +137,9 @@ impl LimitsRaw {
         };
         let header_bytes =
             size("proxy_header_bytes_max", &self.proxy_header_bytes_max, HEADER_BYTES_LEAST);
+        let name = "proxy_response_header_bytes_max";
+        let response_header_bytes =
+            size(name, &self.proxy_response_header_bytes_max, HEADER_BYTES_LEAST);
         let target_bytes = size("proxy_target_bytes_max", &self.proxy_target_bytes_max, 1);
         let name = "proxy_buffered_bytes_max";
         let buffered_bytes = mistakes.parse(name, &self.proxy_buffered_bytes_max, |text| {
@@ -134,6 +153,8 @@ impl LimitsRaw {
             requests: requests?,
             header_bytes: header_bytes?,
             headers: headers? as usize,
+            response_header_bytes: response_header_bytes?,
+            response_headers: response_headers? as usize,
             target_bytes: target_bytes?,
             upload_rate: upload_rate?,
             download_rate: download_rate?,
@@ -148,5 +169,27 @@ impl LimitsRaw {
         let resets = read("proxy_http2_resets_max", &self.proxy_http2_resets_max);
         let frames = read("proxy_http2_control_frames_max", &self.proxy_http2_control_frames_max);
         Some(Http2 { streams: streams?, resets: resets?, control_frames: frames? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::settings::{Settings, tests::mistakes};
+
+    #[test]
+    fn the_bounds_on_fields_are_set_apart_for_requests_and_for_answers() {
+        let fields = |variables: &[(&str, &str)]| {
+            let limits = Settings::from_variables(variables).limits;
+            let of_requests = (limits.header_bytes, limits.headers);
+            (of_requests, (limits.response_header_bytes, limits.response_headers))
+        };
+        let (of_requests, of_answers) = ((64 * 1024, 100), (60 * 1024, 100));
+        assert_eq!(fields(&[]), (of_requests, of_answers));
+        let (bytes, count) = ("PROXY_RESPONSE_HEADER_BYTES_MAX", "PROXY_RESPONSE_HEADERS_MAX");
+        let others = fields(&[(bytes, "100KiB"), (count, "200")]);
+        assert_eq!(others, (of_requests, (100 * 1024, 200)));
+        let found = mistakes(&[(bytes, "1KiB"), (count, "0")]);
+        let names: Vec<&str> = found.iter().filter_map(|text| text.split('=').next()).collect();
+        assert_eq!(names, [count, bytes]);
     }
 }

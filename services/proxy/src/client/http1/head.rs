@@ -21,7 +21,7 @@ use crate::{
     error::Reason,
     headers::{is_continue, members, spare},
     http1::Framing,
-    limits::Limit,
+    limits::{FieldLimits, Limit},
     numbers,
     settings::Limits,
 };
@@ -153,7 +153,7 @@ pub(crate) fn read_head(
     }
     let bytes = read.split_to(length).freeze();
     with_parsed(&bytes, limits, |parsed, is_whole| match is_whole {
-        true => request_head(&bytes, parsed).map(Some),
+        true => request_head(&bytes, parsed, limits).map(Some),
         false => Err(INVALID),
     })
 }
@@ -192,7 +192,11 @@ fn with_parsed<T>(
 }
 
 /// Makes a head of its lines. The values share its bytes.
-fn request_head(bytes: &Bytes, parsed: &httparse::Request<'_, '_>) -> Result<RequestHead, Refusal> {
+fn request_head(
+    bytes: &Bytes,
+    parsed: &httparse::Request<'_, '_>,
+    limits: &Limits,
+) -> Result<RequestHead, Refusal> {
     let (method, target) = (parsed.method.unwrap_or_default(), parsed.path.unwrap_or_default());
     if !is_plain(target.as_bytes()) {
         return Err(INVALID);
@@ -204,7 +208,7 @@ fn request_head(bytes: &Bytes, parsed: &httparse::Request<'_, '_>) -> Result<Req
     let uri = Uri::from_maybe_shared(bytes.slice_ref(target.as_bytes())).map_err(|_| INVALID)?;
     let uri = if method == Method::OPTIONS { with_asterisk(uri, target) } else { uri };
     let is_http11 = parsed.version == Some(1);
-    let mut hearing = Hearing::new(is_http11);
+    let mut hearing = Hearing::new(is_http11, limits.of_request());
     let mut headers = spare::take(parsed.headers.len() + FIELDS_ADDED);
     for field in parsed.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| INVALID)?;
@@ -244,13 +248,14 @@ struct Hearing {
     /// `Connection` has the member `upgrade`.
     is_upgrade: bool,
     framing: Option<Framing>,
+    limits: FieldLimits,
 }
 
 impl Hearing {
-    fn new(is_http11: bool) -> Self {
+    fn new(is_http11: bool, limits: FieldLimits) -> Self {
         let version = if is_http11 { Version::HTTP_11 } else { Version::HTTP_10 };
         let said = Said { version, keeps_connection: is_http11, ..Said::NOTHING };
-        Self { said, closes_connection: false, is_upgrade: false, framing: None }
+        Self { said, closes_connection: false, is_upgrade: false, framing: None, limits }
     }
 
     fn hear(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Refusal> {
@@ -261,7 +266,7 @@ impl Hearing {
         } else if *name == TRANSFER_ENCODING {
             // The only coding that we can pass on (RFC 9112 §6.1).
             let is_chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
-            let framing = (is_chunked && is_http11).then(Framing::strictly_chunked);
+            let framing = (is_chunked && is_http11).then(|| Framing::chunked(self.limits));
             return self.set_framing(framing.ok_or(INVALID)?);
         } else if *name == CONNECTION {
             for token in members(value) {
@@ -306,6 +311,8 @@ mod tests {
         requests: 1,
         header_bytes: 8 * 1024,
         headers: 10,
+        response_header_bytes: 8 * 1024,
+        response_headers: 100,
         target_bytes: 1024,
         upload_rate: 0,
         download_rate: 0,
@@ -437,7 +444,7 @@ mod tests {
             ("", Framing::Length(0)),
             ("Content-Length: 0\r\n", Framing::Length(0)),
             ("Content-Length: 007\r\n", Framing::Length(7)),
-            ("Transfer-Encoding: Chunked\r\n", Framing::strictly_chunked()),
+            ("Transfer-Encoding: Chunked\r\n", Framing::chunked(LIMITS.of_request())),
         ];
         for (fields, expected) in cases {
             let head = read_one(format!("POST / HTTP/1.1\r\n{fields}\r\n").as_bytes()).unwrap();

@@ -81,8 +81,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        body::Arriving, connection, exchange::Exchange, http1, upstream::tests::member,
-        worker::tests::Bench,
+        body::Arriving, connection, exchange::Exchange, http1, limits::FieldLimits,
+        upstream::tests::member, worker::tests::Bench,
     };
 
     const LIMIT: Duration = Duration::from_secs(60);
@@ -99,10 +99,11 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let gather = async {
             let bench = Bench::new(&[], address);
-            let opened = connection::open(&member(address), LIMIT, &bench.worker.gauges).await;
+            let (gauges, limits) = (&bench.worker.gauges, FieldLimits::USUAL);
+            let opened = connection::open(&member(address), LIMIT, gauges, limits).await;
             let mut connection = opened.unwrap();
             connection.buffer.extend_from_slice(text.as_bytes());
-            let incoming = http1::Incoming::new(connection, http1::Framing::chunked());
+            let incoming = http1::Incoming::new(connection, http1::Framing::chunked(limits));
             let exchange = Exchange::begin(&bench.worker, &Method::GET, None);
             let arriving = Arriving::Alone(incoming);
             let mut body = ResponseBody::backend(arriving, (exchange, None), None, LIMIT);

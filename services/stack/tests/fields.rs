@@ -1,0 +1,125 @@
+//! Bounds on the fields of messages, before their bodies and after them, of clients and of backends that
+//! speak either protocol.
+#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
+
+mod common;
+
+use std::{convert::Infallible, net::SocketAddr};
+
+use bytes::Bytes;
+use common::{
+    World,
+    raw::{exchange, status},
+};
+use futures_util::stream;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header::TRAILER};
+use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpListener;
+
+const PROTOCOLS: [&str; 2] = ["http1", "h2c"];
+
+/// So many fields of so many bytes each, in which compression finds little.
+fn fields(count: usize, bytes: usize) -> HeaderMap {
+    let value = HeaderValue::try_from("0".repeat(bytes)).unwrap();
+    let name = |number| HeaderName::try_from(format!("x-{number}")).unwrap();
+    (0..count).map(|number| (name(number), value.clone())).collect()
+}
+
+fn body(trailers: HeaderMap) -> BoxBody<Bytes, Infallible> {
+    let frames = [Frame::data(Bytes::from_static(b"ok")), Frame::trailers(trailers)];
+    StreamBody::new(stream::iter(frames.map(Ok))).boxed()
+}
+
+/// What `/head/COUNT/BYTES` and `/trailers/COUNT/BYTES` ask for.
+fn answer(path: &str) -> Response<BoxBody<Bytes, Infallible>> {
+    let parts: Vec<&str> = path.split('/').collect();
+    let [_, place, count, bytes] = parts[..] else { return Response::new(body(HeaderMap::new())) };
+    let fields = fields(count.parse().unwrap(), bytes.parse().unwrap());
+    if place == "head" {
+        let mut response = Response::new(body(HeaderMap::new()));
+        response.headers_mut().extend(fields);
+        return response;
+    }
+    let names: Vec<&str> = fields.keys().map(HeaderName::as_str).collect();
+    let response = Response::builder().header(TRAILER, names.join(", "));
+    response.body(body(fields)).unwrap()
+}
+
+/// A backend that answers a request that has come to it whole.
+async fn backend(protocol: &str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, is_http1) = (listener.local_addr().unwrap(), protocol == "http1");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = service_fn(|request: Request<Incoming>| async move {
+                let path = request.uri().path().to_owned();
+                request.into_body().collect().await?;
+                Ok::<_, hyper::Error>(answer(&path))
+            });
+            let io = TokioIo::new(stream);
+            if is_http1 {
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(io, service),
+                );
+            } else {
+                let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                tokio::spawn(builder.serve_connection(io, service));
+            }
+        }
+    });
+    address
+}
+
+async fn over(backend: SocketAddr, protocol: &str, variables: &[(&str, &str)]) -> World {
+    let mut all = vec![
+        ("PROXY_BACKEND_PROTOCOL", protocol),
+        ("PROXY_PROBE", "off"),
+        ("PROXY_EJECT", "false"),
+        ("PROXY_WORKERS", "1"),
+    ];
+    all.extend(variables);
+    let world = World::over(&format!("http://{backend}"), &all, vec![]);
+    world.until_eligible(1).await;
+    world
+}
+
+/// Waits until a bound was hit so often.
+async fn until_hit(world: &World, limit: &str, times: usize) {
+    let metric = format!("evenkeel_limits_hit_total{{limit=\"{limit}\"}}");
+    let is_counted = async || world.metric(&metric).await == times as f64;
+    world.until("it to be counted", is_counted).await;
+}
+
+/// Asks for an answer. Its status, and whether it has come to its end.
+async fn ask(world: &World, path: &str) -> (u16, bool) {
+    let request =
+        format!("GET {path} HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: close, te\r\n\r\n");
+    let answer = exchange(world.proxy.address, &request).await;
+    (status(&answer), answer.contains("\r\n0\r\n"))
+}
+
+#[tokio::test]
+async fn more_fields_of_an_answer_than_may_be_never_pass_and_are_counted_by_their_bound() {
+    for protocol in PROTOCOLS {
+        let backend = backend(protocol).await;
+        let (count, bytes) = ("PROXY_RESPONSE_HEADERS_MAX", "PROXY_RESPONSE_HEADER_BYTES_MAX");
+        let world = over(backend, protocol, &[(count, "20"), (bytes, "8KiB")]).await;
+        for (path, expected) in [
+            ("/head/10/10", (200, true)),
+            ("/head/21/1", (502, false)),
+            ("/head/3/4000", (502, false)),
+            ("/trailers/20/10", (200, true)),
+            ("/trailers/21/1", (200, false)),
+            ("/trailers/3/4000", (200, false)),
+        ] {
+            assert_eq!(ask(&world, path).await, expected, "{protocol}: {path}");
+        }
+        until_hit(&world, "response_headers", 2).await;
+        until_hit(&world, "response_header_bytes", 2).await;
+    }
+}
