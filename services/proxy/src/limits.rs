@@ -174,6 +174,27 @@ impl FieldLimits {
     }
 }
 
+/// Why something of a client's is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) reason: Reason,
+    /// The bound that it exceeds.
+    pub(crate) limit: Option<Limit>,
+}
+
+impl Refusal {
+    /// Of fields that exceed a bound.
+    pub(crate) const fn beyond(limit: Limit) -> Self {
+        Self { reason: Reason::HeadTooLarge, limit: Some(limit) }
+    }
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self { reason, limit: None }
+    }
+}
+
 /// What HTTP/2 counts for a field beside its name and value (RFC 9113 §10.5.1, RFC 7541 §4.1).
 const HTTP2_FIELD: usize = 32;
 

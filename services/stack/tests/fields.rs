@@ -4,7 +4,14 @@
 
 mod common;
 
-use std::{convert::Infallible, net::SocketAddr};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use common::{
@@ -19,7 +26,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 const PROTOCOLS: [&str; 2] = ["http1", "h2c"];
 
@@ -50,16 +57,22 @@ fn answer(path: &str) -> Response<BoxBody<Bytes, Infallible>> {
     response.body(body(fields)).unwrap()
 }
 
-/// A backend that answers a request that has come to it whole.
-async fn backend(protocol: &str) -> SocketAddr {
+/// A backend that answers a request that has come to it whole, and how many have.
+async fn backend(protocol: &str) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, is_http1) = (listener.local_addr().unwrap(), protocol == "http1");
+    let (address, wholes) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
+    let (count, is_http1) = (Arc::clone(&wholes), protocol == "http1");
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let service = service_fn(|request: Request<Incoming>| async move {
-                let path = request.uri().path().to_owned();
-                request.into_body().collect().await?;
-                Ok::<_, hyper::Error>(answer(&path))
+            let count = Arc::clone(&count);
+            let service = service_fn(move |request: Request<Incoming>| {
+                let count = Arc::clone(&count);
+                async move {
+                    let path = request.uri().path().to_owned();
+                    request.into_body().collect().await?;
+                    count.fetch_add(1, Ordering::Relaxed);
+                    Ok::<_, hyper::Error>(answer(&path))
+                }
             });
             let io = TokioIo::new(stream);
             if is_http1 {
@@ -72,7 +85,7 @@ async fn backend(protocol: &str) -> SocketAddr {
             }
         }
     });
-    address
+    (address, wholes)
 }
 
 async fn over(backend: SocketAddr, protocol: &str, variables: &[(&str, &str)]) -> World {
@@ -103,10 +116,50 @@ async fn ask(world: &World, path: &str) -> (u16, bool) {
     (status(&answer), answer.contains("\r\n0\r\n"))
 }
 
+/// Sends a request over HTTP/1 with these fields after its body. The status of the answer.
+async fn send_http1(world: &World, trailers: &HeaderMap) -> u16 {
+    let mut request = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\
+                       transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"
+        .to_owned();
+    for (name, value) in trailers {
+        request += &format!("{name}: {}\r\n", value.to_str().unwrap());
+    }
+    status(&exchange(world.proxy.address, &(request + "\r\n")).await)
+}
+
+/// The same over HTTP/2, unless that ends the connection.
+async fn send_http2(world: &World, trailers: &HeaderMap) -> Option<u16> {
+    let io = TokioIo::new(TcpStream::connect(world.proxy.address).await.unwrap());
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
+    let (mut sender, connection) = handshake.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post("http://a/").body(body(trailers.clone())).unwrap();
+    let answer = tokio::time::timeout(common::PATIENCE, sender.send_request(request));
+    let answer = answer.await.expect("no answer and no end").ok()?;
+    Some(answer.status().as_u16())
+}
+
+#[tokio::test]
+async fn more_fields_after_a_request_than_may_be_are_refused_and_counted_by_their_bound() {
+    for protocol in PROTOCOLS {
+        let (backend, wholes) = backend(protocol).await;
+        let variables = [("PROXY_HEADERS_MAX", "20"), ("PROXY_HEADER_BYTES_MAX", "8KiB")];
+        let world = over(backend, protocol, &variables).await;
+        for (count, bytes, expected) in [(20, 10, 200), (21, 1, 431), (3, 4_000, 431)] {
+            let trailers = fields(count, bytes);
+            assert_eq!(send_http1(&world, &trailers).await, expected, "{count} of {bytes}");
+            assert_eq!(send_http2(&world, &trailers).await, Some(expected), "{count} of {bytes}");
+        }
+        until_hit(&world, "headers", 2).await;
+        until_hit(&world, "header_bytes", 2).await;
+        assert_eq!(wholes.load(Ordering::Relaxed), 2, "{protocol}");
+    }
+}
+
 #[tokio::test]
 async fn more_fields_of_an_answer_than_may_be_never_pass_and_are_counted_by_their_bound() {
     for protocol in PROTOCOLS {
-        let backend = backend(protocol).await;
+        let (backend, _) = backend(protocol).await;
         let (count, bytes) = ("PROXY_RESPONSE_HEADERS_MAX", "PROXY_RESPONSE_HEADER_BYTES_MAX");
         let world = over(backend, protocol, &[(count, "20"), (bytes, "8KiB")]).await;
         for (path, expected) in [

@@ -19,7 +19,7 @@ use crate::{
     error::Reason,
     headers,
     http2::Incoming,
-    limits::{FieldLimits, Limit},
+    limits::{FieldLimits, Limit, Refusal},
     pace::Pace,
     stats::Gauges,
     worker::Worker,
@@ -257,7 +257,7 @@ impl ClientBody {
         &mut self,
         context: &mut Context<'_>,
         limits: FieldLimits,
-    ) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Refusal>>> {
         match self {
             Self::None => Poll::Ready(None),
             Self::Http1(body) => body.poll_frame(context),
@@ -270,13 +270,13 @@ impl ClientBody {
                 Poll::Ready(ready!(next).map(|frame| match frame {
                     Ok(mut frame) => {
                         if let Some(trailers) = frame.trailers_mut() {
-                            limits.check(trailers).map_err(|_| Reason::HeadTooLarge)?;
+                            limits.check(trailers).map_err(Refusal::beyond)?;
                             headers::prepare_trailers(trailers)?;
                         }
                         Ok(frame)
                     }
-                    Err(error) if is_broken_off(&error) => Err(Reason::ClientGone),
-                    Err(_) => Err(Reason::BadRequest),
+                    Err(error) if is_broken_off(&error) => Err(Reason::ClientGone.into()),
+                    Err(_) => Err(Reason::BadRequest.into()),
                 }))
             }
         }
@@ -396,18 +396,18 @@ impl Body for RequestBody {
                 upload.end();
                 None
             }
-            Some(Err(reason)) => {
-                if *reason == Reason::HeadTooLarge {
-                    upload.gauges.limits.hit(Limit::HeaderBytes);
+            Some(Err(refusal)) => {
+                if let Some(limit) = refusal.limit {
+                    upload.gauges.limits.hit(limit);
                 }
-                Some(*reason)
+                Some(refusal.reason)
             }
         };
         if let Some(reason) = failed {
             upload.state.set(UploadState::Failed(reason));
             return Poll::Ready(Some(Err(Broken(reason))));
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Broken)))
+        Poll::Ready(frame.map(|frame| frame.map_err(|refusal| Broken(refusal.reason))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -21,7 +21,7 @@ use socket2::SockRef;
 use super::{
     answer::Answer,
     backlog::Backlog,
-    head::{Refusal, RequestHead, Said},
+    head::{RequestHead, Said},
     interim::Interim as WireInterim,
     upload::WireBody,
     wire::{Next, SharedWire, Uploading, Wire},
@@ -32,6 +32,7 @@ use crate::{
     error::{self, Reason},
     forward::{Origin, forward},
     headers::{Client, spare},
+    limits::Refusal,
     worker::{Stage, Worker},
 };
 

@@ -21,7 +21,7 @@ use crate::{
     error::Reason,
     headers::{is_continue, members, spare},
     http1::Framing,
-    limits::{FieldLimits, Limit},
+    limits::{FieldLimits, Limit, Refusal},
     numbers,
     settings::Limits,
 };
@@ -71,21 +71,12 @@ impl Said {
     };
 }
 
-/// Why a head is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) reason: Reason,
-    /// The bound that it exceeds.
-    pub(crate) limit: Option<Limit>,
-}
-
 /// What is not valid.
 const INVALID: Refusal = Refusal { reason: Reason::BadRequest, limit: None };
 
-const TOO_LARGE: Refusal =
-    Refusal { reason: Reason::HeadTooLarge, limit: Some(Limit::HeaderBytes) };
+const TOO_LARGE: Refusal = Refusal::beyond(Limit::HeaderBytes);
 
-const TOO_MANY: Refusal = Refusal { reason: Reason::HeadTooLarge, limit: Some(Limit::Headers) };
+const TOO_MANY: Refusal = Refusal::beyond(Limit::Headers);
 
 const TOO_LONG: Refusal =
     Refusal { reason: Reason::TargetTooLong, limit: Some(Limit::TargetBytes) };

@@ -14,7 +14,12 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::wire::{SharedWire, Uploading};
-use crate::{buffered::recount, error::Reason, http1::Framing};
+use crate::{
+    buffered::recount,
+    error::Reason,
+    http1::{Framing, Unfit},
+    limits::Refusal,
+};
 
 /// A body, all of which has not come yet. The connection waits for its end.
 #[derive(Debug)]
@@ -62,12 +67,12 @@ impl WireBody {
     /// The next part of it.
     ///
     /// # Errors
-    /// [`Reason::BadRequest`] if it is not as it was announced, [`Reason::ClientGone`] if it ended too
-    /// soon.
+    /// [`Reason::BadRequest`] if it is not as it was announced, [`Reason::HeadTooLarge`] if there are more
+    /// fields after it than may be, [`Reason::ClientGone`] if it ended too soon.
     pub(crate) fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Refusal>>> {
         let Self { wire, framing, waiting } = self;
         if framing.is_done() {
             return Poll::Ready(None);
@@ -75,7 +80,7 @@ impl WireBody {
         let mut wire = wire.borrow_mut();
         recount(&wire.gauges, std::mem::take(waiting), 0);
         if !wire.is_wanted() {
-            return Poll::Ready(Some(Err(Reason::ClientGone)));
+            return Poll::Ready(Some(Err(Reason::ClientGone.into())));
         }
         wire.upload = Uploading::Coming;
         wire.is_awaited = false;
@@ -93,16 +98,19 @@ impl WireBody {
                     }
                     return Poll::Ready(frame.map(Ok));
                 }
-                Err(_) => {
+                Err(unfit) => {
                     wire.end_upload(Uploading::Broken);
-                    return Poll::Ready(Some(Err(Reason::BadRequest)));
+                    return Poll::Ready(Some(Err(match unfit {
+                        Unfit::Invalid => Reason::BadRequest.into(),
+                        Unfit::Beyond(limit) => Refusal::beyond(limit),
+                    })));
                 }
             }
             match wire.poll_fill(context) {
                 Poll::Ready(Ok(count @ 1..)) => wire.uploaded += count as u64,
                 Poll::Ready(_) => {
                     wire.end_upload(Uploading::Gone);
-                    return Poll::Ready(Some(Err(Reason::ClientGone)));
+                    return Poll::Ready(Some(Err(Reason::ClientGone.into())));
                 }
                 Poll::Pending => {
                     wire.wait_for_body(context);

@@ -17,13 +17,14 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, Interest};
 
 use super::{
-    head::{self, Refusal, RequestHead, Search},
+    head::{self, RequestHead, Search},
     out::Out,
 };
 use crate::{
     client::{Socket, activity::Activity},
     http1::Framing,
     http2::whole_heads::PREFACE,
+    limits::Refusal,
     settings::Limits,
     stats::Gauges,
 };
