@@ -196,7 +196,7 @@ impl From<Reason> for Refusal {
 }
 
 /// What HTTP/2 counts for a field beside its name and value (RFC 9113 §10.5.1, RFC 7541 §4.1).
-const HTTP2_FIELD: usize = 32;
+pub(crate) const HTTP2_FIELD: usize = 32;
 
 /// The size of these fields as HTTP/2 has it.
 pub(crate) fn http2_size(headers: &HeaderMap) -> usize {

@@ -176,3 +176,33 @@ async fn more_fields_of_an_answer_than_may_be_never_pass_and_are_counted_by_thei
         until_hit(&world, "response_header_bytes", 2).await;
     }
 }
+
+/// The HTTP/2 library drops a field that is longer than what it reads, and tells nobody.
+#[tokio::test]
+async fn a_field_after_a_request_is_never_dropped_however_long_it_is() {
+    let (backend, wholes) = backend("http1").await;
+    let world = over(backend, "http1", &[]).await;
+    // In as few bits as they can have. The last is beyond what is held of any, which ends the connection.
+    for (bytes, expected) in
+        [(10_000, Some(200)), (100_000, Some(431)), (480_000, Some(431)), (1_000_000, None)]
+    {
+        let mut trailers = fields(1, bytes);
+        trailers.insert("a-first", HeaderValue::from_static("1"));
+        assert_eq!(send_http2(&world, &trailers).await, expected, "{bytes}");
+    }
+    until_hit(&world, "header_bytes", 2).await;
+    until_hit(&world, "http2_excess", 1).await;
+    assert_eq!(wholes.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_field_after_an_answer_is_never_dropped_however_long_it_is() {
+    let (backend, _) = backend("h2c").await;
+    let world = over(backend, "h2c", &[]).await;
+    let answers = [(60_000, true), (100_000, false), (1_000_000, false), (1_500_000, false)];
+    for (bytes, is_whole) in answers {
+        let answer = ask(&world, &format!("/trailers/1/{bytes}")).await;
+        assert_eq!(answer, (200, is_whole), "{bytes}");
+    }
+    until_hit(&world, "response_header_bytes", 3).await;
+}

@@ -236,7 +236,8 @@ async fn a_frame_that_is_larger_than_announced_ends_the_connection() {
 /// RFC 9113 §10.5.1.
 #[tokio::test]
 async fn a_head_that_is_too_large_is_counted_whoever_refuses_it() {
-    let world = World::start(1, &[("PROXY_HEADER_BYTES_MAX", "8KiB")]).await;
+    let variables = [("PROXY_HEADER_BYTES_MAX", "8KiB"), ("PROXY_HEADERS_MAX", "1000")];
+    let world = World::start(1, &variables).await;
     let mut client = RawClient::connect(world.proxy.address, &[]).await;
     let settings = client.until(frames::SETTINGS).await.unwrap();
     let announced: Vec<&[u8]> =
@@ -248,10 +249,13 @@ async fn a_head_that_is_too_large_is_counted_whoever_refuses_it() {
         "as if nothing were said"
     );
     let value = "y".repeat(120);
+    let with = |count| frames::get("/", &vec![("x", &value[..]); count]);
+    // A field of 3,900 bytes for the table (RFC 7541 §6.2.1), and 60 times the same of it.
+    let of_table = [&[0x40, 1, b'x', 0x7f, 0xbd, 0x1d][..], &[b'y'; 3_900], &[0xbe; 60]].concat();
     // Read and answered, and what its library keeps nothing of.
-    for (index, count) in [70, 230, 400].into_iter().enumerate() {
+    let blocks = [with(70), with(400), [frames::get("/", &[]), of_table].concat()];
+    for (index, block) in blocks.into_iter().enumerate() {
         let stream = 2 * index as u32 + 1;
-        let block = frames::get("/", &vec![("x", &value[..]); count]);
         client.0.write_all(&frames::cut(END_STREAM, stream, &block, 5_000)).await.unwrap();
         assert_eq!(client.until(frames::HEADERS).await.unwrap().stream, stream);
         let is_counted = async || hits(&world, "header_bytes").await == index as f64 + 1.0;

@@ -51,6 +51,10 @@ pub(super) const CONNECTION_WINDOW_BYTES: u32 = 768 * 1024;
 /// What of a response may wait for a slow client, per stream.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
+/// How many times what a request's head may have is held of one. It is refused where that can be answered
+/// and counted.
+const HEADS_HELD: u32 = 4;
+
 /// Serves a client's connection to its end. Its socket, if all has been said on it: the client may
 /// still be taking that.
 pub(super) async fn serve(
@@ -162,13 +166,6 @@ async fn serve_on(
     }
 }
 
-/// What a request's head may have. Ours is checked where it can be answered and counted; where reading
-/// ends is further on, and of the fields after a body the rest is dropped there without a word.
-fn head_limits(worker: &Worker) -> HeadLimits {
-    let announced = u32::try_from(worker.settings.limits.header_bytes).unwrap_or(u32::MAX);
-    HeadLimits { announced, read: announced.saturating_mul(4) }
-}
-
 /// The library's side of a connection.
 struct Connection {
     state: State,
@@ -185,15 +182,15 @@ enum State {
 
 impl Connection {
     fn new(worker: &Worker, io: ClientIo) -> Self {
-        let limits = head_limits(worker);
+        let limits = HeadLimits::new(worker.settings.limits.of_request(), HEADS_HELD);
         let handshake = server::Builder::new()
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .data_frame_budget(FRAMES_BYTES)
             .max_send_buffer_size(SEND_BUFFER_BYTES)
             .max_concurrent_streams(worker.settings.http2.streams)
-            .max_header_list_size(limits.read)
-            .max_frame_size(limits.held())
+            .max_header_list_size(limits.read())
+            .max_frame_size(limits.held)
             .handshake(WholeHeads::of_client(io, limits));
         Self { state: State::Opening(handshake), is_leaving: false }
     }

@@ -22,6 +22,7 @@ use super::{
     frame_reader::{FrameReader, HEADER_BYTES},
     heads::{ENDLESS, Heads},
 };
+use crate::limits::{FieldLimits, HTTP2_FIELD};
 
 /// What goes out first to a server (RFC 9113 §3.4), and comes first from a client.
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -30,27 +31,40 @@ pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// leaves a length that it never takes.
 const HELD_BYTES_MOST: u32 = 0xff_fffe;
 
+/// The most that a field can have which is in the table of those that came before (RFC 7541 §4.2), or
+/// whose name is.
+const TABLE_BYTES: u32 = 4096;
+
 /// The settings that are announced otherwise than the library has them (RFC 9113 §6.5.2), and how long
 /// one is.
 const MAX_FRAME_SIZE: [u8; 2] = [0, 5];
 const MAX_HEADER_LIST_SIZE: [u8; 2] = [0, 6];
 const SETTING_BYTES: usize = 6;
 
-/// What a peer's heads may be.
+/// What a peer's heads may be, and the fields after a body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeadLimits {
-    /// What it is told that a head may have.
+    /// What it is told that a head may have, and what we take.
     pub(crate) announced: u32,
-    /// How far the library reads one.
-    pub(crate) read: u32,
+    /// What is held of one, with the headers of its frames: enough for one that is too large to be read to
+    /// its end and refused by itself. One without an end ends the connection.
+    pub(crate) held: u32,
 }
 
 impl HeadLimits {
-    /// What is held of a head, with the headers of its frames: enough for one of which the library
-    /// keeps nothing, to be read to its end and refused by itself. One without an end ends the
-    /// connection.
-    pub(crate) fn held(self) -> u32 {
-        self.read.saturating_add(64 * 1024).min(HELD_BYTES_MOST)
+    /// So many times what we take is held, and a little more.
+    pub(crate) fn new(limits: FieldLimits, times: u32) -> Self {
+        let held = limits.bytes.saturating_mul(times).saturating_add(64 * 1024);
+        Self { announced: limits.bytes, held: held.min(HELD_BYTES_MOST) }
+    }
+
+    /// How far the library reads one. Of fields after a body it drops the one that goes beyond, with all
+    /// that come later, and tells nobody. So it must never come to that while those before it are no more
+    /// than we take, however long the one is: one that has nearly all of what is held, of bytes that the
+    /// code has in five bits (RFC 7541, Appendix B).
+    pub(crate) fn read(self) -> u32 {
+        let longest = self.held / 5 * 8 + 8 + TABLE_BYTES + HTTP2_FIELD as u32;
+        self.announced.saturating_add(longest)
     }
 }
 
@@ -68,13 +82,13 @@ pub(crate) struct WholeHeads<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> WholeHeads<S> {
     /// Of a client, whose preface is yet to be read.
     pub(crate) fn of_client(stream: S, limits: HeadLimits) -> Self {
-        let heads = Heads::new(FrameReader::after(PREFACE.len()), limits.held() as usize);
+        let heads = Heads::new(FrameReader::after(PREFACE.len()), limits.held as usize);
         Self { stream, heads, preface_left: 0, announced: Some(limits.announced) }
     }
 
     /// Of a backend, which is yet to be sent ours.
     pub(crate) fn of_backend(stream: S, limits: HeadLimits) -> Self {
-        let heads = Heads::new(FrameReader::default(), limits.held() as usize);
+        let heads = Heads::new(FrameReader::default(), limits.held as usize);
         Self { stream, heads, preface_left: PREFACE.len(), announced: Some(limits.announced) }
     }
 
@@ -179,4 +193,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WholeHeads<S> {
 /// Whether a connection has ended because a head on it has no end. Nobody has been told.
 pub(crate) fn is_endless(error: &h2::Error) -> bool {
     error.get_io().is_some_and(|error| error.kind() == ENDLESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Sender;
+
+    #[test]
+    fn what_one_field_can_hide_of_others_is_never_more_than_we_refuse() {
+        for bytes in [8 * 1024, 60 * 1024, 64 * 1024, 15 * 1024 * 1024] {
+            for times in [4, 16] {
+                let fields = FieldLimits { sender: Sender::Client, bytes, count: 100 };
+                let limits = HeadLimits::new(fields, times);
+                assert!(limits.held > bytes, "one that is too large has an end");
+                // With a name from the table.
+                let longest = u64::from(limits.held) * 8 / 5 + 4096 + 32;
+                assert!(u64::from(limits.read()) > u64::from(bytes) + longest);
+            }
+        }
+    }
 }

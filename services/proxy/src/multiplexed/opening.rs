@@ -50,12 +50,9 @@ const FRAMES_BYTES: usize = STREAM_WINDOW_BYTES as usize * 256;
 /// What of a request's body may wait for a slow backend.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// What is read of the fields before a body or after it is far more than we take: what is not much more
-/// than this ends the connection, with all who are on it. And of those after a body the library drops
-/// without a word what is beyond; we see that by those it has kept, if these are too many.
-fn head_limits(limits: FieldLimits) -> HeadLimits {
-    HeadLimits { announced: limits.bytes, read: limits.bytes.saturating_mul(16) }
-}
+/// So many times what we take of the fields before a body or after it is held: what is not much more than
+/// this ends the connection, with all who are on it.
+const HEADS_HELD: u32 = 16;
 
 /// Streams that are known for a second as those whose clients have left, so that what is still on its
 /// way for them is passed over. What comes for others is answered with a reset each.
@@ -76,14 +73,14 @@ pub(super) async fn open(
     let made = Instant::now();
     let (stream, lead) = connect::to(member, deadline - made).await?;
     let socket = SockRef::from(&stream).try_clone().ok();
-    let head_limits = head_limits(limits);
+    let head_limits = HeadLimits::new(limits, HEADS_HELD);
     let handshake = Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .data_frame_budget(FRAMES_BYTES)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
-        .max_header_list_size(head_limits.read)
-        .max_frame_size(head_limits.held())
+        .max_header_list_size(head_limits.read())
+        .max_frame_size(head_limits.held)
         .max_concurrent_reset_streams(LEFT_MAX)
         // Clients that leave bring them about, and over the life of a connection that is any number. At
         // most one waits to go out for each stream that there was.
