@@ -357,7 +357,7 @@ impl ProxyCollector {
             ),
             family(
                 "evenkeel_buffered_bytes",
-                "Bytes of responses that wait for clients, and of uploads that wait for backends.",
+                "Bytes of responses that wait for clients, of uploads that wait for backends, and of heads without an end yet.",
                 MetricType::GAUGE,
                 [gauge(vec![], buffered as f64)],
             ),

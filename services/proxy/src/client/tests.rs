@@ -156,6 +156,34 @@ async fn a_head_of_http_2_that_does_not_end_ends_the_connection_when_its_time_is
     LocalSet::new().run_until(run).await;
 }
 
+/// Nothing of it is known to be valid before its end.
+#[tokio::test(start_paused = true)]
+async fn a_head_of_http_2_has_no_more_time_as_it_goes_on_and_nothing_of_it_is_left() {
+    let run = async {
+        let mut case = Case::new(b"");
+        let mut client = case.client.try_clone().unwrap();
+        let gauges = Arc::clone(&case.bench.worker.gauges);
+        let mut held = Vec::new();
+        let trickle = async {
+            loop {
+                tokio::time::sleep(seconds(5)).await;
+                held.push(gauges.buffered.bytes());
+                // CONTINUATION, of which more has to follow.
+                let _ = client.write_all(&frame(9, 0, 1, b"abc"));
+            }
+        };
+        let begun = [hello(0), frame(1, 1, 1, &[0x82])].concat();
+        let after = tokio::select! {
+            after = case.http2(&begun) => after,
+            () = trickle => unreachable!("it never ends"),
+        };
+        assert_eq!((after, case.counts()), (seconds(11) + FIRST_REQUEST, [1, 0, 0]));
+        assert!(held.len() == 2 && held.iter().all(|bytes| *bytes > 0), "{held:?}");
+        assert_eq!(gauges.buffered.bytes(), 0);
+    };
+    LocalSet::new().run_until(run).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_says_nothing_is_left_when_its_time_is_over() {
     let run = async {

@@ -83,6 +83,14 @@ impl Framing {
         }
     }
 
+    /// What has been kept of it and not been given on.
+    pub(crate) fn kept(&self) -> usize {
+        match self {
+            Self::Chunked(chunks) => chunks.trailers.capacity(),
+            Self::Length(_) | Self::Close => 0,
+        }
+    }
+
     /// The bytes still to come, if that is known.
     pub(crate) fn left(&self) -> Option<u64> {
         match self {

@@ -58,6 +58,11 @@ impl Heads {
         }
     }
 
+    /// What is held, with the room for it.
+    pub(super) fn held(&self) -> usize {
+        self.head.capacity() + self.ready.capacity()
+    }
+
     /// Gives on what may be. Whether there is anything.
     pub(super) fn give(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
         if self.ready.is_empty() {

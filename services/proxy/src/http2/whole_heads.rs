@@ -7,11 +7,12 @@
 //! announced, for the head to come in one. Larger ones than announced are still refused.
 //!
 //! Nearly all heads come in one frame. What comes is looked at where it is, and only what is held and
-//! what comes with it is copied.
+//! what comes with it is copied. It counts among what waits in memory (buffered.rs) until it is given on.
 
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -22,7 +23,11 @@ use super::{
     frame_reader::{FrameReader, HEADER_BYTES},
     heads::{ENDLESS, Heads},
 };
-use crate::limits::{FieldLimits, HTTP2_FIELD};
+use crate::{
+    buffered::recount,
+    limits::{FieldLimits, HTTP2_FIELD},
+    stats::Gauges,
+};
 
 /// What goes out first to a server (RFC 9113 §3.4), and comes first from a client.
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -77,21 +82,47 @@ pub(crate) struct WholeHeads<S> {
     preface_left: usize,
     /// What is yet to be announced as the most that a head may have.
     announced: Option<u32>,
+    gauges: Arc<Gauges>,
+    /// What of it is in the gauge.
+    counted: usize,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> WholeHeads<S> {
+impl<S> WholeHeads<S> {
     /// Of a client, whose preface is yet to be read.
-    pub(crate) fn of_client(stream: S, limits: HeadLimits) -> Self {
-        let heads = Heads::new(FrameReader::after(PREFACE.len()), limits.held as usize);
-        Self { stream, heads, preface_left: 0, announced: Some(limits.announced) }
+    pub(crate) fn of_client(stream: S, limits: HeadLimits, gauges: &Arc<Gauges>) -> Self {
+        Self::new(stream, FrameReader::after(PREFACE.len()), limits, gauges)
     }
 
     /// Of a backend, which is yet to be sent ours.
-    pub(crate) fn of_backend(stream: S, limits: HeadLimits) -> Self {
-        let heads = Heads::new(FrameReader::default(), limits.held as usize);
-        Self { stream, heads, preface_left: PREFACE.len(), announced: Some(limits.announced) }
+    pub(crate) fn of_backend(stream: S, limits: HeadLimits, gauges: &Arc<Gauges>) -> Self {
+        let mut backend = Self::new(stream, FrameReader::default(), limits, gauges);
+        backend.preface_left = PREFACE.len();
+        backend
     }
 
+    fn new(stream: S, reader: FrameReader, limits: HeadLimits, gauges: &Arc<Gauges>) -> Self {
+        Self {
+            stream,
+            heads: Heads::new(reader, limits.held as usize),
+            preface_left: 0,
+            announced: Some(limits.announced),
+            gauges: Arc::clone(gauges),
+            counted: 0,
+        }
+    }
+
+    fn count(&mut self, bytes: usize) {
+        recount(&self.gauges, std::mem::replace(&mut self.counted, bytes), bytes);
+    }
+}
+
+impl<S> Drop for WholeHeads<S> {
+    fn drop(&mut self) {
+        self.count(0);
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> WholeHeads<S> {
     /// Writes the first that goes out of the library's frames, its settings: with the size that a frame
     /// may have, and the limit for a head at which we refuse it, where the library says how far it
     /// reads, for us to be able to.
@@ -133,16 +164,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for WholeHeads<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { stream, heads, .. } = self.get_mut();
+        let this = self.get_mut();
         loop {
-            if heads.give(buffer) {
+            if this.heads.give(buffer) {
+                this.count(this.heads.held());
                 return Poll::Ready(Ok(()));
             }
             let before = buffer.filled().len();
-            ready!(Pin::new(&mut *stream).poll_read(context, buffer))?;
+            ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
             let came = &buffer.filled()[before..];
             let is_end = came.is_empty();
-            let passed = heads.take(came)?;
+            let passed = this.heads.take(came)?;
+            this.count(this.heads.held());
             buffer.set_filled(before + passed);
             if passed > 0 || is_end {
                 return Poll::Ready(Ok(()));
@@ -197,8 +230,50 @@ pub(crate) fn is_endless(error: &h2::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
-    use crate::limits::Sender;
+    use crate::{
+        http2::frame_reader::{CONTINUATION, END_HEADERS, HEADERS},
+        limits::Sender,
+    };
+
+    /// A frame of a head that has so many bytes.
+    fn part(kind: u8, flags: u8, bytes: u16) -> Vec<u8> {
+        let [high, low] = bytes.to_be_bytes();
+        let header = [0, high, low, kind, flags, 0, 0, 0, 1];
+        [&header[..], &vec![0; bytes.into()]].concat()
+    }
+
+    #[tokio::test]
+    async fn what_is_held_counts_until_it_is_given_on_or_the_connection_ends() {
+        let gauges = Arc::new(Gauges::default());
+        let limits = HeadLimits::new(FieldLimits::USUAL, 1);
+        let (mut peer, socket) = tokio::io::duplex(1 << 20);
+        let mut heads = WholeHeads::of_backend(socket, limits, &gauges);
+        let mut read = vec![0; 1 << 16];
+        for is_last in [false, true] {
+            for part in [part(HEADERS, 0, 10_000), part(CONTINUATION, 0, 10_000)] {
+                peer.write_all(&part).await.unwrap();
+            }
+            let is_waiting = poll_fn(|context| {
+                let mut buffer = ReadBuf::new(&mut read);
+                Poll::Ready(Pin::new(&mut heads).poll_read(context, &mut buffer).is_pending())
+            });
+            assert!(is_waiting.await, "it has not ended");
+            assert!((20_000..=40_000).contains(&gauges.buffered.bytes()));
+            if is_last {
+                break;
+            }
+            peer.write_all(&part(CONTINUATION, END_HEADERS, 10_000)).await.unwrap();
+            assert_eq!(heads.read(&mut read).await.unwrap(), HEADER_BYTES + 30_000);
+            assert_eq!(gauges.buffered.bytes(), 0);
+        }
+        drop(heads);
+        assert_eq!(gauges.buffered.bytes(), 0);
+    }
 
     #[test]
     fn what_one_field_can_hide_of_others_is_never_more_than_we_refuse() {

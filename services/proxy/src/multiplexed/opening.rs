@@ -88,7 +88,7 @@ pub(super) async fn open(
         .enable_push(false)
         // Until the backend tells.
         .initial_max_send_streams(0)
-        .handshake(WholeHeads::of_backend(stream, head_limits));
+        .handshake(WholeHeads::of_backend(stream, head_limits, gauges));
     let ready = async {
         let (sender, mut driver) = handshake.await.map_err(|_| Reason::ConnectFailed)?;
         until_streams(&mut driver).await.map(|()| (sender, driver))

@@ -113,6 +113,9 @@ impl WireBody {
                     return Poll::Ready(Some(Err(Reason::ClientGone.into())));
                 }
                 Poll::Pending => {
+                    // Fields, which are given on when all of them are there.
+                    *waiting = framing.kept();
+                    recount(&wire.gauges, 0, *waiting);
                     wire.wait_for_body(context);
                     return Poll::Pending;
                 }
@@ -142,6 +145,7 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         client::http1::wire::tests::{connected, connected_beside},
+        limits::{FieldLimits, Sender},
         stats::Gauges,
     };
 
@@ -150,6 +154,33 @@ pub(super) mod tests {
         let (client, wire, _) = connected().await;
         let body = WireBody::new(&wire, Framing::Length(10), false).unwrap();
         (client, body)
+    }
+
+    #[tokio::test]
+    async fn fields_that_wait_for_their_end_count_until_it_comes_or_nobody_wants_them() {
+        const MOST: usize = 64 * 1024;
+        let gauges = Arc::new(Gauges::default());
+        let limits = FieldLimits { sender: Sender::Client, ..FieldLimits::USUAL };
+        let (mut client, wire, _) = connected_beside(&gauges, MOST).await;
+        for end in [Some(b"\r\n\r\n"), None] {
+            let mut body = WireBody::new(&wire, Framing::chunked(limits), false).unwrap();
+            client.write_all(b"0\r\na-field: ").await.unwrap();
+            client.write_all(&[b'x'; 5_000]).await.unwrap();
+            let before = wire.borrow().uploaded;
+            while wire.borrow().uploaded < before + 5_000 {
+                let look = poll_fn(|context| Poll::Ready(body.poll_frame(context)));
+                assert!(look.await.is_pending());
+                tokio::task::yield_now().await;
+            }
+            assert!(gauges.buffered.bytes() >= 5_000);
+            if let Some(end) = end {
+                client.write_all(end).await.unwrap();
+                let fields = poll_fn(|context| body.poll_frame(context)).await.unwrap().unwrap();
+                assert_eq!(fields.trailers_ref().map(|fields| fields.len()), Some(1));
+                assert_eq!(gauges.buffered.bytes(), 0);
+            }
+        }
+        assert_eq!(gauges.buffered.bytes(), 0, "nobody wants them");
     }
 
     /// It may be kept waiting for as long as the backend likes.

@@ -21,6 +21,7 @@ use super::{
     out::Out,
 };
 use crate::{
+    buffered::recount,
     client::{Socket, activity::Activity},
     http1::Framing,
     http2::whole_heads::PREFACE,
@@ -59,6 +60,8 @@ pub(super) struct Wire {
     read_size: ReadSize,
     pub(super) out: Out,
     search: Search,
+    /// What counts as waiting: what has come of a head that has not ended.
+    waiting: usize,
     /// What comes may be HTTP/2: nothing has been read as HTTP/1 yet.
     is_new: bool,
     pub(super) upload: Uploading,
@@ -127,6 +130,7 @@ impl Wire {
             read_size: ReadSize::up_to(read_bytes_max.min(READ_BYTES_MAX)),
             out: Out::default(),
             search: Search::default(),
+            waiting: 0,
             is_new,
             upload: Uploading::Done,
             uploaded: 0,
@@ -142,6 +146,7 @@ impl Wire {
 
     /// Takes the socket and what was read from it. For all others, the connection has ended.
     pub(super) fn take(&mut self) -> Option<(Socket, BytesMut)> {
+        self.set_waiting(0);
         let socket = self.socket.take()?;
         if let Some(reader) = self.reader.take() {
             reader.wake();
@@ -207,6 +212,17 @@ impl Wire {
 
     /// The next request.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>, limits: &Limits) -> Poll<Next> {
+        let next = self.look_for_next(context, limits);
+        let waits = next.is_pending() && !self.read.is_empty();
+        self.set_waiting(if waits { self.read.capacity() } else { 0 });
+        next
+    }
+
+    fn set_waiting(&mut self, bytes: usize) {
+        recount(&self.gauges, std::mem::replace(&mut self.waiting, bytes), bytes);
+    }
+
+    fn look_for_next(&mut self, context: &mut Context<'_>, limits: &Limits) -> Poll<Next> {
         loop {
             if !self.read.is_empty() {
                 if self.is_new {
@@ -438,6 +454,27 @@ pub(super) mod tests {
             assert!(next.await.is_pending());
             assert_eq!(activity.is(Phase::Head), is_begun, "{text:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_head_that_has_not_ended_counts_as_waiting_until_it_has_or_its_connection_ends() {
+        let gauges = Arc::new(Gauges::default());
+        let (_client, wire, _) = connected_beside(&gauges, READ_BYTES).await;
+        let limits = Settings::from_variables(&[]).limits;
+        for (text, is_whole, waits) in [
+            ("", false, false),
+            ("GET / HTTP/1.1\r\nHost:", false, true),
+            (" a\r\n\r\n", true, false),
+            ("GET", false, true),
+        ] {
+            wire.borrow_mut().read.extend_from_slice(text.as_bytes());
+            let next =
+                poll_fn(|context| Poll::Ready(wire.borrow_mut().poll_next(context, &limits)));
+            assert_eq!(next.await.is_ready(), is_whole, "{text:?}");
+            assert_eq!(gauges.buffered.bytes() > 0, waits, "{text:?}");
+        }
+        drop(wire.borrow_mut().take());
+        assert_eq!(gauges.buffered.bytes(), 0);
     }
 
     /// RFC 9110 §10.1.1.
