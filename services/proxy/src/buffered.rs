@@ -7,8 +7,8 @@
 //! thresholds): a few slow clients get all they can use, and the more there are, the less is read for
 //! each that comes. Nobody is refused anything. At the bound what is left is a read of [`LEAST_BYTES`],
 //! without which nobody could be served at all. What clients send faster than backends take it shares the
-//! bound (client/untaken.rs, client/http1/upload.rs), and so do heads that have not ended
-//! (client/http1/wire.rs, http2/whole_heads.rs).
+//! bound (client/untaken.rs, client/http1/upload.rs, multiplexed/queued.rs), and so do heads that have not
+//! ended (client/http1/wire.rs, http2/whole_heads.rs).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

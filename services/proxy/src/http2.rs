@@ -26,6 +26,9 @@ use crate::{error::Reason, numbers};
 /// (RFC 9113 §4.2).
 pub(crate) const FRAME_BYTES: usize = 16 * 1024;
 
+/// What the library keeps a part in until it has gone out, whatever is in it.
+pub(crate) const PLACE_BYTES: usize = 320;
+
 /// A body as it arrives on its stream.
 #[derive(Debug)]
 pub(crate) struct Incoming {

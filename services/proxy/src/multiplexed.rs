@@ -10,6 +10,7 @@
 mod leaving;
 mod opening;
 mod outgoing;
+mod queued;
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,7 +25,6 @@ use std::{
 };
 
 use balance::Member;
-use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as _;
@@ -39,6 +39,7 @@ use self::{
     leaving::{Left, Unanswered},
     opening::{Driver, open},
     outgoing::{Outgoing, SMALL_MAX, SmallFrames},
+    queued::{Part, Queued},
 };
 use crate::{
     body::{RequestBody, Upload},
@@ -107,7 +108,7 @@ pub(crate) enum Failure {
 
 #[derive(Debug)]
 struct Connection {
-    sender: RefCell<SendRequest<Bytes>>,
+    sender: RefCell<SendRequest<Part>>,
     /// Requests on it.
     streams: Cell<usize>,
     /// Its task owns it, so that nothing holds the socket once that has ended.
@@ -263,7 +264,9 @@ impl Stream {
         let (answer, stream) = sender.send_request(request, !is_upload).map_err(Failure::Stream)?;
         let mut unanswered = Unanswered::new(&self.connection, answer);
         self.small_frames = is_upload.then(|| SmallFrames::new(&self.connection));
+        let gauges = &self.connection.gauges;
         let outgoing = self.small_frames.as_ref().map(|small| Outgoing::new(body, small.clone()));
+        let outgoing = outgoing.map(|outgoing| Queued::new(outgoing, gauges));
         let mut sending = outgoing.map(|outgoing| Box::pin(http2::send(outgoing, stream)));
         let mut interims = 0..INTERIM_MAX;
         let response = poll_fn(|context| {

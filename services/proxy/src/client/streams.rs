@@ -46,6 +46,7 @@ use self::{
 use crate::{
     body::{Cut, ResponseBody},
     buffered::{MOST_BYTES, recount},
+    http2::PLACE_BYTES,
     pace::Pace,
     stats::Gauges,
 };
@@ -56,9 +57,6 @@ const ENDED_MAX: usize = 64;
 /// What the library gets of a body at once. It takes a part whole as soon as the client has room for one
 /// byte; a longer one would wait in memory.
 const PART_BYTES: usize = 16 * 1024;
-
-/// What the library keeps a part in, whatever is in it.
-const PLACE_BYTES: usize = 320;
 
 /// What a stream may have of interim responses, which wait for their client without any bound of the
 /// library's. What comes beyond that it does without.

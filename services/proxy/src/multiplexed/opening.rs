@@ -14,7 +14,6 @@ use std::{
 };
 
 use balance::Member;
-use bytes::Bytes;
 use h2::client::{self, Builder};
 use socket2::SockRef;
 use tokio::{
@@ -22,7 +21,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Connection, Running, STREAMS_MAX, leaving::Left};
+use super::{Connection, Running, STREAMS_MAX, leaving::Left, queued::Part};
 use crate::{
     connect,
     error::Reason,
@@ -48,7 +47,7 @@ const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MAX as u32;
 const FRAMES_BYTES: usize = STREAM_WINDOW_BYTES as usize * 256;
 
 /// What of a request's body may wait for a slow backend.
-const SEND_BUFFER_BYTES: usize = 64 * 1024;
+pub(super) const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// So many times what we take of the fields before a body or after it is held: what is not much more than
 /// this ends the connection, with all who are on it.
@@ -59,7 +58,7 @@ const HEADS_HELD: u32 = 16;
 const LEFT_MAX: usize = 10 * STREAMS_MAX;
 
 /// What moves a connection on.
-pub(super) type Driver = client::Connection<WholeHeads<TcpStream>, Bytes>;
+pub(super) type Driver = client::Connection<WholeHeads<TcpStream>, Part>;
 
 /// Makes a connection that has room for a request.
 ///
