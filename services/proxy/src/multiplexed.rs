@@ -30,7 +30,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use socket2::Socket;
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, oneshot},
     time::{Instant, timeout_at},
 };
 
@@ -131,6 +131,8 @@ struct Connection {
     gauges: Arc<Gauges>,
     /// What the fields of an answer may be.
     limits: FieldLimits,
+    /// Dropped with it, this tells its task that nobody has it any more.
+    _in_use: oneshot::Sender<()>,
 }
 
 /// What runs as long as the connection is open.

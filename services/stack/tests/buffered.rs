@@ -18,8 +18,9 @@ use http_body_util::StreamBody;
 use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
     task::JoinSet,
 };
 
@@ -314,6 +315,69 @@ async fn what_uploads_over_http_1_wait_with_is_bounded_and_others_are_served() {
     is_served(&world).await;
     drop(uploads);
     is_unharmed(&world).await;
+}
+
+/// A backend of HTTP/2 that has room for everything and reads no more than a head. Its ends of connections.
+async fn deaf() -> (SocketAddr, UnboundedReceiver<RawClient>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(64).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (given, peers) = unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.read_exact(&mut [0; frames::PREFACE.len()]).await.unwrap();
+            let mut peer = RawClient(stream);
+            let settings = [&[0, 4][..], &0x7fff_ffff_u32.to_be_bytes()].concat();
+            peer.send(frames::SETTINGS, 0, 0, &settings).await;
+            peer.send(frames::WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes()).await;
+            peer.until(frames::HEADERS).await.unwrap();
+            given.send(peer).unwrap();
+        }
+    });
+    (address, peers)
+}
+
+/// It takes all that the backend has room for, though nobody reads it.
+#[tokio::test]
+async fn what_the_library_has_of_an_upload_counts_until_its_stream_or_its_connection_is_gone() {
+    let (backend, mut peers) = deaf().await;
+    let variables = [
+        ("PROXY_BACKEND_PROTOCOL", "h2c"),
+        ("PROXY_PROBE", "off"),
+        ("PROXY_EJECT", "false"),
+        ("PROXY_WORKERS", "1"),
+        // A client that left is looked for as often as the shortest limit.
+        ("PROXY_HEADER_TIMEOUT", "1s"),
+    ];
+    let world = World::over(&format!("http://{backend}"), &variables, vec![]);
+    world.until_eligible(1).await;
+    for end in ["client leaves", "backend resets", "backend closes"] {
+        let client = tokio::spawn(upload_over_http1(world.proxy.address));
+        let mut peer = peers.recv().await.unwrap();
+        let bytes = settled(&world).await;
+        assert!(bytes > 64.0 * KIB, "{bytes}");
+        match end {
+            "client leaves" => {
+                client.abort();
+                let is_gone = async || world.metric("evenkeel_in_flight{").await == 0.0;
+                world.until("it to be seen", is_gone).await;
+                // Its reset waits behind what the backend does not read.
+                let bytes = buffered(&world).await;
+                assert!((64.0 * KIB..96.0 * KIB).contains(&bytes), "{bytes}");
+            }
+            "backend resets" => peer.send(frames::RST_STREAM, 0, 1, &8_u32.to_be_bytes()).await,
+            _ => drop(peer),
+        }
+        world.until("nothing to be left", async || buffered(&world).await == 0.0).await;
+        let open = "evenkeel_connections{side=\"backend\",state=\"";
+        let are_closed = async || {
+            let [active, idle] = ["active", "idle"].map(|state| format!("{open}{state}\"}}"));
+            world.metric(&active).await + world.metric(&idle).await == 0.0
+        };
+        world.until("its connection to be closed", are_closed).await;
+    }
 }
 
 /// It sends as much as its window allows, whatever its client takes.

@@ -7,7 +7,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task::Poll,
@@ -18,7 +18,8 @@ use h2::client::{self, Builder};
 use socket2::SockRef;
 use tokio::{
     net::TcpStream,
-    time::{Instant, timeout_at},
+    sync::oneshot,
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{Connection, Running, STREAMS_MAX, leaving::Left, queued::Part};
@@ -99,10 +100,20 @@ pub(super) async fn open(
     let (driver, idle) = (RefCell::new(driver), RefCell::default());
     let running = Rc::new(Running { driver, socket, idle, open: counted });
     let connection_running = Rc::downgrade(&running);
+    let (in_use, unused) = oneshot::channel();
+    let goodbye = timeouts.connect;
     tokio::task::spawn_local(async move {
+        let driving = poll_fn(|context| Pin::new(&mut *running.driver.borrow_mut()).poll(context));
+        let mut driving = pin!(driving);
+        let end = tokio::select! {
+            end = &mut driving => Some(end),
+            // All that is left is to say goodbye, which a backend that reads nothing would never let us.
+            _ = unused => timeout(goodbye, driving).await.ok(),
+        };
         // Whoever waits for a response learns of an error there.
-        let end = poll_fn(|context| Pin::new(&mut *running.driver.borrow_mut()).poll(context));
-        if end.await.is_err_and(|error| is_endless(&error)) {
+        if let Some(Err(error)) = end
+            && is_endless(&error)
+        {
             running.open.gauges().limits.hit(limits.too_large());
         }
     });
@@ -120,6 +131,7 @@ pub(super) async fn open(
         small_frames: Cell::new(0),
         gauges: Arc::clone(gauges),
         limits,
+        _in_use: in_use,
     })
 }
 
