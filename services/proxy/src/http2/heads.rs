@@ -119,7 +119,8 @@ impl Heads {
             && (self.reader.kind() != HEADERS || self.reader.flags() & END_HEADERS != 0)
     }
 
-    /// Whether the frame that has begun is of no use. With padding it is: that takes room (RFC 9113 §6.9.1).
+    /// Whether the frame that has begun is of no use. With padding it is: that takes room, which only the
+    /// library can give back (RFC 9113 §6.9.1). Nobody pads nothing a hundred times who means well.
     fn says_nothing(&self) -> bool {
         let reader = &self.reader;
         let says_nothing = reader.left() == 0
