@@ -93,7 +93,7 @@ impl Incoming {
     /// Takes from the library what has come, though nobody can take it now; the other side gets no room
     /// for it. In the library each frame has a place of its own, of which there are only so many for a
     /// connection: with a backend of many small messages, a few slow clients would end those of all.
-    pub(crate) fn gather(&mut self, context: &mut Context<'_>) {
+    pub(crate) fn take_in(&mut self, context: &mut Context<'_>) {
         while !self.has_data_ended
             && let Poll::Ready(Some(Ok(data))) = self.stream.poll_data(context)
         {

@@ -204,11 +204,11 @@ impl ResponseBody {
     }
 
     /// Takes in what has come of it while its client takes nothing. One of HTTP/1 is not read meanwhile.
-    pub(crate) fn gather(&mut self, context: &mut Context<'_>) {
+    pub(crate) fn take_in(&mut self, context: &mut Context<'_>) {
         if let Self::Backend(body) = self
             && let Arriving::Shared(incoming, _) = &mut body.arriving
         {
-            incoming.gather(context);
+            incoming.take_in(context);
         }
     }
 

@@ -211,7 +211,7 @@ impl Progress {
         let behind = if self.waits_for_client.get() {
             let mut body = self.body.borrow_mut();
             body.ends(context);
-            body.gather(context);
+            body.take_in(context);
             body.may_have_come()
         } else {
             0

@@ -44,7 +44,7 @@ const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MAX as u32;
 
 /// What the frames that nobody has asked for yet may cost beside what is in them, over all responses:
 /// those of a response that comes a byte at a time. They are asked for at each turn of the loop
-/// (`Incoming::gather`), so that only a backend comes to it that sends more than that at once.
+/// (`Incoming::take_in`), so that only a backend comes to it that sends more than that at once.
 const FRAMES_BYTES: usize = STREAM_WINDOW_BYTES as usize * 256;
 
 /// What of a request's body may wait for a slow backend.

@@ -240,7 +240,7 @@ impl<'a> Connection<'a> {
                 let flushed = wire.poll_flush(context);
                 gathers = flushed.is_ready();
                 if !gathers {
-                    body.gather(context);
+                    body.take_in(context);
                 }
                 if backlog.note(gathers, self.activity, &mut wire.out, body).is_err() {
                     is_cut = true;
