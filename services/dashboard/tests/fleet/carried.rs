@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::{
-    dashboard, proxy,
+    JSON, dashboard, proxy,
     support::{Change, FakeAdmin, PATIENCE, SAID, backend, unsaid},
 };
 
@@ -34,11 +34,7 @@ async fn a_proxy_that_was_away_gets_the_standing_intent_when_it_returns() {
         dashboard.text_with("/", |text| text.contains("1 of 2 proxies does not answer")).await;
     assert!(page.contains("last heard"), "its own state");
     let answer = dashboard
-        .post(
-            "/backends/default/x:1",
-            &[("state", "maint"), ("reason", "disk")],
-            &[("accept", "application/json")],
-        )
+        .post("/backends/default/x:1", &[("state", "maint"), ("reason", "disk")], &[JSON])
         .await;
     let text = answer.text().await.unwrap();
     assert!(text.contains("edge-2 does not answer; it is told when it returns"), "{text}");
@@ -91,7 +87,7 @@ async fn a_proxy_that_was_away_gets_the_weight_when_it_returns() {
     two.kill();
     dashboard.text_with("/", |text| text.contains("1 of 2 proxies does not answer")).await;
     let form = [("weight", "5"), ("reason", "bigger")];
-    let answer = dashboard.post("/backends/default/x:1", &form, &[("accept", "application/json")]);
+    let answer = dashboard.post("/backends/default/x:1", &form, &[JSON]);
     let text = answer.await.text().await.unwrap();
     assert!(text.contains("x:1 is set to weight 5 on edge-1. edge-2 does not answer"), "{text}");
     one.with(|world| {
@@ -119,7 +115,7 @@ async fn a_proxy_that_was_away_gets_the_limit_when_it_returns_and_the_page_tells
     two.kill();
     dashboard.text_with("/", |text| text.contains("1 of 2 proxies does not answer")).await;
     let form = [("max_in_flight", "5"), ("reason", "it swaps"), ("ttl", "1h")];
-    let answer = dashboard.post("/backends/default/x:1", &form, &[("accept", "application/json")]);
+    let answer = dashboard.post("/backends/default/x:1", &form, &[JSON]);
     let text = answer.await.text().await.unwrap();
     let expected = "x:1 is set to at most 5 in flight on edge-1. edge-2 does not answer";
     assert!(text.contains(expected), "{text}");

@@ -7,21 +7,24 @@ use crate::{
     support::{FakeAdmin, SAID, backend, dry_run, said_by_ann, unsaid},
 };
 
-#[tokio::test]
-async fn a_change_goes_to_all_and_each_answer_is_told() {
-    let mut proxies = ["a", "b", "c"].map(|name| proxy(name, &[backend("x:1")]));
-    // They are told in the order of their addresses.
+/// Proxies edge-1, edge-2 … in the order in which they are told, which is that of their addresses.
+fn in_order<const COUNT: usize>(backends: &[Value]) -> [FakeAdmin; COUNT] {
+    let mut proxies = std::array::from_fn(|_| proxy("", backends));
     proxies.sort_by_key(FakeAdmin::url);
-    let [one, two, three] = proxies;
-    for (proxy, name) in [(&one, "edge-1"), (&two, "edge-2"), (&three, "edge-3")] {
+    for (index, proxy) in proxies.iter().enumerate() {
+        let name = format!("edge-{}", index + 1);
         proxy.with(|world| world.pools["proxy"]["name"] = json!(name));
     }
+    proxies
+}
+
+#[tokio::test]
+async fn a_change_goes_to_all_and_each_answer_is_told() {
+    let [one, two, three] = in_order(&[backend("x:1")]);
     let dashboard = dashboard(&[&one, &two, &three]);
     dashboard.text_with("/", |text| text.contains("3 of 3 proxies answer")).await;
     let drain = async || {
-        let answer = dashboard
-            .post("/backends/default/x:1", &[("state", "drain")], &[("accept", "application/json")])
-            .await;
+        let answer = dashboard.post("/backends/default/x:1", &[("state", "drain")], &[JSON]).await;
         (answer.status().as_u16(), answer.text().await.unwrap())
     };
     let (status, text) = drain().await;
@@ -51,14 +54,7 @@ async fn a_change_goes_to_all_and_each_answer_is_told() {
 
 #[tokio::test]
 async fn a_proxy_that_cannot_make_a_change_keeps_it_from_nobody_and_all_that_is_said_is_told() {
-    let mut proxies = ["a", "b", "c", "d"].map(|name| proxy(name, &[backend("x:1")]));
-    // They are told in the order of their addresses.
-    proxies.sort_by_key(FakeAdmin::url);
-    let [one, two, three, mut four] = proxies;
-    let named = [(&one, "edge-1"), (&two, "edge-2"), (&three, "edge-3"), (&four, "edge-4")];
-    for (proxy, name) in named {
-        proxy.with(|world| world.pools["proxy"]["name"] = json!(name));
-    }
+    let [one, two, three, mut four] = in_order(&[backend("x:1")]);
     let dashboard = dashboard(&[&one, &two, &three, &four]);
     dashboard.text_with("/", |text| text.contains("4 of 4 proxies answer")).await;
     four.kill();
@@ -67,7 +63,7 @@ async fn a_proxy_that_cannot_make_a_change_keeps_it_from_nobody_and_all_that_is_
     two.with(|world| world.not_saved = Some("the disk is full"));
     three.with(|world| world.refusal = Some((409, "it is the only one")));
     let form = [("state", "drain")];
-    let answer = dashboard.post("/backends/default/x:1", &form, &[("accept", "application/json")]);
+    let answer = dashboard.post("/backends/default/x:1", &form, &[JSON]);
     let answer = answer.await;
     let (status, text) = (answer.status(), answer.text().await.unwrap());
     assert_eq!(status, 409, "what can be insisted on: {text}");
@@ -84,13 +80,7 @@ async fn a_proxy_that_cannot_make_a_change_keeps_it_from_nobody_and_all_that_is_
 
 #[tokio::test]
 async fn a_refusal_does_not_hide_that_others_gave_no_answer_to_the_change() {
-    let mut proxies = ["a", "b", "c"].map(|name| proxy(name, &[backend("x:1")]));
-    // They are told in the order of their addresses.
-    proxies.sort_by_key(FakeAdmin::url);
-    let [one, two, mut three] = proxies;
-    for (proxy, name) in [(&one, "edge-1"), (&two, "edge-2"), (&three, "edge-3")] {
-        proxy.with(|world| world.pools["proxy"]["name"] = json!(name));
-    }
+    let [one, two, mut three] = in_order(&[backend("x:1")]);
     let dashboard = dashboard(&[&one, &two, &three]);
     dashboard.text_with("/", |text| text.contains("3 of 3 proxies answer")).await;
     three.kill();
@@ -98,7 +88,7 @@ async fn a_refusal_does_not_hide_that_others_gave_no_answer_to_the_change() {
     one.with(|world| world.refusal = Some((404, "there is no backend x:1")));
     two.with(|world| world.is_cut_short = true);
     let form = [("state", "drain")];
-    let answer = dashboard.post("/backends/default/x:1", &form, &[("accept", "application/json")]);
+    let answer = dashboard.post("/backends/default/x:1", &form, &[JSON]);
     let text = answer.await.text().await.unwrap();
     assert_eq!(two.with(|world| world.changes.len()), 1, "it has taken it");
     for part in [
@@ -113,9 +103,7 @@ async fn a_refusal_does_not_hide_that_others_gave_no_answer_to_the_change() {
 
 #[tokio::test]
 async fn who_insists_on_what_some_have_done_has_seen_that() {
-    let mut proxies = ["a", "b"].map(|name| proxy(name, &[unsaid("x:1")]));
-    proxies.sort_by_key(FakeAdmin::url);
-    let [one, two] = proxies;
+    let [one, two] = in_order(&[unsaid("x:1")]);
     let dashboard = dashboard(&[&one, &two]);
     dashboard.text_with("/", |text| text.contains("2 of 2 proxies answer")).await;
     two.with(|world| world.refusal = Some((409, "it is the only one")));
@@ -171,7 +159,7 @@ async fn a_change_is_said_at_one_time_that_is_newer_than_all_that_any_proxy_has_
     let dashboard = dashboard(&[&one, &two, &old]);
     dashboard.text_with("/", |text| text.contains("3 of 3 proxies answer")).await;
     let form = [("state", "drain")];
-    let answer = dashboard.post("/backends/default/x:1", &form, &[("accept", "application/json")]);
+    let answer = dashboard.post("/backends/default/x:1", &form, &[JSON]);
     let text = answer.await.text().await.unwrap();
     assert!(text.contains("x:1 is set to drain on all 3 proxies"), "{text}");
     for proxy in [&one, &two] {
