@@ -118,8 +118,7 @@ fn the_last_usable_backend_is_not_taken_out_unless_forced() {
     assert_eq!(refused, Err(Refused::LastUsable { total: 2, after: Duration::ZERO }));
     assert_eq!(world.effective("b"), Effective::Serving);
 
-    let change = Change { state: Some(Admin::Drain), force: true, ..Change::default() };
-    world.pool.change(&BackendId::new("b"), &change, world.now).unwrap();
+    world.force("b", Admin::Drain);
     assert_eq!(world.pool.view().eligible(), 0);
 }
 

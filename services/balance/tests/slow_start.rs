@@ -85,8 +85,7 @@ fn a_climbing_backend_that_is_left_alone_does_all_the_work() {
     world.discover(&ALL);
     world.run(SECOND, &ALL);
     for name in ["a", "b"] {
-        let change = Change { state: Some(Admin::Drain), force: true, ..Change::default() };
-        world.pool.change(&BackendId::new(name), &change, world.now).unwrap();
+        world.force(name, Admin::Drain);
     }
     assert_eq!(world.picks(10), counts(&[("c", 10)]));
 }
