@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{
     World,
-    raw::{RawBackend, exchange, read_head, status},
+    raw::{OK, RawBackend, exchange, over, read_head, status},
 };
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
@@ -15,17 +15,6 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 use tokio_tungstenite::tungstenite::{Message, protocol::CloseFrame};
-
-/// A proxy over one raw backend that counts as up without probes.
-async fn over(backend: &RawBackend, variables: &[(&str, &str)]) -> World {
-    let mut all = vec![("PROXY_PROBE", "off")];
-    all.extend(variables);
-    let world = World::over(&format!("http://{}", backend.address), &all, vec![]);
-    world.until_eligible(1).await;
-    world
-}
-
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
 
 #[tokio::test]
 async fn the_head_that_arrives_is_the_clients_with_the_proxys_fields() {

@@ -4,6 +4,7 @@
 pub mod api_server;
 pub mod contract;
 pub mod frames;
+pub mod http2;
 pub mod name_server;
 pub mod page;
 pub mod raw;

@@ -8,6 +8,11 @@ use tokio::{
     sync::Mutex,
 };
 
+use super::World;
+
+/// An answer of [`RawBackend`].
+pub const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+
 /// A backend that reads one request per connection, answers with fixed bytes and closes.
 pub struct RawBackend {
     pub address: SocketAddr,
@@ -43,6 +48,15 @@ impl RawBackend {
     pub async fn last_head(&self) -> String {
         self.heads.lock().await.last().cloned().unwrap_or_default()
     }
+}
+
+/// A proxy over one raw backend that counts as up without probes.
+pub async fn over(backend: &RawBackend, variables: &[(&str, &str)]) -> World {
+    let mut all = vec![("PROXY_PROBE", "off")];
+    all.extend(variables);
+    let world = World::over(&format!("http://{}", backend.address), &all, vec![]);
+    world.until_eligible(1).await;
+    world
 }
 
 /// Reads up to the empty line that ends a head.

@@ -1,13 +1,11 @@
 //! What a hostile client of HTTP/2 can make the proxy do: attacks with raw frames (RFC 9113 §10.5).
-#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
 
-mod common;
+use tokio::io::AsyncWriteExt;
 
-use common::{
-    World,
+use crate::common::{
+    PATIENCE, World,
     frames::{self, END_HEADERS, END_STREAM, RawClient},
 };
-use tokio::io::AsyncWriteExt;
 
 /// Sends the frames that `attack` makes until the proxy closes.
 async fn until_calmed(world: &World, attack: impl Fn(u32) -> Vec<u8>) {
@@ -22,7 +20,7 @@ async fn until_calmed(world: &World, attack: impl Fn(u32) -> Vec<u8>) {
             assert!(round < 1_000_000, "never refused");
         }
     };
-    let sending = tokio::time::timeout(common::PATIENCE, sends);
+    let sending = tokio::time::timeout(PATIENCE, sends);
     sending.await.expect("the proxy stops reading, but does not close");
 }
 
