@@ -1,7 +1,4 @@
-//! What backends of HTTP/2 answer that is not valid, or that not everybody may see.
-#![allow(clippy::unwrap_used)] // A failing helper panics at its line.
-
-mod common;
+//! What backends answer that is not valid, or that not everybody may see.
 
 use std::{
     net::SocketAddr,
@@ -12,10 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::{
-    World,
-    frames::{self, DATA, END_HEADERS, END_STREAM, HEADERS, RawClient, block, frame},
-};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -23,6 +16,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+};
+
+use crate::common::{
+    World,
+    frames::{self, DATA, END_HEADERS, END_STREAM, HEADERS, RawClient, block, frame},
 };
 
 /// A backend of raw frames.
@@ -71,12 +69,8 @@ impl Backend {
 }
 
 async fn over(backends: &[&Backend]) -> World {
-    let list = backends.iter().map(|backend| format!("http://{}", backend.address));
-    let variables =
-        [("PROXY_BACKEND_PROTOCOL", "h2c"), ("PROXY_WORKERS", "1"), ("PROXY_PROBE", "off")];
-    let world = World::over(&list.collect::<Vec<_>>().join(","), &variables, vec![]);
-    world.until_eligible(backends.len()).await;
-    world
+    let addresses: Vec<_> = backends.iter().map(|backend| backend.address).collect();
+    crate::over(&addresses, &[("PROXY_PROBE", "off")]).await
 }
 
 /// 204, of the static table (RFC 7541, Appendix A).
@@ -164,15 +158,8 @@ async fn what_one_answer_ends_costs_no_other_that_may_be_sent_again() {
     })
     .await;
     let good = Backend::start(no_content).await;
-    let list = format!("http://{},http://{}", backend.address, good.address);
-    let variables = [
-        ("PROXY_BACKEND_PROTOCOL", "h2c"),
-        ("PROXY_WORKERS", "1"),
-        ("PROXY_PROBE", "off"),
-        ("PROXY_POLICY", "first"),
-    ];
-    let world = World::over(&list, &variables, vec![]);
-    world.until_eligible(2).await;
+    let variables = [("PROXY_PROBE", "off"), ("PROXY_POLICY", "first")];
+    let world = crate::over(&[backend.address, good.address], &variables).await;
     let asked = [(); 2].map(|()| world.client.get(world.url("/")).send());
     for answer in futures_util::future::join_all(asked).await {
         assert_eq!(answer.unwrap().status(), 204);
