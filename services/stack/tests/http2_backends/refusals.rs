@@ -165,7 +165,8 @@ async fn backends_that_refuse_everything_are_sent_at_most_a_fifth_more() {
         let list = backends.each_ref().map(|(address, _)| format!("http://{address}")).join(",");
         let variables =
             [("PROXY_BACKEND_PROTOCOL", "h2c"), ("PROXY_PROBE", "off"), ("PROXY_EJECT", "false")];
-        let more = [("PROXY_RETRIES", "3")];
+        // Each goodbye means a new connection, and a busy machine may take its time for those.
+        let more = [("PROXY_RETRIES", "3"), ("PROXY_CONNECT_TIMEOUT", "20s")];
         let world = World::over(&list, &[&variables[..], &more].concat(), vec![]);
         world.until_eligible(2).await;
         assert_eq!(spread(&world, REQUESTS).await, [(502, REQUESTS)].into());
