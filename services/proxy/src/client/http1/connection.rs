@@ -23,6 +23,7 @@ use super::{
     backlog::Backlog,
     head::{RequestHead, Said},
     interim::Interim as WireInterim,
+    turns::Turn,
     upload::WireBody,
     wire::{Next, SharedWire, Uploading, Wire},
 };
@@ -35,10 +36,6 @@ use crate::{
     limits::Refusal,
     worker::{Stage, Worker},
 };
-
-/// How often that is done before others get their turn: a download for which both sides are fast
-/// enough would keep them waiting.
-const TURNS: u32 = 16;
 
 /// A client's connection.
 pub(super) struct Connection<'a> {
@@ -218,7 +215,7 @@ impl<'a> Connection<'a> {
     /// gathered, and no more is taken before that has gone out.
     async fn send(&self, answer: &mut Answer, body: &mut ResponseBody) -> Result<(), Gone> {
         let (mut gathers, mut is_done) = (true, body.is_end_stream());
-        let mut turns = 0;
+        let mut turn = Turn::begin(self.wire.borrow().out.written());
         let rate_min = self.worker.settings.limits.download_rate;
         let mut backlog = Backlog::new(&self.worker.gauges, rate_min);
         let mut is_cut = is_done && answer.end(&mut self.wire.borrow_mut().out).is_err();
@@ -249,11 +246,10 @@ impl<'a> Connection<'a> {
                 match flushed {
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone)),
                     Poll::Ready(Ok(())) if is_done => return Poll::Ready(Ok(())),
-                    Poll::Ready(Ok(())) if !waits && turns < TURNS => turns += 1,
                     Poll::Ready(Ok(())) if !waits => {
-                        turns = 0;
-                        context.waker().wake_by_ref();
-                        return Poll::Pending;
+                        if turn.is_over(wire.out.written(), context) {
+                            return Poll::Pending;
+                        }
                     }
                     Poll::Pending if !is_done && body.ends(context) => {
                         is_done = true;

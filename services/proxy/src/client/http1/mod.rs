@@ -14,6 +14,7 @@ mod connection;
 mod head;
 mod interim;
 mod out;
+mod turns;
 mod upload;
 mod wire;
 
