@@ -301,7 +301,12 @@ async fn stop(
         threads.into_iter().map(JoinHandle::join).collect::<Vec<_>>()
     });
     let mut ended = std::pin::pin!(ended);
-    let results = match tokio::time::timeout_at(deadline, &mut ended).await {
+    let mut results = tokio::time::timeout_at(deadline - tunnel::GOOD_BYE, &mut ended).await;
+    if results.is_err() {
+        stage.send_replace(Stage::Leaving);
+        results = tokio::time::timeout_at(deadline, &mut ended).await;
+    }
+    let results = match results {
         Ok(results) => results,
         Err(_) => {
             time_is_up.send_replace(true);

@@ -21,7 +21,7 @@ use crate::{
     client::{Socket, linger},
     stats::{Counted, Gauges},
     websocket::{self, Frames},
-    worker::{Open, Worker},
+    worker::{Open, Stage, Worker},
 };
 
 /// Per direction. Messages of most protocols over WebSockets are smaller; more would cost memory
@@ -37,9 +37,9 @@ struct Limits {
     half_closed: Duration,
 }
 
-/// Once the deadline of a drain has passed, how long a WebSocket may take for the frame that it is
+/// Once the deadline of a drain or of a stop has come, how long a WebSocket may take for the frame that it is
 /// in the middle of, and for its good-byes.
-const GOOD_BYE: Duration = Duration::from_secs(1);
+pub(crate) const GOOD_BYE: Duration = Duration::from_secs(1);
 
 /// A tunnel whose backend has switched, and whose client is about to be told so. The ticket is given
 /// back when it ends, so that a draining backend counts as busy until then.
@@ -53,6 +53,7 @@ pub(crate) struct Tunnel {
     limits: Limits,
     gauges: Arc<Gauges>,
     looks: watch::Receiver<()>,
+    stage: watch::Receiver<Stage>,
     /// Nobody else holds the two connections; they are open and busy all the same.
     _held: (Open, [Counted; 3]),
 }
@@ -79,6 +80,7 @@ impl Tunnel {
             limits: Limits { open: timeouts.tunnel, half_closed: timeouts.read },
             gauges,
             looks: worker.end_tunnels.clone(),
+            stage: worker.stage.clone(),
             _held: (Open::new(&worker.tunnels), counted),
         }
     }
@@ -91,7 +93,17 @@ impl Tunnel {
     }
 
     async fn run(self, mut client: Socket, said: Bytes) {
-        let Self { mut backend, early, ticket, is_websocket, limits, gauges, looks, _held } = self;
+        let Self {
+            mut backend,
+            early,
+            ticket,
+            is_websocket,
+            limits,
+            gauges,
+            looks,
+            mut stage,
+            _held,
+        } = self;
         let (reader, writer) = client.stream.split();
         let client_side = tokio::io::join(io::Cursor::new(said).chain(reader), writer);
         let (reader, writer) = backend.split();
@@ -100,7 +112,10 @@ impl Tunnel {
         // A tunnel that breaks is told to each side by the other's closing.
         let joined = join(client_side, backend_side, limits, is_websocket, end);
         let cut = async {
-            until(|| ticket.as_ref().is_some_and(balance::Tunnel::must_end), looks).await;
+            tokio::select! {
+                () = until(|| ticket.as_ref().is_some_and(balance::Tunnel::must_end), looks) => {}
+                Ok(_) = stage.wait_for(|stage| *stage >= Stage::Leaving) => {}
+            }
             must_end.send_replace(true);
             if is_websocket {
                 tokio::time::sleep(GOOD_BYE).await;
@@ -361,6 +376,27 @@ mod tests {
             tokio::join!(tunnel.run(socket, Bytes::new()), driving);
             tokio::time::resume();
         }
+    }
+
+    #[tokio::test]
+    async fn at_the_end_of_a_stop_both_sides_of_a_websocket_hear_that_it_is_over() {
+        let ((backend, mut its_end), (stream, mut client)) = tokio::join!(connected(), connected());
+        let bench = Bench::new(&[], backend.peer_addr().unwrap());
+        let tunnel = Tunnel::new(&bench.worker, (backend, Bytes::new()), None, true);
+        let hearing = async {
+            bench.leave();
+            for (side, is_masked) in [(&mut its_end, true), (&mut client, false)] {
+                let head = hear(side, 2).await;
+                assert_eq!(head[0], 0x88, "a whole Close frame");
+                let mask = if is_masked { hear(side, 4).await } else { vec![0; 4] };
+                let said = hear(side, usize::from(head[1] & 0x7F)).await;
+                let code: Vec<u8> = said.iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect();
+                assert_eq!(code[..2], 1001_u16.to_be_bytes());
+            }
+            drop((client, its_end));
+        };
+        let socket = Socket { stream, _guest: None };
+        tokio::join!(tunnel.run(socket, Bytes::new()), hearing);
     }
 
     /// The client takes what the backend said more slowly than it sends what the backend does not take.

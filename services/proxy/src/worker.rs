@@ -34,8 +34,13 @@ use crate::{
     settings::Settings,
     stats::{Counted, Gauges, NO_BACKEND, Shard, Stats},
     sticky::Sticky,
+    tunnel,
     upstream::{LOOK_EVERY, Upstreams},
 };
+
+/// How often a worker that is stopping looks whether it is done: ends a stop soon enough, and needs no
+/// counting elsewhere.
+const DONE_EVERY: Duration = Duration::from_millis(100);
 
 /// How far a stop has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +51,7 @@ pub(crate) enum Stage {
     Draining,
     /// No new connections; close each once its request has ended.
     Finishing,
-    /// As before, and do not wait for upgraded connections, which end when their users want.
+    /// As before, and have upgraded connections end, which otherwise do when their users want.
     Leaving,
 }
 
@@ -299,10 +304,13 @@ async fn serve(worker: Rc<Worker>, inbox: Inbox) {
     }
     worker.hear(Stage::Finishing);
     let done = async {
-        // Looking ten times a second ends a stop soon enough and needs no counting elsewhere.
-        let waits_for_tunnels = || *worker.stage.borrow() < Stage::Leaving;
-        while worker.open.get() > 0 || (worker.tunnels.get() > 0 && waits_for_tunnels()) {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+        // Once they are to end, tunnels have said what they have to after so long.
+        let mut left = tunnel::GOOD_BYE;
+        while worker.open.get() > 0 || (worker.tunnels.get() > 0 && !left.is_zero()) {
+            tokio::time::sleep(DONE_EVERY).await;
+            if *worker.stage.borrow() >= Stage::Leaving {
+                left = left.saturating_sub(DONE_EVERY);
+            }
         }
     };
     let mut done = std::pin::pin!(done);
@@ -395,6 +403,11 @@ pub(crate) mod tests {
         /// Says that the deadline of some drain has passed.
         pub(crate) fn end_tunnels(&self) {
             self.end.send_replace(());
+        }
+
+        /// Has a stop come to its end.
+        pub(crate) fn leave(&self) {
+            self.stage.send_replace(Stage::Leaving);
         }
 
         /// Asks for a stop.
