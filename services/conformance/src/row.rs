@@ -1,11 +1,15 @@
 //! What a row is, how it is run, and how what happened is judged.
 
-use std::{fmt, io, net::SocketAddr, time::Duration};
+mod check;
+mod observed;
 
+use std::{io, net::SocketAddr, time::Duration};
+
+pub use self::{check::Check, observed::Observed};
 use crate::{
-    backend::{Answer, Backend, NEXT_LINE, Seen},
+    backend::{Answer, Backend, NEXT_LINE},
     client::{self, End, Got, Rest},
-    message::{self, Message},
+    message,
 };
 
 /// A good answer, for rows that are about the request.
@@ -51,51 +55,6 @@ pub enum Want {
     Clean(&'static [u8]),
 }
 
-/// One thing to be seen, of the first message if nothing else is said.
-#[derive(Clone, Debug)]
-pub enum Check {
-    /// The request line at the backend.
-    Line(&'static str),
-    /// A field at the backend, with exactly this value among its values.
-    Has(&'static str, &'static str),
-    /// All values of a field at the backend, in their order.
-    Values(&'static str, &'static [&'static str]),
-    /// A field at the backend that contains this.
-    Contains(&'static str, &'static str),
-    /// No such field at the backend.
-    Lacks(&'static str),
-    /// The body at the backend.
-    Body(&'static [u8]),
-    /// A field after the body at the backend.
-    Trailer(&'static str, &'static str),
-    /// No such field after the body at the backend.
-    TrailerLacks(&'static str),
-    /// The body of the message at the backend that has this target.
-    BodyOf(&'static str, &'static [u8]),
-    /// So many whole messages at the backend. One if nothing is said.
-    Messages(usize),
-    /// A field of the answer.
-    ClientHas(&'static str, &'static str),
-    /// All values of a field of the answer, in their order.
-    ClientValues(&'static str, &'static [&'static str]),
-    /// No such field in the answer.
-    ClientLacks(&'static str),
-    /// The answer's body.
-    ClientBody(&'static [u8]),
-    /// A field after the answer's body.
-    ClientTrailer(&'static str, &'static str),
-    /// No such field after the answer's body.
-    ClientTrailerLacks(&'static str),
-    /// The bodies of all answers, in their order.
-    ClientBodies(&'static [&'static [u8]]),
-    /// Interim answers with these statuses, in this order. Anything may come if nothing is said.
-    Interim(&'static [u16]),
-    /// A field of the first of them.
-    InterimHas(&'static str, &'static str),
-    /// No such field in the first of them.
-    InterimLacks(&'static str),
-}
-
 /// Where rows are run.
 #[expect(missing_debug_implementations, reason = "a closure has none")]
 pub struct Target<'a> {
@@ -107,18 +66,6 @@ pub struct Target<'a> {
     pub patience: Duration,
     /// Waits until the proxy has put back a connection whose answer its client has.
     pub until_put_back: &'a dyn Fn(),
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub struct Observed {
-    bytes: Vec<u8>,
-    answers: Vec<Message>,
-    interim: Vec<Message>,
-    rest: Rest,
-    end: End,
-    seen: Vec<Seen>,
-    next: Option<Result<(), String>>,
 }
 
 impl Row {
@@ -238,137 +185,4 @@ fn next_is_served(target: &Target<'_>) -> io::Result<Result<(), String>> {
         let answer = String::from_utf8_lossy(&got.bytes);
         format!("the next request arrives {arrived} times and is answered {answer:?}")
     }))
-}
-
-impl Observed {
-    fn statuses(&self) -> Vec<u16> {
-        self.answers.iter().map(Message::status).collect()
-    }
-
-    fn messages(&self) -> Vec<&Message> {
-        self.seen.iter().flat_map(|seen| &seen.messages).collect()
-    }
-
-    fn is_refused(&self, status: u16) -> Result<(), String> {
-        ensure(self.seen.is_empty(), || "something reached the backend".to_owned())?;
-        ensure(self.statuses() == [status], || format!("not answered {status}"))?;
-        ensure(self.rest == Rest::Nothing, || "something follows the answer".to_owned())?;
-        ensure(self.end != End::Open, || "the connection stays open".to_owned())
-    }
-
-    fn is_broken(&self) -> Result<(), String> {
-        ensure(self.messages().is_empty(), || "a whole message reached the backend".to_owned())?;
-        let is_valid = self.seen.iter().all(|seen| seen.invalid.is_none());
-        ensure(is_valid, || "something invalid reached the backend".to_owned())?;
-        ensure(matches!(self.statuses()[..], [] | [400]), || "not answered 400".to_owned())?;
-        ensure(self.end != End::Open, || "the connection stays open".to_owned())
-    }
-
-    fn is_served(&self, statuses: &[u16], checks: &[Check]) -> Result<(), String> {
-        ensure(self.statuses() == statuses, || format!("not answered {statuses:?}"))?;
-        ensure(self.rest == Rest::Nothing, || "the last answer is cut".to_owned())?;
-        let is_valid = self.seen.iter().all(|seen| seen.invalid.is_none());
-        ensure(is_valid, || "something invalid reached the backend".to_owned())?;
-        let messages = self.messages();
-        let counted = checks.iter().find_map(|check| match check {
-            Check::Messages(count) => Some(*count),
-            _ => None,
-        });
-        ensure(messages.len() == counted.unwrap_or(1), || {
-            format!("{} messages reached the backend", messages.len())
-        })?;
-        checks.iter().try_for_each(|check| {
-            ensure(check.holds(self), || format!("{}{check:?}", Check::FAILED))
-        })
-    }
-}
-
-impl Check {
-    /// What the word of a check that does not hold begins with.
-    pub const FAILED: &'static str = "this does not hold: ";
-
-    fn holds(&self, observed: &Observed) -> bool {
-        let (nobody, nothing) = (Message::default(), Message::default());
-        let messages = observed.messages();
-        let message = messages.first().copied().unwrap_or(&nobody);
-        let answer = observed.answers.first().unwrap_or(&nothing);
-        let interim = &observed.interim;
-        let has = |message: &Message, name, value: &str| {
-            message.values(name).any(|other| other == value.as_bytes())
-        };
-        let are = |message: &Message, name, values: &[&str]| {
-            message.values(name).eq(values.iter().map(|value| value.as_bytes()))
-        };
-        let trails = |message: &Message, name: &str, value: &str| {
-            message.trailers.iter().any(|field| field.0 == name && field.1 == value.as_bytes())
-        };
-        let trails_not =
-            |message: &Message, name| message.trailers.iter().all(|field| field.0 != name);
-        match *self {
-            Self::Line(line) => message.start == line,
-            Self::Has(name, value) => has(message, name, value),
-            Self::Values(name, values) => are(message, name, values),
-            Self::Contains(name, part) => {
-                message.values(name).any(|value| String::from_utf8_lossy(value).contains(part))
-            }
-            Self::Lacks(name) => !message.has(name),
-            Self::Body(body) => message.body == body,
-            Self::Trailer(name, value) => trails(message, name, value),
-            Self::TrailerLacks(name) => trails_not(message, name),
-            Self::BodyOf(target, body) => {
-                messages.iter().any(|message| message.target() == target && message.body == body)
-            }
-            Self::Messages(_) => true,
-            Self::ClientHas(name, value) => has(answer, name, value),
-            Self::ClientValues(name, values) => are(answer, name, values),
-            Self::ClientLacks(name) => !answer.has(name),
-            Self::ClientBody(body) => answer.body == body,
-            Self::ClientTrailer(name, value) => trails(answer, name, value),
-            Self::ClientTrailerLacks(name) => trails_not(answer, name),
-            Self::ClientBodies(bodies) => {
-                observed.answers.iter().map(|answer| &*answer.body).eq(bodies.iter().copied())
-            }
-            Self::Interim(statuses) => {
-                interim.iter().map(Message::status).eq(statuses.iter().copied())
-            }
-            Self::InterimHas(name, value) => {
-                interim.first().is_some_and(|first| has(first, name, value))
-            }
-            Self::InterimLacks(name) => interim.first().is_some_and(|first| !first.has(name)),
-        }
-    }
-}
-
-/// What happened in a few words, for a table.
-impl fmt::Display for Observed {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let statuses: Vec<String> =
-            self.answers.iter().map(|answer| answer.status().to_string()).collect();
-        let rest = match self.rest {
-            Rest::Nothing if statuses.is_empty() => "no answer",
-            Rest::Nothing => "",
-            Rest::Cut => "cut",
-            Rest::Invalid(_) => "not HTTP",
-        };
-        let end = match self.end {
-            End::Closed => "",
-            End::Reset => "reset",
-            End::Open => "left open",
-        };
-        let reached =
-            match (self.messages().len(), self.seen.iter().find(|seen| seen.invalid.is_some())) {
-                (_, Some(_)) => "invalid at the backend".to_owned(),
-                (0, _) if self.seen.is_empty() => String::new(),
-                (0, _) => "part at the backend".to_owned(),
-                (1, _) => "at the backend".to_owned(),
-                (count, _) => format!("{count} at the backend"),
-            };
-        let next = match &self.next {
-            Some(Err(_)) => "the next request fails",
-            _ => "",
-        };
-        let parts = [&statuses.join(" "), rest, end, &reached, next];
-        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-        formatter.write_str(&parts.join(", "))
-    }
 }

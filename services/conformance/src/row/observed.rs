@@ -1,0 +1,99 @@
+//! What happened in a row, and whether it is what may happen.
+
+use std::fmt;
+
+use super::{Check, ensure};
+use crate::{
+    backend::Seen,
+    client::{End, Rest},
+    message::Message,
+};
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    pub(super) bytes: Vec<u8>,
+    pub(super) answers: Vec<Message>,
+    pub(super) interim: Vec<Message>,
+    pub(super) rest: Rest,
+    pub(super) end: End,
+    pub(super) seen: Vec<Seen>,
+    pub(super) next: Option<Result<(), String>>,
+}
+
+impl Observed {
+    pub(super) fn statuses(&self) -> Vec<u16> {
+        self.answers.iter().map(Message::status).collect()
+    }
+
+    pub(super) fn messages(&self) -> Vec<&Message> {
+        self.seen.iter().flat_map(|seen| &seen.messages).collect()
+    }
+
+    pub(super) fn is_refused(&self, status: u16) -> Result<(), String> {
+        ensure(self.seen.is_empty(), || "something reached the backend".to_owned())?;
+        ensure(self.statuses() == [status], || format!("not answered {status}"))?;
+        ensure(self.rest == Rest::Nothing, || "something follows the answer".to_owned())?;
+        ensure(self.end != End::Open, || "the connection stays open".to_owned())
+    }
+
+    pub(super) fn is_broken(&self) -> Result<(), String> {
+        ensure(self.messages().is_empty(), || "a whole message reached the backend".to_owned())?;
+        let is_valid = self.seen.iter().all(|seen| seen.invalid.is_none());
+        ensure(is_valid, || "something invalid reached the backend".to_owned())?;
+        ensure(matches!(self.statuses()[..], [] | [400]), || "not answered 400".to_owned())?;
+        ensure(self.end != End::Open, || "the connection stays open".to_owned())
+    }
+
+    pub(super) fn is_served(&self, statuses: &[u16], checks: &[Check]) -> Result<(), String> {
+        ensure(self.statuses() == statuses, || format!("not answered {statuses:?}"))?;
+        ensure(self.rest == Rest::Nothing, || "the last answer is cut".to_owned())?;
+        let is_valid = self.seen.iter().all(|seen| seen.invalid.is_none());
+        ensure(is_valid, || "something invalid reached the backend".to_owned())?;
+        let messages = self.messages();
+        let counted = checks.iter().find_map(|check| match check {
+            Check::Messages(count) => Some(*count),
+            _ => None,
+        });
+        ensure(messages.len() == counted.unwrap_or(1), || {
+            format!("{} messages reached the backend", messages.len())
+        })?;
+        checks.iter().try_for_each(|check| {
+            ensure(check.holds(self), || format!("{}{check:?}", Check::FAILED))
+        })
+    }
+}
+
+/// What happened in a few words, for a table.
+impl fmt::Display for Observed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let statuses: Vec<String> =
+            self.answers.iter().map(|answer| answer.status().to_string()).collect();
+        let rest = match self.rest {
+            Rest::Nothing if statuses.is_empty() => "no answer",
+            Rest::Nothing => "",
+            Rest::Cut => "cut",
+            Rest::Invalid(_) => "not HTTP",
+        };
+        let end = match self.end {
+            End::Closed => "",
+            End::Reset => "reset",
+            End::Open => "left open",
+        };
+        let reached =
+            match (self.messages().len(), self.seen.iter().find(|seen| seen.invalid.is_some())) {
+                (_, Some(_)) => "invalid at the backend".to_owned(),
+                (0, _) if self.seen.is_empty() => String::new(),
+                (0, _) => "part at the backend".to_owned(),
+                (1, _) => "at the backend".to_owned(),
+                (count, _) => format!("{count} at the backend"),
+            };
+        let next = match &self.next {
+            Some(Err(_)) => "the next request fails",
+            _ => "",
+        };
+        let parts = [&statuses.join(" "), rest, end, &reached, next];
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        formatter.write_str(&parts.join(", "))
+    }
+}
