@@ -9,9 +9,10 @@ use std::{
 use crate::message::{self, Message, Reading};
 
 /// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum End {
     /// The proxy closed it.
+    #[default]
     Closed,
     /// The proxy reset it.
     Reset,
@@ -29,9 +30,10 @@ pub struct Got {
 }
 
 /// What was left after the last whole answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Rest {
     /// Nothing.
+    #[default]
     Nothing,
     /// Part of an answer.
     Cut,
@@ -85,10 +87,7 @@ pub fn exchange_in_two(
     [first, second]: [&[u8]; 2],
     patience: Duration,
 ) -> io::Result<Got> {
-    let stream = TcpStream::connect(proxy)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(patience))?;
-    stream.set_write_timeout(Some(patience))?;
+    let stream = connect(proxy, patience)?;
     std::thread::scope(|scope| {
         // A long request must not wait for an answer that comes before its end.
         let writer = scope.spawn(|| (&stream).write_all(first));
@@ -99,18 +98,37 @@ pub fn exchange_in_two(
     })
 }
 
+/// A connection that waits for nothing any longer than `patience`.
+pub(crate) fn connect(proxy: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(proxy)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    Ok(stream)
+}
+
 /// Reads all that comes; `after_answer` is sent after the first whole answer.
 fn read_to_end(mut stream: &TcpStream, mut after_answer: &[u8]) -> Got {
+    read_until(stream, |bytes| {
+        let read = || message::response(bytes, "GET", false);
+        if !after_answer.is_empty() && matches!(read(), Reading::Whole(..)) {
+            // Who does not take it is about to close.
+            let _ = stream.write_all(std::mem::take(&mut after_answer));
+        }
+        false
+    })
+}
+
+/// Reads until that is enough, or the connection ends, or nothing has come for some time.
+pub(crate) fn read_until(mut stream: &TcpStream, mut is_enough: impl FnMut(&[u8]) -> bool) -> Got {
     let (mut bytes, mut buffer) = (Vec::new(), [0; 65_536]);
     let end = loop {
         match stream.read(&mut buffer) {
             Ok(0) => break End::Closed,
             Ok(count) => {
                 bytes.extend_from_slice(&buffer[..count]);
-                let read = || message::response(&bytes, "GET", false);
-                if !after_answer.is_empty() && matches!(read(), Reading::Whole(..)) {
-                    // Who does not take it is about to close.
-                    let _ = stream.write_all(std::mem::take(&mut after_answer));
+                if is_enough(&bytes) {
+                    break End::Open;
                 }
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {

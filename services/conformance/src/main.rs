@@ -6,7 +6,7 @@ use std::{io, time::Duration};
 
 use evenkeel_conformance::{
     backend::Backend,
-    backend_rows, forwarding_rows,
+    backend_rows, forwarding_rows, http2_rows,
     peers::Kind,
     request_rows,
     row::{Check, Row, Target, Want},
@@ -28,24 +28,29 @@ fn main() -> io::Result<()> {
     let is_wanted =
         |kind: &Kind| wanted.is_empty() || wanted.iter().any(|name| name == kind.program());
     let kinds: Vec<Kind> = [Kind::Nginx, Kind::Haproxy].into_iter().filter(is_wanted).collect();
+    let backend_rows = [backend_rows::rows(), backend_rows::late_rows()].concat();
+    // Each with the RFC of which its sections are.
     let groups = [
-        ("Requests", request_rows::rows(), PATIENCE),
-        ("Backends", [backend_rows::rows(), backend_rows::late_rows()].concat(), LATE_PATIENCE),
-        ("Forwarding", forwarding_rows::rows(), PATIENCE),
+        ("Requests", 9112, request_rows::rows(), PATIENCE),
+        ("Backends", 9112, backend_rows, LATE_PATIENCE),
+        ("Forwarding", 9110, forwarding_rows::rows(), PATIENCE),
+        ("Requests of HTTP/2", 9113, http2_rows::request_rows(), PATIENCE),
+        ("Connections of HTTP/2", 9113, http2_rows::connection_rows(), PATIENCE),
+        ("Forwarding of HTTP/2", 9113, http2_rows::forwarding_rows(), PATIENCE),
     ];
     let versions: io::Result<Vec<String>> = kinds.iter().map(|kind| kind.version()).collect();
     let versions = versions?;
     println!("# Where others differ\n");
     println!(
         "Made by `cargo run -p evenkeel-conformance`, with Debian's {}. The rows are those that `cargo test`\n\
-         holds ours to; sections are of RFC 9112 unless another is named. Only rows that somebody answers\n\
+         holds ours to; sections are of a table's RFC unless another is named. Only rows that somebody answers\n\
          otherwise are shown. Not each is a fault: the RFCs leave some choices, and ours is the strict one.",
         versions.join(" and ")
     );
-    for (title, rows, patience) in groups {
+    for (title, rfc, rows, patience) in groups {
         let columns: io::Result<Vec<Vec<String>>> =
             kinds.iter().map(|kind| column(*kind, &rows, patience)).collect();
-        print_group(title, &rows, &versions, &columns?);
+        print_group(&format!("{title}, RFC {rfc}"), &rows, &versions, &columns?);
     }
     Ok(())
 }
@@ -56,8 +61,8 @@ fn column(kind: Kind, rows: &[Row], patience: Duration) -> io::Result<Vec<String
     let peer = kind.start(backend.address)?;
     // Nobody says when a peer has put a connection back.
     let until_put_back = || std::thread::sleep(PUT_BACK);
-    let (proxy, backend) = (peer.address, &backend);
-    let target = Target { proxy, backend, patience, until_put_back: &until_put_back };
+    let (proxy, http2, backend) = (peer.address, peer.http2, &backend);
+    let target = Target { proxy, http2, backend, patience, until_put_back: &until_put_back };
     rows.iter()
         .map(|row| {
             let observed = row.observe(&target)?;
@@ -89,6 +94,8 @@ fn wanted(want: &Want) -> String {
     let list = |statuses: &[u16]| statuses.iter().map(u16::to_string).collect::<Vec<_>>().join(" ");
     match want {
         Want::Refused(status) => status.to_string(),
+        Want::Malformed => "400, or reset: PROTOCOL_ERROR".to_owned(),
+        Want::Ended(codes) => format!("ended: {}", codes.join(" or ")),
         Want::Broken => "400, nothing whole at the backend".to_owned(),
         Want::Served(statuses, _) => list(statuses),
         Want::Failed(statuses) => list(statuses),

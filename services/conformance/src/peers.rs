@@ -1,5 +1,6 @@
 //! nginx and HAProxy as they come from Debian, configured like ours: kept connections on both sides,
-//! no buffering of requests, the same limits of time.
+//! no buffering of requests, the same limits of time. For HTTP/2 with prior knowledge each has a port of its
+//! own, as its older releases need.
 
 use std::{
     fs, io,
@@ -27,6 +28,8 @@ pub enum Kind {
 pub struct Peer {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it listens for clients of HTTP/2, who have to know that they can speak it there.
+    pub http2: SocketAddr,
     child: Child,
     folder: PathBuf,
 }
@@ -62,12 +65,13 @@ impl Kind {
     /// It is not installed, or does not start.
     pub fn start(self, backend: SocketAddr) -> io::Result<Peer> {
         // Free a moment ago; nobody else is likely to take it before the peer does.
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let free = || TcpListener::bind("127.0.0.1:0")?.local_addr();
+        let (address, http2) = (free()?, free()?);
         let name = format!("evenkeel-conformance-{}-{}", self.program(), std::process::id());
         let folder = std::env::temp_dir().join(name);
         fs::create_dir_all(&folder)?;
         let file = folder.join("peer.conf");
-        fs::write(&file, self.configuration(address, backend, &folder))?;
+        fs::write(&file, self.configuration([address, http2], backend, &folder))?;
         let mut command = Command::new(self.program());
         match self {
             Self::Nginx => {
@@ -76,7 +80,7 @@ impl Kind {
             Self::Haproxy => command.args(["-db", "-f"]),
         };
         command.arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut peer = Peer { address, child: command.spawn()?, folder };
+        let mut peer = Peer { address, http2, child: command.spawn()?, folder };
         let end = Instant::now() + START;
         while TcpStream::connect(address).is_err() {
             if Instant::now() > end || peer.child.try_wait()?.is_some() {
@@ -87,7 +91,12 @@ impl Kind {
         Ok(peer)
     }
 
-    fn configuration(self, address: SocketAddr, backend: SocketAddr, folder: &Path) -> String {
+    fn configuration(
+        self,
+        [address, http2]: [SocketAddr; 2],
+        backend: SocketAddr,
+        folder: &Path,
+    ) -> String {
         let folder = folder.display();
         match self {
             Self::Nginx => format!(
@@ -98,15 +107,16 @@ http {{
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
   upstream backend {{ server {backend} max_fails=0; keepalive 16; }}
+  proxy_http_version 1.1;
+  proxy_request_buffering off;
+  proxy_connect_timeout 1s; proxy_read_timeout 2s;
   server {{
     listen {address};
+    listen {http2} http2;
     location / {{
       proxy_pass http://backend;
-      proxy_http_version 1.1;
       proxy_set_header Host $http_host;
       proxy_set_header Connection \"\";
-      proxy_request_buffering off;
-      proxy_connect_timeout 1s; proxy_read_timeout 2s;
     }}
   }}
 }}
@@ -120,6 +130,7 @@ http {{
   timeout server 2s
 frontend clients
   bind {address}
+  bind {http2} proto h2
   default_backend servers
 backend servers
   server one {backend}

@@ -1,22 +1,23 @@
 //! What a row is, how it is run, and how what happened is judged.
 
 mod check;
+mod observe;
 mod observed;
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 pub use self::{check::Check, observed::Observed};
 use crate::{
-    backend::{Answer, Backend, NEXT_LINE},
-    client::{self, End, Got, Rest},
-    message,
+    backend::{Answer, Backend},
+    client::{End, Rest},
 };
 
 /// A good answer, for rows that are about the request.
 pub const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// What the request after a backend's fault is answered with.
-const NEXT: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext";
+/// What backends are asked in rows that are about their answers.
+pub(crate) const ASKED: &[u8] =
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody";
 
 /// One rule.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Row {
     pub name: &'static str,
     /// Where it is written.
     pub rfc: &'static str,
+    /// Who sends it.
+    pub client: Client,
     /// What the client sends.
     pub request: Vec<u8>,
     /// What it sends of that only when it has been answered.
@@ -35,13 +38,31 @@ pub struct Row {
     pub want: Want,
 }
 
+/// What a row's client speaks.
+#[derive(Clone, Debug)]
+pub enum Client {
+    /// HTTP/1.
+    Http1,
+    /// HTTP/2, after the preface and settings. Each row leaves its connection as it was for others: on it
+    /// the next request is served, unless it says otherwise.
+    Http2,
+}
+
 /// What may come of a row.
 #[derive(Clone, Debug)]
 pub enum Want {
-    /// An answer with this status, a closed connection, and not a byte at the backend.
+    /// An answer with this status, a closed connection if it is one of HTTP/1, and not a byte at the
+    /// backend.
     Refused(u16),
+    /// No request of HTTP/2 (RFC 9113 §8.1.1): an answer of 400 or a stream that is reset for it, and not
+    /// a byte at the backend.
+    Malformed,
+    /// No connection of HTTP/2: it is ended with one of these codes, and not a byte is at the backend. A
+    /// new one is served.
+    Ended(&'static [&'static str]),
     /// The head was good, the body is not: the backend never gets a whole message, the client a
-    /// 400 or none, and its connection is closed.
+    /// 400 or none, and its connection is closed. Over HTTP/2 its stream is reset, or the connection is
+    /// ended and a new one is served.
     Broken,
     /// These statuses, in this order, and what else is to be seen at both ends.
     Served(&'static [u16], Vec<Check>),
@@ -60,6 +81,8 @@ pub enum Want {
 pub struct Target<'a> {
     /// The proxy.
     pub proxy: SocketAddr,
+    /// The same for clients of HTTP/2, which may be a port of their own.
+    pub http2: SocketAddr,
     /// The only backend that it has.
     pub backend: &'a Backend,
     /// How long a client waits for anything more.
@@ -85,37 +108,24 @@ impl Row {
     ) -> Self {
         let request = request.as_ref().to_vec();
         let (after_answer, answer) = (Vec::new(), Answer::Keep(OK.to_vec()));
-        Self { name, rfc, request, after_answer, answer, want }
+        Self { name, rfc, client: Client::Http1, request, after_answer, answer, want }
+    }
+
+    /// A request in frames, and what may come of it.
+    #[must_use]
+    pub fn http2(
+        name: &'static str,
+        rfc: &'static str,
+        frames: impl AsRef<[u8]>,
+        want: Want,
+    ) -> Self {
+        Self { client: Client::Http2, ..Self::request(name, rfc, frames, want) }
     }
 
     /// An answer to a POST, which nobody may send twice, and what may come of it.
     #[must_use]
     pub fn answer(name: &'static str, rfc: &'static str, answer: Answer, want: Want) -> Self {
-        let request =
-            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody";
-        Self { answer, ..Self::request(name, rfc, request, want) }
-    }
-
-    /// Runs the row.
-    ///
-    /// # Errors
-    /// The proxy takes no connection.
-    pub fn observe(&self, target: &Target<'_>) -> io::Result<Observed> {
-        let &Target { proxy, backend, patience, until_put_back } = target;
-        backend.answer_with(self.answer.clone());
-        backend.forget();
-        let got = client::exchange_in_two(proxy, [&self.request, &self.after_answer], patience)?;
-        let (answers, interim, rest) = got.messages(message::method_of(&self.request));
-        if matches!(self.answer, Answer::Late(..)) {
-            until_put_back();
-            backend.say_more();
-        }
-        let seen = backend.seen();
-        let next = match self.want {
-            Want::Failed(_) | Want::Cut | Want::Clean(_) => Some(next_is_served(target)?),
-            _ => None,
-        };
-        Ok(Observed { bytes: got.bytes, answers, interim, rest, end: got.end, seen, next })
+        Self { answer, ..Self::request(name, rfc, ASKED, want) }
     }
 
     /// Runs the row and judges what happened.
@@ -140,6 +150,8 @@ impl Row {
         }
         match &self.want {
             Want::Refused(status) => observed.is_refused(*status),
+            Want::Malformed => observed.is_malformed(),
+            Want::Ended(codes) => observed.is_ended(codes),
             Want::Broken => observed.is_broken(),
             Want::Served(statuses, checks) => observed.is_served(statuses, checks),
             Want::Failed(statuses) => {
@@ -167,22 +179,4 @@ impl Row {
 
 fn ensure(is_so: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
     if is_so { Ok(()) } else { Err(otherwise()) }
-}
-
-/// Whether another client's request gets its own answer and nothing else.
-fn next_is_served(target: &Target<'_>) -> io::Result<Result<(), String>> {
-    let &Target { proxy, backend, patience, .. } = target;
-    backend.answer_with(Answer::Keep(NEXT.to_vec()));
-    backend.forget();
-    let request = format!("{NEXT_LINE}\r\nHost: b\r\nConnection: close\r\n\r\n");
-    let got: Got = client::exchange(proxy, request.as_bytes(), patience)?;
-    let (answers, rest) = got.answers("GET");
-    // What is left of the row's request may still be on its way.
-    let messages = backend.messages();
-    let arrived = messages.iter().filter(|message| message.start == NEXT_LINE).count();
-    let is_answered = rest == Rest::Nothing && matches!(&answers[..], [one] if one.body == b"next");
-    Ok(ensure(is_answered && arrived == 1, || {
-        let answer = String::from_utf8_lossy(&got.bytes);
-        format!("the next request arrives {arrived} times and is answered {answer:?}")
-    }))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::{Proxy, wait_for};
 use evenkeel_conformance::{
     backend::Backend,
-    backend_rows, forwarding_rows, request_rows,
+    backend_rows, forwarding_rows, http2_rows, request_rows,
     row::{Row, Target},
 };
 
@@ -29,7 +29,8 @@ fn all_hold(rows: &[Row], variables: &[(&str, &str)]) {
         });
     };
     let (proxy, backend, patience) = (proxy.address(), &backend, PATIENCE);
-    let target = Target { proxy, backend, patience, until_put_back: &until_put_back };
+    let until_put_back = &until_put_back;
+    let target = Target { proxy, http2: proxy, backend, patience, until_put_back };
     let wrong: Vec<String> = rows.iter().filter_map(|row| row.run(&target).err()).collect();
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
 }
@@ -54,4 +55,19 @@ fn backends_that_stop_are_given_up_and_the_next_request_is_served() {
 #[test]
 fn what_is_forwarded_is_what_was_sent_but_for_what_a_proxy_must_change() {
     all_hold(&forwarding_rows::rows(), &[]);
+}
+
+#[test]
+fn requests_of_http_2_that_are_none_are_refused_and_the_next_one_on_their_connection_is_served() {
+    all_hold(&http2_rows::request_rows(), &[]);
+}
+
+#[test]
+fn connections_of_http_2_that_are_none_are_ended_with_the_reason() {
+    all_hold(&http2_rows::connection_rows(), &[]);
+}
+
+#[test]
+fn what_is_forwarded_of_http_2_is_what_was_sent_but_for_what_a_proxy_must_change() {
+    all_hold(&http2_rows::forwarding_rows(), &[]);
 }

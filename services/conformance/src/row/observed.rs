@@ -10,13 +10,16 @@ use crate::{
 };
 
 /// What happened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Observed {
     pub(super) bytes: Vec<u8>,
     pub(super) answers: Vec<Message>,
     pub(super) interim: Vec<Message>,
     pub(super) rest: Rest,
     pub(super) end: End,
+    /// The codes that streams of HTTP/2 were reset with, and the one that their connection was ended with.
+    pub(super) resets: Vec<&'static str>,
+    pub(super) goaway: Option<&'static str>,
     pub(super) seen: Vec<Seen>,
     pub(super) next: Option<Result<(), String>>,
 }
@@ -37,6 +40,22 @@ impl Observed {
         ensure(self.end != End::Open, || "the connection stays open".to_owned())
     }
 
+    pub(super) fn is_malformed(&self) -> Result<(), String> {
+        ensure(self.seen.is_empty(), || "something reached the backend".to_owned())?;
+        let is_told = match self.statuses()[..] {
+            [] => self.resets == ["PROTOCOL_ERROR"],
+            [status] => status == 400 && self.rest == Rest::Nothing,
+            _ => false,
+        };
+        ensure(is_told, || "neither answered 400 nor reset for it".to_owned())
+    }
+
+    pub(super) fn is_ended(&self, codes: &[&str]) -> Result<(), String> {
+        ensure(self.seen.is_empty(), || "something reached the backend".to_owned())?;
+        let is_one = self.goaway.is_some_and(|code| codes.contains(&code));
+        ensure(is_one, || format!("not ended with {}", codes.join(" or ")))
+    }
+
     pub(super) fn is_broken(&self) -> Result<(), String> {
         ensure(self.messages().is_empty(), || "a whole message reached the backend".to_owned())?;
         let is_valid = self.seen.iter().all(|seen| seen.invalid.is_none());
@@ -48,6 +67,10 @@ impl Observed {
     pub(super) fn is_served(&self, statuses: &[u16], checks: &[Check]) -> Result<(), String> {
         ensure(self.statuses() == statuses, || format!("not answered {statuses:?}"))?;
         ensure(self.rest == Rest::Nothing, || "the last answer is cut".to_owned())?;
+        // Whose request is answered before its end is told to stop, and that there is no fault (RFC 9113
+        // §8.1).
+        let has_fault = self.resets.iter().any(|code| *code != "NO_ERROR");
+        ensure(!has_fault, || "a stream is reset".to_owned())?;
         let is_valid = self.seen.iter().all(|seen| seen.invalid.is_none());
         ensure(is_valid, || "something invalid reached the backend".to_owned())?;
         let messages = self.messages();
@@ -69,8 +92,11 @@ impl fmt::Display for Observed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let statuses: Vec<String> =
             self.answers.iter().map(|answer| answer.status().to_string()).collect();
+        let resets = self.resets.iter().map(|code| format!("reset: {code}"));
+        let codes = resets.chain(self.goaway.map(|code| format!("ended: {code}")));
+        let codes = codes.collect::<Vec<_>>().join(", ");
         let rest = match self.rest {
-            Rest::Nothing if statuses.is_empty() => "no answer",
+            Rest::Nothing if statuses.is_empty() && codes.is_empty() => "no answer",
             Rest::Nothing => "",
             Rest::Cut => "cut",
             Rest::Invalid(_) => "not HTTP",
@@ -92,7 +118,7 @@ impl fmt::Display for Observed {
             Some(Err(_)) => "the next request fails",
             _ => "",
         };
-        let parts = [&statuses.join(" "), rest, end, &reached, next];
+        let parts = [&statuses.join(" "), rest, &codes, end, &reached, next];
         let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         formatter.write_str(&parts.join(", "))
     }

@@ -1,13 +1,16 @@
 //! Clients of HTTP/2, whose requests are fields and data in frames (RFC 9113 §4, RFC 7541 §6.2.2). Only
 //! here can a field have any name and value, so that what becomes of it is for the proxy to see to.
 
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-    time::Duration,
-};
+use std::time::Duration;
 
-use evenkeel_conformance::message::Message;
+use evenkeel_conformance::{
+    client::Rest,
+    http2::{
+        Connection, Stream,
+        frames::{self, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, frame},
+    },
+    message::Message,
+};
 use fastrand::Rng;
 
 use super::{
@@ -62,20 +65,6 @@ const ODD: &[(&str, &str)] = &[
     (":status", "200"),
     (":odd", "1"),
 ];
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
-
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-
-/// The first field of a head, an entry of the static table (RFC 7541 appendix A).
-const STATUS_200: u8 = 0x88;
 
 /// A request, as its client means it.
 #[derive(Debug)]
@@ -226,21 +215,9 @@ impl Request {
     }
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = (payload.len() as u32).to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
 /// Fields in HEADERS, of which the rest may follow in a CONTINUATION.
 fn head(random: &mut Rng, fields: &[Field], stream: u32, flags: u8) -> Vec<u8> {
-    let mut block = Vec::new();
-    for (name, value) in fields {
-        block.push(0);
-        for text in [name.as_bytes(), value] {
-            block.push(u8::try_from(text.len()).ok().filter(|length| *length < 127).unwrap());
-            block.extend(text);
-        }
-    }
+    let block = frames::block(fields);
     if random.u8(..4) > 0 {
         return frame(HEADERS, flags | END_HEADERS, stream, &block);
     }
@@ -263,38 +240,21 @@ fn exchange(
     frames: &[u8],
     streams: [u32; 2],
     patience: Duration,
-) -> std::io::Result<[Answer; 2]> {
-    let mut connection = TcpStream::connect(proxy.address())?;
-    connection.set_nodelay(true)?;
-    connection.set_read_timeout(Some(patience))?;
-    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let hello = [&preface[..], &frame(SETTINGS, 0, 0, &[]), frames].concat();
-    // A proxy that has refused a request need not take the rest of it.
-    drop(connection.write_all(&hello));
-    let (mut answers, mut has_ended) = ([Answer::None; 2], [false; 2]);
-    while has_ended != [true; 2] {
-        let mut head = [0; 9];
-        if connection.read_exact(&mut head).is_err() {
-            break;
-        }
-        let [a, b, c, kind, flags, stream @ ..] = head;
-        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-        if connection.read_exact(&mut payload).is_err() || kind == GOAWAY {
-            break;
-        }
-        let Some(index) = streams.iter().position(|one| *one == u32::from_be_bytes(stream)) else {
-            continue;
-        };
-        match kind {
-            HEADERS if payload.first() == Some(&STATUS_200) => answers[index] = Answer::Ok,
-            HEADERS if answers[index] == Answer::None => answers[index] = Answer::Refused,
-            RST_STREAM => answers[index] = Answer::Refused,
-            _ => {}
-        }
-        has_ended[index] |=
-            kind == RST_STREAM || (matches!(kind, HEADERS | DATA) && flags & END_STREAM != 0);
+) -> Result<[Answer; 2], String> {
+    let connection = Connection::open(proxy.address(), patience);
+    let mut connection = connection.map_err(|error| error.to_string())?;
+    connection.exchange(frames, &[]);
+    if let Rest::Invalid(why) = connection.rest() {
+        return Err(format!("the client gets what is not HTTP/2: {why}"));
     }
-    Ok(answers)
+    let answer = |stream: u32| match connection.streams.get(&stream) {
+        Some(Stream { answer: Some(answer), reset: None, .. }) if answer.status() == 200 => {
+            Answer::Ok
+        }
+        Some(Stream { answer: None, reset: None, .. }) | None => Answer::None,
+        Some(_) => Answer::Refused,
+    };
+    Ok(streams.map(answer))
 }
 
 /// Whether each message that arrived is one that was sent, and none came twice.
@@ -317,7 +277,7 @@ pub(crate) fn run(case: &Case<'_>) -> Result<bool, String> {
     frames.extend(end.frames(&mut random, 3));
     backend.forget();
     let patience = if is_good { PATIENCE } else { PATIENCE_WITH_ODD };
-    let answers = exchange(proxy, &frames, [1, 3], patience).map_err(|error| error.to_string())?;
+    let answers = exchange(proxy, &frames, [1, 3], patience)?;
     let told = || format!("\n{request:?}\n{end:?}\n{answers:?}");
     let sent = [request.essence(), end.essence()];
     let is_sent = |got: &[Essence]| are_sent(&sent, got);
