@@ -2,91 +2,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+pub use conformance::http2::frames::*;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-
-pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-pub const DATA: u8 = 0;
-pub const HEADERS: u8 = 1;
-pub const RST_STREAM: u8 = 3;
-pub const SETTINGS: u8 = 4;
-pub const PING: u8 = 6;
-pub const GOAWAY: u8 = 7;
-pub const WINDOW_UPDATE: u8 = 8;
-pub const CONTINUATION: u8 = 9;
-
-pub const END_STREAM: u8 = 1;
-pub const ACK: u8 = 1;
-pub const END_HEADERS: u8 = 4;
-pub const PADDED: u8 = 8;
-pub const PRIORITY: u8 = 0x20;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    pub kind: u8,
-    pub flags: u8,
-    pub stream: u32,
-    pub payload: Vec<u8>,
-}
-
-pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap();
-    let mut bytes = length.to_be_bytes()[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend(payload);
-    bytes
-}
-
-/// A header block of literal fields (RFC 7541 §6.2.2), in which anything can be written.
-pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for (name, value) in fields {
-        bytes.push(0);
-        for text in [name, value] {
-            bytes.push(u8::try_from(text.len()).ok().filter(|length| *length < 127).unwrap());
-            bytes.extend(text.as_bytes());
-        }
-    }
-    bytes
-}
-
-/// A head, or trailers, in two frames, cut everywhere: some as they are, some padded, some with a
-/// priority too (RFC 9113 §6.2).
-pub fn each_cut(flags: u8, stream: u32, block: &[u8]) -> Vec<Vec<u8>> {
-    let cut = |end| {
-        let (first, rest) = block.split_at(end);
-        let (more, first) = match end % 3 {
-            0 => (0, first.to_vec()),
-            1 => (PADDED, [b"\x02", first, b"\0\0"].concat()),
-            _ => (PADDED | PRIORITY, [b"\x01\0\0\0\0\x0f", first, b"\0"].concat()),
-        };
-        let head = frame(HEADERS, flags | more, stream, &first);
-        [head, frame(CONTINUATION, END_HEADERS, stream, rest)].concat()
-    };
-    (0..=block.len()).map(cut).collect()
-}
-
-/// A head, or trailers, in frames of no more than so many bytes.
-pub fn cut(flags: u8, stream: u32, block: &[u8], size: usize) -> Vec<u8> {
-    let mut pieces: Vec<&[u8]> = block.chunks(size).collect();
-    let last = pieces.pop().unwrap();
-    let mut bytes = frame(HEADERS, flags, stream, &[]);
-    pieces.iter().for_each(|piece| bytes.extend(frame(CONTINUATION, 0, stream, piece)));
-    bytes.extend(frame(CONTINUATION, END_HEADERS, stream, last));
-    bytes
-}
-
-/// The pseudo-header fields of a good request, and others.
-pub fn get(path: &str, fields: &[(&str, &str)]) -> Vec<u8> {
-    let mut all =
-        vec![(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", path)];
-    all.extend(fields);
-    block(&all)
-}
 
 pub struct RawClient(pub TcpStream);
 
