@@ -2,7 +2,7 @@
 //! 9113.
 
 pub mod frames;
-mod hpack;
+pub mod hpack;
 mod huffman;
 mod response;
 mod static_table;
@@ -18,6 +18,7 @@ use self::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PADDED, PING,
     PREFACE, PRIORITY, RST_STREAM, SETTINGS,
 };
+pub use self::response::are_valid;
 use crate::{
     client::{self, End, Rest},
     message::Message,
@@ -234,7 +235,10 @@ impl Connection {
 
 impl Frame {
     /// What is in it without what says nothing, and without whose turn it is (§6.1, §6.2).
-    fn unpadded(&self) -> Result<Vec<u8>, String> {
+    ///
+    /// # Errors
+    /// There is less in it than that.
+    pub fn unpadded(&self) -> Result<Vec<u8>, String> {
         let mut payload = &self.payload[..];
         let mut padding = 0;
         if self.flags & PADDED != 0 {

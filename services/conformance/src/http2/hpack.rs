@@ -8,7 +8,7 @@ use crate::message::Fields;
 ///
 /// # Errors
 /// It is none, or refers to a field of an earlier one.
-pub(super) fn fields(block: &[u8]) -> Result<Fields, String> {
+pub fn fields(block: &[u8]) -> Result<Fields, String> {
     let (mut block, mut fields) = (Block(block), Fields::new());
     while let Some(first) = block.0.first() {
         match *first {

@@ -67,7 +67,11 @@ impl Stream {
     }
 }
 
-fn are_valid(fields: &Fields) -> Result<(), String> {
+/// Whether these may be the fields of a message, pseudo-headers left out.
+///
+/// # Errors
+/// The first one that may not.
+pub fn are_valid(fields: &Fields) -> Result<(), String> {
     let is_name = |name: &str| {
         let is_char = |byte: u8| byte.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]{}".contains(&byte);
         !name.is_empty() && name.bytes().all(|byte| is_char(byte) && !byte.is_ascii_uppercase())
