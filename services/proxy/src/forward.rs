@@ -89,9 +89,11 @@ pub(crate) async fn forward(
                     upload.answered();
                 }
                 let cookie = tried.cookie(&worker, &member, &head.headers);
+                let may_switch =
+                    wants_upgrade && headers::are_asked_for(response.headers(), &head.headers);
                 spare::give(head.headers);
                 let answer = Answer { response, upload, cookie };
-                return respond(&worker, exchange, answer, wants_upgrade);
+                return respond(&worker, exchange, answer, may_switch);
             }
             Err(failed) => {
                 exchange.attempt_failed(failed.reason, failed.says_nothing());
@@ -401,14 +403,14 @@ fn respond(
     worker: &Worker,
     mut exchange: Box<Exchange>,
     answer: Answer,
-    wants_upgrade: bool,
+    may_switch: bool,
 ) -> Response<ResponseBody> {
     let Answer { mut response, upload, cookie } = answer;
     exchange.answered(response.status());
     exchange.take_degraded(response.headers_mut());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let (parts, arriving) = response.into_parts();
-        let Some(backend) = arriving.into_switched().filter(|_| wants_upgrade) else {
+        let Some(backend) = arriving.into_switched().filter(|_| may_switch) else {
             // A protocol that nobody asked for.
             exchange.attempt_failed(Reason::ProtocolError, false);
             return exchange.refuse(Reason::ProtocolError);

@@ -302,6 +302,16 @@ fn wanted_upgrade(headers: &HeaderMap, version: Version, fields: Fields) -> Want
     headers.get(UPGRADE).filter(|_| asks && !is_h2c).cloned()
 }
 
+/// Whether an answer names protocols, and none but those that its request asks for (RFC 9110 §7.8): what
+/// a client did not ask for it could not read.
+pub(crate) fn are_asked_for(answer: &HeaderMap, request: &HeaderMap) -> bool {
+    let mut named = tokens(answer, &UPGRADE).filter(|protocol| !protocol.is_empty()).peekable();
+    let is_asked_for = |protocol: &[u8]| {
+        tokens(request, &UPGRADE).any(|asked| asked.eq_ignore_ascii_case(protocol))
+    };
+    named.peek().is_some() && named.all(is_asked_for)
+}
+
 /// The members of a list field. Bytes, because one odd member must not hide the others.
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers.get_all(name).iter().flat_map(members)

@@ -100,6 +100,29 @@ fn an_upgrade_that_was_asked_for_is_forwarded() {
     );
 }
 
+/// RFC 9110 §7.8.
+#[test]
+fn an_answer_may_change_only_to_what_was_asked_for() {
+    for (asked, answered, expected) in [
+        ("x", "x", true),
+        ("WebSocket", "websocket", true),
+        ("x/2, y", "y,", true),
+        ("x", "y", false),
+        ("x", "x, y", false),
+        ("x/2", "x", false),
+        ("x", "", false),
+        ("x,", ",", false),
+    ] {
+        let upgrade = |protocols| map(&[("upgrade", protocols)]);
+        assert_eq!(
+            are_asked_for(&upgrade(answered), &upgrade(asked)),
+            expected,
+            "{asked} {answered}"
+        );
+    }
+    assert!(!are_asked_for(&HeaderMap::new(), &map(&[("upgrade", "x")])));
+}
+
 #[test]
 fn a_strangers_forwarded_headers_are_replaced() {
     let pairs = [
