@@ -11,7 +11,7 @@ use std::{
 };
 
 use self::serving::serve;
-use crate::message::Message;
+use crate::{message::Message, steps::Step};
 
 /// How long a backend's connection waits for anything before it is given up. Longer than any row.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,6 +41,8 @@ pub enum Answer {
     /// Answers as soon as the head is there, and takes all else that comes for other requests: to those
     /// it says something when `NEXT_LINE` is among them.
     Held(Vec<u8>, Vec<u8>),
+    /// Answers a whole request with this, which changes the protocol, and does these steps then.
+    Switch(Vec<u8>, Vec<Step>),
     /// Says nothing.
     Silent,
 }
@@ -54,6 +56,8 @@ pub struct Seen {
     pub messages: Vec<Message>,
     /// Why reading ended, if not for want of bytes.
     pub invalid: Option<String>,
+    /// Whether it has done all that it does over another protocol, once it is done with that.
+    pub switched: Option<Result<(), String>>,
     /// Whether the connection has ended.
     pub has_ended: bool,
 }
@@ -72,6 +76,8 @@ struct Shared {
     answer: Mutex<Answer>,
     late: Mutex<Late>,
     late_changes: Condvar,
+    /// Whether a connection that has changed its protocol is done.
+    switches: Condvar,
     seen: Mutex<Vec<Arc<Mutex<Seen>>>>,
 }
 
@@ -112,6 +118,7 @@ impl Backend {
             answer,
             late: Mutex::default(),
             late_changes: Condvar::new(),
+            switches: Condvar::new(),
             seen: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
@@ -158,6 +165,22 @@ impl Backend {
         let seen = lock(&self.shared.seen);
         let seen = seen.iter().map(|seen| lock(seen).clone());
         seen.filter(|seen| !seen.bytes.is_empty()).collect()
+    }
+
+    /// Waits until it is done with what it does over another protocol, if it was asked for anything.
+    ///
+    /// # Errors
+    /// What it could not do.
+    pub fn switched(&self, patience: Duration) -> Result<(), String> {
+        let is_busy = |seen: &mut Vec<Arc<Mutex<Seen>>>| {
+            seen.iter().any(|seen| {
+                let seen = lock(seen);
+                !seen.messages.is_empty() && seen.switched.is_none()
+            })
+        };
+        drop(self.shared.switches.wait_timeout_while(lock(&self.shared.seen), patience, is_busy));
+        let mut asked = self.seen().into_iter().filter(|seen| !seen.messages.is_empty());
+        asked.try_for_each(|seen| seen.switched.unwrap_or_else(|| Err("is not done".to_owned())))
     }
 
     /// The whole messages that arrived since [`Self::forget`].

@@ -17,3 +17,5 @@ pub mod message;
 pub mod peers;
 pub mod request_rows;
 pub mod row;
+pub mod steps;
+pub mod upgrade_rows;

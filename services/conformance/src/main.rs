@@ -10,6 +10,7 @@ use evenkeel_conformance::{
     peers::Kind,
     request_rows,
     row::{Check, Row, Target, Want},
+    upgrade_rows,
 };
 
 /// How long a client waits for more when the peer keeps its connection open. Longer than the
@@ -34,6 +35,7 @@ fn main() -> io::Result<()> {
         ("Requests", 9112, request_rows::rows(), PATIENCE),
         ("Backends", 9112, backend_rows, LATE_PATIENCE),
         ("Forwarding", 9110, forwarding_rows::rows(), PATIENCE),
+        ("Other protocols", 9110, upgrade_rows::rows(), PATIENCE),
         ("Requests of HTTP/2", 9113, http2_rows::request_rows(), PATIENCE),
         ("Connections of HTTP/2", 9113, http2_rows::connection_rows(), PATIENCE),
         ("Forwarding of HTTP/2", 9113, http2_rows::forwarding_rows(), PATIENCE),
@@ -98,6 +100,7 @@ fn wanted(want: &Want) -> String {
         Want::Ended(codes) => format!("ended: {}", codes.join(" or ")),
         Want::Broken => "400, nothing whole at the backend".to_owned(),
         Want::Served(statuses, _) => list(statuses),
+        Want::Switched(_) => "101".to_owned(),
         Want::Failed(statuses) => list(statuses),
         Want::Cut => "cut".to_owned(),
         Want::Clean(_) => "the answer alone".to_owned(),

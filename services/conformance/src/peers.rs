@@ -11,6 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// The target of requests for another protocol, which nginx has to be told of.
+pub const SWITCHING: &str = "/switching";
+
 /// How long a peer may take to listen.
 const START: Duration = Duration::from_secs(10);
 
@@ -118,7 +121,15 @@ http {{
       proxy_set_header Host $http_host;
       proxy_set_header Connection \"\";
     }}
+    # As its documentation has it for another protocol, which it does not change to by itself.
+    location {SWITCHING} {{
+      proxy_pass http://backend;
+      proxy_set_header Host $http_host;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_upgrade;
+    }}
   }}
+  map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
 }}
 "
             ),

@@ -10,6 +10,7 @@ pub use self::{check::Check, observed::Observed};
 use crate::{
     backend::{Answer, Backend},
     client::{End, Rest},
+    steps::Step,
 };
 
 /// A good answer, for rows that are about the request.
@@ -43,6 +44,8 @@ pub struct Row {
 pub enum Client {
     /// HTTP/1.
     Http1,
+    /// HTTP/1, and once it is told to change to another protocol, what is said then.
+    Switching(Vec<Step>),
     /// HTTP/2, after the preface and settings. Each row leaves its connection as it was for others: on it
     /// the next request is served, unless it says otherwise.
     Http2,
@@ -66,6 +69,9 @@ pub enum Want {
     Broken,
     /// These statuses, in this order, and what else is to be seen at both ends.
     Served(&'static [u16], Vec<Check>),
+    /// Another protocol: 101, what else is to be seen at both ends, and each of them does all that it is
+    /// to do then.
+    Switched(Vec<Check>),
     /// The backend's fault: one of these statuses, and the next request is served.
     Failed(&'static [u16]),
     /// The backend's fault after it had begun: the client can see that the answer is not whole,
@@ -154,6 +160,7 @@ impl Row {
             Want::Ended(codes) => observed.is_ended(codes),
             Want::Broken => observed.is_broken(),
             Want::Served(statuses, checks) => observed.is_served(statuses, checks),
+            Want::Switched(checks) => observed.is_switched(checks),
             Want::Failed(statuses) => {
                 let is_one = |status: &u16| statuses.contains(status);
                 ensure(observed.rest == Rest::Nothing, || "the answer is cut".to_owned())?;

@@ -10,6 +10,7 @@ use evenkeel_conformance::{
     backend::Backend,
     backend_rows, forwarding_rows, http2_rows, request_rows,
     row::{Row, Target},
+    upgrade_rows,
 };
 
 /// Longer than any row takes on a busy machine: all of them end with a closed connection.
@@ -55,6 +56,11 @@ fn backends_that_stop_are_given_up_and_the_next_request_is_served() {
 #[test]
 fn what_is_forwarded_is_what_was_sent_but_for_what_a_proxy_must_change() {
     all_hold(&forwarding_rows::rows(), &[]);
+}
+
+#[test]
+fn what_changes_to_another_protocol_is_what_both_ends_say_to_their_ends() {
+    all_hold(&upgrade_rows::rows(), &[]);
 }
 
 #[test]

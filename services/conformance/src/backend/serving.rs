@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::{Answer, Late, NEXT_LINE, PATIENCE, Seen, Shared, lock, wait_while};
-use crate::message::{self, Message, Reading};
+use crate::{
+    message::{self, Message, Reading},
+    steps,
+};
 
 /// Answers what comes until the connection ends or is given up.
 pub(super) fn serve(mut stream: &TcpStream, seen: &Mutex<Seen>, shared: &Shared) -> io::Result<()> {
@@ -40,6 +43,14 @@ pub(super) fn serve(mut stream: &TcpStream, seen: &Mutex<Seen>, shared: &Shared)
             Answer::Held(bytes, held) => {
                 stream.write_all(&bytes)?;
                 return hold(stream, seen, &held);
+            }
+            Answer::Switch(bytes, steps) => {
+                stream.write_all(&bytes)?;
+                let done = steps::follow(stream, unread, &steps);
+                let _all = lock(&shared.seen);
+                lock(seen).switched = Some(done);
+                shared.switches.notify_all();
+                return Ok(());
             }
             Answer::Silent => {}
             Answer::Reset(bytes) => {

@@ -1,4 +1,4 @@
-//! How a row is run: over HTTP/1 or over HTTP/2.
+//! How a row is run: over HTTP/1, or over HTTP/2, or over what it changes to.
 
 use std::io;
 
@@ -8,6 +8,7 @@ use crate::{
     client::{self, End, Got, Rest},
     http2::{Connection, Stream},
     message::{self, Message},
+    steps::{self, Step},
 };
 
 /// What the request after a row's is answered with.
@@ -24,6 +25,7 @@ impl Row {
         match &self.client {
             Client::Http1 => self.over_http1(target),
             Client::Http2 => self.over_http2(target),
+            Client::Switching(steps) => self.switching(target, steps),
         }
     }
 
@@ -37,6 +39,14 @@ impl Row {
             _ => None,
         };
         Ok(Observed { seen, next, ..self.observed(got) })
+    }
+
+    fn switching(&self, target: &Target<'_>, steps: &[Step]) -> io::Result<Observed> {
+        let &Target { proxy, backend, patience, .. } = target;
+        let (got, client) = steps::exchange(proxy, &self.request, steps, patience)?;
+        let (seen, server) = (backend.seen(), backend.switched(patience));
+        let next = Some(next_is_served(target)?);
+        Ok(Observed { seen, next, switched: Some([client, server]), ..self.observed(got) })
     }
 
     fn over_http2(&self, target: &Target<'_>) -> io::Result<Observed> {

@@ -21,6 +21,8 @@ pub struct Observed {
     pub(super) resets: Vec<&'static str>,
     pub(super) goaway: Option<&'static str>,
     pub(super) seen: Vec<Seen>,
+    /// Whether each side has done all that it was to do over another protocol: the client, the backend.
+    pub(super) switched: Option<[Result<(), String>; 2]>,
     pub(super) next: Option<Result<(), String>>,
 }
 
@@ -54,6 +56,14 @@ impl Observed {
         ensure(self.seen.is_empty(), || "something reached the backend".to_owned())?;
         let is_one = self.goaway.is_some_and(|code| codes.contains(&code));
         ensure(is_one, || format!("not ended with {}", codes.join(" or ")))
+    }
+
+    pub(super) fn is_switched(&self, checks: &[Check]) -> Result<(), String> {
+        self.is_served(&[101], checks)?;
+        let [client, backend] = self.switched.as_ref().ok_or("nobody switches")?;
+        client.as_ref().map_err(|why| format!("the client {why}"))?;
+        backend.as_ref().map_err(|why| format!("the backend {why}"))?;
+        Ok(())
     }
 
     pub(super) fn is_broken(&self) -> Result<(), String> {
@@ -114,11 +124,16 @@ impl fmt::Display for Observed {
                 (1, _) => "at the backend".to_owned(),
                 (count, _) => format!("{count} at the backend"),
             };
+        let switched = match &self.switched {
+            Some([Err(_), _]) if statuses == ["101"] => "the client is cut short",
+            Some([_, Err(_)]) if statuses == ["101"] => "the backend is cut short",
+            _ => "",
+        };
         let next = match &self.next {
             Some(Err(_)) => "the next request fails",
             _ => "",
         };
-        let parts = [&statuses.join(" "), rest, &codes, end, &reached, next];
+        let parts = [&statuses.join(" "), rest, &codes, end, &reached, switched, next];
         let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         formatter.write_str(&parts.join(", "))
     }
