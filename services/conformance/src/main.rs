@@ -1,5 +1,6 @@
 //! Runs the rows against nginx and HAProxy and prints where they differ from what our tests ask of
-//! ours: `cargo run -p evenkeel-conformance [nginx] [haproxy]`, with Debian's packages installed.
+//! ours: `cargo run -p evenkeel-conformance [nginx] [haproxy]`, with those that bench/install has brought
+//! or else Debian's packages.
 #![allow(clippy::print_stdout)] // The table is what the program is for.
 
 use std::{io, time::Duration};

@@ -3,7 +3,7 @@
 //! own, as its older releases need.
 
 use std::{
-    fs, io,
+    env, fs, io,
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -52,7 +52,7 @@ impl Kind {
     /// # Errors
     /// It is not installed.
     pub fn version(self) -> io::Result<String> {
-        let output = Command::new(self.program()).arg("-v").output()?;
+        let output = self.command().arg("-v").output()?;
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
         let is_number =
@@ -60,6 +60,22 @@ impl Kind {
         let word = text.split_whitespace().find(is_number).unwrap_or("of an unknown version");
         let number = word.rsplit('/').next().unwrap_or(word).split('-').next().unwrap_or(word);
         Ok(format!("{} {number}", self.program()))
+    }
+
+    /// The newest release where the benchmark has brought it (bench/install), which runs by the C library
+    /// that lies beside it, and otherwise the one that is installed.
+    fn command(self) -> Command {
+        let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+        let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+        let brought = cache.unwrap_or_default().join("evenkeel/bench/root/usr");
+        let program = brought.join("sbin").join(self.program());
+        if !program.exists() {
+            return Command::new(self.program());
+        }
+        let libraries = brought.join("lib/x86_64-linux-gnu");
+        let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+        command.arg("--library-path").arg(libraries).arg(program);
+        command
     }
 
     /// Starts it in front of a backend.
@@ -75,7 +91,7 @@ impl Kind {
         fs::create_dir_all(&folder)?;
         let file = folder.join("peer.conf");
         fs::write(&file, self.configuration([address, http2], backend, &folder))?;
-        let mut command = Command::new(self.program());
+        let mut command = self.command();
         match self {
             Self::Nginx => {
                 command.arg("-p").arg(&folder).arg("-e").arg(folder.join("log")).arg("-c")
