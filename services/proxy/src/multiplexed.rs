@@ -17,6 +17,7 @@ mod stream;
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use balance::Member;
+use http::header::TRAILER;
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout_at},
@@ -43,8 +44,7 @@ use crate::{
 /// all of them; and the windows (opening.rs) must have room for all of them.
 const STREAMS_MAX: usize = 100;
 
-/// The fields of a request that shares its connection, before its body or after it. A backend that takes
-/// fewer of one says so, or resets its stream; but over many more, or over what does not end within some
+/// The fields of a request that shares its connection. A backend that takes fewer of one says so, or resets its stream; but over many more, or over what does not end within some
 /// frames, it ends the connection: one made with hyper beyond 16 KiB in some forms, beyond 64 in all, and
 /// others sooner.
 const FIELD_BYTES_MAX: usize = 8 * 1024;
@@ -199,12 +199,18 @@ impl Multiplexed {
     }
 }
 
-/// Whether a request may share its connection with others.
+/// Whether a request may share its connection with others: not if that may end over its fields, before
+/// its body or after it (outgoing.rs).
 pub(crate) fn may_share(head: &Head) -> bool {
+    !is_long(head) && !head.headers.contains_key(TRAILER)
+}
+
+/// Whether it may end over the fields before its body.
+pub(crate) fn is_long(head: &Head) -> bool {
     let target = head.method.as_str().len()
         + head.uri.path_and_query().map_or(0, |path| path.as_str().len())
         + head.uri.authority().map_or(0, |authority| authority.as_str().len());
-    target + http2_size(&head.headers) <= FIELD_BYTES_MAX
+    target + http2_size(&head.headers) > FIELD_BYTES_MAX
 }
 
 #[cfg(test)]

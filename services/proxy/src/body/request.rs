@@ -192,14 +192,6 @@ impl Upload {
         self.answers.get()
     }
 
-    /// Refuses the fields after it, which are more than its backend may be sent.
-    pub(crate) fn refuse_trailers(&self) -> Broken {
-        let reason = Reason::HeadTooLarge;
-        self.gauges.limits.hit(Limit::HeaderBytes);
-        self.state.set(UploadState::Failed(reason));
-        Broken(reason)
-    }
-
     /// When a part of it last went on, while it is being answered one that was not slow.
     pub(crate) fn moved(&self) -> Instant {
         self.moved.get()

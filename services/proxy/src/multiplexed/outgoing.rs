@@ -5,6 +5,10 @@
 //! as one frame. Nothing waits for more: whether a backend has read a small one shows nowhere, and messages
 //! that wait for each other are late for one that has. But while a connection has many that the backend has
 //! not answered anything to, new requests go elsewhere.
+//!
+//! The fields after it do not go on. A backend may have answered by then, which nobody here can know for
+//! sure, and those made with Go end the connection over fields on a stream that they have ended. Whoever
+//! reads messages need not pass them on (RFC 9110 §6.5); a request that announces some does not share.
 
 use std::{
     cell::Cell,
@@ -16,11 +20,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 
-use super::{Connection, FIELD_BYTES_MAX};
+use super::Connection;
 use crate::{
     body::{Broken, RequestBody, Upload},
     http2::FRAME_BYTES,
-    limits::http2_size,
 };
 
 /// A part that has so much is sent as it is.
@@ -81,7 +84,7 @@ pub(super) struct Outgoing {
     answers: u32,
     /// What goes out next.
     gathered: BytesMut,
-    /// Fields that come after that.
+    /// Fields that come after that, where they may.
     trailers: Option<Frame<Bytes>>,
 }
 
@@ -97,14 +100,10 @@ impl Outgoing {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let next = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let (Some(Ok(frame)), Some(upload)) = (&next, &self.upload)
-            && !self.small.connection.is_alone
-            && frame.trailers_ref().is_some_and(|fields| http2_size(fields) > FIELD_BYTES_MAX)
-        {
-            // They cannot have a connection of their own any more.
-            return Poll::Ready(Some(Err(upload.refuse_trailers())));
-        }
-        Poll::Ready(next)
+        let may_pass = |part: &Result<Frame<Bytes>, Broken>| {
+            self.small.connection.is_alone || !part.as_ref().is_ok_and(Frame::is_trailers)
+        };
+        Poll::Ready(next.filter(may_pass))
     }
 
     /// Counts one that is small.
