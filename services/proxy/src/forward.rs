@@ -97,7 +97,7 @@ pub(crate) async fn forward(
             }
             Err(failed) => {
                 exchange.attempt_failed(failed.reason, failed.says_nothing());
-                if !failed.on_kept_connection && failed.unprocessed.is_none() && !failed.is_told {
+                if !failed.says_nothing() && failed.unprocessed.is_none() {
                     tell_pool(&worker, &member, failed.reason);
                 }
                 // Whatever is decided, and however long that takes, the backend has room again.
@@ -332,8 +332,9 @@ async fn attempt_multiplexed(
                 return Err(Failed::sent(body_failure(upload.as_deref()), stream.is_kept));
             }
             Ok(Err(multiplexed::Failure::Stream(error))) => {
-                if is_alone && stream.was_refused() {
-                    // Over its long head: nothing else was sent there.
+                // Over its fields: nothing else was sent there.
+                let was_refused = is_alone && stream.was_refused();
+                if was_refused && multiplexed::is_long(&head) {
                     worker.gauges.limits.hit(Limit::HeaderBytes);
                     return Err(Failed::sent(Reason::HeadTooLarge, false));
                 }
@@ -345,8 +346,9 @@ async fn attempt_multiplexed(
                 };
                 let reason = http2::blame(&error, Reason::ResetBeforeHeaders);
                 let may_be_anothers = http2::have_ended(&error);
+                let is_malformed = was_refused || http2::finds_malformed(&error);
                 let failed = Failed::sent(reason, is_kept);
-                return Err(Failed { unprocessed, may_be_anothers, ..failed });
+                return Err(Failed { unprocessed, may_be_anothers, is_malformed, ..failed });
             }
             Ok(Err(multiplexed::Failure::Malformed)) => {
                 return Err(Failed::sent(Reason::ProtocolError, false));

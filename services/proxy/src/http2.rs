@@ -116,6 +116,11 @@ pub(crate) fn blame(error: &h2::Error, broke: Reason) -> Reason {
     if error.is_library() || is_endless(error) { Reason::ProtocolError } else { broke }
 }
 
+/// Whether a backend finds a request malformed, and has reset its stream for that (RFC 9113 §8.1.1).
+pub(crate) fn finds_malformed(error: &h2::Error) -> bool {
+    error.is_remote() && error.is_reset() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR)
+}
+
 /// Whether we ended a connection for what its backend said on it, perhaps to another request.
 pub(crate) fn have_ended(error: &h2::Error) -> bool {
     (error.is_library() && error.is_go_away()) || is_endless(error)

@@ -275,7 +275,8 @@ impl Tried {
             return Ok(());
         }
         // Who answers what is no HTTP has answered, unless it was somebody else.
-        let has_no_answer = reason == Reason::ResetBeforeHeaders || failed.may_be_anothers;
+        let has_no_answer = (reason == Reason::ResetBeforeHeaders && !failed.is_malformed)
+            || failed.may_be_anothers;
         let is_safe =
             is_unprocessed || (has_no_answer && method.is_some_and(Method::is_idempotent));
         if !is_safe || self.retries == worker.settings.retries {
@@ -337,6 +338,10 @@ pub(crate) struct Failed {
     pub(crate) is_told: bool,
     /// Whether it may be the answer to another request that ended the connection of both.
     pub(crate) may_be_anothers: bool,
+    /// Whether the backend says that the request is malformed, as 400 does in HTTP/1: another would say
+    /// the same, and who sends such requests must not have backends ejected. One that says so of all
+    /// requests is for probes to find.
+    pub(crate) is_malformed: bool,
 }
 
 impl Failed {
@@ -361,13 +366,16 @@ impl Failed {
             unprocessed: None,
             is_told: false,
             may_be_anothers: false,
+            is_malformed: false,
         }
     }
 
-    /// Whether it says nothing of its backend: it is told already, or the backend has closed a
-    /// connection that it had kept, which is its right.
+    /// Whether it says nothing of its backend: it is told already, or is for what the request is, or
+    /// the backend has closed a connection that it had kept, which is its right.
     pub(crate) fn says_nothing(&self) -> bool {
-        self.is_told || (self.on_kept_connection && self.reason == Reason::ResetBeforeHeaders)
+        self.is_told
+            || self.is_malformed
+            || (self.on_kept_connection && self.reason == Reason::ResetBeforeHeaders)
     }
 }
 

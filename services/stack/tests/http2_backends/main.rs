@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use common::World;
 
 // Errors of RFC 9113 §7.
+const PROTOCOL_ERROR: u32 = 1;
 const INTERNAL_ERROR: u32 = 2;
 const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
