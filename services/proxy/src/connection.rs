@@ -16,7 +16,10 @@ use std::{
 
 use balance::Member;
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode, header::EXPECT};
+use http::{
+    Method, StatusCode,
+    header::{EXPECT, TRANSFER_ENCODING},
+};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, Interest},
@@ -297,7 +300,9 @@ impl Connection {
             let head = self.read_any_head(is_for_head).await?;
             let is_switch = head.status == StatusCode::SWITCHING_PROTOCOLS;
             if is_switch || !head.status.is_informational() {
-                self.is_kept = head.keeps_connection;
+                // Who speaks HTTP/1.0 may take chunks for requests (RFC 9112 §6.1).
+                let has_chunks = || request.headers.contains_key(TRANSFER_ENCODING);
+                self.is_kept = head.keeps_connection && (head.is_http11 || !has_chunks());
                 self.may_say_more = is_for_head
                     || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
                 return Ok(Some(head));

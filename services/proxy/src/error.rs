@@ -32,6 +32,8 @@ pub(crate) enum Reason {
     ExpectationFailed,
     /// The client stalled while it sent its request.
     RequestTimeout,
+    /// The body's length is unknown, and the backend speaks HTTP/1.0.
+    LengthRequired,
     /// The request's target is longer than we take.
     TargetTooLong,
     /// The request's head has more than we take.
@@ -80,11 +82,12 @@ pub(crate) enum Source {
 
 impl Reason {
     /// All of them.
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::NotSupported,
         Self::ExpectationFailed,
         Self::RequestTimeout,
+        Self::LengthRequired,
         Self::TargetTooLong,
         Self::HeadTooLarge,
         Self::Overloaded,
@@ -110,6 +113,7 @@ impl Reason {
             | Self::NotSupported
             | Self::ExpectationFailed
             | Self::RequestTimeout
+            | Self::LengthRequired
             | Self::TargetTooLong
             | Self::HeadTooLarge
             | Self::Overloaded
@@ -135,6 +139,7 @@ impl Reason {
             Self::NotSupported => "not_supported",
             Self::ExpectationFailed => "expectation_failed",
             Self::RequestTimeout => "request_timeout",
+            Self::LengthRequired => "length_required",
             Self::TargetTooLong => "target_too_long",
             Self::HeadTooLarge => "head_too_large",
             Self::Overloaded => "overloaded",
@@ -160,6 +165,7 @@ impl Reason {
             | Self::NotSupported
             | Self::ExpectationFailed
             | Self::RequestTimeout
+            | Self::LengthRequired
             | Self::TargetTooLong
             | Self::HeadTooLarge
             | Self::ClientGone => Source::Client,
@@ -179,6 +185,7 @@ impl Reason {
             Self::NotSupported => StatusCode::NOT_IMPLEMENTED,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::ClientGone => client_closed_request(),
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -205,6 +212,7 @@ impl Reason {
             | Self::NotSupported
             | Self::ExpectationFailed
             | Self::RequestTimeout
+            | Self::LengthRequired
             | Self::TargetTooLong
             | Self::HeadTooLarge
             | Self::ClientGone => "http_request_error",
@@ -228,6 +236,7 @@ impl Reason {
             Self::NotSupported => "This proxy does not forward such requests.",
             Self::ExpectationFailed => "The request expects what this proxy does not know.",
             Self::RequestTimeout => "The request did not arrive in time.",
+            Self::LengthRequired => "The request has to say how long its body is.",
             Self::TargetTooLong => "The address is too long.",
             Self::HeadTooLarge => "The request has too many or too long fields.",
             Self::Overloaded => "Too many requests are under way. Please try again in a moment.",

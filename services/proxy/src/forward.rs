@@ -218,6 +218,10 @@ async fn attempt(
         let how = (connections, interim);
         return attempt_multiplexed(upstream, patience, head, body, how).await;
     }
+    if upstream.is_old.get() && head.headers.contains_key(header::TRANSFER_ENCODING) {
+        // It would find no end of the body, or none of it (RFC 9112 §6.1). Another one may.
+        return Err(Failed::unsent(Reason::LengthRequired));
+    }
     let upload = body.upload();
     let timeouts = &worker.settings.timeouts;
     loop {
@@ -249,7 +253,10 @@ async fn attempt(
         match answered {
             Ok(Ok(head)) => {
                 upstream.idle_watch.limit.hear(&head.headers);
-                upstream.is_old.set(!head.is_http11);
+                // An error may be that of somebody before it, who speaks another version.
+                if head.is_http11 || head.status.as_u16() < 400 {
+                    upstream.is_old.set(!head.is_http11);
+                }
                 return Ok(arriving(head, connection));
             }
             Ok(Err(Failure::Unsent(unsent))) => {

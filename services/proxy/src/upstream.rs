@@ -37,7 +37,8 @@ pub(crate) struct Upstream {
     pub(crate) multiplexed: Multiplexed,
     pub(crate) idle_watch: IdleWatch,
     pub(crate) gone: Gone,
-    /// Whether its latest answer was of HTTP/1.0, which knows no 100 (Continue).
+    /// Whether its latest answer, those with errors apart, was of HTTP/1.0, which knows neither 100
+    /// (Continue) nor chunks.
     pub(crate) is_old: Cell<bool>,
     pub(crate) shard: Arc<Shard>,
     gauges: Arc<Gauges>,

@@ -3,7 +3,13 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use common::{
     World,
@@ -226,6 +232,76 @@ async fn a_client_of_http_1_0_is_served() {
     let answer = exchange(world.proxy.address, "GET / HTTP/1.0\r\n\r\n").await;
     assert!(status(&answer) == 200 && answer.ends_with("ok"), "{answer}");
     assert!(backend.last_head().await.contains("host: localhost\r\n"));
+}
+
+/// A backend of HTTP/1.0 that keeps connections and takes no chunks for a body; the heads that it gets, and
+/// on how many connections.
+async fn old_backend() -> (std::net::SocketAddr, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (heads, connections) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let (seen, made) = (Arc::clone(&heads), Arc::clone(&connections));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            made.fetch_add(1, Ordering::Relaxed);
+            let seen = Arc::clone(&seen);
+            tokio::spawn(async move {
+                loop {
+                    let head = read_head(&mut stream).await;
+                    if head.is_empty() {
+                        return;
+                    }
+                    if !head.contains(" HTTP/") {
+                        // It waits for what makes sense of this.
+                        continue;
+                    }
+                    seen.fetch_add(1, Ordering::Relaxed);
+                    let answer =
+                        b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok";
+                    stream.write_all(answer).await.unwrap();
+                }
+            });
+        }
+    });
+    (address, heads, connections)
+}
+
+const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
+                       Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+
+/// RFC 9112 §6.1.
+#[tokio::test]
+async fn a_body_of_unknown_length_goes_to_nobody_who_speaks_http_1_0() {
+    let (old, heads, _) = old_backend().await;
+    let variables = [("PROXY_PROBE", "off"), ("PROXY_POLICY", "first"), ("PROXY_WORKERS", "1")];
+    let alone = World::over(&format!("http://{old}"), &variables, vec![]);
+    alone.until_eligible(1).await;
+    assert_eq!(alone.get("/").await.0, 200);
+    let answer = exchange(alone.proxy.address, CHUNKED).await;
+    assert_eq!(status(&answer), 411, "{answer}");
+    assert!(answer.contains("details=\"length_required\""), "{answer}");
+    assert_eq!(heads.load(Ordering::Relaxed), 1);
+    let new = RawBackend::start(OK).await;
+    let list = format!("http://{old},http://{}", new.address);
+    let both = World::over(&list, &variables, vec![]);
+    both.until_eligible(2).await;
+    assert_eq!(both.get("/").await.0, 200);
+    assert_eq!(status(&exchange(both.proxy.address, CHUNKED).await), 200);
+    assert_eq!((heads.load(Ordering::Relaxed), new.heads.lock().await.len()), (2, 1));
+}
+
+/// RFC 9112 §6.1: what is left of the body on it may be taken for requests.
+#[tokio::test]
+async fn a_connection_is_not_kept_on_which_chunks_were_answered_in_http_1_0() {
+    let (old, _, connections) = old_backend().await;
+    let variables = [("PROXY_PROBE", "off"), ("PROXY_WORKERS", "1")];
+    let world = World::over(&format!("http://{old}"), &variables, vec![]);
+    world.until_eligible(1).await;
+    assert_eq!(status(&exchange(world.proxy.address, CHUNKED).await), 200);
+    for expected in [2, 2] {
+        assert_eq!(world.get("/").await.0, 200);
+        assert_eq!(connections.load(Ordering::Relaxed), expected);
+    }
 }
 
 #[tokio::test]
