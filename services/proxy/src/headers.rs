@@ -61,7 +61,7 @@ pub(crate) fn check_request(
     check_framing(headers, fields).map_err(|()| Reason::BadRequest)?;
     if version == Version::HTTP_2 {
         check_length(headers).map_err(|()| Reason::BadRequest)?;
-        check_values(headers).map_err(|()| Reason::BadRequest)?;
+        check_fields(headers).map_err(|()| Reason::BadRequest)?;
     }
     if *method == Method::CONNECT {
         return Err(Reason::NotSupported);
@@ -131,16 +131,21 @@ pub(crate) fn prepare_request(
 /// # Errors
 /// [`Reason::BadRequest`] if one of them is malformed.
 pub(crate) fn prepare_trailers(trailers: &mut HeaderMap) -> Result<(), Reason> {
-    check_values(trailers).map_err(|()| Reason::BadRequest)?;
+    check_fields(trailers).map_err(|()| Reason::BadRequest)?;
     strip_trailers(trailers);
     Ok(())
 }
 
 /// Rewrites the fields after a backend's response of HTTP/2, as [`prepare_http2_response`] does those
 /// before it.
-pub(crate) fn prepare_response_trailers(trailers: &mut HeaderMap) {
+///
+/// # Errors
+/// [`Reason::ProtocolError`] if one of them is malformed.
+pub(crate) fn prepare_response_trailers(trailers: &mut HeaderMap) -> Result<(), Reason> {
+    check_names(trailers).map_err(|()| Reason::ProtocolError)?;
     trim_values(trailers);
     strip_trailers(trailers);
+    Ok(())
 }
 
 /// Takes out what may not stand after a body.
@@ -216,8 +221,14 @@ fn check_length(headers: &HeaderMap) -> Result<(), ()> {
 /// No value begins or ends with a space or a tab, which HTTP/1 would take away and HTTP/2 takes for
 /// malformed (RFC 9113 §8.2.1). The library passes it on, and a backend of HTTP/2 would be blamed for
 /// refusing it.
-fn check_values(headers: &HeaderMap) -> Result<(), ()> {
+fn check_fields(headers: &HeaderMap) -> Result<(), ()> {
+    check_names(headers)?;
     if headers.values().any(has_blank_end) { Err(()) } else { Ok(()) }
+}
+
+/// No name has a quote. All else that no name may have, the library refuses (RFC 9110 §5.1, §5.6.2).
+fn check_names(headers: &HeaderMap) -> Result<(), ()> {
+    if headers.keys().any(|name| name.as_str().contains('"')) { Err(()) } else { Ok(()) }
 }
 
 /// Takes away the blanks around values. A backend of gRPC may well end a message with one, and is
@@ -387,8 +398,9 @@ pub(crate) fn is_continue(expectation: &[u8]) -> bool {
 /// been read: without blanks around values (RFC 9113 §8.2.1), and with one length at most.
 ///
 /// # Errors
-/// Its length is none.
+/// Its length is none, or a name.
 pub(crate) fn prepare_http2_response(headers: &mut HeaderMap) -> Result<(), Invalid> {
+    check_names(headers).map_err(|()| Invalid)?;
     trim_values(headers);
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let Some(length) = lengths.next() else { return Ok(()) };

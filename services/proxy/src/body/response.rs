@@ -84,7 +84,7 @@ impl Arriving {
                     Ok(mut frame) => {
                         if let Some(trailers) = frame.trailers_mut() {
                             stream.check(trailers)?;
-                            prepare_response_trailers(trailers);
+                            prepare_response_trailers(trailers)?;
                         }
                         Ok(frame)
                     }

@@ -90,6 +90,7 @@ const INVALID: &[(&str, Answer)] = &[
     ("no length", |stream| head(stream, &[(":status", "200"), ("content-length", "x")])),
     ("a field of a connection", |stream| head(stream, &[(":status", "200"), ("connection", "x")])),
     ("an upper-case name", |stream| head(stream, &[(":status", "200"), ("Upper", "x")])),
+    ("a quote in a name", |stream| head(stream, &[(":status", "200"), ("x\"y", "1")])),
     ("a status after a field", |stream| head(stream, &[("x", "y"), (":status", "200")])),
     ("a status that is a word", |stream| head(stream, &[(":status", "abc")])),
     ("lengths that differ", |stream| {
@@ -196,6 +197,21 @@ async fn of_the_fields_after_an_answer_those_arrive_that_may_stand_there() {
     .await;
     let kept = HeaderMap::from_iter([("x-sum".parse().unwrap(), "1".parse().unwrap())]);
     assert_eq!(trailers(&over(&[&backend]).await).await, Some(kept));
+}
+
+/// RFC 9113 §8.2.1.
+#[tokio::test]
+async fn an_answer_is_cut_after_which_comes_what_is_no_field() {
+    let backend = Backend::start(|stream| {
+        let fields = block(&[("x\"y", "1")]);
+        let end = frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields);
+        [frame(HEADERS, END_HEADERS, stream, &[0x88]), end].concat()
+    })
+    .await;
+    let world = over(&[&backend]).await;
+    assert_eq!(trailers(&world).await, None);
+    let is_told = async || backend.failures(&world, "protocol_error").await == 1.0;
+    world.until("it to be told", is_told).await;
 }
 
 /// RFC 9113 §8.2.1. A status of gRPC may have such a message.

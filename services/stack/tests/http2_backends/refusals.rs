@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use tokio::{io::AsyncReadExt, net::TcpListener};
 
 use crate::{
-    INTERNAL_ERROR, REFUSED_STREAM,
+    INTERNAL_ERROR, PROTOCOL_ERROR, REFUSED_STREAM,
     common::{
         World,
         frames::{self, END_HEADERS, END_STREAM, RawClient},
@@ -208,5 +208,28 @@ async fn a_backend_that_ends_or_refuses_streams_is_ejected_while_others_serve() 
         }
         let health = async || world.backend(&bad.to_string()).await["health"].clone();
         world.until("it to be ejected", async || health().await == "ejected").await;
+    }
+}
+
+/// RFC 9113 §8.1.1: what 400 is in HTTP/1.
+#[tokio::test]
+async fn a_request_that_its_backend_finds_malformed_is_not_sent_again_or_held_against_it() {
+    let refusal = Refusal::EachStream(PROTOCOL_ERROR);
+    let backends = [refusing(refusal).await, refusing(refusal).await];
+    let list = backends.each_ref().map(|(address, _)| format!("http://{address}")).join(",");
+    let variables = [("PROXY_BACKEND_PROTOCOL", "h2c"), ("PROXY_PROBE", "off")];
+    let world = World::over(&list, &variables, vec![]);
+    world.until_eligible(2).await;
+    for _ in 0..30 {
+        assert_eq!(world.get("/").await.0, 502);
+    }
+    let sent = backends.each_ref().map(|(_, sent)| sent.load(Ordering::Relaxed));
+    assert_eq!(sent, [15, 15]);
+    // The pool counts by the second: what it would eject for, it has seen when it has seen this.
+    for (address, _) in backends {
+        let id = address.to_string();
+        let failures = async || world.backend(&id).await["traffic"]["failures_total"].clone();
+        world.until("it to be counted", async || failures().await == 15).await;
+        assert_eq!(world.backend(&id).await["health"], "up");
     }
 }

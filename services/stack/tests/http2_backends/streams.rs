@@ -262,29 +262,6 @@ async fn what_a_backend_refuses_as_it_lowers_its_limit_is_sent_again_at_no_cost(
     held.abort();
 }
 
-/// RFC 9113 §8.1.1: what 400 is in HTTP/1.
-#[tokio::test]
-async fn a_request_that_its_backend_finds_malformed_is_not_sent_again_or_held_against_it() {
-    let refusal = Refusal::EachStream(PROTOCOL_ERROR);
-    let backends = [refusing(refusal).await, refusing(refusal).await];
-    let list = backends.each_ref().map(|(address, _)| format!("http://{address}")).join(",");
-    let variables = [("PROXY_BACKEND_PROTOCOL", "h2c"), ("PROXY_PROBE", "off")];
-    let world = World::over(&list, &variables, vec![]);
-    world.until_eligible(2).await;
-    for _ in 0..30 {
-        assert_eq!(world.get("/").await.0, 502);
-    }
-    let sent = backends.each_ref().map(|(_, sent)| sent.load(Ordering::Relaxed));
-    assert_eq!(sent, [15, 15]);
-    // The pool counts by the second: what it would eject for, it has seen when it has seen this.
-    for (address, _) in backends {
-        let id = address.to_string();
-        let failures = async || world.backend(&id).await["traffic"]["failures_total"].clone();
-        world.until("it to be counted", async || failures().await == 15).await;
-        assert_eq!(world.backend(&id).await["health"], "up");
-    }
-}
-
 #[tokio::test]
 async fn who_waits_for_a_connection_that_others_make_in_vain_has_seen_nothing_of_the_backend() {
     // It takes connections, and nobody says anything on them.

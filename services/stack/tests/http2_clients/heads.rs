@@ -146,6 +146,7 @@ async fn malformed_requests_never_reach_a_backend() {
         with(&[("a b", "1")]),
         with(&[("a:b", "1")]),
         with(&[("", "1")]),
+        with(&[("x\"y", "1")]),
         with(&[("x", "1\r\nhost: b")]),
         with(&[("x", "1\n")]),
         with(&[("x", "\0")]),
