@@ -181,12 +181,14 @@ fn check_target(method: &Method, uri: &Uri, version: Version) -> Result<(), Reas
     let is_authority_form = uri.authority().is_some() && uri.scheme().is_none();
     let is_asterisk = uri.path() == "*" && method == Method::OPTIONS;
     let is_foreign = uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https"));
-    // HTTP/2 has paths that no request line could have: empty ones before a query, which in HTTP/1
-    // only an absolute target may have, and bytes beyond ASCII. A fragment its library has cut before
-    // anybody else sees it.
+    // HTTP/2 has paths that no request line could have: none at all, empty ones before a query, which
+    // in HTTP/1 only an absolute target may have, and bytes beyond ASCII. A fragment its library has cut
+    // before anybody else sees it.
     let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let begins = if version == Version::HTTP_2 { target } else { uri.path() };
-    let is_path = begins.starts_with('/') && target.is_ascii();
+    let is_http2 = version == Version::HTTP_2;
+    let is_missing = is_http2 && uri.path().is_empty();
+    let begins = if is_http2 { target } else { uri.path() };
+    let is_path = !is_missing && begins.starts_with('/') && target.is_ascii();
     if is_foreign || has_user || is_authority_form || !(is_path || is_asterisk) {
         return Err(Reason::BadRequest);
     }

@@ -169,6 +169,8 @@ async fn malformed_requests_never_reach_a_backend() {
         without(":scheme"),
         without(":path"),
         without(":authority"),
+        vec![(":method", "GET"), (":scheme", "http"), ("host", "a")],
+        vec![(":method", "OPTIONS"), (":scheme", "http"), ("host", "a")],
         replaced(":path", ""),
         replaced(":path", "*"),
         replaced(":path", "x"),
