@@ -312,7 +312,12 @@ fn wanted_upgrade(headers: &HeaderMap, version: Version, fields: Fields) -> Want
     let asks = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
     // h2c by upgrade is withdrawn (RFC 9113 §3.1), and would smuggle requests past us.
     let is_h2c = tokens(headers, &UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case(b"h2c"));
-    headers.get(UPGRADE).filter(|_| asks && !is_h2c).cloned()
+    if !asks || is_h2c {
+        return None;
+    }
+    // Several lines are one list (RFC 9110 §5.3).
+    let lines: Vec<&[u8]> = headers.get_all(UPGRADE).iter().map(HeaderValue::as_bytes).collect();
+    HeaderValue::from_bytes(&lines.join(&b", "[..])).ok()
 }
 
 /// Whether an answer names protocols, and none but those that its request asks for (RFC 9110 §7.8): what
@@ -432,11 +437,9 @@ pub(crate) fn prepare_switching(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether the protocol that a message names for its connection is that of WebSockets.
+/// Whether a protocol that a message names for its connection is that of WebSockets.
 pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
-    headers
-        .get(UPGRADE)
-        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    tokens(headers, &UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
 }
 
 /// The type of a stream of events.

@@ -123,6 +123,16 @@ fn an_answer_may_change_only_to_what_was_asked_for() {
     assert!(!are_asked_for(&HeaderMap::new(), &map(&[("upgrade", "x")])));
 }
 
+/// RFC 9110 §5.3, §7.8.
+#[test]
+fn an_upgrade_on_several_lines_is_one_list() {
+    let upgrades = [("upgrade", "a"), ("upgrade", "b, WebSocket")];
+    let pairs = [&[("host", "a"), ("connection", "upgrade")][..], &upgrades].concat();
+    let headers = prepare(&pairs, "/", "").unwrap();
+    assert_eq!(all(&headers, "upgrade"), ["a, b, WebSocket"]);
+    assert!(is_websocket(&headers) && !is_websocket(&map(&upgrades[..1])));
+}
+
 #[test]
 fn a_strangers_forwarded_headers_are_replaced() {
     let pairs = [
