@@ -4,14 +4,14 @@
 mod common;
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
 use common::{
     World,
     frames::{self, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RawClient, SETTINGS},
-    raw::{exchange, status},
+    raw::{RawBackend, exchange, status},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -121,4 +121,56 @@ async fn fields_after_one_body_end_nobody_elses_connection() {
         assert_eq!((others, status(&one)), (vec![204, 204], expected), "{announcement:?}");
         assert_eq!(backend.connections.load(Ordering::Relaxed), connections, "{announcement:?}");
     }
+}
+
+/// A backend of HTTP/1.1 that keeps what it is sent, up to the end of the fields after a body of chunks.
+async fn noting() -> (std::net::SocketAddr, Arc<Mutex<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let noted = Arc::<Mutex<String>>::default();
+    let note = Arc::clone(&noted);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (mut heard, mut buffer) = (String::new(), [0; 4096]);
+            while !heard.contains("\r\n0\r\n") || !heard.ends_with("\r\n\r\n") {
+                let count = stream.read(&mut buffer).await.unwrap();
+                assert!(count > 0, "it ends too soon: {heard}");
+                heard.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+            }
+            *note.lock().unwrap() = heard;
+            let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+        }
+    });
+    (address, noted)
+}
+
+/// RFC 9110 §7.6.1.
+#[tokio::test]
+async fn fields_that_connection_names_go_no_further_after_a_body_either() {
+    let (backend, noted) = noting().await;
+    let world = over(backend, "http1").await;
+    let many: String = (0..20).map(|number| format!("X-Hop-{number}, ")).collect();
+    for (named, expected) in [
+        ("x-hop, close", "0\r\nx-end: 2\r\n\r\n"),
+        // Nobody names so many, and then there are none.
+        (&format!("{many}X-Hop, close"), "0\r\n\r\n"),
+    ] {
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: {named}\r\n\r\n\
+             3\r\nabc\r\n0\r\nX-Hop: 1\r\nX-End: 2\r\n\r\n"
+        );
+        assert_eq!(status(&exchange(world.proxy.address, &request).await), 200);
+        let noted = noted.lock().unwrap().clone();
+        assert!(noted.ends_with(&format!("3\r\nabc\r\n{expected}")), "{noted}");
+    }
+    let backend = RawBackend::start(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: x-hop, close\r\n\r\n\
+          2\r\nok\r\n0\r\nX-Hop: 1\r\nX-End: 2\r\n\r\n",
+    )
+    .await;
+    let world = over(backend.address, "http1").await;
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: te, close\r\n\r\n";
+    let answer = exchange(world.proxy.address, request).await;
+    assert!(answer.ends_with("2\r\nok\r\n0\r\nx-end: 2\r\n\r\n"), "{answer}");
 }

@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 
-use super::{Invalid, Unfit, extension::Extension, may_trail};
+use super::{Invalid, Named, Unfit, extension::Extension, may_trail};
 use crate::{
     limits::{FieldLimits, Sender},
     numbers::ChunkSize,
@@ -37,6 +37,8 @@ pub(crate) struct Chunks {
     trailers: Vec<u8>,
     /// What that may be.
     limits: FieldLimits,
+    /// Fields that go no further if they come there.
+    named: Named,
 }
 
 /// What is expected next.
@@ -71,7 +73,17 @@ impl Framing {
             extensions: 0,
             trailers: Vec::new(),
             limits,
+            named: Named::default(),
         })
+    }
+
+    /// The same, after which fields that `Connection` names are left out.
+    #[must_use]
+    pub(crate) fn without(mut self, named: Named) -> Self {
+        if let Self::Chunked(chunks) = &mut self {
+            chunks.named = named;
+        }
+        self
     }
 
     /// Whether all of the body has come.
@@ -140,7 +152,8 @@ impl Chunks {
                         return Ok(None);
                     }
                     self.state = State::Done;
-                    let trailers = fields(&std::mem::take(&mut self.trailers), self.limits)?;
+                    let trailers = std::mem::take(&mut self.trailers);
+                    let trailers = fields(&trailers, self.limits, &self.named)?;
                     return Ok((!trailers.is_empty()).then(|| Frame::trailers(trailers)));
                 }
                 _ => {
@@ -209,8 +222,8 @@ impl Chunks {
 }
 
 /// Reads fields and the empty line after them. Those that may not stand there are left out
-/// (RFC 9110 §6.5.1).
-fn fields(text: &[u8], limits: FieldLimits) -> Result<HeaderMap, Unfit> {
+/// (RFC 9110 §6.5.1), or concern one connection only.
+fn fields(text: &[u8], limits: FieldLimits, named: &Named) -> Result<HeaderMap, Unfit> {
     let count = memchr::memchr_iter(b'\n', text).count() - 1;
     if count == 0 {
         return Ok(HeaderMap::new());
@@ -227,7 +240,7 @@ fn fields(text: &[u8], limits: FieldLimits) -> Result<HeaderMap, Unfit> {
     for field in found {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Unfit::Invalid)?;
         let value = HeaderValue::from_bytes(field.value).map_err(|_| Unfit::Invalid)?;
-        if may_trail(&name) {
+        if may_trail(&name) && !named.has(&name) {
             fields.append(name, value);
         }
     }

@@ -9,12 +9,14 @@
 mod extension;
 mod framing;
 mod incoming;
+mod named;
 mod request;
 mod response;
 
 pub(crate) use self::{
     framing::Framing,
     incoming::Incoming,
+    named::Named,
     request::{Head, NotSent, Outgoing, write_field, write_fields, write_last_chunk},
     response::{ResponseHead, has_body, read_head},
 };

@@ -10,7 +10,7 @@ use http::{
 use httparse::{Header, ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
 
-use super::{Framing, Invalid, Unfit};
+use super::{Framing, Invalid, Named, Unfit};
 use crate::{
     headers::{members, spare},
     limits::FieldLimits,
@@ -91,9 +91,9 @@ pub(crate) fn read_head(
             Place { name: range(read, field.name.as_bytes()), value: range(read, field.value) };
     }
     let bytes = read.split_to(length).freeze();
-    let (headers, said) = fields_of(&bytes, places, is_http11)?;
+    let (headers, mut said) = fields_of(&bytes, places, is_http11)?;
     let framing = if !is_for_head && has_body(status) {
-        said.framing(is_http11, limits)?
+        said.framing(is_http11, limits)?.without(std::mem::take(&mut said.named))
     } else {
         Framing::Length(0)
     };
@@ -138,6 +138,7 @@ struct Said {
     coding: Option<Coding>,
     keeps_connection: bool,
     closes_connection: bool,
+    named: Named,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -181,6 +182,7 @@ impl Said {
             for token in members(value) {
                 self.closes_connection |= token.eq_ignore_ascii_case(b"close");
                 self.keeps_connection |= token.eq_ignore_ascii_case(b"keep-alive");
+                self.named.hear(token);
             }
         }
         Ok(())
@@ -199,6 +201,7 @@ fn fields_of(
         coding: None,
         keeps_connection: is_http11,
         closes_connection: false,
+        named: Named::default(),
     };
     let mut headers = spare::take(places.len() + FIELDS_ADDED);
     let mut is_strict = bytes.starts_with(b"HTTP/") && bytes.ends_with(b"\r\n\r\n");

@@ -20,7 +20,7 @@ use httparse::{Header, ParserConfig, Status};
 use crate::{
     error::Reason,
     headers::{is_continue, members, spare},
-    http1::Framing,
+    http1::{Framing, Named},
     limits::{FieldLimits, Limit, Refusal},
     numbers,
     settings::Limits,
@@ -238,6 +238,7 @@ struct Hearing {
     closes_connection: bool,
     /// `Connection` has the member `upgrade`.
     is_upgrade: bool,
+    named: Named,
     framing: Option<Framing>,
     limits: FieldLimits,
 }
@@ -246,7 +247,8 @@ impl Hearing {
     fn new(is_http11: bool, limits: FieldLimits) -> Self {
         let version = if is_http11 { Version::HTTP_11 } else { Version::HTTP_10 };
         let said = Said { version, keeps_connection: is_http11, ..Said::NOTHING };
-        Self { said, closes_connection: false, is_upgrade: false, framing: None, limits }
+        let (closes_connection, is_upgrade, named) = (false, false, Named::default());
+        Self { said, closes_connection, is_upgrade, named, framing: None, limits }
     }
 
     fn hear(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Refusal> {
@@ -264,6 +266,7 @@ impl Hearing {
                 self.closes_connection |= token.eq_ignore_ascii_case(b"close");
                 self.said.keeps_connection |= token.eq_ignore_ascii_case(b"keep-alive");
                 self.is_upgrade |= token.eq_ignore_ascii_case(b"upgrade");
+                self.named.hear(token);
             }
         } else if *name == EXPECT {
             self.said.expects_continue |= is_http11 && members(value).any(is_continue);
@@ -288,7 +291,7 @@ impl Hearing {
     fn end(mut self) -> (Framing, Said) {
         self.said.keeps_connection &= !self.closes_connection;
         self.said.may_switch &= self.is_upgrade;
-        (self.framing.unwrap_or(Framing::Length(0)), self.said)
+        (self.framing.unwrap_or(Framing::Length(0)).without(self.named), self.said)
     }
 }
 
