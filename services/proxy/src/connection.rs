@@ -105,9 +105,9 @@ pub(crate) enum Failure {
 enum Continue {
     /// It asks for the request's body, which waits for that.
     Asks,
-    /// Nothing more: the body is on its way, and who waited to be asked was.
+    /// The body is on its way. Who waited to be asked for it was; all others are told (RFC 9110 §15.2).
     Late,
-    /// There is no body. A client that asked for it all the same is told.
+    /// There is no body, and the client is told.
     Passed,
 }
 
@@ -310,8 +310,9 @@ impl Connection {
             let is_passed_on = match on_continue {
                 _ if head.status != StatusCode::CONTINUE => true,
                 Continue::Asks => return Ok(None),
-                Continue::Late => false,
-                Continue::Passed => request.headers.contains_key(EXPECT),
+                // The client has been asked for its body here, if it waited for that.
+                Continue::Late => !request.headers.contains_key(EXPECT),
+                Continue::Passed => true,
             };
             if let Some(interim) = interim.filter(|_| is_passed_on) {
                 interim.send(head.status, head.reason.as_ref(), head.headers);

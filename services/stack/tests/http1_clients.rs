@@ -8,7 +8,7 @@ use std::time::Duration;
 use chassis::shutdown::Stop;
 use common::{
     World,
-    raw::{exchange, read_head, status},
+    raw::{RawBackend, exchange, read_head, status},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -43,6 +43,33 @@ async fn an_interim_response_is_passed_on_before_the_answer_is_there_unless_that
         }
         told.send(()).unwrap();
         assert_eq!(status(&read_head(&mut client).await), 200);
+    }
+}
+
+/// RFC 9110 §15.2: all but what the proxy has asked for.
+#[tokio::test]
+async fn a_100_that_nobody_asked_for_is_passed_on_to_who_may_get_one() {
+    let backend = RawBackend::start(
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+    )
+    .await;
+    let backends = format!("http://{}", backend.address);
+    let world = World::over(&backends, &[("PROXY_PROBE", "off")], vec![]);
+    world.until_eligible(1).await;
+    for (request, expected) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 1),
+        ("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\nab", 1),
+        // Whoever asks is told once.
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\
+             Expect: 100-continue\r\n\r\nab",
+            1,
+        ),
+        ("GET / HTTP/1.0\r\n\r\n", 0),
+    ] {
+        let answer = exchange(world.proxy.address, request).await;
+        let told = answer.matches("HTTP/1.1 100 Continue\r\n\r\n").count();
+        assert_eq!((told, answer.matches(" 200 OK\r\n").count()), (expected, 1), "{answer}");
     }
 }
 

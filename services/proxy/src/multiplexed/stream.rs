@@ -217,8 +217,8 @@ fn poll_answer(
         if head.status() == StatusCode::SWITCHING_PROTOCOLS || left.next().is_none() {
             return Poll::Ready(Err(Failure::Malformed));
         }
-        // Nobody asked the backend whether to go on; who asked us is answered by us.
-        if let Some(interim) = interim.filter(|_| head.status() != StatusCode::CONTINUE) {
+        // A 100 too, though nobody asked the backend for it (RFC 9110 §15.2).
+        if let Some(interim) = interim {
             let (head, ()) = head.into_parts();
             interim.send(head.status, None, head.headers);
         }

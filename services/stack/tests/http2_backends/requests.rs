@@ -127,6 +127,9 @@ async fn what_a_backend_says_before_its_answer_arrives_before_it() {
     }
     assert!(heads[2].starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.contains("the answer"), "{answer}");
+    let going_on = over(&[hinting(100).await], &[]).await;
+    let answer = exchange(going_on.proxy.address, request).await;
+    assert_eq!(answer.matches("HTTP/1.1 100 Continue\r\n").count(), 2, "{answer}");
     let switching = over(&[hinting(101).await], &[]).await;
     let answer = exchange(switching.proxy.address, request).await;
     assert_eq!(status(&answer), 502, "{answer}");
