@@ -1,4 +1,4 @@
-//! Responses of backends.
+//! Responses of backends, and what clients get of them.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| proxy::fuzzing::answer(data));

@@ -192,7 +192,7 @@ fn admit(
 
 /// The target as a backend wants it: path and query, or `*` (RFC 9112 §3.2, RFC 9113 §8.3.1). Before a
 /// query an absolute one may lack the path, which is `/` then (RFC 9110 §4.2.3).
-fn origin_form(uri: Uri) -> Uri {
+pub(crate) fn origin_form(uri: Uri) -> Uri {
     if uri.authority().is_none() {
         return uri;
     }

@@ -93,6 +93,16 @@ impl StateFile {
         write().map_err(|error| self.told("cannot be written", &error.to_string()))
     }
 
+    /// What a file of these bytes says, and the bytes that this is written as; for the fuzz target.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub(crate) fn again(&self, bytes: &[u8], pool: &str) -> Result<(Standing, Vec<u8>), String> {
+        let standing = self.parse(bytes, pool)?;
+        let written = serde_json::to_vec_pretty(&self.content(pool, &standing));
+        written.map(|written| (standing, written)).map_err(|error| error.to_string())
+    }
+
     /// Sets a file aside that came while this process ran, as with a disk that was mounted late: what it
     /// says may be all that is left of what operators wanted. The next try to write finds room.
     fn spare_foreign(&self) -> Result<(), String> {

@@ -30,7 +30,7 @@ pub(crate) use self::http1::uploading;
 pub(crate) use self::{
     activity::Busy,
     frames::{FrameWatch, RESETS_TIMES_MAX},
-    http1::{Search, WireBody, read_head},
+    http1::{Answer, Out, Said, Search, WireBody, read_head, write_interim},
     interim::Interim,
     linger::linger,
     untaken::Taking,

@@ -6,8 +6,8 @@
 //! comes back empty changes nothing; the pool keeps the last good set.
 
 pub(crate) mod kubernetes;
-mod names;
-mod srv;
+pub(crate) mod names;
+pub(crate) mod srv;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

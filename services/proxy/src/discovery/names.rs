@@ -187,7 +187,7 @@ fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
 }
 
 /// The addresses of a host that an answer tells beside what was asked for.
-fn told_along(records: &[Record], host: &Name) -> Vec<IpAddr> {
+pub(crate) fn told_along(records: &[Record], host: &Name) -> Vec<IpAddr> {
     let of_host = records.iter().filter(|record| record.name == *host);
     let mut addresses: Vec<IpAddr> = of_host.filter_map(|record| record.data.ip_addr()).collect();
     addresses.sort_unstable();
@@ -196,7 +196,7 @@ fn told_along(records: &[Record], host: &Name) -> Vec<IpAddr> {
 }
 
 /// A name as people write hosts: in lower case, without the dot at its end.
-fn host_name(name: &Name) -> String {
+pub(crate) fn host_name(name: &Name) -> String {
     name.to_lowercase().to_ascii().trim_end_matches('.').to_owned()
 }
 

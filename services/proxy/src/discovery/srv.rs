@@ -18,15 +18,15 @@ use super::names::Names;
 
 /// An SRV record with its target's addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Service {
+pub(crate) struct Service {
     /// Lower ones are to be used first, the others when those cannot be reached.
-    pub(super) priority: u16,
-    pub(super) weight: u16,
+    pub(crate) priority: u16,
+    pub(crate) weight: u16,
     /// The host; empty if the service is "decidedly not available" there.
-    pub(super) target: String,
-    pub(super) port: u16,
+    pub(crate) target: String,
+    pub(crate) port: u16,
     /// Or why it has none.
-    pub(super) addresses: Result<Vec<IpAddr>, String>,
+    pub(crate) addresses: Result<Vec<IpAddr>, String>,
 }
 
 /// The backends that a name's records tell.
@@ -34,7 +34,7 @@ pub(super) async fn look_up(name: &str, names: &Names) -> Result<Vec<Found>, Str
     names.services(name).await.map(backends)
 }
 
-fn backends(mut services: Vec<Service>) -> Vec<Found> {
+pub(crate) fn backends(mut services: Vec<Service>) -> Vec<Found> {
     services.retain(|service| !service.target.is_empty());
     // Name servers shuffle their answers; an order of our own makes places that stay.
     services.sort_by(|a, b| {

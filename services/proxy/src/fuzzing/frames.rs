@@ -9,7 +9,7 @@ use std::{
     cell::Cell,
     collections::BTreeSet,
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{TcpListener, TcpStream},
     rc::Rc,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -19,11 +19,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::messages::message;
+use super::{
+    messages::message,
+    world::{PATIENCE, Proxy},
+};
 use crate::{
-    Listeners,
     client::{FrameWatch, RESETS_TIMES_MAX},
-    settings::{Http2, Settings},
+    settings::Http2,
 };
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -43,9 +45,6 @@ const MARK: [u8; 8] = *b"evenkeel";
 
 /// What a request takes that lacks nothing, mostly. It is what an input costs that lacks something.
 const SOON: Duration = Duration::from_millis(10);
-
-/// What the proxy may take for anything; its own limits are less than a tenth of it.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a backend was sent and should not have been.
 static ODD: Mutex<Option<String>> = Mutex::new(None);
@@ -89,11 +88,12 @@ pub fn frames(data: &[u8]) {
     assert_eq!(odd, None, "the backend was sent it");
 }
 
-struct Frame<'a> {
-    kind: u8,
-    flags: u8,
-    stream: u8,
-    payload: &'a [u8],
+/// A frame of an input.
+pub(super) struct Frame<'a> {
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u8,
+    pub(super) payload: &'a [u8],
 }
 
 impl Frame<'_> {
@@ -104,7 +104,8 @@ impl Frame<'_> {
     }
 }
 
-fn each_frame(mut rest: &[u8]) -> impl Iterator<Item = Frame<'_>> {
+/// Those that bytes have.
+pub(super) fn each_frame(mut rest: &[u8]) -> impl Iterator<Item = Frame<'_>> {
     std::iter::from_fn(move || {
         let [kind, flags, stream, length, after @ ..] = rest else { return None };
         let (payload, after) = after.split_at(usize::from(*length).min(after.len()));
@@ -172,75 +173,15 @@ fn read_to_mark(client: &mut TcpStream) {
     }
 }
 
-struct Proxy {
-    traffic: SocketAddr,
-    admin: SocketAddr,
-}
-
 /// The one proxy, which is never stopped.
 fn proxy() -> &'static Proxy {
     static PROXY: OnceLock<Proxy> = OnceLock::new();
     PROXY.get_or_init(|| {
         let backend = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", backend.local_addr().unwrap());
+        let address = backend.local_addr().unwrap();
         thread::spawn(move || backend.incoming().for_each(|stream| drop(serve(stream.unwrap()))));
-        let short = ["PROXY_HEADER_TIMEOUT", "PROXY_IDLE_TIMEOUT", "PROXY_WRITE_TIMEOUT"];
-        let mut variables = short.map(|name| (name, "200ms")).to_vec();
-        variables.extend([
-            ("PROXY_BACKENDS", &*url),
-            ("PROXY_PROBE", "off"),
-            ("PROXY_EJECT", "false"),
-            ("PROXY_WORKERS", "1"),
-            ("PROXY_LOG", "error"),
-            ("PROXY_RESPONSE_TIMEOUT", "400ms"),
-            ("PROXY_READ_TIMEOUT", "400ms"),
-        ]);
-        let settings = Settings::from_variables(&variables);
-        let any = || chassis::net::bind("FUZZ_PORT", [127, 0, 0, 1].into(), 0).unwrap();
-        let listeners = Listeners { traffic: any(), admin: any() };
-        let [traffic, admin] =
-            [&listeners.traffic, &listeners.admin].map(|socket| socket.local_addr().unwrap());
-        let (trigger, shutdown) = chassis::shutdown::channel();
-        thread::spawn(move || {
-            let result = crate::run(listeners, settings, shutdown);
-            drop(trigger);
-            panic!("the proxy has ended: {result:?}");
-        });
-        let proxy = Proxy { traffic, admin };
-        let start = Instant::now();
-        while !proxy.get("/readyz").starts_with("HTTP/1.1 200") {
-            assert!(start.elapsed() < PATIENCE, "the proxy does not become ready");
-            thread::sleep(Duration::from_millis(1));
-        }
-        proxy
+        Proxy::start(address, &[])
     })
-}
-
-impl Proxy {
-    fn get(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.admin).unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        String::from_utf8_lossy(&answer).into_owned()
-    }
-
-    fn connections(&self) -> u64 {
-        self.sum("evenkeel_connections{side=\"client\"")
-    }
-
-    fn requests(&self) -> u64 {
-        self.sum("evenkeel_in_flight{")
-    }
-
-    /// The sum of all series that begin so.
-    fn sum(&self, series: &str) -> u64 {
-        let metrics = self.get("/metrics");
-        let meant = metrics.lines().filter(|line| line.starts_with(series));
-        let values = meant.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        values.sum::<f64>() as u64
-    }
 }
 
 /// A backend's connection, on a thread of its own.

@@ -1,107 +1,233 @@
-//! What a backend may be sent: requests of HTTP/1.1, one after the other, that can be read in one way
-//! only (RFC 9112 §3, §6).
+//! Messages of HTTP/1.1, read by somebody else than the proxy: to the letter of RFC 9112, and as whole
+//! texts rather than as they come.
 //!
 //! A reader of its own, stricter than any server's: one that it shared with the proxy would share its
 //! mistakes.
 
+use super::lines::{chunked, fields, is_token, line, without_blanks};
+
 /// Fields of one connection, which a proxy must not pass on from HTTP/2 (RFC 9113 §8.2.2).
 const OF_ONE_CONNECTION: [&str; 4] = ["keep-alive", "proxy-connection", "upgrade", "connection"];
 
-/// The length of the message that the bytes begin with, if all of it is there.
+/// Names in lower case and values, in their order.
+pub(super) type Fields = Vec<(String, Vec<u8>)>;
+
+/// Who has written what is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// The proxy, which writes nothing that need not be there.
+    Us,
+    /// A client, from whom everything is taken that is right.
+    Client,
+    /// A backend, from whom some is taken that is clumsy.
+    Backend,
+}
+
+/// A message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Message {
+    /// Its first line.
+    pub(super) start: Vec<u8>,
+    pub(super) fields: Fields,
+    pub(super) body: Vec<u8>,
+    pub(super) trailers: Fields,
+    /// How many bytes it takes.
+    pub(super) length: usize,
+}
+
+impl Message {
+    /// The words of the first line, of which the last may have spaces.
+    pub(super) fn words(&self) -> [&[u8]; 3] {
+        let mut words = self.start.splitn(3, |byte| *byte == b' ');
+        [(); 3].map(|()| words.next().unwrap_or_default())
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        String::from_utf8_lossy(self.words()[1]).parse().unwrap_or(0)
+    }
+
+    pub(super) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        values(&self.fields, name)
+    }
+}
+
+/// The values of a field, in their order.
+pub(super) fn values<'a>(fields: &'a Fields, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    fields.iter().filter(move |field| field.0 == name).map(|field| &field.1[..])
+}
+
+/// Why there is no message: it is not all there, or none.
+pub(super) type Reading = Result<Option<Message>, String>;
+
+/// The length of the message of ours for a backend that the bytes begin with, if all of it is there.
 ///
 /// # Errors
-/// How it is not well-formed.
+/// How it is not well-formed, or says what only a client of HTTP/1 may have a proxy say.
 pub(super) fn message(bytes: &[u8]) -> Result<Option<usize>, String> {
-    let Some(end) = bytes.windows(4).position(|end| end == b"\r\n\r\n") else {
-        return if bytes.len() < 256 * 1024 { Ok(None) } else { Err("a head without end".into()) };
-    };
-    let mut lines = lines(&bytes[..end]);
-    let line = lines.next().unwrap_or_default();
-    let parts: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-    let is_sound = matches!(parts[..], [method, target, b"HTTP/1.1"]
-        if !method.is_empty() && (target == b"*" || target.starts_with(b"/")));
-    if !is_sound || line.iter().any(|byte| byte.is_ascii_control()) {
-        return Err(format!("the request line {:?}", String::from_utf8_lossy(line)));
+    let Some(head) = request_head(bytes, By::Us)? else { return Ok(None) };
+    let target = head.words()[1];
+    if target != b"*" && !target.starts_with(b"/") {
+        return Err(format!("the target {:?}", String::from_utf8_lossy(target)));
     }
-    let (mut hosts, mut length, mut is_chunked) = (0, None, false);
-    for line in lines {
-        let odd = || format!("the field {:?}", String::from_utf8_lossy(line));
-        let colon = line.iter().position(|byte| *byte == b':').ok_or_else(odd)?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        let is_token =
-            |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-        let is_text = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
-        if name.is_empty() || !name.iter().all(is_token) || !value.iter().all(is_text) {
-            return Err(odd());
-        }
-        match &*String::from_utf8_lossy(name).to_ascii_lowercase() {
-            "host" => hosts += 1,
-            "content-length" if length.is_none() && value.iter().all(u8::is_ascii_digit) => {
-                let number = String::from_utf8_lossy(value).parse::<usize>();
-                length = Some(number.map_err(|_| odd())?);
-            }
-            "transfer-encoding" if value == b"chunked" && !is_chunked => is_chunked = true,
-            "content-length" | "transfer-encoding" => return Err(odd()),
-            "connection" if value.eq_ignore_ascii_case(b"te") => {}
-            name if OF_ONE_CONNECTION.contains(&name) => return Err(odd()),
-            _ => {}
+    for (name, value) in &head.fields {
+        let is_te = name == "connection" && value.eq_ignore_ascii_case(b"te");
+        if OF_ONE_CONNECTION.contains(&name.as_str()) && !is_te {
+            return Err(format!("the field {name}: {:?}", String::from_utf8_lossy(value)));
         }
     }
-    if hosts != 1 || (is_chunked && length.is_some()) {
-        return Err(format!("{hosts} hosts, length {length:?}, chunked {is_chunked}"));
+    let hosts = head.values("host").count();
+    if hosts != 1 {
+        return Err(format!("{hosts} hosts"));
     }
-    let body = &bytes[end + 4..];
-    let of_body = if is_chunked { chunked(body)? } else { Some(length.unwrap_or(0)) };
-    Ok(of_body.filter(|length| *length <= body.len()).map(|length| end + 4 + length))
+    Ok(request(bytes, By::Us)?.map(|message| message.length))
 }
 
-/// Lines that end with CRLF. What else ends lines for some is left in them.
-fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(head);
-    std::iter::from_fn(move || {
-        let head = rest?;
-        let end = head.windows(2).position(|end| end == b"\r\n");
-        rest = end.map(|end| &head[end + 2..]);
-        Some(&head[..end.unwrap_or(head.len())])
-    })
+/// The request that the bytes begin with.
+pub(super) fn request(bytes: &[u8], by: By) -> Reading {
+    let Some(message) = request_head(bytes, by)? else { return Ok(None) };
+    let framing = framing(&message, by)?.unwrap_or(Framing::Length(0));
+    with_body(bytes, message, &framing, (by, false))
 }
 
-/// The length of a chunked body, if all of it is there.
-fn chunked(body: &[u8]) -> Result<Option<usize>, String> {
-    let line = |from: usize| {
-        let rest = body.get(from..)?;
-        rest.windows(2).position(|end| end == b"\r\n").map(|length| &rest[..length])
+/// Its head.
+pub(super) fn request_head(bytes: &[u8], by: By) -> Reading {
+    let Some(message) = head(bytes)? else { return Ok(None) };
+    let [method, target, version] = message.words();
+    let is_version = version == b"HTTP/1.1" || (version == b"HTTP/1.0" && by != By::Us);
+    let is_target = !target.is_empty() && target.iter().all(|byte| (b'!'..=b'~').contains(byte));
+    if !is_token(method) || !is_target || !is_version {
+        return Err(format!("the request line {:?}", String::from_utf8_lossy(&message.start)));
+    }
+    framing(&message, by)?;
+    Ok(Some(message))
+}
+
+/// The response that the bytes begin with, to HEAD if `is_for_head`. Once the connection `is_closed` one
+/// that ends with it is whole.
+pub(super) fn response(bytes: &[u8], by: By, is_for_head: bool, is_closed: bool) -> Reading {
+    let Some(message) = head(bytes)? else { return Ok(None) };
+    let odd = || format!("the status line {:?}", String::from_utf8_lossy(&message.start));
+    let [version, code, _] = message.words();
+    let is_old = version == b"HTTP/1.0";
+    let is_code = code.len() == 3 && code.iter().all(u8::is_ascii_digit) && code[0] > b'0';
+    // A server must write the space before a reason that is empty.
+    let has_reason = message.start.len() > 12 || by == By::Backend;
+    if !(is_old || version == b"HTTP/1.1") || !is_code || !has_reason {
+        return Err(odd());
+    }
+    let status = message.status();
+    if status < 200 {
+        return with_body(bytes, message, &Framing::Length(0), (by, is_closed));
+    }
+    let framing = match framing(&message, by)? {
+        _ if is_for_head || matches!(status, 204 | 304) => Framing::Length(0),
+        Some(Framing::Chunked) if is_old => return Err("chunks of HTTP/1.0".to_owned()),
+        framing => framing.unwrap_or(Framing::Close),
     };
-    let mut at = 0;
+    with_body(bytes, message, &framing, (by, is_closed))
+}
+
+/// The interim responses that the bytes begin with, and the one that counts, if it is there. Where that
+/// switches to another protocol, it ends with its head.
+pub(super) fn responses(
+    mut bytes: &[u8],
+    by: By,
+    is_for_head: bool,
+    is_closed: bool,
+) -> Result<(Vec<Message>, Option<Message>), String> {
+    let mut interims = Vec::new();
     loop {
-        let Some(size) = line(at) else { return Ok(None) };
-        let text = String::from_utf8_lossy(size);
-        let is_hex = !size.is_empty() && size.iter().all(u8::is_ascii_hexdigit);
-        let bytes = usize::from_str_radix(&text, 16).ok().filter(|_| is_hex);
-        let bytes = bytes.ok_or_else(|| format!("a chunk of {text:?}"))?;
-        at += size.len() + 2;
-        if bytes == 0 {
-            // Fields, and an empty line.
-            loop {
-                let Some(field) = line(at) else { return Ok(None) };
-                at += field.len() + 2;
-                if field.is_empty() {
-                    return Ok(Some(at));
-                }
+        match response(bytes, by, is_for_head, is_closed)? {
+            Some(message) if message.status() < 200 && message.status() != 101 => {
+                bytes = &bytes[message.length..];
+                interims.push(message);
             }
-        }
-        at += bytes;
-        match body.get(at..at + 2) {
-            None => return Ok(None),
-            Some(b"\r\n") => at += 2,
-            Some(other) => return Err(format!("{other:?} after a chunk")),
+            last => return Ok((interims, last)),
         }
     }
+}
+
+/// How a body ends.
+enum Framing {
+    Length(usize),
+    Chunked,
+    Close,
+}
+
+/// The first line and the fields; the length is that of both.
+fn head(bytes: &[u8]) -> Reading {
+    let mut at = 0;
+    let Some(start) = line(bytes, &mut at)? else { return Ok(None) };
+    let fields = fields(bytes, &mut at)?;
+    let message = |fields| Message { start, fields, length: at, ..Message::default() };
+    Ok(fields.map(message))
+}
+
+/// What the fields say of the body (RFC 9112 §6.3).
+fn framing(message: &Message, by: By) -> Result<Option<Framing>, String> {
+    let lengths: Vec<&[u8]> = match by {
+        By::Us | By::Client => message.values("content-length").collect(),
+        By::Backend => message
+            .values("content-length")
+            .flat_map(|value| value.split(|byte| *byte == b',').map(without_blanks))
+            .collect(),
+    };
+    let codings: Vec<&[u8]> = message.values("transfer-encoding").collect();
+    let odd = || format!("lengths {lengths:?}, codings {codings:?}");
+    match (&lengths[..], &codings[..]) {
+        ([], []) => Ok(None),
+        ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => {
+            let is_old = message.start.ends_with(b" HTTP/1.0");
+            if is_old { Err(odd()) } else { Ok(Some(Framing::Chunked)) }
+        }
+        ([length, others @ ..], []) => {
+            let text = String::from_utf8_lossy(length);
+            let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            let length = text.parse::<u64>().ok().filter(|_| digits).ok_or_else(odd)?;
+            // Written as `05` beside `5` it is the same.
+            let is_same = |other: &&[u8]| {
+                let other = String::from_utf8_lossy(other);
+                other.bytes().all(|byte| byte.is_ascii_digit()) && other.parse() == Ok(length)
+            };
+            let is_one = others.is_empty() || (by == By::Backend && others.iter().all(is_same));
+            let length = usize::try_from(length).map_err(|_| odd())?;
+            if is_one { Ok(Some(Framing::Length(length))) } else { Err(odd()) }
+        }
+        _ => Err(odd()),
+    }
+}
+
+/// The message of a head, with the body behind it.
+fn with_body(
+    bytes: &[u8],
+    mut message: Message,
+    framing: &Framing,
+    (by, is_closed): (By, bool),
+) -> Reading {
+    let rest = &bytes[message.length..];
+    match framing {
+        Framing::Length(length) => {
+            let Some(body) = rest.get(..*length) else { return Ok(None) };
+            message.body = body.to_vec();
+            message.length += length;
+        }
+        Framing::Close if !is_closed => return Ok(None),
+        Framing::Close => {
+            message.body = rest.to_vec();
+            message.length = bytes.len();
+        }
+        Framing::Chunked => {
+            let Some((body, trailers, length)) = chunked(rest, by)? else { return Ok(None) };
+            (message.body, message.trailers) = (body, trailers);
+            message.length += length;
+        }
+    }
+    Ok(Some(message))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::message;
+    use super::*;
 
     #[test]
     fn a_message_is_as_long_as_it_says() {
@@ -140,9 +266,46 @@ mod tests {
             "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n",
             "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
             "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n+3\r\nabc\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3;a\r\nabc\r\n0\r\n\r\n",
             "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n",
         ] {
             assert!(message(bytes.as_bytes()).is_err(), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_response_ends_where_its_head_says() {
+        // What follows it, if it is all there.
+        let after = |bytes: &'static str, is_for_head| {
+            let read = response(bytes.as_bytes(), By::Backend, is_for_head, true);
+            read.map(|message| message.map(|message| &bytes[message.length..]))
+        };
+        for (bytes, is_for_head, expected) in [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 2, 02\r\n\r\nokH", false, Some("H")),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no", false, None),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nH", true, Some("H")),
+            ("HTTP/1.1 204 \r\ncontent-length: 2\r\n\r\nH", false, Some("H")),
+            ("HTTP/1.1 103 \r\ncontent-length: 2\r\n\r\nH", false, Some("H")),
+            ("HTTP/1.0 200 OK\r\n\r\nok", false, Some("")),
+        ] {
+            assert_eq!(after(bytes, is_for_head), Ok(expected), "{bytes}");
+        }
+        let chunks = "2 ;a = \"\\\";\" ;b\r\nok\r\n0 \r\nx: 1\r\n\r\n";
+        let chunks = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}H");
+        let message = response(chunks.as_bytes(), By::Backend, false, false).unwrap().unwrap();
+        assert_eq!((&message.body[..], message.length), (&b"ok"[..], chunks.len() - 1));
+        assert_eq!(message.trailers, [("x".to_owned(), b"1".to_vec())]);
+        assert!(response(chunks.as_bytes(), By::Us, false, false).is_err());
+        for bytes in [
+            "HTTP/1.1 99 x\r\n\r\n",
+            "HTTP/2 200 x\r\n\r\n",
+            "HTTP/1.1 200 a\0\r\n\r\n",
+            "HTTP/1.1 200 a\r\nx: a\rb\r\n\r\n",
+            "HTTP/1.1 200 a\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n",
+            "HTTP/1.0 200 a\r\ntransfer-encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 a\r\ncontent-length: 0\r\ntransfer-encoding: chunked\r\n\r\n",
+        ] {
+            assert!(after(bytes, false).is_err(), "{bytes}");
         }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) use self::{
     framing::Framing,
     incoming::Incoming,
     named::Named,
-    request::{Head, NotSent, Outgoing, write_field, write_fields, write_last_chunk},
+    request::{Head, NotSent, Outgoing, write_field, write_fields, write_head, write_last_chunk},
     response::{ResponseHead, has_body, read_head},
 };
 

@@ -51,7 +51,7 @@ impl Head {
 }
 
 /// Writes a head in the form that a server is sent (RFC 9112 §3.2.1).
-fn write_head(head: &Head) -> Vec<u8> {
+pub(crate) fn write_head(head: &Head) -> Vec<u8> {
     let target = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let room = REQUEST_LINE_BYTES + target.len() + FIELD_BYTES * head.headers.len();
     let mut bytes = Vec::with_capacity(room);

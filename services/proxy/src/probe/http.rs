@@ -99,7 +99,7 @@ pub(super) async fn beginning(mut answer: Response, mut body: Vec<u8>) -> Vec<u8
 
 /// Bytes of a body in characters that do no harm wherever they are shown: control characters and
 /// the like are escaped, and so is the backslash.
-pub(super) fn printable(bytes: &[u8]) -> String {
+pub(crate) fn printable(bytes: &[u8]) -> String {
     let mut text = String::new();
     for character in String::from_utf8_lossy(bytes).chars() {
         match character {
@@ -145,7 +145,7 @@ pub(super) async fn grpc(
 }
 
 /// A `HealthCheckRequest`, framed: not compressed, its length, the message.
-fn question(service: &str) -> Vec<u8> {
+pub(crate) fn question(service: &str) -> Vec<u8> {
     let mut message = Vec::new();
     if !service.is_empty() {
         message.extend([0x0A, service.len() as u8]);
@@ -158,7 +158,7 @@ fn question(service: &str) -> Vec<u8> {
 }
 
 /// The status of a framed `HealthCheckResponse`; a field that is left out is 0.
-fn serving_status(framed: &[u8]) -> Option<u8> {
+pub(crate) fn serving_status(framed: &[u8]) -> Option<u8> {
     match framed {
         [0, 0, 0, 0, 0, ..] => Some(0),
         [0, 0, 0, 0, 2, 0x08, status, ..] if *status < 0x80 => Some(*status),
@@ -203,7 +203,7 @@ async fn first_bytes(answer: &mut Response, most: usize) -> Vec<u8> {
 }
 
 /// The first words of a body, on one line, for people.
-fn shown(body: &[u8]) -> String {
+pub(crate) fn shown(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(BODY_SHOWN)]);
     let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).collect();
     let line = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");

@@ -2,6 +2,8 @@
 
 mod http;
 
+pub(crate) use self::http::{printable, question, serving_status, shown};
+
 use std::{
     io,
     net::SocketAddr,

@@ -8,12 +8,11 @@ use http::{
     header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING, UPGRADE},
     response::Parts,
 };
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 use hyper::ext::ReasonPhrase;
 
 use super::{super::date, head::Said, out::Out};
 use crate::{
-    body::ResponseBody,
     headers::members,
     http1::{write_field, write_last_chunk},
     numbers,
@@ -27,10 +26,10 @@ const FIELD_BYTES: usize = 40;
 
 /// An answer whose head has been written, and whose body is.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     framing: Framing,
     /// Whether another one may follow.
-    pub(super) keeps_connection: bool,
+    pub(crate) keeps_connection: bool,
 }
 
 /// How the client is told where the body ends (RFC 9112 §6.3).
@@ -54,20 +53,19 @@ impl Framing {
 
 /// A body that is not as long as was said.
 #[derive(Debug)]
-pub(super) struct WrongLength;
+pub(crate) struct WrongLength;
 
 impl Answer {
-    /// Writes the head of an answer to a request with this method that said this.
-    pub(super) fn begin(
+    /// Writes the head of an answer whose body has this size, if it is known, to a request that said this.
+    pub(crate) fn begin(
         out: &mut Out,
         parts: &Parts,
-        body: &ResponseBody,
+        size: Option<u64>,
         said: &Said,
         is_for_head: bool,
     ) -> Self {
         let Parts { status, headers, .. } = parts;
         let (status, is_http11) = (*status, said.version == Version::HTTP_11);
-        let size = body.size_hint().exact();
         let framing = framing(status, size, said, is_for_head);
         let is_switch = status == StatusCode::SWITCHING_PROTOCOLS;
         let mut keeps_connection = said.keeps_connection && framing != Framing::Close;
@@ -124,7 +122,7 @@ impl Answer {
     ///
     /// # Errors
     /// It is more than was said.
-    pub(super) fn push(&mut self, frame: Frame<Bytes>, out: &mut Out) -> Result<(), WrongLength> {
+    pub(crate) fn push(&mut self, frame: Frame<Bytes>, out: &mut Out) -> Result<(), WrongLength> {
         match (frame.into_data(), &mut self.framing) {
             (Ok(data), Framing::Length(left)) => {
                 *left = left.checked_sub(data.len() as u64).ok_or(WrongLength)?;
@@ -166,7 +164,7 @@ impl Answer {
     ///
     /// # Errors
     /// It was less than was said.
-    pub(super) fn end(&mut self, out: &mut Out) -> Result<(), WrongLength> {
+    pub(crate) fn end(&mut self, out: &mut Out) -> Result<(), WrongLength> {
         match self.framing {
             Framing::Length(1..) => return Err(WrongLength),
             Framing::Chunked { .. } => write_last_chunk(&HeaderMap::new(), out.tail()),
@@ -239,8 +237,10 @@ fn write_size(size: usize, out: &mut BytesMut) {
 #[cfg(test)]
 mod tests {
     use http::Response;
+    use http_body::Body as _;
 
     use super::*;
+    use crate::body::ResponseBody;
 
     const SAID: Said = Said { keeps_connection: true, ..Said::NOTHING };
 
@@ -262,7 +262,7 @@ mod tests {
         }
         let (parts, body) = response.into_parts();
         let mut out = Out::default();
-        let answer = Answer::begin(&mut out, &parts, &body, said, is_for_head);
+        let answer = Answer::begin(&mut out, &parts, body.size_hint().exact(), said, is_for_head);
         let head = String::from_utf8(out.tail().to_vec()).unwrap();
         assert!(head.ends_with("\r\n\r\n"), "{head}");
         let lines = head.trim_end().split("\r\n").filter(|line| !line.starts_with("date: "));
@@ -353,7 +353,7 @@ mod tests {
             }
             let (parts, body) = response.into_parts();
             let mut out = Out::default();
-            Answer::begin(&mut out, &parts, &body, &SAID, false);
+            Answer::begin(&mut out, &parts, body.size_hint().exact(), &SAID, false);
             let head = String::from_utf8(out.tail().to_vec()).unwrap();
             assert_eq!(head.matches("date: ").count(), expected, "{head}");
         }

@@ -172,9 +172,10 @@ impl<'a> Connection<'a> {
         // What comes after a request for another protocol is of that protocol, or of this one: which
         // of them, the client cannot have known when it sent it (RFC 9110 §7.8).
         said.keeps_connection &= may_end && !said.may_switch;
+        let size = body.size_hint().exact();
         let mut answer = {
             let mut wire = self.wire.borrow_mut();
-            let answer = Answer::begin(&mut wire.out, &parts, &body, &said, is_for_head);
+            let answer = Answer::begin(&mut wire.out, &parts, size, &said, is_for_head);
             wire.is_open_ended = answer.ends_with_connection();
             spare::give(parts.headers);
             wire.is_cut_short = asks_for_more && !answer.keeps_connection;
@@ -315,12 +316,11 @@ impl<'a> Connection<'a> {
 
     fn write_refusal(&self, reason: Reason) {
         let (parts, text) = error::response(reason).into_parts();
-        let body = ResponseBody::Own(Some(text.clone()));
         let mut wire = self.wire.borrow_mut();
         let Wire { out, upload, .. } = &mut *wire;
         // What comes after it is unknown.
         *upload = Uploading::Broken;
-        let mut answer = Answer::begin(out, &parts, &body, &Said::NOTHING, false);
+        let mut answer = Answer::begin(out, &parts, Some(text.len() as u64), &Said::NOTHING, false);
         // It is as long as it says of itself.
         let _ = answer.push(http_body::Frame::data(text), out);
     }

@@ -26,13 +26,22 @@ impl Interim {
         reason: Option<&ReasonPhrase>,
         headers: &HeaderMap,
     ) {
-        let mut bytes = BytesMut::new();
-        write_status(&mut bytes, status, reason, true);
-        write_fields(headers, &mut bytes);
-        bytes.extend_from_slice(b"\r\n");
+        let bytes = write_interim(status, reason, headers);
         let mut wire = self.0.borrow_mut();
         if wire.out.len() + bytes.len() <= WAITING_BYTES_MAX {
             wire.say(&bytes);
         }
     }
+}
+
+pub(crate) fn write_interim(
+    status: StatusCode,
+    reason: Option<&ReasonPhrase>,
+    headers: &HeaderMap,
+) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    write_status(&mut bytes, status, reason, true);
+    write_fields(headers, &mut bytes);
+    bytes.extend_from_slice(b"\r\n");
+    bytes
 }

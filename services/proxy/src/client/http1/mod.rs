@@ -19,8 +19,10 @@ mod upload;
 mod wire;
 
 pub(crate) use self::{
-    head::{Search, read_head},
-    interim::Interim,
+    answer::Answer,
+    head::{Said, Search, read_head},
+    interim::{Interim, write_interim},
+    out::Out,
     upload::WireBody,
 };
 

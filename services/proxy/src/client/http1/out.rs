@@ -28,7 +28,7 @@ const TAIL_BYTES: usize = 1024;
 
 /// What is to be written, in its order.
 #[derive(Debug, Default)]
-pub(super) struct Out {
+pub(crate) struct Out {
     /// What comes first.
     parts: VecDeque<Bytes>,
     /// What comes after that, and may get longer.
@@ -42,7 +42,7 @@ pub(super) struct Out {
 }
 
 impl Out {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.is_read_empty() && self.takes_more()
     }
 
@@ -51,7 +51,7 @@ impl Out {
         self.tail.is_empty() && self.parts.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         let piped = self.pipe.as_ref().map_or(0, Pipe::len);
         self.parts.iter().map(Bytes::len).sum::<usize>() + self.tail.len() + piped
     }
@@ -90,7 +90,7 @@ impl Out {
         (self.pipe, self.is_pipe_refused) = (None, false);
     }
 
-    pub(super) fn written(&self) -> u64 {
+    pub(crate) fn written(&self) -> u64 {
         self.written
     }
 
@@ -115,7 +115,7 @@ impl Out {
 
     /// Moves what is left to where there is nothing else: of a part of which a little is left, all
     /// stays in memory, and so does the buffer into which it was read.
-    pub(super) fn compact(&mut self) {
+    pub(crate) fn compact(&mut self) {
         let parts = self.parts.iter().map(Bytes::len).sum::<usize>();
         let mut whole = BytesMut::with_capacity(parts + self.tail.len());
         self.parts.iter().for_each(|part| whole.extend_from_slice(part));
@@ -125,7 +125,7 @@ impl Out {
     }
 
     /// Writes once.
-    pub(super) fn poll_write(
+    pub(crate) fn poll_write(
         &mut self,
         socket: Pin<&mut impl AsyncWrite>,
         context: &mut Context<'_>,

@@ -132,7 +132,7 @@ pub(super) fn refusal(code: u16, message: &str) -> Failure {
     Failure { kind, ..Failure::new(why) }
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds))
 }

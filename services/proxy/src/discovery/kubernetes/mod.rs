@@ -10,9 +10,11 @@ mod slices;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use balance::Found;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+pub(crate) use self::api::retry_after;
 use self::{
     api::{Failure, Kind, Status},
     lines::{Came, Lines},
@@ -141,8 +143,11 @@ fn path(service: &Service) -> String {
 }
 
 async fn list(api: &KubernetesApi, service: &Service) -> Result<Known, Failure> {
-    let answer = api::get_all(api, &path(service)).await?;
-    let list: List = serde_json::from_slice(&answer).map_err(|error| garbled(&error))?;
+    listed(&api::get_all(api, &path(service)).await?)
+}
+
+fn listed(answer: &[u8]) -> Result<Known, Failure> {
+    let list: List = serde_json::from_slice(answer).map_err(|error| garbled(&error))?;
     let slices = list.items.into_iter().flatten();
     let slices = slices.map(|slice| (slice.metadata.name.clone(), slice)).collect();
     Ok(Known { slices, version: list.metadata.resource_version })
@@ -203,7 +208,7 @@ impl Known {
 
 /// Reads a watch that brings these bytes in pieces, until something in it is not valid. What is known
 /// then, and the backends that are found in it; for the fuzz target.
-pub(crate) fn read(bytes: &[u8], size: usize, service: &Service) -> (String, usize) {
+pub(crate) fn read(bytes: &[u8], size: usize, service: &Service) -> (String, Vec<Found>) {
     let mut known = Known { slices: BTreeMap::new(), version: String::new() };
     let mut part = Vec::new();
     let whole = bytes.chunks(size).try_for_each(|piece| {
@@ -213,7 +218,13 @@ pub(crate) fn read(bytes: &[u8], size: usize, service: &Service) -> (String, usi
         })
     });
     let found = slices::backends(known.slices.values(), service);
-    (format!("{known:?} {whole:?} {found:?}"), found.map_or(0, |found| found.len()))
+    (format!("{known:?} {whole:?} {found:?}"), found.unwrap_or_default())
+}
+
+/// Reads a list. The backends that are found in it, if it is valid; for the fuzz target.
+pub(crate) fn read_list(bytes: &[u8], service: &Service) -> Option<Vec<Found>> {
+    let known = listed(bytes).ok()?;
+    Some(slices::backends(known.slices.values(), service).unwrap_or_default())
 }
 
 fn garbled(error: &serde_json::Error) -> Failure {

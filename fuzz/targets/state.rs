@@ -1,0 +1,4 @@
+//! A state file.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| proxy::fuzzing::state(data));

@@ -1,0 +1,151 @@
+//! What must hold of a message that was passed on: it says what was said before, without what concerned
+//! one connection (RFC 9110 §7.6.1), and nothing beside that.
+
+use super::messages::{Fields, Message, values};
+
+/// Fields of one connection, beside those that `Connection` names.
+const OF_ONE_CONNECTION: [&str; 6] = [
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Those that `Connection` cannot take out: what frames or routes a message or bounds its way.
+const KEPT: [&str; 3] = ["content-length", "host", "max-forwards"];
+
+/// Fields of an answer of which the proxy has a say, each of which is looked at by itself.
+const OURS: [&str; 7] = [
+    "connection",
+    "content-length",
+    "date",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-request-id",
+];
+
+/// By which a backend asks to be spared, unless it is set otherwise.
+const DEGRADED: &str = "x-evenkeel-degraded";
+
+/// A client, as far as its answers depend on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) is_http2: bool,
+    pub(super) is_http11: bool,
+    pub(super) is_for_head: bool,
+    pub(super) takes_trailers: bool,
+    pub(super) may_switch: bool,
+}
+
+/// The fields of a message that go on, in any order of names.
+pub(super) fn going_on(fields: &Fields) -> Fields {
+    let named: Vec<String> = values(fields, "connection")
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .map(|name| String::from_utf8_lossy(name.trim_ascii()).to_ascii_lowercase())
+        .collect();
+    let goes_on = |name: &str| {
+        let is_named = named.iter().any(|named| named == name) && !KEPT.contains(&name);
+        !is_named && !OF_ONE_CONNECTION.contains(&name)
+    };
+    fields.iter().filter(|(name, _)| goes_on(name)).cloned().collect()
+}
+
+/// Fields other than these, those of one name together in their order.
+pub(super) fn without(fields: &Fields, names: &[&str]) -> Fields {
+    let mut fields: Fields =
+        fields.iter().filter(|(name, _)| !names.contains(&name.as_str())).cloned().collect();
+    fields.sort_by(|one, other| one.0.cmp(&other.0));
+    fields
+}
+
+/// Checks an answer of ours against the backend's.
+///
+/// # Panics
+/// Something was lost, made up or let through.
+pub(super) fn check(theirs: &Message, ours: &Message, asked: &Asked) {
+    let status = theirs.status();
+    assert_eq!(status, ours.status());
+    assert!(theirs.body == ours.body, "{} bytes of {}", ours.body.len(), theirs.body.len());
+    let said = going_on(&theirs.fields);
+    let mut ours_alone = OURS.to_vec();
+    ours_alone.push(DEGRADED);
+    if asked.is_http2 {
+        ours_alone.push("te");
+    }
+    assert_eq!(without(&said, &ours_alone), without(&ours.fields, &ours_alone));
+    assert!(ours.status() != 101 || asked.may_switch, "a protocol that nobody asked for");
+    let has_trailers = asked.takes_trailers && !asked.is_for_head;
+    check_ours(theirs, ours, &said, asked);
+    check_trailers(theirs, ours, has_trailers);
+}
+
+fn check_ours(theirs: &Message, ours: &Message, said: &Fields, asked: &Asked) {
+    let count = |name: &str| ours.values(name).count();
+    for name in ["date", "x-request-id"] {
+        let before: Vec<&[u8]> = values(said, name).collect();
+        let after: Vec<&[u8]> = ours.values(name).collect();
+        if before.is_empty() && (name, ours.status()) != ("x-request-id", 101) {
+            assert_eq!(after.len(), 1, "{name}");
+        } else {
+            assert_eq!(before, after, "{name}");
+        }
+    }
+    assert_eq!(count(DEGRADED), 0);
+    let (status, is_chunked) = (ours.status(), count("transfer-encoding") > 0);
+    let lengths: Vec<&[u8]> = ours.values("content-length").collect();
+    assert!(lengths.len() + usize::from(is_chunked) < 2, "more than one framing");
+    let number = |length: &[u8]| String::from_utf8_lossy(length).parse::<u64>().unwrap();
+    if let [length] = lengths[..] {
+        let first = theirs.values("content-length").next();
+        let first = first.and_then(|value| value.split(|byte| *byte == b',').next());
+        let body = if asked.is_for_head || status == 304 {
+            number(first.unwrap().trim_ascii())
+        } else {
+            ours.body.len() as u64
+        };
+        assert_eq!((number(length), status == 204), (body, false));
+    }
+    if asked.is_http2 {
+        for name in OF_ONE_CONNECTION {
+            assert_eq!(count(name), 0, "{name} in HTTP/2");
+        }
+    }
+    let may_switch = asked.is_http11 && matches!(status, 101 | 426);
+    assert_eq!(
+        count("upgrade") > 0,
+        may_switch && theirs.values("upgrade").next().is_some(),
+        "another protocol"
+    );
+    let tells = |name: &str| count("trailer") == values(said, name).count();
+    if !asked.is_http2 {
+        assert!(if is_chunked && asked.takes_trailers {
+            tells("trailer")
+        } else {
+            count("trailer") == 0
+        });
+    }
+}
+
+/// What comes after a body is what came, without what may not stand there (RFC 9110 §6.5.1), or nothing.
+fn check_trailers(theirs: &Message, ours: &Message, has_trailers: bool) {
+    const NOWHERE: [&str; 8] = [
+        "content-length",
+        "forwarded",
+        "host",
+        "set-cookie",
+        "te",
+        "transfer-encoding",
+        "x-forwarded-for",
+        "x-real-ip",
+    ];
+    for name in NOWHERE.iter().chain(&OF_ONE_CONNECTION) {
+        assert_eq!(values(&ours.trailers, name).count(), 0, "{name} after a body");
+    }
+    let may_trail = |name: &str| crate::http1::may_trail(&name.parse().unwrap());
+    let mut expected = without(&theirs.trailers, &[]);
+    expected.retain(|(name, _)| has_trailers && may_trail(name));
+    assert_eq!(without(&ours.trailers, &[]), expected, "trailers");
+}
