@@ -7,7 +7,8 @@
 //! | what backends get of them | `headers.rs`, `headers/client.rs`, `forward.rs`, `http1/request.rs` | `connection`; of HTTP/2 `head` |
 //! | `Max-Forwards`, cookies, `Keep-Alive`, `X-Forwarded-For`, hash keys | `max_forwards.rs`, `cookies.rs`, `sticky.rs`, `idle_limit.rs`, `headers/client.rs`, `hash_key.rs` | `head` |
 //! | answers of backends of HTTP/1, and what clients of HTTP/1 get of them | `http1/response.rs`, `http1/framing.rs`, `headers.rs`, `settings/degraded.rs`, `client/http1/answer.rs`, `interim.rs` and `out.rs` there | `answer` |
-//! | fields of answers of HTTP/2 | `headers.rs` | `head` |
+//! | the same with sockets: interim responses, switches, cut answers, what follows; clients of HTTP/2 | `connection.rs`, `exchange.rs`, `body/response.rs`, `tunnel.rs`, `client/` | `backend` |
+//! | answers of backends of HTTP/2 | `multiplexed.rs`, `http2.rs`, `headers.rs`, `client/` | `backend_frames`; their fields also `head` |
 //! | frames of clients of HTTP/2 | `client/frames.rs`, `client/http2.rs`, `client/streams.rs` | `frames` |
 //! | heads of HTTP/2 that are cut into frames | `http2/whole_heads.rs`, `heads.rs` and `frame_reader.rs` there | `cut_heads` |
 //! | frames of WebSockets | `websocket.rs` | `websocket` |
@@ -27,6 +28,9 @@
 #![allow(clippy::unwrap_used)] // A target fails by panicking.
 
 mod answer;
+mod backend;
+mod backend_frames;
+mod clients;
 mod connection;
 mod cut_heads;
 mod fields;
@@ -43,6 +47,8 @@ mod world;
 
 pub use self::{
     answer::answer,
+    backend::backend,
+    backend_frames::backend_frames,
     connection::connection,
     cut_heads::cut_heads,
     frames::frames,
@@ -75,8 +81,10 @@ mod tests {
 
     type Target = fn(&[u8]);
 
-    const TARGETS: [(&str, Target); 11] = [
+    const TARGETS: [(&str, Target); 13] = [
         ("answer", super::answer),
+        ("backend", super::backend),
+        ("backend_frames", super::backend_frames),
         ("backends", super::backends),
         ("connection", super::connection),
         ("cut_heads", super::cut_heads),
@@ -125,6 +133,16 @@ mod tests {
     #[test]
     fn the_seeds_of_answers_hold() {
         on_seeds("answer");
+    }
+
+    #[test]
+    fn the_seeds_of_backends_hold() {
+        on_seeds("backend");
+    }
+
+    #[test]
+    fn the_seeds_of_backends_frames_hold() {
+        on_seeds("backend_frames");
     }
 
     #[test]

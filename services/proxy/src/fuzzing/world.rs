@@ -19,12 +19,10 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    /// One with a backend, which it does not judge, and these settings beside short limits of time.
+    /// One with a backend, which it does not judge and soon gives up, and these settings.
     pub(super) fn start(backend: SocketAddr, settings: &[(&str, &str)]) -> Self {
         let url = format!("http://{backend}");
-        let short = ["PROXY_HEADER_TIMEOUT", "PROXY_IDLE_TIMEOUT", "PROXY_WRITE_TIMEOUT"];
-        let mut variables = short.map(|name| (name, "200ms")).to_vec();
-        variables.extend([
+        let mut variables = vec![
             ("PROXY_BACKENDS", &*url),
             ("PROXY_PROBE", "off"),
             ("PROXY_EJECT", "false"),
@@ -32,7 +30,7 @@ impl Proxy {
             ("PROXY_LOG", "error"),
             ("PROXY_RESPONSE_TIMEOUT", "400ms"),
             ("PROXY_READ_TIMEOUT", "400ms"),
-        ]);
+        ];
         variables.extend(settings);
         let settings = Settings::from_variables(&variables);
         let any = || chassis::net::bind("FUZZ_PORT", [127, 0, 0, 1].into(), 0).unwrap();
@@ -69,6 +67,18 @@ impl Proxy {
 
     pub(super) fn requests(&self) -> u64 {
         self.sum("evenkeel_in_flight{")
+    }
+
+    /// Waits until nobody is served any more.
+    ///
+    /// # Panics
+    /// A connection or a request stays.
+    pub(super) fn settle(&self) {
+        let start = Instant::now();
+        while self.connections() + self.requests() > 0 {
+            assert!(start.elapsed() < PATIENCE, "a connection or a request stays");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// The sum of all series that begin so.
