@@ -3,11 +3,12 @@
 use std::{pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use balance::{AttemptFailure, Member};
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use tokio::time::Instant;
 
 use crate::{
     body::{Arriving, ClientBody, RequestBody, ResponseBody, Upload},
+    bootstrap::Bootstrap,
     client::{Busy, Interim},
     connection::{self, Connection, Failure},
     control::Seen,
@@ -54,11 +55,19 @@ pub(crate) async fn forward(
 ) -> Response<ResponseBody> {
     let mut exchange = Exchange::begin(&worker, request.method(), origin.busy.clone());
     let announced = exchange.announced(request.headers());
-    let Admitted { mut head, mut body, is_replayable, key, visit, request_id, wants_upgrade } =
-        match admit(&worker, &origin, request, announced) {
-            Ok(admitted) => admitted,
-            Err(reason) => return exchange.refuse(reason),
-        };
+    let Admitted {
+        mut head,
+        mut body,
+        is_replayable,
+        key,
+        visit,
+        request_id,
+        wants_upgrade,
+        bootstrap,
+    } = match admit(&worker, &origin, request, announced) {
+        Ok(admitted) => admitted,
+        Err(reason) => return exchange.refuse(reason),
+    };
     exchange.admitted(request_id);
     match max_forwards::count_down(&head.method, &mut head.headers) {
         Ok(Hop::Forward) => {}
@@ -93,7 +102,7 @@ pub(crate) async fn forward(
                     wants_upgrade && headers::are_asked_for(response.headers(), &head.headers);
                 spare::give(head.headers);
                 let answer = Answer { response, upload, cookie };
-                return respond(&worker, exchange, answer, may_switch);
+                return respond(&worker, exchange, answer, (may_switch, bootstrap));
             }
             Err(failed) => {
                 exchange.attempt_failed(failed.reason, failed.says_nothing());
@@ -131,6 +140,8 @@ struct Admitted {
     request_id: HeaderValue,
     /// Whether the client asks for another protocol.
     wants_upgrade: bool,
+    /// If it does so over HTTP/2.
+    bootstrap: Option<Box<Bootstrap>>,
 }
 
 fn admit(
@@ -140,7 +151,11 @@ fn admit(
     request_id: Option<HeaderValue>,
 ) -> Result<Admitted, Reason> {
     let client = &origin.client;
-    let (parts, body) = request.into_parts();
+    let (mut parts, mut body) = request.into_parts();
+    let bootstrap = match parts.method {
+        Method::CONNECT => Bootstrap::take(&mut parts, &mut body, origin.busy.as_ref())?,
+        _ => None,
+    };
     let (mut headers, version) = (parts.headers, parts.version);
     // Of the fields as they came. What could be read in two ways is refused as that, however long.
     let within = worker.settings.limits.check(&parts.uri, version, &headers);
@@ -159,7 +174,7 @@ fn admit(
     let request_id = request_id.unwrap_or_else(|| worker.request_ids.next());
     let upgrade = headers::prepare_request(&mut headers, fields, version, client, request_id);
     let is_multiplexed = worker.settings.backend_protocol == BackendProtocol::Http2;
-    let wants_upgrade = upgrade.is_some() && !is_multiplexed;
+    let wants_upgrade = (upgrade.is_some() || bootstrap.is_some()) && !is_multiplexed;
     if is_multiplexed && upgrade.is_some() {
         // HTTP/2 has no such thing, and a server may pass a wish over (RFC 9110 §7.8). But who asks for
         // WebSockets has no use for another answer.
@@ -167,6 +182,13 @@ fn admit(
             return Err(Reason::NotSupported);
         }
         headers.remove(header::UPGRADE);
+    }
+    if let Some(bootstrap) = &bootstrap {
+        if is_multiplexed {
+            // It would have to be asked as we are, if it offers that.
+            return Err(Reason::NotSupported);
+        }
+        bootstrap.ask(&mut headers);
     }
     if version < Version::HTTP_11 && !headers.contains_key(header::HOST) {
         // Only HTTP/1.0 comes without, and HTTP/1.1 to a backend needs one (RFC 9112 §3.2).
@@ -187,7 +209,7 @@ fn admit(
         is_multiplexed || (head.method.is_idempotent() && worker.settings.retries > 0);
     let is_replayable = may_be_sent_again && matches!(body, RequestBody::Empty) && !wants_upgrade;
     let visit = visit.unwrap_or_default();
-    Ok(Admitted { head, body, is_replayable, key, visit, request_id, wants_upgrade })
+    Ok(Admitted { head, body, is_replayable, key, visit, request_id, wants_upgrade, bootstrap })
 }
 
 /// The target as a backend wants it: path and query, or `*` (RFC 9112 §3.2, RFC 9113 §8.3.1). Before a
@@ -412,23 +434,20 @@ fn respond(
     worker: &Worker,
     mut exchange: Box<Exchange>,
     answer: Answer,
-    may_switch: bool,
+    (may_switch, bootstrap): (bool, Option<Box<Bootstrap>>),
 ) -> Response<ResponseBody> {
     let Answer { mut response, upload, cookie } = answer;
-    exchange.answered(response.status());
+    let is_switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let is_bootstrap = bootstrap.is_some();
+    exchange.answered(if is_switch && is_bootstrap { StatusCode::OK } else { response.status() });
     exchange.take_degraded(response.headers_mut());
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let (parts, arriving) = response.into_parts();
-        let Some(backend) = arriving.into_switched().filter(|_| may_switch) else {
-            // A protocol that nobody asked for.
-            exchange.attempt_failed(Reason::ProtocolError, false);
-            return exchange.refuse(Reason::ProtocolError);
-        };
-        let is_websocket = headers::is_websocket(&parts.headers);
-        let tunnel = Tunnel::new(worker, backend, exchange.upgraded(), is_websocket);
-        let mut response = Response::from_parts(parts, ResponseBody::Switched(Box::new(tunnel)));
-        headers::prepare_switching(response.headers_mut());
-        return response;
+    if is_switch {
+        return switch(worker, exchange, response, (may_switch, bootstrap));
+    }
+    if is_bootstrap && response.status().is_success() {
+        // The backend may pass the wish over (RFC 9110 §7.8). But to who asked with CONNECT any 2xx says
+        // that what follows is the WebSocket (§9.3.6).
+        return exchange.refuse(Reason::ProtocolError);
     }
     *response.version_mut() = Version::HTTP_11;
     let (status, id) = (response.status(), exchange.request_id());
@@ -449,6 +468,30 @@ fn respond(
         response.map(|arriving| ResponseBody::backend(arriving, ends, upload, read_timeout));
     worker.close_if_draining(&mut response);
     response
+}
+
+/// Connects a client with a backend that has changed to the protocol that it asked for.
+fn switch(
+    worker: &Worker,
+    mut exchange: Box<Exchange>,
+    response: Response<Arriving>,
+    (may_switch, bootstrap): (bool, Option<Box<Bootstrap>>),
+) -> Response<ResponseBody> {
+    let (mut parts, arriving) = response.into_parts();
+    let is_wanted = may_switch
+        && bootstrap.as_ref().is_none_or(|bootstrap| bootstrap.is_answered(&parts.headers));
+    let Some(backend) = arriving.into_switched().filter(|_| is_wanted) else {
+        // A protocol that nobody asked for.
+        exchange.attempt_failed(Reason::ProtocolError, false);
+        return exchange.refuse(Reason::ProtocolError);
+    };
+    let is_websocket = headers::is_websocket(&parts.headers);
+    let stream = bootstrap.map(|bootstrap| bootstrap.finish(&mut parts));
+    if stream.is_none() {
+        headers::prepare_switching(&mut parts.headers);
+    }
+    let tunnel = Tunnel::new(worker, backend, exchange.upgraded(), (is_websocket, stream));
+    Response::from_parts(parts, ResponseBody::Switched(Box::new(tunnel)))
 }
 
 #[cfg(test)]

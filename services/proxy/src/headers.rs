@@ -6,8 +6,8 @@ pub(crate) mod spare;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
     header::{
-        CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING,
-        UPGRADE,
+        CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, SEC_WEBSOCKET_ACCEPT, TE,
+        TRANSFER_ENCODING, UPGRADE,
     },
     uri::{self, Authority, PathAndQuery, Uri},
 };
@@ -309,15 +309,19 @@ fn wanted_upgrade(headers: &HeaderMap, version: Version, fields: Fields) -> Want
     if !fields.has(Fields::UPGRADE) || version != Version::HTTP_11 {
         return None;
     }
-    let asks = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
     // h2c by upgrade is withdrawn (RFC 9113 §3.1), and would smuggle requests past us.
     let is_h2c = tokens(headers, &UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case(b"h2c"));
-    if !asks || is_h2c {
+    if !names_upgrade(headers) || is_h2c {
         return None;
     }
     // Several lines are one list (RFC 9110 §5.3).
     let lines: Vec<&[u8]> = headers.get_all(UPGRADE).iter().map(HeaderValue::as_bytes).collect();
     HeaderValue::from_bytes(&lines.join(&b", "[..])).ok()
+}
+
+/// Whether a message's `Connection` says that it is about another protocol.
+pub(crate) fn names_upgrade(headers: &HeaderMap) -> bool {
+    tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// Whether an answer names protocols, and none but those that its request asks for (RFC 9110 §7.8): what
@@ -435,6 +439,14 @@ pub(crate) fn prepare_switching(headers: &mut HeaderMap) {
     if let Some(protocol) = protocol {
         headers.insert(UPGRADE, protocol);
     }
+}
+
+/// The same for a client of HTTP/2, which knows the protocol, and whose connection goes on (RFC 8441 §5).
+pub(crate) fn prepare_bootstrapped(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers, Fields::among(headers));
+    [UPGRADE, SEC_WEBSOCKET_ACCEPT, CONTENT_LENGTH]
+        .iter()
+        .for_each(|name| drop(headers.remove(name)));
 }
 
 /// Whether a protocol that a message names for its connection is that of WebSockets.

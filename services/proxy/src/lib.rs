@@ -10,6 +10,7 @@ mod announced;
 mod audit;
 mod back_off;
 mod body;
+mod bootstrap;
 mod buffered;
 mod client;
 mod clock;

@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     io,
     pin::Pin,
+    rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -18,7 +19,9 @@ use tokio::{
 };
 
 use crate::{
-    client::{Socket, linger},
+    body::ClientBody,
+    bootstrap,
+    client::{Busy, Socket, linger},
     stats::{Counted, Gauges},
     websocket::{self, Frames},
     worker::{Open, Stage, Worker},
@@ -41,6 +44,17 @@ struct Limits {
 /// in the middle of, and for its good-byes.
 pub(crate) const GOOD_BYE: Duration = Duration::from_secs(1);
 
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Both sides have said all that they wanted to, or nobody is there to hear it.
+    Whole,
+    /// The client has broken off.
+    ClientGone,
+    /// The backend has, or we have.
+    Broken,
+}
+
 /// A tunnel whose backend has switched, and whose client is about to be told so. The ticket is given
 /// back when it ends, so that a draining backend counts as busy until then.
 #[derive(Debug)]
@@ -50,12 +64,15 @@ pub(crate) struct Tunnel {
     early: Bytes,
     ticket: Option<balance::Tunnel>,
     is_websocket: bool,
+    /// What its client says, if that has a stream of HTTP/2 for it.
+    said: ClientBody,
     limits: Limits,
     gauges: Arc<Gauges>,
     looks: watch::Receiver<()>,
     stage: watch::Receiver<Stage>,
-    /// Nobody else holds the two connections; they are open and busy all the same.
-    _held: (Open, [Counted; 3]),
+    /// Nobody else holds the two connections; they are open and busy all the same. A client's of HTTP/2
+    /// stays what it is, and is busy with this among others.
+    _held: (Open, [Counted; 3], Option<Rc<Busy>>),
 }
 
 impl Tunnel {
@@ -63,11 +80,19 @@ impl Tunnel {
         worker: &Worker,
         (backend, early): (TcpStream, Bytes),
         ticket: Option<Ticket>,
-        is_websocket: bool,
+        (is_websocket, stream): (bool, Option<bootstrap::Stream>),
     ) -> Self {
         let gauges = Arc::clone(&worker.gauges);
+        let (said, busy) = match stream {
+            Some(bootstrap::Stream { said, busy }) => (said, Some(busy)),
+            None => (ClientBody::None, None),
+        };
+        let of_client = match &busy {
+            Some(_) => Counted::new(&gauges, |gauges| &gauges.client_sharing),
+            None => Counted::new(&gauges, |gauges| &gauges.client_open),
+        };
         let counted = [
-            Counted::new(&gauges, |gauges| &gauges.client_open),
+            of_client,
             Counted::new(&gauges, |gauges| &gauges.client_active),
             Counted::new(&gauges, |gauges| &gauges.backend_open),
         ];
@@ -77,12 +102,18 @@ impl Tunnel {
             early,
             ticket: ticket.map(Ticket::into_tunnel),
             is_websocket,
+            said,
             limits: Limits { open: timeouts.tunnel, half_closed: timeouts.read },
             gauges,
             looks: worker.end_tunnels.clone(),
             stage: worker.stage.clone(),
-            _held: (Open::new(&worker.tunnels), counted),
+            _held: (Open::new(&worker.tunnels), counted, busy),
         }
+    }
+
+    /// Takes what a client of HTTP/2 says.
+    pub(crate) fn take_said(&mut self) -> ClientBody {
+        std::mem::replace(&mut self.said, ClientBody::None)
     }
 
     /// Connects the two sides, now that the client has been told. `early` is what it has said since.
@@ -92,51 +123,74 @@ impl Tunnel {
         tokio::task::spawn_local(self.run(client, early));
     }
 
-    async fn run(self, mut client: Socket, said: Bytes) {
-        let Self {
-            mut backend,
-            early,
-            ticket,
-            is_websocket,
-            limits,
-            gauges,
-            looks,
-            mut stage,
-            _held,
-        } = self;
+    async fn run(mut self, mut client: Socket, said: Bytes) {
         let (reader, writer) = client.stream.split();
         let client_side = tokio::io::join(io::Cursor::new(said).chain(reader), writer);
-        let (reader, writer) = backend.split();
-        let backend_side = tokio::io::join(io::Cursor::new(early).chain(reader), writer);
-        let (must_end, end) = watch::channel(false);
+        // One that has gone is noticed where it is read and written.
+        self.carry(client_side, std::future::pending()).await;
+        let Self { backend, ticket, _held, .. } = self;
         // A tunnel that breaks is told to each side by the other's closing.
-        let joined = join(client_side, backend_side, limits, is_websocket, end);
-        let cut = async {
-            tokio::select! {
-                () = until(|| ticket.as_ref().is_some_and(balance::Tunnel::must_end), looks) => {}
-                Ok(_) = stage.wait_for(|stage| *stage >= Stage::Leaving) => {}
-            }
-            must_end.send_replace(true);
-            if is_websocket {
-                tokio::time::sleep(GOOD_BYE).await;
-            }
-        };
-        tokio::select! {
-            result = joined => {
-                if result.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-                    gauges.tunnel_timeouts.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            () = cut => {
-                gauges.tunnels_cut.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        if *must_end.borrow() {
-            gauges.tunnels_ended.fetch_add(1, Ordering::Relaxed);
-        }
         drop((backend, ticket));
         // It may be in the middle of a message, and yet to read why nobody takes it.
         linger(client).await;
+    }
+
+    /// Connects the two sides, of which the client's is a stream of HTTP/2; `gone` tells that it was reset.
+    pub(crate) async fn run_on_stream(
+        mut self,
+        client: impl AsyncRead + AsyncWrite,
+        gone: impl Future<Output = ()>,
+    ) -> Ended {
+        let ended = self.carry(client, gone).await;
+        if ended == Ended::ClientGone {
+            // Who resets a stream would have reset its connection (RFC 8441 §5). Fails on one that is gone.
+            let _ = self.backend.set_zero_linger();
+        }
+        ended
+    }
+
+    /// Carries what the two sides say until that is over.
+    async fn carry(
+        &mut self,
+        client: impl AsyncRead + AsyncWrite,
+        gone: impl Future<Output = ()>,
+    ) -> Ended {
+        let Self { backend, early, ticket, is_websocket, limits, gauges, looks, stage, .. } = self;
+        let (reader, writer) = backend.split();
+        let early = io::Cursor::new(std::mem::take(early));
+        let backend = tokio::io::join(early.chain(reader), writer);
+        let (must_end, end) = watch::channel(false);
+        let joined = join((client, gone), backend, *limits, *is_websocket, end);
+        let cut = async {
+            let must = || ticket.as_ref().is_some_and(balance::Tunnel::must_end);
+            tokio::select! {
+                () = until(must, looks.clone()) => {}
+                Ok(_) = stage.wait_for(|stage| *stage >= Stage::Leaving) => {}
+            }
+            must_end.send_replace(true);
+            if *is_websocket {
+                tokio::time::sleep(GOOD_BYE).await;
+            }
+        };
+        let ended = tokio::select! {
+            result = joined => match result.map_err(|error| error.kind()) {
+                Ok(()) => Ended::Whole,
+                Err(io::ErrorKind::ConnectionAborted) => Ended::ClientGone,
+                Err(io::ErrorKind::TimedOut) => {
+                    gauges.tunnel_timeouts.fetch_add(1, Ordering::Relaxed);
+                    Ended::Broken
+                }
+                Err(_) => Ended::Broken,
+            },
+            () = cut => {
+                gauges.tunnels_cut.fetch_add(1, Ordering::Relaxed);
+                Ended::Broken
+            }
+        };
+        if *must_end.borrow() {
+            gauges.tunnels_ended.fetch_add(1, Ordering::Relaxed);
+        }
+        ended
     }
 }
 
@@ -152,12 +206,13 @@ pub(crate) async fn until(must_end: impl Fn() -> bool, mut looks: watch::Receive
 
 /// Copies both ways. When one side has finished, the other may finish too, for as long as it goes
 /// on saying something: a peer that never closes its half must not hold a backend's ticket. When
-/// `end` says so, both sides of a WebSocket are told that it is over.
+/// `end` says so, both sides of a WebSocket are told that it is over. That a client is `gone` need not be
+/// seen by reading it, which waits while the backend takes nothing.
 ///
 /// # Errors
-/// Nothing moved for too long, or a side could not be read to its end.
+/// Nothing moved for too long, a side could not be read to its end, or the client is gone.
 async fn join(
-    client: impl AsyncRead + AsyncWrite,
+    (client, gone): (impl AsyncRead + AsyncWrite, impl Future<Output = ()>),
     backend: impl AsyncRead + AsyncWrite,
     limits: Limits,
     is_websocket: bool,
@@ -174,19 +229,40 @@ async fn join(
     };
     let to_backend = way(websocket::going_away(Some(fastrand::u32(..).to_ne_bytes())));
     let to_client = way(websocket::going_away(None));
-    let mut up = std::pin::pin!(to_backend.pump(client_reader, backend_writer));
+    let is_up_done = Cell::new(false);
+    let up = async {
+        to_backend.pump(client_reader, backend_writer).await?;
+        is_up_done.set(true);
+        Ok(())
+    };
+    let mut up = std::pin::pin!(up);
     let mut down = std::pin::pin!(to_client.pump(backend_reader, client_writer));
-    let either = async {
-        tokio::select! {
-            result = &mut up => result.map(|()| true),
-            result = &mut down => result.map(|()| false),
+    let both = async {
+        let either = async {
+            tokio::select! {
+                result = &mut up => result,
+                result = &mut down => result,
+            }
+        };
+        while_moving(std::pin::pin!(either), &moved, limits.open).await?;
+        if is_up_done.get() {
+            while_moving(down, &moved, limits.half_closed).await
+        } else {
+            while_moving(up, &moved, limits.half_closed).await
         }
     };
-    let is_up_done = while_moving(std::pin::pin!(either), &moved, limits.open).await?;
-    if is_up_done {
-        while_moving(down, &moved, limits.half_closed).await
-    } else {
-        while_moving(up, &moved, limits.half_closed).await
+    let broken_off = async {
+        gone.await;
+        if is_up_done.get() {
+            // After all that it had to say, which the backend may yet act on.
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        // What it has said before arrives.
+        biased;
+        result = both => result,
+        () = broken_off => Err(io::ErrorKind::ConnectionAborted.into()),
     }
 }
 
@@ -206,7 +282,8 @@ impl Way<'_> {
     /// other direction to carry, which goes on.
     ///
     /// # Errors
-    /// What it reads has broken off: nothing can be told to that side either.
+    /// What it reads has broken off, in the middle of what it had to say: nothing can be told to that side
+    /// either.
     async fn pump(
         mut self,
         mut from: impl AsyncRead + Unpin,
@@ -218,9 +295,14 @@ impl Way<'_> {
             let count = tokio::select! {
                 biased;
                 Ok(_) = self.end.wait_for(|must| *must), if may_end => break,
-                count = from.read(&mut buffer) => count?,
+                count = from.read(&mut buffer) => count,
             };
             self.moved.set(Instant::now());
+            let count = match count {
+                // Who has said good-bye has said all.
+                Err(_) if may_end && self.has_closed() => 0,
+                count => count?,
+            };
             if count == 0 {
                 // Fails only where nobody is there to hear it.
                 let _ = to.shutdown().await;
@@ -233,15 +315,18 @@ impl Way<'_> {
                 frames.follow(&buffer[..count]);
             }
         }
-        if !self.frames.is_some_and(|frames| frames.has_closed())
-            && to.write_all(&self.good_bye).await.is_err()
-        {
+        if !self.has_closed() && to.write_all(&self.good_bye).await.is_err() {
             return Ok(());
         }
         let _ = to.shutdown().await;
         // Closing with something unread would reset the connection, good-bye and all.
         while from.read(&mut buffer).await? > 0 {}
         Ok(())
+    }
+
+    /// Whether what has passed ends with a good-bye.
+    fn has_closed(&self) -> bool {
+        self.frames.as_ref().is_some_and(Frames::has_closed)
     }
 }
 

@@ -245,7 +245,7 @@ impl ClientBody {
     }
 
     /// The next part of it; one of HTTP/2 with fields within these limits.
-    fn poll_frame(
+    pub(crate) fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
         limits: FieldLimits,

@@ -12,13 +12,14 @@ use http_body::Body;
 
 use super::{
     date,
-    streams::{Part, Progress, StreamBody},
+    streams::{Part, Progress, StreamBody, carry},
 };
 use crate::{
     body::{ClientBody, ResponseBody},
     error::EndsHere,
     forward::{Origin, forward},
     http2::{self, Stopped},
+    tunnel::Tunnel,
     worker::Worker,
 };
 
@@ -49,6 +50,13 @@ pub(super) async fn answer(
     // The client has reset the stream.
     let Some(response) = response else { return };
     let (mut head, body) = response.into_parts();
+    let body = match body {
+        // In a box, as it is large and hardly any is one.
+        ResponseBody::Switched(tunnel) => {
+            return Box::pin(connect(head, *tunnel, respond, progress)).await;
+        }
+        body => body,
+    };
     let is_ours = matches!(body, ResponseBody::Own(Some(_)));
     let is_refused = head.extensions.get::<EndsHere>().is_some();
     let body = StreamBody::new(body, progress);
@@ -70,6 +78,20 @@ pub(super) async fn answer(
         if let Err(Stopped::Body(mut stream)) = http2::send(body, stream).await {
             stream.send_reset(h2::Reason::INTERNAL_ERROR);
         }
+    }
+}
+
+/// Tells a client that it has the WebSocket that it asked for, and carries what is said on it.
+async fn connect(
+    mut head: Parts,
+    tunnel: Tunnel,
+    mut respond: SendResponse<Part>,
+    progress: Rc<Progress>,
+) {
+    complete_head(&mut head, None);
+    match respond.send_response(Response::from_parts(head, ()), false) {
+        Ok(stream) => carry(tunnel, stream, progress).await,
+        Err(_) => respond.send_reset(h2::Reason::INTERNAL_ERROR),
     }
 }
 

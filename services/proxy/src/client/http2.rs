@@ -191,6 +191,7 @@ impl Connection {
             .max_concurrent_streams(worker.settings.http2.streams)
             .max_header_list_size(limits.read())
             .max_frame_size(limits.held)
+            .enable_connect_protocol()
             .handshake(WholeHeads::of_client(io, limits, &worker.gauges));
         Self { state: State::Opening(handshake), is_leaving: false }
     }

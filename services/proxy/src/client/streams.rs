@@ -22,6 +22,7 @@
 
 mod gather;
 mod held;
+mod tunnel;
 
 use std::{
     cell::{Cell, RefCell},
@@ -39,6 +40,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::{task::AbortHandle, time::Instant};
 
+pub(super) use self::tunnel::carry;
 use self::{
     gather::Gathered,
     held::{All, Held},
@@ -95,6 +97,8 @@ pub(crate) struct Progress {
     waker: RefCell<Option<Waker>>,
     /// The response's body, which may have to end while nobody asks for more of it.
     body: RefCell<ResponseBody>,
+    /// Whether it is a tunnel, whose client may pause for as long as that may be silent.
+    is_tunnel: Cell<bool>,
     /// Interim responses that are to go out before it, and bytes of all that there were.
     interim: RefCell<Vec<Response<()>>>,
     interim_bytes: Cell<usize>,
@@ -116,6 +120,7 @@ impl Progress {
             behind: Cell::new(0),
             waker: RefCell::default(),
             body: RefCell::new(ResponseBody::Own(None)),
+            is_tunnel: Cell::new(false),
             interim: RefCell::default(),
             interim_bytes: Cell::new(0),
             held: Rc::clone(held),
@@ -164,7 +169,7 @@ impl Progress {
         if self.given.get() == 0 {
             return Poll::Ready(());
         }
-        self.waits_for_client.set(true);
+        self.waits_for_client.set(!self.is_tunnel.get());
         self.waker.replace(Some(context.waker().clone()));
         Poll::Pending
     }
@@ -231,7 +236,8 @@ impl Progress {
 
     /// Whether it may wait for room on its own stream, and not only on the connection.
     fn may_lack_room(&self) -> bool {
-        self.sent.get() > self.held.window.get() as usize
+        // What waits of a tunnel says nothing of how its connection's client takes all.
+        self.is_tunnel.get() || self.sent.get() > self.held.window.get() as usize
     }
 
     /// Whether the client, for which something waits again, has taken less than it has to. Of one that

@@ -1,6 +1,8 @@
+use std::task::{Context, Poll};
+
 use balance::{Admin, BackendId, Change, Time};
 use tokio::{
-    io::{Interest, duplex},
+    io::{Interest, ReadBuf, duplex},
     net::TcpListener,
 };
 
@@ -9,6 +11,11 @@ use crate::{upstream, worker::tests::Bench};
 
 const LIMITS: Limits =
     Limits { open: Duration::from_secs(3_600), half_closed: Duration::from_secs(60) };
+
+/// A client of which nobody tells that it is gone.
+fn alone<T>(client: T) -> (T, std::future::Pending<()>) {
+    (client, std::future::pending())
+}
 
 fn never() -> watch::Receiver<bool> {
     watch::channel(false).1
@@ -27,7 +34,7 @@ async fn a_websocket_that_must_end_says_good_bye_both_ways_after_the_frame_it_is
     let (mut backend, backend_side) = duplex(64);
     let (end, ending) = watch::channel(false);
     let tunnel = tokio::task::LocalSet::new();
-    let joined = tunnel.spawn_local(join(client_side, backend_side, LIMITS, true, ending));
+    let joined = tunnel.spawn_local(join(alone(client_side), backend_side, LIMITS, true, ending));
     tunnel
         .run_until(async {
             backend.write_all(&[0x81, 3, b'a']).await.unwrap();
@@ -65,7 +72,7 @@ async fn a_client_hears_a_good_bye_in_the_middle_of_its_message() {
     drop(its_end);
     backend.ready(Interest::ERROR).await.unwrap();
     client.write_all(&[0; 4 * BUFFER_BYTES]).await.unwrap();
-    let tunnel = Tunnel::new(&bench.worker, (backend, Bytes::new()), None, true);
+    let tunnel = Tunnel::new(&bench.worker, (backend, Bytes::new()), None, (true, None));
     let hear = async {
         let mut heard = Vec::new();
         client.read_to_end(&mut heard).await.unwrap();
@@ -86,7 +93,8 @@ async fn a_websocket_has_a_second_for_its_good_byes_and_another_tunnel_none() {
         let (bench, mut pool) = (Bench::new(&[], address), upstream::tests::pool(address));
         let ticket = pool.picker().pick(None).ok();
         let (id, socket) = (BackendId::new("backend"), Socket { stream, _guest: None });
-        let tunnel = Tunnel::new(&bench.worker, (backend, Bytes::new()), ticket, is_websocket);
+        let tunnel =
+            Tunnel::new(&bench.worker, (backend, Bytes::new()), ticket, (is_websocket, None));
         let is_cut = || bench.worker.gauges.tunnels_cut.load(Ordering::Relaxed) == 1;
         let driving = async {
             client.write_all(&[0x82, 0x85, 1, 2, 3, 4, b'a']).await.unwrap();
@@ -114,7 +122,7 @@ async fn a_websocket_has_a_second_for_its_good_byes_and_another_tunnel_none() {
 async fn at_the_end_of_a_stop_both_sides_of_a_websocket_hear_that_it_is_over() {
     let ((backend, mut its_end), (stream, mut client)) = tokio::join!(connected(), connected());
     let bench = Bench::new(&[], backend.peer_addr().unwrap());
-    let tunnel = Tunnel::new(&bench.worker, (backend, Bytes::new()), None, true);
+    let tunnel = Tunnel::new(&bench.worker, (backend, Bytes::new()), None, (true, None));
     let hearing = async {
         bench.leave();
         for (side, is_masked) in [(&mut its_end, true), (&mut client, false)] {
@@ -149,9 +157,57 @@ async fn what_a_side_said_before_it_closed_arrives_though_it_takes_no_more() {
             sending.shutdown().await.unwrap();
             read
         };
-        let (joined, read) = tokio::join!(join(client, backend, LIMITS, false, never()), hear);
+        let (joined, read) =
+            tokio::join!(join(alone(client), backend, LIMITS, false, never()), hear);
         assert_eq!((joined.ok(), read.ok()), (Some(()), Some(said.len())));
         assert!(heard == said, "{heard}");
+    }
+}
+
+/// Nothing is read of it meanwhile, so that this would not tell.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_gone_ends_its_tunnel_though_the_backend_takes_nothing() {
+    let (mut client, client_side) = duplex(64);
+    let (_backend, backend_side) = duplex(4);
+    client.write_all(b"more than that").await.unwrap();
+    let (start, gone) = (Instant::now(), std::future::ready(()));
+    let result = join((client_side, gone), backend_side, LIMITS, true, never()).await;
+    assert_eq!(result.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+/// What breaks off when it is read.
+struct Broken;
+
+impl AsyncRead for Broken {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+}
+
+/// As a browser does whose user goes to another page.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_breaks_off_after_its_good_bye_has_said_all_that_it_wanted_to() {
+    const CLOSE: &[u8] = &[0x88, 0x82, 1, 2, 3, 4, 2, 0xEB];
+    for (said, is_good_bye) in
+        [(CLOSE, true), (&CLOSE[..7], false), (&[0x81, 0x80, 1, 2, 3, 4], false)]
+    {
+        let (mut backend, backend_side) = duplex(64);
+        let reader = io::Cursor::new(said).chain(Broken);
+        let client = tokio::io::join(reader, tokio::io::sink());
+        let hear = async {
+            let mut heard = Vec::new();
+            backend.read_to_end(&mut heard).await.unwrap();
+            backend.shutdown().await.unwrap();
+            heard
+        };
+        let talk = join((client, std::future::ready(())), backend_side, LIMITS, true, never());
+        let (joined, heard) = tokio::join!(talk, hear);
+        assert_eq!((joined.is_ok(), &heard[..]), (is_good_bye, said));
     }
 }
 
@@ -160,7 +216,7 @@ async fn a_half_that_is_closed_leaves_the_other_half_open_while_it_moves() {
     let (mut client, client_side) = duplex(64);
     let (mut backend, backend_side) = duplex(64);
     let tunnel = tokio::task::LocalSet::new();
-    let joined = tunnel.spawn_local(join(client_side, backend_side, LIMITS, false, never()));
+    let joined = tunnel.spawn_local(join(alone(client_side), backend_side, LIMITS, false, never()));
     tunnel
         .run_until(async {
             client.write_all(b"question").await.unwrap();
@@ -187,7 +243,7 @@ async fn a_peer_that_never_closes_its_half_is_cut_off() {
     let (backend, backend_side) = duplex(64);
     drop(backend);
     let start = Instant::now();
-    let result = join(client_side, backend_side, LIMITS, false, never()).await;
+    let result = join(alone(client_side), backend_side, LIMITS, false, never()).await;
     assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
     assert_eq!(start.elapsed(), LIMITS.half_closed);
 }
@@ -197,7 +253,7 @@ async fn a_tunnel_on_which_nothing_moves_is_closed() {
     let (_client, client_side) = duplex(64);
     let (_backend, backend_side) = duplex(64);
     let start = Instant::now();
-    let result = join(client_side, backend_side, LIMITS, false, never()).await;
+    let result = join(alone(client_side), backend_side, LIMITS, false, never()).await;
     assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
     assert_eq!(start.elapsed(), LIMITS.open);
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // Each test file uses a part; a failing helper panics.
 
 pub mod api_server;
+pub mod bootstrap;
 pub mod contract;
 pub mod frames;
 pub mod http2;

@@ -251,3 +251,23 @@ async fn short_answers_that_wait_for_their_turn_end_only_with_a_connection_that_
     assert!(are_too_slow(1, 11).await);
     assert!(!are_too_slow(100, 600).await);
 }
+
+/// Not by itself, and not with all that its connection's client takes.
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_whose_client_pauses_is_not_held_against_it() {
+    for is_tunnel in [true, false] {
+        let streams = streams();
+        let mut body = body(&[7; 400], &streams);
+        let progress = Rc::clone(&body.progress);
+        progress.is_tunnel.set(is_tunnel);
+        let context = &mut Context::from_waker(Waker::noop());
+        let part = Pin::new(&mut body).poll_frame(context);
+        progress.waits_for_client.set(false);
+        assert!(progress.poll_gone_out(context).is_pending());
+        assert_eq!(progress.held.all.waiting.get() == 0, is_tunnel);
+        tokio::time::advance(LIMIT).await;
+        assert_eq!(progress.is_stalled(LIMIT), !is_tunnel);
+        drop(part);
+        assert!(progress.poll_gone_out(context).is_ready());
+    }
+}
