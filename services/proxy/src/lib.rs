@@ -71,7 +71,10 @@ use chassis::{
     observe, serve,
     shutdown::{Shutdown, Stop, StopPlan},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use crate::{
     accept::Acceptor,
@@ -290,7 +293,7 @@ async fn stop(
     time_is_up: &watch::Sender<bool>,
     threads: Vec<JoinHandle<std::io::Result<()>>>,
 ) -> std::io::Result<()> {
-    let deadline = tokio::time::Instant::now() + plan.max + StopPlan::FINISH;
+    let deadline = Instant::now() + plan.max + StopPlan::FINISH;
     stage.send_replace(Stage::Draining);
     shutdown.quiet(plan, || control.read(Pool::picks)).await;
     stage.send_replace(match kind {
@@ -301,23 +304,29 @@ async fn stop(
     let ended = tokio::task::spawn_blocking(move || {
         threads.into_iter().map(JoinHandle::join).collect::<Vec<_>>()
     });
-    let mut ended = std::pin::pin!(ended);
-    let mut results = tokio::time::timeout_at(deadline - tunnel::GOOD_BYE, &mut ended).await;
-    if results.is_err() {
-        stage.send_replace(Stage::Leaving);
-        results = tokio::time::timeout_at(deadline, &mut ended).await;
-    }
-    let results = match results {
-        Ok(results) => results,
-        Err(_) => {
-            time_is_up.send_replace(true);
-            ended.await
-        }
-    };
+    let results = by(deadline, ended, (stage, time_is_up)).await;
     for result in results.map_err(std::io::Error::other)? {
         result.map_err(|_| std::io::Error::other("a thread ended by a panic"))??;
     }
     Ok(())
+}
+
+/// Waits until all has ended, which at the deadline has to. Tunnels say their good-byes before it.
+async fn by<T>(
+    deadline: Instant,
+    ended: impl Future<Output = T>,
+    (stage, time_is_up): (&watch::Sender<Stage>, &watch::Sender<bool>),
+) -> T {
+    let mut ended = std::pin::pin!(ended);
+    if let Ok(results) = tokio::time::timeout_at(deadline - tunnel::GOOD_BYE, &mut ended).await {
+        return results;
+    }
+    stage.send_replace(Stage::Leaving);
+    if let Ok(results) = tokio::time::timeout_at(deadline, &mut ended).await {
+        return results;
+    }
+    time_is_up.send_replace(true);
+    ended.await
 }
 
 fn probe_plan(settings: &Settings) -> ProbePlan {
@@ -330,5 +339,33 @@ fn probe_plan(settings: &Settings) -> ProbePlan {
         give_up: probe.timeout * 2 + Duration::from_secs(1),
         fall: probe.fall,
         rise: probe.rise,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_not_ended_by_the_end_of_a_stop_is_told_so_and_then_waited_for() {
+        use Stage::{Finishing, Leaving};
+        let limit = Duration::from_secs(28);
+        for (takes, expected) in
+            [(26, (Finishing, false)), (27, (Leaving, false)), (29, (Leaving, true))]
+        {
+            let (time_is_up, mut is_up) = watch::channel(false);
+            let (stage, _) = watch::channel(Finishing);
+            let takes = Duration::from_millis(takes * 1_000 + 500);
+            let start = Instant::now();
+            let ended = async {
+                tokio::select! {
+                    () = tokio::time::sleep(takes) => {}
+                    _ = is_up.wait_for(|is_up| *is_up) => {}
+                }
+            };
+            by(start + limit, ended, (&stage, &time_is_up)).await;
+            let told = (*stage.borrow(), *time_is_up.borrow());
+            assert_eq!((start.elapsed(), told), (takes.min(limit), expected));
+        }
     }
 }

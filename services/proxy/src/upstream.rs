@@ -180,6 +180,11 @@ pub(crate) mod tests {
 
     /// Such a pool.
     pub(crate) fn pool(address: SocketAddr) -> Pool {
+        pool_of(&[address])
+    }
+
+    /// The same of several.
+    pub(crate) fn pool_of(addresses: &[SocketAddr]) -> Pool {
         let second = Duration::from_secs(1);
         let plan = ProbePlan {
             enabled: false,
@@ -190,10 +195,10 @@ pub(crate) mod tests {
             rise: 1,
         };
         let mut pool = Pool::new("test", Policy::default(), plan, 1);
-        let id = BackendId::new("backend");
-        let addresses = Ok(vec![address]);
-        let found = Found::new(id, addresses);
-        pool.discovered(vec![found], Time::START);
+        let names = ["backend", "another", "a third"].map(BackendId::new);
+        let found = names.into_iter().zip(addresses);
+        let found = found.map(|(name, address)| Found::new(name, Ok(vec![*address])));
+        pool.discovered(found.collect(), Time::START);
         pool
     }
 

@@ -372,11 +372,12 @@ pub(crate) mod tests {
     use balance::RetryBudget;
 
     use super::*;
-    use crate::upstream::tests::picker;
+    use crate::upstream::tests::pool_of;
 
-    /// A worker over one backend, for tests of what it serves.
+    /// A worker over some backends, for tests of what it serves.
     pub(crate) struct Bench {
         pub(crate) worker: Rc<Worker>,
+        pub(crate) stats: Arc<Stats>,
         // Dropped, they would tell of a stop.
         stage: watch::Sender<Stage>,
         end: watch::Sender<()>,
@@ -384,12 +385,17 @@ pub(crate) mod tests {
 
     impl Bench {
         pub(crate) fn new(variables: &[(&str, &str)], backend: SocketAddr) -> Self {
+            Self::over(variables, &[backend])
+        }
+
+        pub(crate) fn over(variables: &[(&str, &str)], backends: &[SocketAddr]) -> Self {
             let settings = Arc::new(Settings::from_variables(variables));
+            let stats = Arc::new(Stats::new(1));
             let (stage, stage_receiver) = watch::channel(Stage::Serving);
             let (end, end_receiver) = watch::channel(());
             let shared = Shared {
-                stats: Arc::new(Stats::new(1)),
-                budget: Arc::new(RetryBudget::new(0.0)),
+                stats: Arc::clone(&stats),
+                budget: Arc::new(RetryBudget::new(settings.retry_budget.get())),
                 clock: Clock::start(),
                 reports: mpsc::channel(1).0,
                 decisions: Decisions::new(settings.decisions).0,
@@ -397,7 +403,8 @@ pub(crate) mod tests {
                 end_tunnels: end_receiver,
                 settings,
             };
-            Self { worker: Worker::new(0, picker(backend), shared), stage, end }
+            let worker = Worker::new(0, pool_of(backends).picker(), shared);
+            Self { worker, stats, stage, end }
         }
 
         /// Says that the deadline of some drain has passed.
@@ -412,8 +419,13 @@ pub(crate) mod tests {
 
         /// Asks for a stop.
         pub(crate) fn stop(&self) {
-            self.stage.send_replace(Stage::Draining);
-            self.worker.hear(Stage::Draining);
+            self.come_to(Stage::Draining);
+        }
+
+        /// Has a stop come so far.
+        pub(crate) fn come_to(&self, stage: Stage) {
+            self.stage.send_replace(stage);
+            self.worker.hear(stage);
         }
     }
 
@@ -424,6 +436,47 @@ pub(crate) mod tests {
             assert!(start.elapsed() < Duration::from_secs(10), "it does not come to that");
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Has others do what there is to do, where it is to be seen that something does not happen. No time
+    /// passes meanwhile where it is paused.
+    pub(crate) async fn settle() {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_end_of_a_stop_a_worker_waits_for_its_connections_and_no_longer_than_it_may() {
+        let run = async {
+            let second = Duration::from_secs(1);
+            for closes in [true, false] {
+                let bench = Bench::new(&[], ([127, 0, 0, 1], 9).into());
+                let mut open = Some(Open::new(&bench.worker.open));
+                // The acceptor has ended.
+                let (_, accepted) = mpsc::unbounded_channel();
+                let (_fence, fences) = mpsc::unbounded_channel();
+                let (end, time_is_up) = watch::channel(false);
+                let inbox = Inbox { acceptor: None, accepted, fences, time_is_up };
+                let start = Instant::now();
+                let meanwhile = async {
+                    tokio::time::sleep(10 * second).await;
+                    match closes {
+                        true => drop(open.take()),
+                        false => drop(end.send_replace(true)),
+                    }
+                };
+                let serving = serve(Rc::clone(&bench.worker), inbox);
+                let serving = tokio::time::timeout(100 * second, serving);
+                let (ended, ()) = tokio::join!(serving, meanwhile);
+                ended.expect("it goes on");
+                // It looks ten times a second.
+                let late = if closes { second / 10 } else { Duration::ZERO };
+                let after = start.elapsed();
+                assert!((10 * second..=10 * second + late).contains(&after), "{after:?}");
+            }
+        };
+        tokio::task::LocalSet::new().run_until(run).await;
     }
 
     #[test]

@@ -3,17 +3,12 @@
 
 mod common;
 
-use std::time::Duration;
-
 use common::{
     World,
     frames::{self, END_HEADERS, END_STREAM, RawClient},
     raw::{RawBackend, exchange, read_head, status},
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -140,111 +135,4 @@ async fn a_head_of_http_2_that_is_too_big_is_answered_and_counted() {
             .await,
         0.0
     );
-}
-
-/// A backend that reads all, and answers or not.
-async fn reader(answer: &'static [u8]) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let backend = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        stream.write_all(answer).await.unwrap();
-        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
-    });
-    backend
-}
-
-#[tokio::test]
-async fn a_body_that_trickles_in_is_too_slow_however_steady_it_is() {
-    let answered = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-    let (before, after) = tokio::join!(
-        answer_to_trickle(reader(b"").await),
-        answer_to_trickle(reader(answered).await)
-    );
-    assert!(status(&before) == 408 && before.contains("request_timeout"), "{before}");
-    assert_eq!(status(&after), 200, "{after}");
-}
-
-/// What a client gets, up to its connection's end, that sends a body too slowly.
-async fn answer_to_trickle(backend: String) -> String {
-    let world = World::over(&backend, &[("PROXY_PROBE", "off")], vec![]);
-    world.until_eligible(1).await;
-    let stream = TcpStream::connect(world.proxy.address).await.unwrap();
-    let (mut reader, mut writer) = stream.into_split();
-    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n";
-    writer.write_all(head).await.unwrap();
-    let trickle = tokio::spawn(async move {
-        // Two bytes a second, where a hundred are the least.
-        while writer.write_all(b"x").await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-    });
-    let mut answer = String::new();
-    let read = reader.read_to_string(&mut answer);
-    // The rate is looked at after ten seconds.
-    let _ = tokio::time::timeout(Duration::from_secs(60), read).await.expect("it stays open");
-    assert_eq!(hits(&world, "upload_rate").await, 1.0);
-    trickle.abort();
-    answer
-}
-
-/// A client of HTTP/1 takes a long answer at 20 KB a second, and gets so many bytes before the end.
-async fn trickle_of_http1(world: &World) -> usize {
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    // As on an Ethernet; with segments of the loopback interface the kernel holds megabytes.
-    socket2::SockRef::from(&socket).set_tcp_mss(1460).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let mut stream = socket.connect(world.proxy.address).await.unwrap();
-    stream.write_all(b"GET /bytes/80000000 HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-    let (mut part, mut taken) = ([0; 2_000], 0);
-    while let Ok(count @ 1..) = stream.read(&mut part).await {
-        taken += count;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    taken
-}
-
-/// The same of HTTP/2, which makes room for 2000 bytes ten times a second.
-async fn trickle_of_http2(world: &World) {
-    // SETTINGS_INITIAL_WINDOW_SIZE.
-    let mut client = RawClient::connect(world.proxy.address, &[(4, 2_000)]).await;
-    let block = frames::get("/bytes/80000000", &[]);
-    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 1, &block).await;
-    let window = frames::frame(frames::WINDOW_UPDATE, 0, 1, &2_000_u32.to_be_bytes());
-    let of_connection = frames::frame(frames::WINDOW_UPDATE, 0, 0, &2_000_u32.to_be_bytes());
-    let (mut reader, mut writer) = client.0.split();
-    let making_room = async {
-        while writer.write_all(&[&window[..], &of_connection].concat()).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    let reset = async {
-        let mut read = Vec::new();
-        let reset = frames::frame(frames::RST_STREAM, 0, 1, &[0; 4]);
-        while !read.windows(9).any(|head: &[u8]| head == &reset[..9]) {
-            assert!(reader.read_buf(&mut read).await.unwrap() > 0, "the connection ended");
-        }
-    };
-    tokio::select! {
-        () = reset => {}
-        () = making_room => panic!("the connection ended"),
-    }
-}
-
-#[tokio::test]
-async fn a_client_that_takes_its_answer_too_slowly_is_cut_off_and_no_backend_blamed() {
-    let variables = [("PROXY_DOWNLOAD_RATE_MIN", "100000"), ("PROXY_HEADER_TIMEOUT", "1s")];
-    let world = World::start(1, &variables).await;
-    let limit = Duration::from_secs(60);
-    let both = async { tokio::join!(trickle_of_http1(&world), trickle_of_http2(&world)) };
-    let (taken, ()) = tokio::time::timeout(limit, both).await.expect("it stays open");
-    assert!((1_000..20_000_000).contains(&taken), "{taken}");
-    assert_eq!(hits(&world, "download_rate").await, 2.0);
-    let gone = format!(
-        "evenkeel_requests_total{{pool=\"default\",backend=\"{}\",method=\"GET\",code=\"499\"}}",
-        world.id(0)
-    );
-    world.until("the ends to be recorded", async || world.metric(&gone).await == 2.0).await;
-    let backend = world.backend(&world.id(0)).await;
-    assert!(backend["in_flight"] == 0 && backend["traffic"]["failures_total"] == 0, "{backend}");
 }

@@ -1,4 +1,5 @@
-//! Idle connections of clients that have given back what serving takes.
+//! Idle connections of clients that have given back what serving takes. When they do, and when their time
+//! is over, `proxy/src/client/tests` shows.
 #![allow(clippy::unwrap_used)] // A failing helper panics at its line.
 
 mod common;
@@ -11,6 +12,9 @@ use tokio::{
 };
 
 const RESTING: &str = r#"evenkeel_connections{side="client",state="resting"}"#;
+/// Soon, and however long a test takes, no other limit ends a connection.
+const VARIABLES: [(&str, &str); 3] =
+    [("PROXY_REST_AFTER", "10ms"), ("PROXY_HEADER_TIMEOUT", "1h"), ("PROXY_IDLE_TIMEOUT", "1h")];
 const REQUEST: &[u8] = b"GET /status/204 HTTP/1.1\r\nhost: a\r\n\r\n";
 
 /// A connection that has had an answer and rests.
@@ -24,7 +28,7 @@ async fn resting(world: &World) -> TcpStream {
 
 #[tokio::test]
 async fn a_connection_that_rests_is_served_again_and_again() {
-    let world = World::start(1, &[("PROXY_REST_AFTER", "10ms")]).await;
+    let world = World::start(1, &VARIABLES).await;
     let mut stream = resting(&world).await;
     for _ in 0..2 {
         // In two parts, so that it also wakes for less than a head.
@@ -37,35 +41,8 @@ async fn a_connection_that_rests_is_served_again_and_again() {
 }
 
 #[tokio::test]
-async fn the_beginning_of_a_request_that_came_with_the_one_before_is_kept() {
-    let world = World::start(1, &[("PROXY_REST_AFTER", "10ms")]).await;
-    let mut stream = TcpStream::connect(world.proxy.address).await.unwrap();
-    let (beginning, rest) = REQUEST.split_at(20);
-    stream.write_all(&[REQUEST, beginning].concat()).await.unwrap();
-    assert!(read_head(&mut stream).await.contains(" 204 "));
-    for _ in 0..5 {
-        // Long enough for a look or two at whether it may rest.
-        world.metric(RESTING).await;
-    }
-    stream.write_all(rest).await.unwrap();
-    assert!(read_head(&mut stream).await.contains(" 204 "));
-}
-
-#[tokio::test]
-async fn a_connection_that_rests_for_too_long_is_closed() {
-    let variables = [("PROXY_REST_AFTER", "10ms"), ("PROXY_IDLE_TIMEOUT", "500ms")];
-    let world = World::start(1, &variables).await;
-    let mut stream = TcpStream::connect(world.proxy.address).await.unwrap();
-    stream.write_all(REQUEST).await.unwrap();
-    assert!(read_head(&mut stream).await.contains(" 204 "));
-    assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
-    let idle = world.metric(r#"evenkeel_client_timeouts_total{phase="idle"}"#).await;
-    assert_eq!(idle, 1.0);
-}
-
-#[tokio::test]
 async fn a_connection_that_rests_ends_with_a_stop() {
-    let world = World::start(1, &[("PROXY_REST_AFTER", "10ms")]).await;
+    let world = World::start(1, &VARIABLES).await;
     let mut stream = resting(&world).await;
     world.proxy.ask_to_stop(Stop::Graceful);
     assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);

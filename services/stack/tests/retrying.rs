@@ -1,4 +1,5 @@
-//! What follows an attempt that failed: where the next one goes, and when.
+//! What follows an attempt that failed: where the next one goes. When it goes, and what becomes of one that
+//! is slow, `proxy/src/client/tests/attempts.rs` shows to the millisecond.
 #![allow(clippy::unwrap_used)] // A failing helper panics at its line.
 
 mod common;
@@ -13,7 +14,7 @@ use std::{
 };
 
 use common::{
-    World,
+    PATIENCE, World,
     raw::{exchange, read_head, status},
 };
 use futures_util::StreamExt;
@@ -34,8 +35,6 @@ enum Then {
     Close,
     /// Never answers.
     Hang,
-    /// Answers after so long.
-    Answer(Duration),
 }
 
 impl Backend {
@@ -58,10 +57,6 @@ impl Backend {
                             _ if served < answers => stream.write_all(OK).await.unwrap(),
                             Then::Close => return,
                             Then::Hang => std::future::pending().await,
-                            Then::Answer(after) => {
-                                tokio::time::sleep(after).await;
-                                stream.write_all(OK).await.unwrap();
-                            }
                         }
                     }
                 });
@@ -148,7 +143,7 @@ async fn retries_that_the_budget_denies_do_not_cost_a_connection_each() {
         assert_eq!(answer.unwrap().status(), 502);
     }
     let denied = world.metric("evenkeel_retry_budget_exhausted_total").await;
-    assert!(denied > 200.0, "{denied} were denied");
+    assert!(denied > 100.0, "{denied} were denied");
     for broken in broken {
         let looks = broken.connections() - broken.requests();
         let most = 2 + start.elapsed().as_millis() / SPACING.as_millis();
@@ -172,40 +167,6 @@ async fn a_request_that_a_backend_is_slow_with_is_tried_elsewhere_and_counts_aga
     world.until("the slow backend to be ejected", ejected).await;
     let series = retries(&slow, "response_timeout");
     world.until("the retry to be counted", async || world.metric(&series).await == 1.0).await;
-}
-
-#[tokio::test]
-async fn a_slow_attempt_that_may_not_be_made_elsewhere_is_not_cut_off() {
-    let slow = Then::Answer(Duration::from_millis(400));
-    let cases: [(http::Method, bool, (&str, &str)); 4] = [
-        // It may have been done.
-        (http::Method::POST, true, ("PROXY_RETRIES", "1")),
-        (http::Method::GET, true, ("PROXY_RETRIES", "0")),
-        (http::Method::GET, true, ("PROXY_RETRY_BUDGET", "0%")),
-        // There is nobody else.
-        (http::Method::GET, false, ("PROXY_RETRIES", "1")),
-    ];
-    for (method, has_other, variable) in cases {
-        let (first, other) = (Backend::start(0, slow).await, Backend::start(0, slow).await);
-        let backends = if has_other { vec![&first, &other] } else { vec![&first] };
-        let world = over(&backends, &[("PROXY_TRY_TIMEOUT", "50ms"), variable]).await;
-        let answer = world.client.request(method.clone(), world.url("/")).send().await.unwrap();
-        assert_eq!(answer.status(), 200, "{method} with {variable:?}");
-        assert_eq!(first.requests() + other.requests(), 1, "{method} with {variable:?}");
-    }
-}
-
-#[tokio::test]
-async fn the_response_timeout_is_for_all_attempts_if_there_is_a_limit_for_each() {
-    let (one, two) = (Backend::start(0, Then::Hang).await, Backend::start(0, Then::Hang).await);
-    let variables = [("PROXY_TRY_TIMEOUT", "100ms"), ("PROXY_RESPONSE_TIMEOUT", "1s")];
-    let world = over(&[&one, &two], &variables).await;
-    let start = Instant::now();
-    let answer = world.client.get(world.url("/")).send().await.unwrap();
-    assert_eq!(answer.status(), 504);
-    assert!(answer.headers()["proxy-status"].to_str().unwrap().contains("response_timeout"));
-    assert!(start.elapsed() >= Duration::from_secs(1), "the last attempt has what is left");
-    assert_eq!((one.requests(), two.requests()), (1, 1));
 }
 
 /// A bound on waits that no random one of them comes near the end of a test's patience.
@@ -253,25 +214,6 @@ async fn a_retry_on_the_same_backend_waits_and_a_client_that_leaves_ends_the_wai
     );
     world.until("the client to be gone", async || world.metric(&gone).await == 1.0).await;
     assert_eq!((only.requests(), world.metric(&series).await), (2, 0.0));
-}
-
-#[tokio::test]
-async fn a_later_retry_waits_no_longer_than_the_request_may_take() {
-    let backends = [
-        Backend::start(0, Then::Hang).await,
-        Backend::start(0, Then::Hang).await,
-        Backend::start(0, Then::Hang).await,
-    ];
-    let variables = [
-        ("PROXY_RETRIES", "2"),
-        ("PROXY_TRY_TIMEOUT", "50ms"),
-        ("PROXY_RESPONSE_TIMEOUT", "500ms"),
-        ("PROXY_RETRY_BACKOFF", VERY_LONG),
-    ];
-    let world = over(&backends.each_ref(), &variables).await;
-    assert_eq!(world.client.get(world.url("/")).send().await.unwrap().status(), 504);
-    // The wait may leave the third too little time to hear of it.
-    assert!(backends.iter().map(Backend::requests).sum::<usize>() >= 2);
 }
 
 /// A backend that takes connections and resets them, up to so long after: some before the first byte
@@ -380,7 +322,7 @@ async fn a_retry_that_waits_for_room_elsewhere_keeps_nobody_from_the_room_that_t
     );
     world.until("the retry to be decided", async || world.metric(&failures).await == 1.0).await;
     for _ in 0..3 {
-        let next = tokio::time::timeout(Duration::from_secs(20), get()).await;
+        let next = tokio::time::timeout(PATIENCE, get()).await;
         assert_eq!(next.expect("it waits behind the retry").unwrap().unwrap().status(), 200);
     }
     assert!(!retried.is_finished() && !first.is_finished());

@@ -1,20 +1,13 @@
-//! Clients that take their time on purpose, in the ways that slowhttptest knows: others are served
-//! beside them, the limits of time end them all, and nothing is left of them. What they do to the
-//! latency of others, `bench/slow` measures.
+//! Clients that take their time on purpose, in the ways that slowhttptest knows, hundreds at once: others
+//! are served beside them, and when they leave nothing is left of them. That the limits of time end them,
+//! and when, `proxy/src/client/tests` shows; what thousands do to the latency of others, `bench/slow`
+//! measures.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)] // A failing helper panics at its line.
 
 mod common;
 
-use std::{
-    net::SocketAddr,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::net::SocketAddr;
 
 use common::{
     World,
@@ -23,15 +16,27 @@ use common::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
-    task::JoinSet,
 };
 
 /// Of each kind. Both ends of all of them are open in this process, in all tests at once.
 const SLOW: usize = 250;
 
+/// Requests of others, before each of which all slow clients go on a little.
+const OTHERS: usize = 10;
+
 /// A segment on an Ethernet. With one of the loopback interface the kernel has room for megabytes
 /// that a client does not read.
 const SEGMENT_BYTES: u32 = 1460;
+
+/// No limit ends a slow client here, however long it all takes.
+const PATIENT: [(&str, &str); 6] = [
+    ("PROXY_HEADER_TIMEOUT", "1h"),
+    ("PROXY_IDLE_TIMEOUT", "1h"),
+    ("PROXY_WRITE_TIMEOUT", "1h"),
+    ("PROXY_RESPONSE_TIMEOUT", "1h"),
+    ("PROXY_UPLOAD_RATE_MIN", "0"),
+    ("PROXY_DOWNLOAD_RATE_MIN", "0"),
+];
 
 /// A connection on which `beginning` was sent.
 async fn connect(proxy: SocketAddr, beginning: &str) -> TcpStream {
@@ -50,25 +55,8 @@ async fn slow(world: &World, beginning: &str) -> Vec<TcpStream> {
     for _ in 0..SLOW {
         streams.push(connect(world.proxy.address, beginning).await);
     }
+    world.until("all to be there", async || open(world).await == SLOW as f64).await;
     streams
-}
-
-/// Goes on with each until the proxy closes it, sending `trickle` every second; what they were told.
-fn go_on(streams: Vec<TcpStream>, trickle: &'static [u8]) -> JoinSet<String> {
-    streams.into_iter().map(|stream| told(stream, trickle)).collect()
-}
-
-async fn told(mut stream: TcpStream, trickle: &[u8]) -> String {
-    let (mut reader, mut writer) = stream.split();
-    let mut told = Vec::new();
-    {
-        // A reset that follows the answer, since more was sent, is an end too.
-        let mut reading = pin!(reader.read_to_end(&mut told));
-        while tokio::time::timeout(Duration::from_secs(1), &mut reading).await.is_err() {
-            let _ = writer.write_all(trickle).await;
-        }
-    }
-    String::from_utf8(told).unwrap()
 }
 
 /// Connections of clients that the proxy has.
@@ -81,37 +69,40 @@ async fn open(world: &World) -> f64 {
     sum
 }
 
-/// Has others served until the proxy has ended all slow clients by the limit that counts in
-/// `series`. Nothing is left of them then.
-async fn others_are_served_until_all_have_ended(world: &World, series: &str) {
-    world.until("all to be there", async || open(world).await == SLOW as f64).await;
-    world
-        .until("the slow clients to be ended", async || {
-            let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-            let answer = exchange(world.proxy.address, request).await;
-            assert_eq!(status(&answer), 200, "{answer}");
-            world.metric(series).await == SLOW as f64
-        })
-        .await;
-    world.until("no connection to be left", async || open(world).await == 0.0).await;
-    let in_flight = async || world.metric("evenkeel_in_flight{").await == 0.0;
-    world.until("no request to be left", in_flight).await;
+async fn in_flight(world: &World) -> f64 {
+    world.metric("evenkeel_in_flight{").await
 }
 
-const HEADER_TIMEOUTS: &str = "evenkeel_client_timeouts_total{phase=\"header\"}";
-const IDLE_TIMEOUTS: &str = "evenkeel_client_timeouts_total{phase=\"idle\"}";
-const WRITE_TIMEOUTS: &str = "evenkeel_client_timeouts_total{phase=\"write\"}";
-const UPLOAD_RATE: &str = "evenkeel_limits_hit_total{limit=\"upload_rate\"}";
+/// Has others served while each of the slow ones goes on.
+async fn others_are_served(
+    world: &World,
+    streams: &mut [TcpStream],
+    go_on: impl AsyncFn(&mut TcpStream),
+) {
+    for _ in 0..OTHERS {
+        for stream in &mut *streams {
+            go_on(stream).await;
+        }
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let answer = exchange(world.proxy.address, request).await;
+        assert_eq!(status(&answer), 200, "{answer}");
+    }
+    world.until("all to be there still", async || open(world).await == SLOW as f64).await;
+}
+
+async fn nothing_is_left(world: &World) {
+    world.until("no connection to be left", async || open(world).await == 0.0).await;
+    world.until("no request to be left", async || in_flight(world).await == 0.0).await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn heads_that_trickle_in_are_answered_408_and_keep_nobody_from_service() {
-    let world = World::start(1, &[("PROXY_HEADER_TIMEOUT", "5s")]).await;
-    let streams = slow(&world, "GET / HTTP/1.1\r\nHost: a\r\n").await;
-    let told = go_on(streams, b"X-a: b\r\n");
-    others_are_served_until_all_have_ended(&world, HEADER_TIMEOUTS).await;
-    for told in told.join_all().await {
-        assert_eq!(status(&told), 408, "{told}");
-    }
+async fn heads_that_trickle_in_keep_nobody_from_service() {
+    let world = World::start(1, &PATIENT).await;
+    let mut streams = slow(&world, "GET / HTTP/1.1\r\nHost: a\r\n").await;
+    let trickle = async |stream: &mut TcpStream| stream.write_all(b"X-a: b\r\n").await.unwrap();
+    others_are_served(&world, &mut streams, trickle).await;
+    drop(streams);
+    nothing_is_left(&world).await;
 }
 
 /// A backend that answers once it has a whole request.
@@ -134,50 +125,43 @@ async fn patient_backend() -> SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bodies_that_trickle_in_are_answered_408_and_keep_nobody_from_service() {
+async fn bodies_that_trickle_in_keep_nobody_from_service() {
     let backend = format!("http://{}", patient_backend().await);
-    let world = World::over(&backend, &[], vec![]);
+    let world = World::over(&backend, &PATIENT, vec![]);
     world.until_eligible(1).await;
-    let beginning = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8192\r\n\r\n";
-    let told = go_on(slow(&world, beginning).await, b"x");
-    others_are_served_until_all_have_ended(&world, UPLOAD_RATE).await;
-    for told in told.join_all().await {
-        assert_eq!(status(&told), 408, "{told}");
-    }
-}
-
-/// Reads a few bytes every second, and what is left when it is `over`.
-async fn hardly_read(mut stream: TcpStream, over: Arc<AtomicBool>) -> Vec<u8> {
-    let mut read = Vec::new();
-    while !over.load(Ordering::Relaxed) {
-        let _ = (&mut stream).take(32).read_to_end(&mut read).await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    let _ = stream.read_to_end(&mut read).await;
-    read
+    let mut streams =
+        slow(&world, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8192\r\n\r\n").await;
+    world.until("all to be served", async || in_flight(&world).await == SLOW as f64).await;
+    let trickle = async |stream: &mut TcpStream| stream.write_all(b"x").await.unwrap();
+    others_are_served(&world, &mut streams, trickle).await;
+    drop(streams);
+    nothing_is_left(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_are_hardly_read_are_cut_and_keep_nobody_from_service() {
-    let world = World::start(1, &[("PROXY_WRITE_TIMEOUT", "5s")]).await;
-    const BYTES: usize = 1024 * 1024;
-    let streams = slow(&world, &format!("GET /bytes/{BYTES} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
-    let over = Arc::<AtomicBool>::default();
-    let reading = streams.into_iter().map(|stream| hardly_read(stream, Arc::clone(&over)));
-    let reading: JoinSet<Vec<u8>> = reading.collect();
-    others_are_served_until_all_have_ended(&world, WRITE_TIMEOUTS).await;
-    over.store(true, Ordering::Relaxed);
-    assert!(reading.join_all().await.iter().all(|read| (1..BYTES).contains(&read.len())));
+async fn answers_that_are_hardly_read_keep_nobody_from_service() {
+    let world = World::start(1, &PATIENT).await;
+    let mut streams = slow(&world, "GET /bytes/1MiB HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    world.until("all to be served", async || in_flight(&world).await == SLOW as f64).await;
+    let read = async |stream: &mut TcpStream| {
+        stream.read_exact(&mut [0; 32]).await.unwrap();
+    };
+    others_are_served(&world, &mut streams, read).await;
+    assert_eq!(in_flight(&world).await, SLOW as f64);
+    drop(streams);
+    nothing_is_left(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_ranges_are_an_ordinary_request_and_keep_nobody_from_service() {
-    let world = World::start(1, &[("PROXY_IDLE_TIMEOUT", "5s")]).await;
+    let world = World::start(1, &PATIENT).await;
     let ranges: String = (1..3000).map(|end| format!(",5-{end}")).collect();
     let request = format!("GET / HTTP/1.1\r\nHost: a\r\nRange: bytes=0-{ranges}\r\n\r\n");
-    let told = go_on(slow(&world, &request).await, b"");
-    others_are_served_until_all_have_ended(&world, IDLE_TIMEOUTS).await;
-    for told in told.join_all().await {
-        assert_eq!(status(&told), 200, "{told}");
+    let mut streams = slow(&world, &request).await;
+    for stream in &mut streams {
+        assert_eq!(status(&read_head(stream).await), 200);
     }
+    others_are_served(&world, &mut streams, async |_| {}).await;
+    drop(streams);
+    nothing_is_left(&world).await;
 }

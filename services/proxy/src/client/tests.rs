@@ -10,14 +10,24 @@ use std::{
     },
 };
 
-use tokio::{task::LocalSet, time::Instant};
+use tokio::{
+    task::LocalSet,
+    time::{Instant, sleep},
+};
 
 use super::{activity::Phase, linger::LINGER, *};
 use crate::{
     http2::whole_heads::PREFACE,
     limits::Limit,
-    worker::tests::{Bench, until},
+    worker::{
+        Stage,
+        tests::{Bench, settle, until},
+    },
 };
+
+mod attempts;
+mod slow;
+mod stale;
 
 /// Longer than any limit here: what is not over by then never is.
 const NEVER: Duration = Duration::from_secs(3_600);
@@ -50,23 +60,9 @@ impl Case {
 
     /// The same of a proxy over this backend, if it may not be one that does nothing.
     fn over(backend: Option<SocketAddr>, variables: &[(&str, &str)], bytes: &[u8]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut client = std::net::TcpStream::connect(address).unwrap();
-        let stream = listener.accept().unwrap().0;
-        // So that what fills them is soon written.
-        socket2::SockRef::from(&stream).set_send_buffer_size(4096).unwrap();
-        socket2::SockRef::from(&client).set_recv_buffer_size(4096).unwrap();
-        stream.set_nonblocking(true).unwrap();
-        client.write_all(bytes).unwrap();
-        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let bench = Bench::new(variables, backend.unwrap_or(address));
-        let Worker { open, gauges, .. } = &*bench.worker;
-        let counted = (Open::new(open), Counted::new(gauges, |gauges| &gauges.client_open));
-        let who = Rc::new(Client::new(address.ip(), &[]));
-        let session = Session::new(&bench.worker, who, counted);
-        let stream = TcpStream::from_std(stream).unwrap();
-        Self { bench, session, socket: Some(Socket { stream, _guest: None }), client }
+        let bench = Bench::new(variables, backend.unwrap_or_else(nobody));
+        let (session, socket, client) = connect(&bench, bytes);
+        Self { bench, session, socket: Some(socket), client }
     }
 
     fn activity(&self) -> Rc<Activity> {
@@ -112,6 +108,35 @@ impl Case {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         [&gauges.header_timeouts, &gauges.idle_timeouts, &gauges.write_timeouts].map(count)
     }
+}
+
+/// A client's connection on which it has sent this, and its end of it.
+fn connect(bench: &Bench, bytes: &[u8]) -> (Session, Socket, std::net::TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    // As on an Ethernet: of what is larger than the room that there is, the kernel sends nothing at first.
+    client.set_tcp_mss(1460).unwrap();
+    // So that what fills them is soon written.
+    client.set_recv_buffer_size(4096).unwrap();
+    client.connect(&address.into()).unwrap();
+    let mut client: std::net::TcpStream = client.into();
+    let stream = listener.accept().unwrap().0;
+    socket2::SockRef::from(&stream).set_send_buffer_size(4096).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    client.write_all(bytes).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let Worker { open, gauges, .. } = &*bench.worker;
+    let counted = (Open::new(open), Counted::new(gauges, |gauges| &gauges.client_open));
+    let who = Rc::new(Client::new(address.ip(), &[]));
+    let session = Session::new(&bench.worker, who, counted);
+    let stream = TcpStream::from_std(stream).unwrap();
+    (session, Socket { stream, _guest: None }, client)
+}
+
+/// Where no backend answers.
+fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A frame of HTTP/2.
@@ -219,6 +244,55 @@ async fn a_client_that_was_answered_rests_soon_and_is_left_when_its_idle_time_is
     LocalSet::new().run_until(run).await;
 }
 
+/// A part of it, or of an empty line before it (RFC 9112 §2.2).
+#[tokio::test(start_paused = true)]
+async fn what_has_come_of_the_next_request_is_kept_where_others_would_rest() {
+    let run = async {
+        for next in [ASK.to_owned(), format!("\r\n{ASK}")] {
+            let (beginning, rest) = next.split_at(if next == ASK { 7 } else { 1 });
+            let mut case = Case::new([ASK, beginning].concat().as_bytes());
+            let (socket, activity) = (case.socket.take().unwrap(), case.activity());
+            let Session { worker, client, .. } = &case.session;
+            let (worker, client, its) = (Rc::clone(worker), Rc::clone(client), case.activity());
+            let serving = tokio::task::spawn_local(async move {
+                http1::serve(&worker, socket, true, &client, &its).await
+            });
+            // Both have come with one read.
+            until(|| !activity.awaits_first_request() && !activity.is(Phase::Busy)).await;
+            sleep(seconds(7 + 1)).await;
+            assert!(!serving.is_finished(), "it rests");
+            case.client.write_all(rest.as_bytes()).unwrap();
+            case.client.set_nonblocking(true).unwrap();
+            let mut heard = Vec::new();
+            until(|| {
+                let _ = case.client.read_to_end(&mut heard);
+                String::from_utf8_lossy(&heard).matches("HTTP/1.1 204").count() == 2
+            })
+            .await;
+            serving.abort();
+        }
+    };
+    LocalSet::new().run_until(run).await;
+}
+
+/// It may be about to send its first request.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_said_nothing_yet_has_a_second_when_a_stop_closes_connections() {
+    let run = async {
+        let mut case = Case::new(b"");
+        case.bench.come_to(Stage::Finishing);
+        let (then, after) = case.http1(|| true).await;
+        assert!(matches!(then, Then::Close));
+        assert_eq!((after, case.counts()), (FIRST_REQUEST, [0, 0, 0]));
+
+        let mut case = Case::new(b"");
+        case.bench.come_to(Stage::Finishing);
+        let after = case.http2(&hello(0)).await;
+        assert_eq!((after, case.counts()), (FIRST_REQUEST, [0, 0, 0]));
+    };
+    LocalSet::new().run_until(run).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_takes_nothing_is_cut_off_when_its_time_is_over() {
     let run = async {
@@ -247,7 +321,7 @@ async fn a_stream_whose_client_has_no_room_is_reset_when_its_time_is_over() {
         let (gauges, start) = (Arc::clone(&case.bench.worker.gauges), Instant::now());
         let reset = async {
             while gauges.write_timeouts.load(Ordering::Relaxed) == 0 {
-                tokio::time::sleep(seconds(1)).await;
+                sleep(seconds(1)).await;
             }
             start.elapsed()
         };
@@ -269,7 +343,7 @@ async fn a_stream_whose_client_takes_a_byte_now_and_then_is_reset_and_its_connec
         let (gauges, start) = (Arc::clone(&case.bench.worker.gauges), Instant::now());
         let trickle = async {
             while gauges.limits.of(Limit::DownloadRate) == 0 {
-                tokio::time::sleep(seconds(4)).await;
+                sleep(seconds(4)).await;
                 let _ = client.write_all(&frame(8, 0, 1, &[0, 0, 0, 1]));
             }
             start.elapsed()
@@ -305,7 +379,7 @@ async fn a_client_of_http_2_that_talks_on_after_the_end_is_left_when_a_stop_wait
             let start = Instant::now();
             let talking = async {
                 loop {
-                    tokio::time::sleep(seconds(4)).await;
+                    sleep(seconds(4)).await;
                     let _ = case.client.write_all(b"x");
                 }
             };
@@ -381,12 +455,10 @@ async fn a_body_is_asked_for_when_its_backend_does_or_has_said_nothing_for_a_sec
             let mut stream = stream.unwrap();
             stream.write_all(says.as_bytes()).unwrap();
             if let Some(before) = expected.checked_sub(millis(1)) {
-                tokio::time::sleep(before).await;
-                for _ in 0..100 {
-                    tokio::task::yield_now().await;
-                }
+                sleep(before).await;
+                settle().await;
                 assert!(!hears("HTTP"), "it is asked too soon");
-                tokio::time::sleep(millis(1)).await;
+                sleep(millis(1)).await;
             }
             until(|| hears("HTTP/1.1 100 Continue\r\n\r\n")).await;
             assert_eq!(start.elapsed(), expected, "{says:?}");
