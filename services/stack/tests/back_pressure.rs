@@ -11,17 +11,17 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use common::{
-    World,
+    PATIENCE, World,
     frames::{self, END_HEADERS, END_STREAM, RawClient},
     raw::read_head,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{mpsc, watch},
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -54,7 +54,14 @@ async fn backend(answers: bool) -> (SocketAddr, Arc<AtomicU64>) {
 }
 
 async fn over(backend: SocketAddr) -> World {
-    let world = World::over(&format!("http://{backend}"), &[("PROXY_PROBE", "off")], vec![]);
+    // None of them is over before it was measured.
+    let variables = [
+        ("PROXY_PROBE", "off"),
+        ("PROXY_WORKERS", "1"),
+        ("PROXY_WRITE_TIMEOUT", "1h"),
+        ("PROXY_RESPONSE_TIMEOUT", "1h"),
+    ];
+    let world = World::over(&format!("http://{backend}"), &variables, vec![]);
     world.until_eligible(1).await;
     world
 }
@@ -74,18 +81,18 @@ fn queued(ports: [u16; 2]) -> u64 {
     sum.sum()
 }
 
-/// What is neither in the kernel nor written any more, once nothing moves: the proxy's own.
-async fn held(written: &AtomicU64, ports: [u16; 2]) -> u64 {
-    let look = || (written.load(Ordering::Relaxed), queued(ports));
-    let mut last = look();
-    let mut unchanged = 0;
-    while unchanged < 10 || last.0 == 0 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let now = look();
-        unchanged = if now == last { unchanged + 1 } else { 0 };
-        last = now;
+/// What is neither in the kernel nor written any more, once no more is written: the proxy's own.
+async fn held(world: &World, written: &AtomicU64, ports: [u16; 2]) -> u64 {
+    let written = || written.load(Ordering::Relaxed);
+    world.until("something to be written", async || written() > 0).await;
+    let written = world.settled(async || written()).await;
+    let mut held = written;
+    for _ in 0..10 {
+        world.turn().await;
+        // What goes from one queue to another while they are looked at may be missing in both.
+        held = held.min(written.saturating_sub(queued(ports)));
     }
-    last.0.saturating_sub(last.1)
+    held
 }
 
 #[tokio::test]
@@ -95,7 +102,7 @@ async fn a_client_that_reads_nothing_of_a_huge_response_costs_less_than_a_mebiby
     let mut client = TcpStream::connect(world.proxy.address).await.unwrap();
     client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let ports = [backend.port(), client.local_addr().unwrap().port()];
-    let held = held(&written, ports).await;
+    let held = held(&world, &written, ports).await;
     assert!(held < MIB, "{held} bytes");
     // It does move once it is read, so that something was measured.
     let before = written.load(Ordering::Relaxed);
@@ -117,7 +124,7 @@ async fn the_same_over_http_2_with_windows_wide_open() {
     let block = frames::get("/", &[]);
     client.send(frames::HEADERS, END_HEADERS | END_STREAM, 1, &block).await;
     let ports = [backend.port(), client.0.local_addr().unwrap().port()];
-    let held = held(&written, ports).await;
+    let held = held(&world, &written, ports).await;
     assert!(held < MIB, "{held} bytes");
 }
 
@@ -132,23 +139,23 @@ async fn a_fast_upload_to_a_backend_that_reads_nothing_costs_less_than_a_mebibyt
     let written = Arc::<AtomicU64>::default();
     let counted = Arc::clone(&written);
     tokio::spawn(async move { write_on(&mut client, &counted).await });
-    let held = held(&written, ports).await;
+    let held = held(&world, &written, ports).await;
     assert!(held < MIB, "{held} bytes");
 }
 
-/// A backend that answers a request at its head and then reads the body slowly. Tells how much of
-/// it came.
-async fn slow_reader() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<u64>) {
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+/// A backend that answers a request at its head and then reads some of the body at each `turn`. Tells how
+/// much of it came.
+async fn slow_reader(turn: watch::Receiver<()>) -> (SocketAddr, mpsc::UnboundedReceiver<u64>) {
+    let socket = TcpSocket::new_v4().unwrap();
     // So that what is under way is with the proxy and not in a buffer here.
     socket.set_recv_buffer_size(16 * 1024).unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(64).unwrap();
     let address = listener.local_addr().unwrap();
-    let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+    let (tell, told) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let tell = tell.clone();
+            let (tell, mut turn) = (tell.clone(), turn.clone());
             tokio::spawn(async move {
                 read_head(&mut stream).await;
                 // A client that comes late must not come here on a connection that is kept.
@@ -160,7 +167,7 @@ async fn slow_reader() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<u64>
                         Ok(0) | Err(_) => break,
                         Ok(read) => count += read as u64,
                     }
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    turn.changed().await.unwrap();
                 }
                 tell.send(count).unwrap();
             });
@@ -173,9 +180,11 @@ async fn slow_reader() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<u64>
 async fn a_body_goes_up_to_its_last_byte_though_its_response_has_ended() {
     // Where the last part waits for room depends on sizes; these make it wait in some.
     const SIZES: std::ops::Range<u64> = 26..38;
-    let (backend, mut told) = slow_reader().await;
+    let (turn, turns) = watch::channel(());
+    let (backend, mut told) = slow_reader(turns).await;
     // Parts of a body are as large as what may be read of a head.
-    let variables = [("PROXY_PROBE", "off"), ("PROXY_HEADER_BYTES_MAX", "400KB")];
+    let variables =
+        [("PROXY_PROBE", "off"), ("PROXY_WORKERS", "1"), ("PROXY_HEADER_BYTES_MAX", "400KB")];
     let world = World::over(&format!("http://{backend}"), &variables, vec![]);
     world.until_eligible(1).await;
     let proxy = world.proxy.address;
@@ -195,9 +204,15 @@ async fn a_body_goes_up_to_its_last_byte_though_its_response_has_ended() {
         });
     }
     let mut arrived = Vec::new();
-    for _ in SIZES {
-        arrived.push(told.recv().await.unwrap());
-    }
+    let all = async {
+        while arrived.len() < SIZES.count() {
+            // The proxy has filled what room there was.
+            world.turn().await;
+            turn.send_replace(());
+            arrived.extend(std::iter::from_fn(|| told.try_recv().ok()));
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.expect("some does not arrive");
     arrived.sort_unstable();
     assert_eq!(arrived, SIZES.map(|size| size * 100_000).collect::<Vec<_>>());
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::{net::SocketAddr, time::Duration};
+use std::sync::Arc;
 
 use chassis::shutdown::Stop;
 use common::{
@@ -14,16 +14,18 @@ use common::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
+    sync::Semaphore,
 };
 
-#[tokio::test]
-async fn at_a_stop_the_proxy_is_not_ready_but_alive_and_serves_on_until_it_is_quiet() {
-    let variables = [("PROXY_STOP_QUIET", "3s"), ("PROXY_STOP_MAX", "20s")];
-    let world = World::start(1, &variables).await;
-    let slow = tokio::spawn(world.client.get(world.url("/delay/2s")).send());
-    let in_flight = async || world.backend(&world.id(0)).await["in_flight"] == 1;
-    world.until("the request to be in flight", in_flight).await;
+/// Longer than any test.
+const LONG: [(&str, &str); 2] = [("PROXY_STOP_QUIET", "1h"), ("PROXY_STOP_MAX", "1h")];
 
+/// Soon quiet, and what is in flight has its time all the same.
+const SOON: [(&str, &str); 2] = [("PROXY_STOP_QUIET", "50ms"), ("PROXY_STOP_MAX", "1h")];
+
+#[tokio::test]
+async fn at_a_stop_the_proxy_is_not_ready_but_alive_and_serves_on() {
+    let world = World::start(1, &LONG).await;
     world.proxy.ask_to_stop(Stop::Graceful);
     let probe = async |path: &str| {
         world.client.get(world.admin_url(path)).send().await.unwrap().status().as_u16()
@@ -36,23 +38,73 @@ async fn at_a_stop_the_proxy_is_not_ready_but_alive_and_serves_on_until_it_is_qu
     let answer = late.get(world.url("/")).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["connection"], "close");
+}
 
-    assert_eq!(slow.await.unwrap().unwrap().status(), 200, "in flight when the stop came");
-    let ended = async || world.proxy.has_ended();
-    world.until_without_admin("the proxy to end", ended).await;
+/// Waits until a stop has come to where nobody can connect any more.
+async fn until_closed(world: &World) {
+    let is_closed = async || TcpStream::connect(world.proxy.address).await.is_err();
+    world.until_without_admin("new connections to be refused", is_closed).await;
+}
+
+/// A backend that answers a POST on its head, and of any other answer holds back the end until the `gate`
+/// is open.
+async fn backend(gate: &Arc<Semaphore>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let gate = Arc::clone(gate);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let gate = Arc::clone(&gate);
+            tokio::spawn(async move {
+                let head = read_head(&mut stream).await;
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no").await.unwrap();
+                if head.starts_with("POST") {
+                    stream.write_all(b"k").await.unwrap();
+                    let _ = stream.read_to_end(&mut Vec::new()).await;
+                    return;
+                }
+                let _open = gate.acquire().await.unwrap();
+                stream.write_all(b"k").await.unwrap();
+            });
+        }
+    });
+    address
+}
+
+/// A proxy that is soon quiet over such a backend.
+async fn over_gated() -> (World, Arc<Semaphore>) {
+    let gate = Arc::new(Semaphore::new(0));
+    let variables = [&SOON[..], &[("PROXY_PROBE", "off")]].concat();
+    let world = World::over(&backend(&gate).await, &variables, vec![]);
+    world.until_eligible(1).await;
+    (world, gate)
 }
 
 #[tokio::test]
-async fn with_steady_requests_the_stop_comes_at_its_maximum_and_fails_none() {
+async fn what_is_in_flight_at_a_stop_is_answered_and_then_the_proxy_ends() {
+    let (world, gate) = over_gated().await;
+    let slow = world.client.get(world.url("/")).send().await.unwrap();
+    world.proxy.ask_to_stop(Stop::Graceful);
+    until_closed(&world).await;
+    assert!(!world.proxy.has_ended(), "it waits for what is in flight");
+    gate.add_permits(1);
+    assert_eq!(slow.text().await.unwrap(), "ok");
+    world.until_without_admin("the proxy to end", async || world.proxy.has_ended()).await;
+}
+
+#[tokio::test]
+async fn a_stop_fails_none_of_those_who_go_on_asking() {
     let variables = [("PROXY_STOP_QUIET", "500ms"), ("PROXY_STOP_MAX", "500ms")];
     let world = World::start(2, &variables).await;
-    world.proxy.ask_to_stop(Stop::Graceful);
     let mut answered = 0;
     loop {
         match world.client.get(world.url("/")).send().await {
             Ok(answer) => {
                 assert_eq!(answer.status(), 200);
                 answered += 1;
+                if answered == 10 {
+                    world.proxy.ask_to_stop(Stop::Graceful);
+                }
             }
             Err(error) => {
                 assert!(error.is_connect(), "only a new connection may be refused: {error:?}");
@@ -60,16 +112,13 @@ async fn with_steady_requests_the_stop_comes_at_its_maximum_and_fails_none() {
             }
         }
     }
-    assert!(answered > 0);
+    assert!(answered >= 10);
     world.until_without_admin("the end", async || world.proxy.has_ended()).await;
 }
 
 #[tokio::test]
 async fn a_stop_cuts_no_response_even_after_an_upload_that_outlived_its_own() {
-    let backends = format!("http://{}", hasty_then_slow().await);
-    let variables = [("PROXY_PROBE", "off"), ("PROXY_STOP_QUIET", "100ms")];
-    let world = World::over(&backends, &variables, vec![]);
-    world.until_eligible(1).await;
+    let (world, gate) = over_gated().await;
     let mut client = TcpStream::connect(world.proxy.address).await.unwrap();
     client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n").await.unwrap();
     assert!(read_head(&mut client).await.starts_with("HTTP/1.1 200"));
@@ -77,33 +126,11 @@ async fn a_stop_cuts_no_response_even_after_an_upload_that_outlived_its_own() {
     client.write_all(b"0123456789GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     assert!(read_head(&mut client).await.starts_with("HTTP/1.1 200"));
     world.proxy.ask_to_stop(Stop::Graceful);
+    until_closed(&world).await;
+    gate.add_permits(1);
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
-    assert_eq!(answer, "x".repeat(20));
-}
-
-/// A backend that answers a POST on its head, and a GET with a byte each 100 ms.
-async fn hasty_then_slow() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                if read_head(&mut stream).await.starts_with("POST") {
-                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-                    stream.write_all(answer).await.unwrap();
-                    let _ = stream.read_to_end(&mut Vec::new()).await;
-                    return;
-                }
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n").await.unwrap();
-                for _ in 0..20 {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    stream.write_all(b"x").await.unwrap();
-                }
-            });
-        }
-    });
-    address
+    assert_eq!(answer, "ok");
 }
 
 /// What the kernel still has of an answer must not be lost when the client says what it has taken, which
@@ -111,8 +138,7 @@ async fn hasty_then_slow() -> SocketAddr {
 #[tokio::test]
 async fn a_client_of_http_2_may_take_the_end_of_its_answer_after_the_last_was_written() {
     const BYTES: usize = 300_000;
-    let variables = [("PROXY_STOP_QUIET", "3s"), ("PROXY_STOP_MAX", "20s")];
-    let world = World::start(1, &variables).await;
+    let world = World::start(1, &SOON).await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(16 * 1024).unwrap();
     let mut client = RawClient(socket.connect(world.proxy.address).await.unwrap());
@@ -128,12 +154,16 @@ async fn a_client_of_http_2_may_take_the_end_of_its_answer_after_the_last_was_wr
     for stream in [0, 1] {
         client.send(frames::WINDOW_UPDATE, 0, stream, &window).await;
     }
-    let is_written = async || world.backend(&world.id(0)).await["in_flight"] == 0;
+    // It is waited for as long as it says something.
+    let update = frames::frame(frames::WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes());
+    let is_written = async || {
+        client.0.write_all(&update).await.unwrap();
+        world.backend(&world.id(0)).await["in_flight"] == 0
+    };
     world.until("the last to be written", is_written).await;
     let mut taken = 0;
     while let Some(frame) = client.read().await {
         taken += if frame.kind == frames::DATA { frame.payload.len() } else { 0 };
-        let update = frames::frame(frames::WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes());
         let _ = client.0.write_all(&update).await;
     }
     assert_eq!(taken, BYTES);

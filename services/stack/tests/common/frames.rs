@@ -1,6 +1,6 @@
 //! HTTP/2 by hand: frames in and out, for what no well-behaved client would send.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 pub use conformance::http2::frames::*;
 use tokio::{
@@ -31,7 +31,7 @@ impl RawClient {
     /// The next frame, if the connection is not closed before. Answers pings.
     pub async fn read(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
-        let read = tokio::time::timeout(Duration::from_secs(20), self.0.read_exact(&mut head));
+        let read = tokio::time::timeout(super::PATIENCE, self.0.read_exact(&mut head));
         read.await.expect("no frame and no end").ok()?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
         let mut payload = vec![0; length];

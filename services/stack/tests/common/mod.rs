@@ -26,7 +26,7 @@ use tokio::sync::OnceCell;
 use contract::Contract;
 
 /// Longer than anything that a test waits for takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct World {
     pub servers: Vec<Option<Service>>,
@@ -179,6 +179,32 @@ impl World {
     /// Waits for a condition when the proxy may be gone.
     pub async fn until_without_admin(&self, what: &str, condition: impl AsyncFnMut() -> bool) {
         assert!(wait_for(condition).await, "waited in vain for {what}");
+    }
+
+    /// Has the proxy's only worker (`PROXY_WORKERS=1`) do what it can, and this test: it answers something
+    /// by itself.
+    pub async fn turn(&self) {
+        let ask = self.client.request(reqwest::Method::OPTIONS, self.url("/"));
+        let answer = ask.header("max-forwards", "0").send().await.unwrap();
+        assert_eq!(answer.status(), 204);
+    }
+
+    /// What `look` finds once nothing moves: once it has been the same for some turns, however slow
+    /// those are. More of them would have to fall between two of the kernel's own attempts to move
+    /// something on.
+    pub async fn settled<T: PartialEq>(&self, mut look: impl AsyncFnMut() -> T) -> T {
+        const TURNS: usize = 10;
+        let wait = async {
+            let (mut last, mut unchanged) = (look().await, 0);
+            while unchanged < TURNS {
+                self.turn().await;
+                let now = look().await;
+                unchanged = if now == last { unchanged + 1 } else { 0 };
+                last = now;
+            }
+            last
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("it goes on and on")
     }
 
     pub async fn metric(&self, series: &str) -> f64 {

@@ -1,6 +1,6 @@
 //! Raw bytes in and out: a backend that says exactly what it is told, a client that reads it all.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -77,7 +77,7 @@ pub async fn exchange(address: SocketAddr, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);
-    let result = tokio::time::timeout(Duration::from_secs(20), read).await;
+    let result = tokio::time::timeout(super::PATIENCE, read).await;
     result.expect("the connection stays open").unwrap_or_default();
     String::from_utf8_lossy(&answer).into_owned()
 }

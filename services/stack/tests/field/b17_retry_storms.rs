@@ -1,6 +1,8 @@
 //! Retries that double the load of a pool in trouble: envoyproxy/envoy#10869, #24937 and #30205,
 //! kubernetes-sigs/gateway-api#3488.
 
+use std::time::Instant;
+
 use futures_util::StreamExt;
 
 use crate::common::{World, raw::RawBackend};
@@ -15,6 +17,7 @@ async fn when_every_request_fails_the_backends_see_at_most_a_fifth_more() {
     let variables = [("PROXY_PROBE", "off"), ("PROXY_EJECT", "false")];
     let world = World::over(&list, &variables, vec![]);
     world.until_eligible(2).await;
+    let start = Instant::now();
     let requests = (0..REQUESTS).map(|_| world.client.get(world.url("/")).send());
     let mut answers = futures_util::stream::iter(requests).buffer_unordered(8);
     while let Some(answer) = answers.next().await {
@@ -25,6 +28,9 @@ async fn when_every_request_fails_the_backends_see_at_most_a_fifth_more() {
         attempts += backend.heads.lock().await.len();
     }
     assert!(attempts > REQUESTS, "there were retries");
-    assert!(attempts <= REQUESTS * 6 / 5, "{attempts} attempts of {REQUESTS} requests");
+    // On a machine so slow that they are few a second, two a second may be retried all the same.
+    let slow = 20 * (start.elapsed().as_secs() / 5) as usize;
+    let most = REQUESTS * 6 / 5 + slow;
+    assert!(attempts <= most, "{attempts} attempts of {REQUESTS} requests");
     assert!(world.metric("evenkeel_retry_budget_exhausted_total").await > 0.0);
 }
