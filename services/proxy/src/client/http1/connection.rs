@@ -236,6 +236,9 @@ impl<'a> Connection<'a> {
                 }
                 let mut wire = self.wire.borrow_mut();
                 let flushed = wire.poll_flush(context);
+                if let Poll::Ready(Err(_)) = flushed {
+                    return Poll::Ready(Err(Gone));
+                }
                 gathers = flushed.is_ready();
                 if !gathers {
                     body.take_in(context);
@@ -245,9 +248,8 @@ impl<'a> Connection<'a> {
                     return Poll::Ready(Ok(()));
                 }
                 match flushed {
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone)),
-                    Poll::Ready(Ok(())) if is_done => return Poll::Ready(Ok(())),
-                    Poll::Ready(Ok(())) if !waits => {
+                    Poll::Ready(_) if is_done => return Poll::Ready(Ok(())),
+                    Poll::Ready(_) if !waits => {
                         if turn.is_over(wire.out.written(), context) {
                             return Poll::Pending;
                         }

@@ -271,3 +271,35 @@ async fn a_client_that_pauses_gets_all_of_its_answer() {
     };
     LocalSet::new().run_until(run).await;
 }
+
+/// What waits is in a pipe, and has waited for so long that the rest would not go through it any more.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_while_its_answer_waits_ends_its_connection_and_nothing_else() {
+    let run = async {
+        let [answer, _] = large_answers();
+        let (address, _) = backend(answer).await;
+        let mut case = Case::over(Some(address), &LIMITS, GET.as_bytes());
+        case.client.set_nonblocking(true).unwrap();
+        let (socket, activity) = (case.socket.take().unwrap(), case.activity());
+        let Session { worker, client, .. } = &case.session;
+        let gauges = Arc::clone(&worker.gauges);
+        let (worker, client, its) = (Rc::clone(worker), Rc::clone(client), case.activity());
+        let serving = tokio::task::spawn_local(async move {
+            http1::serve(&worker, socket, true, &client, &its).await
+        });
+        until(|| {
+            let _ = (&case.client).take(SOME).read_to_end(&mut Vec::new());
+            gauges.pipes.load(Ordering::Relaxed) == 1
+        })
+        .await;
+        until(|| activity.is_blocked()).await;
+        sleep(seconds(1)).await;
+        // With something unread, which resets the connection.
+        drop(case.client);
+        let then = tokio::time::timeout(NEVER, serving).await.expect("it stays");
+        assert!(matches!(then, Ok(Then::Close)));
+        let gone = case.bench.stats.numbers()["backend"].requests[&("GET", 499)];
+        assert_eq!((gone, gauges.pipes.load(Ordering::Relaxed)), (1, 0));
+    };
+    LocalSet::new().run_until(run).await;
+}
