@@ -283,14 +283,18 @@ impl Member {
     pub(crate) fn enter(&self) -> Option<u32> {
         let limit = self.limit.load(Ordering::Relaxed);
         if limit == NO_LIMIT {
-            self.attempts.fetch_add(BEGUN + 1, Ordering::SeqCst);
-        } else {
-            let one_more = |attempts: u64| {
-                ((attempts as u32) < limit).then(|| attempts.wrapping_add(BEGUN + 1))
-            };
-            self.attempts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
+            return Some(self.enter_anyway());
         }
+        let one_more =
+            |attempts: u64| ((attempts as u32) < limit).then(|| attempts.wrapping_add(BEGUN + 1));
+        self.attempts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
         Some(self.outcomes.term())
+    }
+
+    /// Begins one whether there is room for it or not.
+    pub(crate) fn enter_anyway(&self) -> u32 {
+        self.attempts.fetch_add(BEGUN + 1, Ordering::SeqCst);
+        self.outcomes.term()
     }
 
     pub(crate) fn leave(&self) {

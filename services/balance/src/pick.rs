@@ -145,6 +145,12 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// One for what goes on at a backend of an attempt that is given up, whatever the limit says.
+    #[must_use]
+    pub fn of_what_goes_on(member: &Arc<Member>) -> Self {
+        Self { member: Arc::clone(member), term: member.enter_anyway(), is_visit: false }
+    }
+
     /// The backend.
     #[must_use]
     pub fn member(&self) -> &Arc<Member> {

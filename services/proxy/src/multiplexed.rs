@@ -92,7 +92,7 @@ impl Multiplexed {
     /// No connection with room could be made in time.
     pub(crate) async fn take(
         &self,
-        member: &Member,
+        member: &Arc<Member>,
         since: Option<Instant>,
         timeouts: &Timeouts,
     ) -> Result<Stream, NoStream> {
@@ -127,7 +127,7 @@ impl Multiplexed {
     /// It could not be made in time.
     pub(crate) async fn take_alone(
         &self,
-        member: &Member,
+        member: &Arc<Member>,
         timeouts: &Timeouts,
     ) -> Result<Stream, NoStream> {
         let deadline = Instant::now() + timeouts.connect;

@@ -7,7 +7,7 @@
 //! goes on waiting. Where a try has a limit, the limit of the request is that of all its attempts
 //! together; otherwise it is that of each, as only attempts that broke are made anew.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use balance::Member;
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use crate::{body::Upload, error::Reason, retry::Tried, worker::Worker};
 /// The limits of one attempt.
 pub(crate) struct Patience<'a> {
     pub(crate) worker: &'a Worker,
-    pub(crate) member: &'a Member,
+    pub(crate) member: &'a Arc<Member>,
     pub(crate) tried: &'a mut Tried,
     /// Whether the request may be sent twice.
     pub(crate) may_be_sent_twice: bool,

@@ -1,7 +1,7 @@
 //! A connection of HTTP/2 to a backend, as those know it who take a place on it.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     io::ErrorKind,
     mem::MaybeUninit,
     rc::Weak,
@@ -15,7 +15,10 @@ use http::HeaderMap;
 use socket2::Socket;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{STREAMS_MAX, leaving::Left, opening::Driver, outgoing::SMALL_MAX, queued::Part};
+use super::{
+    STREAM_WINDOW_BYTES, STREAMS_MAX, leaving::Left, opening::Driver, outgoing::SMALL_MAX,
+    queued::Part,
+};
 use crate::{
     connect::Lead,
     error::Reason,
@@ -32,6 +35,8 @@ pub(super) struct Connection {
     pub(super) running: Weak<Running>,
     /// When we began to make it.
     pub(super) made: Instant,
+    /// Whom it was made to.
+    pub(super) member: Arc<Member>,
     pub(super) lead: Lead,
     /// Whether it has one request and gets no other.
     pub(super) is_alone: bool,
@@ -57,6 +62,8 @@ pub(super) struct Connection {
 pub(super) struct Running {
     /// It knows how many streams the backend allows.
     pub(super) driver: RefCell<Driver>,
+    /// Wakes what moves it on.
+    pub(super) waker: OnceCell<Waker>,
     /// The driver's, to look at. Only without a file descriptor to spare there is none.
     pub(super) socket: Option<Socket>,
     /// What counts it as idle while nobody uses it.
@@ -72,6 +79,17 @@ pub(super) enum Look {
     Something,
     /// Its end.
     End,
+}
+
+impl Running {
+    /// Sends the backend SETTINGS that change nothing, if it has acknowledged those before.
+    pub(super) fn send_settings(&self) -> bool {
+        let sent = self.driver.borrow_mut().set_initial_window_size(STREAM_WINDOW_BYTES);
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+        sent.is_ok()
+    }
 }
 
 impl Connection {

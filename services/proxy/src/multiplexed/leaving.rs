@@ -6,17 +6,21 @@
 //! (CVE-2023-44487). Here that is one client of many, and the others should not pay for it.
 //!
 //! So only so many are reset that the backend may not have seen yet. Beyond that, streams stay open until it
-//! has: until it answers one that was sent later, or the PING that it gets then (RFC 9113 §6.7). That time
-//! has passed says nothing, as one that stalls for seconds finds all of it together. Each takes up its place
-//! on the connection meanwhile, so that whoever leaves all the time gets more connections.
+//! has: until it answers one that was sent later, or acknowledges a PING that it gets then (RFC 9113 §6.7).
+//! Of those gRPC takes only so many while it answers nothing; after that it gets SETTINGS, which it has to
+//! acknowledge as well (§6.5.3) and nobody counts. That time has passed says nothing, as one that stalls for
+//! seconds finds all of it together. Meanwhile each takes up its place on the connection, so that whoever
+//! leaves all the time gets more connections, and as the backend serves it still, it counts for
+//! `PROXY_MAX_IN_FLIGHT` and `PROXY_REQUESTS_MAX`.
 
 use std::{
     cell::{Cell, RefCell},
-    rc::Rc,
+    rc::{Rc, Weak},
     task::Poll,
     time::Duration,
 };
 
+use balance::{Outcome, Ticket};
 use h2::{Ping, PingPong, client::ResponseFuture};
 use http::Response;
 use tokio::{
@@ -38,6 +42,10 @@ const TAKEN_AFTER: Duration = Duration::from_millis(100);
 /// connection over more.
 const PINGS_MAX: u32 = 2;
 
+/// How often it is looked whether one that gets no more of them has acknowledged SETTINGS, upon which it gets
+/// others. No server takes one a second for a flood.
+const SETTINGS_EVERY: Duration = Duration::from_secs(1);
+
 /// What a connection knows of those that left.
 #[derive(Debug)]
 pub(super) struct Left {
@@ -53,6 +61,8 @@ pub(super) struct Left {
     pings: RefCell<Option<PingPong>>,
     /// PINGs since a request was answered.
     pinged: Cell<u32>,
+    /// Whether the backend is being asked by SETTINGS.
+    asks_by_settings: Cell<bool>,
     /// The longest that one waits to be reset.
     patience: Duration,
 }
@@ -66,6 +76,7 @@ impl Left {
             news: Notify::new(),
             pings: RefCell::new(pings),
             pinged: Cell::new(0),
+            asks_by_settings: Cell::new(false),
             patience,
         }
     }
@@ -99,11 +110,11 @@ impl Left {
     }
 }
 
-/// Asks the backend whether it has seen what was sent, unless it is being asked, or was too often.
+/// Asks the backend whether it has seen what was sent, unless it is being asked.
 fn ask(connection: &Rc<Connection>) {
     let left = &connection.left;
     if left.pinged.get() >= PINGS_MAX {
-        return;
+        return ask_by_settings(connection);
     }
     let Some(mut pings) = left.pings.take() else { return };
     left.pinged.update(|count| count + 1);
@@ -120,6 +131,42 @@ fn ask(connection: &Rc<Connection>) {
             connection.left.saw(number);
         }
     });
+}
+
+/// The same of one that was pinged too often. That the library lets us send SETTINGS says that those before
+/// were acknowledged.
+fn ask_by_settings(connection: &Rc<Connection>) {
+    if connection.left.asks_by_settings.replace(true) {
+        return;
+    }
+    let connection = Rc::downgrade(connection);
+    tokio::task::spawn_local(async move {
+        let Some(number) = acknowledged(&connection).await else { return };
+        sleep(TAKEN_AFTER).await;
+        if let Some(connection) = connection.upgrade() {
+            connection.left.asks_by_settings.set(false);
+            connection.left.saw(number);
+        }
+    });
+}
+
+/// The last request before SETTINGS that the backend gets now, once it has acknowledged them. `None` if the
+/// connection has ended.
+async fn acknowledged(connection: &Weak<Connection>) -> Option<u64> {
+    let send = || {
+        let connection = connection.upgrade()?;
+        let is_sent = connection.running.upgrade()?.send_settings();
+        Some(is_sent.then(|| connection.left.sent.get()))
+    };
+    let mut asked = None;
+    loop {
+        let sent = send()?;
+        if asked.is_some() && sent.is_some() {
+            return asked;
+        }
+        asked = asked.or(sent);
+        sleep(SETTINGS_EVERY).await;
+    }
 }
 
 /// Waits until a request may be reset.
@@ -175,7 +222,15 @@ impl Drop for Unanswered {
         if connection.left.may_reset(number) {
             return;
         }
+        // Of a connection that has ended nothing goes on.
+        let Some(running) = connection.running.upgrade() else { return };
         let place = Stream::new(&connection, true);
+        let under_way = [
+            running.open.also(|gauges| &gauges.client_active),
+            // None that a client's connection is busy with.
+            running.open.also(|gauges| &gauges.client_sharing),
+        ];
+        let ticket = Ticket::of_what_goes_on(&connection.member);
         tokio::task::spawn_local(async move {
             let left = &connection.left;
             tokio::select! {
@@ -187,7 +242,9 @@ impl Drop for Unanswered {
                 }
                 _ = timeout(left.patience, until_may_reset(&connection, number)) => {}
             }
-            drop(place);
+            // Of the backend it says nothing.
+            _ = ticket.note(Outcome::Unknown);
+            drop((place, ticket, under_way));
         });
     }
 }

@@ -5,7 +5,7 @@
 //! room that does not come, where nobody can say any more whether it was sent.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     future::poll_fn,
     pin::{Pin, pin},
     rc::Rc,
@@ -66,7 +66,7 @@ pub(super) type Driver = client::Connection<WholeHeads<TcpStream>, Part>;
 /// # Errors
 /// There is none by the deadline. Nobody has sent anything on it.
 pub(super) async fn open(
-    member: &Member,
+    member: &Arc<Member>,
     deadline: Instant,
     (gauges, timeouts, limits): (&Arc<Gauges>, &Timeouts, FieldLimits),
 ) -> Result<Connection, Reason> {
@@ -97,13 +97,16 @@ pub(super) async fn open(
         timeout_at(deadline, ready).await.map_err(|_| Reason::ConnectTimeout)??;
     let left = Left::new(driver.ping_pong(), timeouts.response);
     let counted = Counted::new(gauges, |gauges| &gauges.backend_open);
-    let (driver, idle) = (RefCell::new(driver), RefCell::default());
-    let running = Rc::new(Running { driver, socket, idle, open: counted });
+    let (driver, waker, idle) = (RefCell::new(driver), OnceCell::new(), RefCell::default());
+    let running = Rc::new(Running { driver, waker, socket, idle, open: counted });
     let connection_running = Rc::downgrade(&running);
     let (in_use, unused) = oneshot::channel();
     let goodbye = timeouts.connect;
     tokio::task::spawn_local(async move {
-        let driving = poll_fn(|context| Pin::new(&mut *running.driver.borrow_mut()).poll(context));
+        let driving = poll_fn(|context| {
+            running.waker.get_or_init(|| context.waker().clone());
+            Pin::new(&mut *running.driver.borrow_mut()).poll(context)
+        });
         let mut driving = pin!(driving);
         let end = tokio::select! {
             end = &mut driving => Some(end),
@@ -120,6 +123,7 @@ pub(super) async fn open(
     Ok(Connection {
         sender: RefCell::new(sender),
         running: connection_running,
+        member: Arc::clone(member),
         lead,
         streams: Cell::new(0),
         made,

@@ -13,22 +13,29 @@ use crate::{settings::Settings, stats::Stats, upstream::tests::member, worker::t
 pub(super) struct Bench {
     listener: TcpListener,
     multiplexed: Multiplexed,
+    pub(super) member: Arc<Member>,
     pub(super) timeouts: Timeouts,
 }
 
 impl Bench {
     pub(super) fn new() -> Self {
         let settings = Settings::from_variables(&[]);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         Self {
-            listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+            member: member(listener.local_addr().unwrap()),
+            listener,
             multiplexed: Multiplexed::new(&Stats::new(1).gauges[0], FieldLimits::USUAL),
             timeouts: settings.timeouts,
         }
     }
 
+    /// How many requests are under way.
+    pub(super) fn under_way(&self) -> i64 {
+        self.multiplexed.gauges.client_active.load(Ordering::Relaxed)
+    }
+
     pub(super) async fn take(&self) -> Stream {
-        let member = member(self.listener.local_addr().unwrap());
-        self.multiplexed.take(&member, None, &self.timeouts).await.unwrap()
+        self.multiplexed.take(&self.member, None, &self.timeouts).await.unwrap()
     }
 
     /// Takes a place on a new connection; with the backend's end of it.
@@ -88,8 +95,7 @@ async fn a_connection_is_given_up_when_it_has_been_idle_for_as_long_as_is_set() 
             bench.multiplexed.close_idle(limit);
             tokio::time::advance(limit - just).await;
             if is_taken {
-                let member = member(bench.listener.local_addr().unwrap());
-                let free = bench.multiplexed.free(&member, None, limit);
+                let free = bench.multiplexed.free(&bench.member, None, limit);
                 assert!(free.is_none(), "it is not used");
             }
             bench.multiplexed.close_idle(limit);
@@ -107,11 +113,10 @@ async fn a_backend_that_never_allows_a_stream_is_left_when_the_time_to_connect_i
     let local = LocalSet::new();
     let test = async {
         let bench = Bench::new();
-        let member = member(bench.listener.local_addr().unwrap());
         let limit = bench.timeouts.connect;
         tokio::time::pause();
         let start = Instant::now();
-        let taken = bench.multiplexed.take(&member, None, &bench.timeouts).await;
+        let taken = bench.multiplexed.take(&bench.member, None, &bench.timeouts).await;
         assert_eq!(taken.err(), Some(NoStream::Failed(Reason::ConnectTimeout)));
         // Timers go by the millisecond.
         let late = limit + Duration::from_millis(2);

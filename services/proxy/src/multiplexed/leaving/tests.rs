@@ -16,6 +16,7 @@ use crate::{
 };
 
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 
 /// The backend's end of a connection on which nobody waits for frames.
@@ -58,6 +59,14 @@ impl Peer {
         turns().await;
         pass(TAKEN_AFTER).await;
         pings.len()
+    }
+
+    /// Acknowledges the last SETTINGS. So many have come.
+    async fn settle(&mut self) -> usize {
+        let settings = self.frames(SETTINGS).await;
+        self.stream.write_all(&[0, 0, 0, SETTINGS, 1, 0, 0, 0, 0]).unwrap();
+        turns().await;
+        settings.iter().filter(|settings| !settings.is_empty()).count()
     }
 
     /// Answers the request that was sent as this one of all.
@@ -151,6 +160,33 @@ async fn a_backend_is_not_asked_more_often_than_it_likes() {
         assert!(first.as_mut().await);
         assert_eq!(peer.look().await, PINGS_MAX as usize + 1);
         assert_eq!(peer.resets().await, 3 * (UNSEEN_MAX + 1));
+    })
+    .await;
+}
+
+/// As many servers of gRPC answer nothing for as long as there is nothing to tell.
+#[tokio::test]
+async fn a_backend_that_answers_nothing_is_asked_by_settings_and_is_busy_with_those_that_left_till_then()
+ {
+    with_one_waiting(async |bench, _first, mut peer| {
+        tokio::time::pause();
+        assert_eq!(peer.settle().await, 1);
+        for times in 1..=PINGS_MAX as usize {
+            leave(&bench, UNSEEN_MAX + 1).await;
+            assert_eq!(peer.look().await, times);
+        }
+        assert_eq!((bench.under_way(), bench.member.in_flight()), (0, 0));
+        let all = (PINGS_MAX as usize + 2) * UNSEEN_MAX;
+        leave(&bench, 2 * UNSEEN_MAX).await;
+        assert_eq!((bench.under_way(), bench.member.in_flight()), (15, 15));
+        pass(SETTINGS_EVERY * 5).await;
+        assert_eq!(peer.resets().await, all - UNSEEN_MAX + 2, "it has still not looked");
+        assert_eq!(peer.settle().await, 2, "none before the last are acknowledged");
+        pass(SETTINGS_EVERY).await;
+        pass(TAKEN_AFTER).await;
+        assert_eq!(peer.resets().await, all + 2);
+        assert_eq!((bench.under_way(), bench.member.in_flight()), (0, 0));
+        assert_eq!(peer.frames(PING).await.len(), PINGS_MAX as usize);
     })
     .await;
 }
