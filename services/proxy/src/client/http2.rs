@@ -125,6 +125,10 @@ async fn serve_on(
                 }
                 let stalled = streams.reset_stalled(timeouts.write);
                 worker.gauges.write_timeouts.fetch_add(stalled, Ordering::Relaxed);
+                if streams.are_stuck(timeouts.write) {
+                    worker.gauges.write_timeouts.fetch_add(1, Ordering::Relaxed);
+                    return false;
+                }
                 let is_unserved = activity.is(Phase::Idle) && !activity.is_blocked();
                 let is_awaited = streams.wait_for_client(timeouts.write);
                 if is_unserved && is_awaited {

@@ -13,7 +13,8 @@
 //!
 //! Once the library has the end of a response nobody can reset its stream any more, and what is left of it
 //! waits for as long as the client likes. So where it may wait for room on its own, the end is held back
-//! until all before it has gone out. It costs a frame of its own, which short responses need not pay.
+//! until all before it has gone out. It costs a frame of its own, which short responses need not pay; where
+//! what is left of them does not move, the connection ends.
 //!
 //! What the library takes of a body before it can be written adds up over streams, to many times what a
 //! client of HTTP/1 can make us hold. So beyond a share for all streams of a connection, each gives
@@ -230,6 +231,11 @@ impl Progress {
         recount(&self.held.gauges, self.behind.replace(bytes), bytes);
     }
 
+    /// Whether the task that it is of has ended and nothing that it sent waits any more.
+    fn is_over(&self, task: &AbortHandle) -> bool {
+        task.is_finished() && self.given.get() == 0
+    }
+
     fn is_stalled(&self, limit: Duration) -> bool {
         self.waits_for_client.get() && self.taken.get().elapsed() >= limit
     }
@@ -303,7 +309,7 @@ impl Streams {
         let task = task.abort_handle();
         let mut running = self.0.running.borrow_mut();
         if running.len() >= ENDED_MAX {
-            running.retain(|(_, task)| !task.is_finished());
+            running.retain(|(progress, task)| !progress.is_over(task));
         }
         running.push((progress, task));
     }
@@ -330,12 +336,18 @@ impl Streams {
     /// the socket is free.
     pub(super) fn wait_for_client(&self, limit: Duration) -> bool {
         let held = &self.0.held;
-        let now = Instant::now();
-        if held.has_moved.take() {
-            held.still_since.set(now);
-        }
+        let still_for = held.still_for();
         let is_held = held.bytes.get() > 0 || held.giving.get() > 0;
-        is_held && now - held.still_since.get() < limit
+        is_held && still_for < limit
+    }
+
+    /// Whether some of a response waits whose stream nobody can reset any more, and nothing has moved for
+    /// `limit`, whatever else the client asks for meanwhile.
+    pub(super) fn are_stuck(&self, limit: Duration) -> bool {
+        let waits = |(progress, task): &(Rc<Progress>, AbortHandle)| {
+            task.is_finished() && !progress.is_over(task)
+        };
+        self.0.held.still_for() >= limit && self.0.running.borrow().iter().any(waits)
     }
 
     fn reset(&self, must_end: impl Fn(&Progress) -> bool) -> u64 {
@@ -346,7 +358,7 @@ impl Streams {
                 task.abort();
                 count += 1;
             }
-            !must_end && !task.is_finished()
+            !must_end && !progress.is_over(task)
         });
         count
     }
@@ -444,14 +456,15 @@ pub(super) struct Part {
 
 impl Part {
     fn new(data: Bytes, progress: &Rc<Progress>) -> Self {
-        let (bytes, given) = (data.len(), progress.given.get());
+        let (bytes, given, held) = (data.len(), progress.given.get(), &progress.held);
         if given == 0 && bytes > 0 {
-            progress.held.giving.set(progress.held.giving.get() + 1);
+            // To what waits already it adds, and that moves nothing.
+            held.has_moved.set(held.has_moved.get() || held.giving.get() == 0);
+            held.giving.set(held.giving.get() + 1);
         }
         progress.given.set(given + bytes);
         progress.sent.set(progress.sent.get() + bytes);
         progress.note_turn();
-        progress.held.has_moved.set(true);
         Self { data, bytes, progress: Some(Rc::clone(progress)) }
     }
 }

@@ -1,6 +1,6 @@
 //! What of the responses on one connection of HTTP/2 waits for its client, and how fast that takes it.
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -12,10 +12,10 @@ pub(super) struct Held {
     pub(super) bytes: Cell<usize>,
     /// Streams of which the library has parts that have not gone out.
     pub(super) giving: Cell<u32>,
-    /// Whether any of it has moved since that was last looked at.
+    /// Whether any of it has moved since that was last looked at, or has come when there was none.
     pub(super) has_moved: Cell<bool>,
     /// Since when none has, as far as the looks tell.
-    pub(super) still_since: Cell<Instant>,
+    still_since: Cell<Instant>,
     /// What the client has room for of a response before it makes more.
     pub(super) window: Rc<Cell<u32>>,
     pub(super) all: All,
@@ -68,6 +68,15 @@ impl Held {
 
     pub(super) fn is_full(&self) -> bool {
         self.bytes.get() >= self.gauges.buffered.share()
+    }
+
+    /// For how long nothing of it has moved, as far as the looks tell.
+    pub(super) fn still_for(&self) -> Duration {
+        let now = Instant::now();
+        if self.has_moved.take() {
+            self.still_since.set(now);
+        }
+        now - self.still_since.get()
     }
 
     /// Whether the client has taken less than it has to of all that waited for it. Time counts from one

@@ -109,6 +109,54 @@ async fn only_a_stream_whose_client_makes_no_room_for_its_part_is_reset() {
         .await;
 }
 
+/// The last part of an answer that nobody serves any more.
+async fn last_part(streams: &Streams) -> Part {
+    let mut body = body(b"an answer", streams);
+    let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+    streams.execute(Rc::clone(&body.progress), async {});
+    tokio::task::yield_now().await;
+    frame.unwrap().unwrap().into_data().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn ends_of_answers_that_do_not_move_end_their_connection_whatever_else_is_asked_for() {
+    let streams = streams();
+    let run = async {
+        let mut parts = vec![last_part(&streams).await];
+        assert!(!streams.are_stuck(LIMIT));
+        for _ in 0..5 {
+            tokio::time::advance(LIMIT / 6).await;
+            assert!(!streams.are_stuck(LIMIT));
+            parts.push(last_part(&streams).await);
+        }
+        tokio::time::advance(LIMIT / 6).await;
+        assert!(streams.are_stuck(LIMIT));
+        // As long as they are taken, if slowly, another limit says.
+        parts[0].advance(1);
+        assert!(!streams.are_stuck(LIMIT));
+        tokio::time::advance(LIMIT).await;
+        assert!(streams.are_stuck(LIMIT));
+        drop(parts);
+        assert!(!streams.are_stuck(LIMIT), "nothing waits");
+        // Nor after a while in which nothing did.
+        let _part = last_part(&streams).await;
+        assert!(!streams.are_stuck(LIMIT));
+    };
+    tokio::task::LocalSet::new().run_until(run).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_can_be_reset_does_not_end_its_connection() {
+    let streams = streams();
+    let run = async {
+        let _stalled = Slow::new(b"an answer", &streams);
+        assert!(!streams.are_stuck(LIMIT));
+        tokio::time::advance(LIMIT).await;
+        assert_eq!((streams.reset_stalled(LIMIT), streams.are_stuck(LIMIT)), (1, false));
+    };
+    tokio::task::LocalSet::new().run_until(run).await;
+}
+
 /// The body of a stream whose client makes room for so many bytes at a time.
 struct Slow {
     body: StreamBody,
