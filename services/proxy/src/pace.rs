@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// Time spent waiting after which the rate is looked at. Long enough for a mobile network to lose
 /// and find its connection.
-const WINDOW: Duration = Duration::from_secs(10);
+pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 
 /// What came since the last look, and how long we waited for it.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,7 +6,8 @@
 //! it drops its stream, which resets it.
 //!
 //! One that takes a little now and then is too slow all the same (pace.rs). As all streams share their
-//! client's line, each has an equal part of the time in which several wait for it. Only a response
+//! client's line, each has an equal part of the time in which several wait for it; and where a client
+//! takes too little of all of them, so that none can be said to have too small a part, all are. Only a response
 //! longer than its client's window may wait for room on its own stream. Shorter ones wait for the
 //! connection, or for their turn on it, which says nothing of any of them: they are held to what all
 //! of them together take, and where that is too little the connection ends.
@@ -50,7 +51,7 @@ use crate::{
     body::{Cut, ResponseBody},
     buffered::{MOST_BYTES, recount},
     http2::PLACE_BYTES,
-    pace::Pace,
+    pace::{Pace, WINDOW},
     stats::Gauges,
 };
 
@@ -90,6 +91,8 @@ pub(crate) struct Progress {
     gone: Cell<usize>,
     /// How fast the client takes it.
     pace: Cell<Pace>,
+    /// How long the client has had something to take since it was last seen to take any.
+    waited: Cell<Duration>,
     /// Until when the time is in it in which the client had something to take.
     counted: Cell<Instant>,
     /// Bytes that may wait behind those.
@@ -117,6 +120,7 @@ impl Progress {
             waits_for_turn: Cell::new(false),
             gone: Cell::new(0),
             pace: Cell::default(),
+            waited: Cell::default(),
             counted: Cell::new(now),
             behind: Cell::new(0),
             waker: RefCell::default(),
@@ -206,6 +210,7 @@ impl Progress {
             return;
         }
         let time = now - since.max(self.counted.replace(now));
+        self.waited.set(self.waited.get() + time);
         let mut pace = self.pace.get();
         pace.waited(time / self.held.giving.get().max(1));
         self.pace.set(pace);
@@ -246,6 +251,11 @@ impl Progress {
         self.is_tunnel.get() || self.sent.get() > self.held.window.get() as usize
     }
 
+    /// Whether it may wait for room on its own, and the client has just made some.
+    fn trickles(&self) -> bool {
+        self.waits_for_client.get() && self.may_lack_room() && self.taken.get().elapsed() < WINDOW
+    }
+
     /// Whether the client, for which something waits again, has taken less than it has to. Of one that
     /// has taken nothing since the last look, or all there is, nothing is said.
     fn is_slow(&self, rate_min: u32) -> bool {
@@ -261,6 +271,10 @@ impl Progress {
         }
         // It moves, if only within a part.
         self.taken.set(now);
+        let waited = self.waited.take();
+        if self.may_lack_room() {
+            self.held.together.note(waited, gone);
+        }
         let mut pace = self.pace.get();
         let is_kept = pace.is_kept(gone, now, rate_min);
         self.pace.set(pace);
@@ -322,7 +336,11 @@ impl Streams {
 
     /// Resets the streams whose client takes less than so many bytes a second, and tells how many.
     pub(super) fn reset_slow(&self, rate_min: u32) -> u64 {
-        self.reset(|progress| progress.is_slow(rate_min))
+        let slow = self.reset(|progress| progress.is_slow(rate_min));
+        if !self.0.held.together.is_slow(rate_min) {
+            return slow;
+        }
+        slow + self.reset(Progress::trickles)
     }
 
     /// Whether the client takes less than so many bytes a second of all of it, while some wait for nothing

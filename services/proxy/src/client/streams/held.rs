@@ -19,6 +19,7 @@ pub(super) struct Held {
     /// What the client has room for of a response before it makes more.
     pub(super) window: Rc<Cell<u32>>,
     pub(super) all: All,
+    pub(super) together: Together,
     pub(super) gauges: Arc<Gauges>,
 }
 
@@ -33,6 +34,43 @@ pub(super) struct All {
     pub(super) has_paused: Cell<bool>,
     looked: Cell<Instant>,
     pace: Cell<Pace>,
+}
+
+/// How fast the client takes those together that may wait for room of their own. Each alone has only its part
+/// of the time, and so it takes as many times as long to see that they are too slow as there are of them.
+#[derive(Debug, Default)]
+pub(super) struct Together {
+    /// The longest that one of them waited before it went on, of those that have since the last look.
+    waited: Cell<Duration>,
+    /// Bytes of them that have gone out since then.
+    gone: Cell<usize>,
+    /// When it was looked at last and any had.
+    looked: Cell<Option<Instant>>,
+    pace: Cell<Pace>,
+}
+
+impl Together {
+    /// Takes note of one that has waited for so long, and of which so much has gone out then.
+    pub(super) fn note(&self, waited: Duration, bytes: usize) {
+        self.waited.set(self.waited.get().max(waited));
+        self.gone.set(self.gone.get() + bytes);
+    }
+
+    /// Whether the client has taken less than it has to of all of them. Of one that takes nothing another
+    /// limit says.
+    pub(super) fn is_slow(&self, rate_min: u32) -> bool {
+        let (now, waited, gone) = (Instant::now(), self.waited.take(), self.gone.take());
+        if gone == 0 {
+            return false;
+        }
+        let since = self.looked.replace(Some(now));
+        let mut pace = self.pace.take();
+        // They may have waited side by side, or in turn.
+        pace.waited(since.map_or(waited, |since| waited.min(now - since)));
+        let is_kept = pace.is_kept(gone, now, rate_min);
+        self.pace.set(pace);
+        !is_kept
+    }
 }
 
 impl Held {
@@ -52,6 +90,7 @@ impl Held {
             still_since: Cell::new(now),
             window: Rc::clone(window),
             all,
+            together: Together::default(),
             gauges: Arc::clone(gauges),
         }
     }

@@ -216,7 +216,8 @@ async fn a_stream_whose_client_trickles_is_reset_and_one_that_shares_its_line_is
     assert!(is_too_slow(99, 10, 1).await);
     assert!(is_too_slow(1, 10, 1).await);
     assert!(!is_too_slow(100, 60, 1).await);
-    assert!(is_too_slow(9, 110, 10).await);
+    assert!(is_too_slow(9, 10, 10).await);
+    assert!(is_too_slow(1, 10, 99).await);
     assert!(!is_too_slow(10, 220, 10).await);
     // Parts that are given out whole, of which several go each second.
     assert!(!is_too_slow(4 * PART_BYTES, 5, 1).await);
@@ -255,6 +256,29 @@ async fn a_stream_that_moves_within_a_part_is_not_stalled() {
         assert_eq!(look(), (0, 1));
     };
     tokio::task::LocalSet::new().run_until(run).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_trickle_in_turn_are_reset_and_one_that_pauses_beside_them_is_not() {
+    // Of all together, a second.
+    for (bytes, is_reset) in [(10, true), (99, true), (100, false)] {
+        let streams = streams_of(0);
+        let run = async {
+            let paused = Slow::new(&[7; 400], &streams);
+            let mut all: Vec<_> = (0..20).map(|_| Slow::new(&[7; 400_000], &streams)).collect();
+            let mut reset = 0;
+            for second in 0..50 {
+                tokio::time::advance(Duration::from_secs(1)).await;
+                all[second % 20].take(bytes);
+                reset += streams.reset_slow(100);
+            }
+            assert_eq!(reset > 0, is_reset, "{bytes}");
+            let running = streams.0.running.borrow();
+            let pauses = |progress| Rc::ptr_eq(progress, &paused.body.progress);
+            assert!(running.iter().any(|(progress, _)| pauses(progress)), "{bytes}");
+        };
+        tokio::task::LocalSet::new().run_until(run).await;
+    }
 }
 
 /// Whether a connection must end within so many seconds whose client takes so much every second, of one
