@@ -427,6 +427,12 @@ pub(crate) mod tests {
             self.stage.send_replace(stage);
             self.worker.hear(stage);
         }
+
+        /// Has the stop come to where no new connections are served.
+        pub(crate) fn finish(&self) {
+            self.stage.send_replace(Stage::Finishing);
+            self.worker.hear(Stage::Finishing);
+        }
     }
 
     /// Has others go on until that is so. No time passes meanwhile where it is paused.

@@ -136,8 +136,7 @@ async fn serve_on(
                     activity.enter(Phase::Idle);
                 }
                 let is_idle = is_unserved && !is_awaited;
-                let is_over = is_leaving || *worker.stage.borrow() >= Stage::Finishing;
-                if is_idle && is_over {
+                if is_idle && is_leaving {
                     return true;
                 }
                 let now = Instant::now();
@@ -149,7 +148,9 @@ async fn serve_on(
                         return false;
                     }
                 }
-                if is_late || (is_draining && !activity.awaits_first_request()) {
+                // A request that is on its way by now may be sent again elsewhere if it is told of.
+                let is_over = *worker.stage.borrow() >= Stage::Finishing;
+                if is_late || is_over || (is_draining && !activity.awaits_first_request()) {
                     is_leaving = true;
                     connection.say_goodbye();
                 }

@@ -288,7 +288,8 @@ async fn a_client_that_has_said_nothing_yet_has_a_second_when_a_stop_closes_conn
         let mut case = Case::new(b"");
         case.bench.come_to(Stage::Finishing);
         let after = case.http2(&hello(0)).await;
-        assert_eq!((after, case.counts()), (FIRST_REQUEST, [0, 0, 0]));
+        // It is told so then, and has as long to send elsewhere what is on its way.
+        assert_eq!((after, case.counts()), (2 * FIRST_REQUEST, [0, 0, 0]));
     };
     LocalSet::new().run_until(run).await;
 }
@@ -358,6 +359,29 @@ async fn a_stream_whose_client_takes_a_byte_now_and_then_is_reset_and_its_connec
         let since = end.checked_sub(seconds(70) + FIRST_REQUEST).expect("it has not waited");
         assert!((seconds(10)..=seconds(3 + 10 + 11)).contains(&since), "{since:?}");
         assert_eq!((case.counts(), gauges.limits.of(Limit::DownloadRate)), ([0, 1, 0], 1));
+    };
+    LocalSet::new().run_until(run).await;
+}
+
+/// One that is on its way may be sent again only if it is said that it is not served (RFC 9113 §6.8).
+#[tokio::test(start_paused = true)]
+async fn a_client_of_http_2_that_has_asked_for_nothing_yet_is_told_before_a_stop_ends_its_connection()
+ {
+    let run = async {
+        let mut case = Case::new(b"");
+        case.bench.stop();
+        case.bench.finish();
+        let after = case.http2(&hello(0)).await;
+        let mut heard = Vec::new();
+        case.client.read_to_end(&mut heard).unwrap();
+        let (mut rest, mut kinds) = (&heard[..], Vec::new());
+        while let [_, high, low, kind, ..] = rest {
+            kinds.push(*kind);
+            rest = &rest[9 + usize::from(u16::from_be_bytes([*high, *low]))..];
+        }
+        assert!(kinds.contains(&7), "no GOAWAY: {kinds:?}");
+        // It gets a second to ask for something, and one to say goodbye.
+        assert_eq!((after, case.counts()), (FIRST_REQUEST * 2, [0, 0, 0]));
     };
     LocalSet::new().run_until(run).await;
 }
