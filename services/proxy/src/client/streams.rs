@@ -106,6 +106,9 @@ pub(crate) struct Progress {
     /// Interim responses that are to go out before it, and bytes of all that there were.
     interim: RefCell<Vec<Response<()>>>,
     interim_bytes: Cell<usize>,
+    /// Whether the client was told to go on, which says nothing more the second time: by us, who ask for a
+    /// body that waits for that, and then by a backend that nobody asked.
+    may_go_on: Cell<bool>,
     held: Rc<Held>,
 }
 
@@ -128,12 +131,16 @@ impl Progress {
             is_tunnel: Cell::new(false),
             interim: RefCell::default(),
             interim_bytes: Cell::new(0),
+            may_go_on: Cell::new(false),
             held: Rc::clone(held),
         })
     }
 
     /// Has an interim response go out before the answer.
     pub(super) fn tell(&self, status: StatusCode, fields: HeaderMap) {
+        if status == StatusCode::CONTINUE && self.may_go_on.replace(true) {
+            return;
+        }
         let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
         let bytes = self.interim_bytes.get() + fields.iter().map(size).sum::<usize>();
         if bytes > INTERIM_BYTES_MAX {
