@@ -375,7 +375,7 @@ async fn attempt_multiplexed(
                 };
                 let reason = http2::blame(&error, Reason::ResetBeforeHeaders);
                 let may_be_anothers = http2::have_ended(&error);
-                let is_malformed = was_refused || http2::finds_malformed(&error);
+                let is_malformed = was_refused || stream.is_malformed(&error);
                 let failed = Failed::sent(reason, is_kept);
                 return Err(Failed { unprocessed, may_be_anothers, is_malformed, ..failed });
             }

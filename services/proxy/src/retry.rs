@@ -339,8 +339,8 @@ pub(crate) struct Failed {
     /// Whether it may be the answer to another request that ended the connection of both.
     pub(crate) may_be_anothers: bool,
     /// Whether the backend says that the request is malformed, as 400 does in HTTP/1: another would say
-    /// the same, and who sends such requests must not have backends ejected. One that says so of all
-    /// requests is for probes to find.
+    /// the same, and who sends such requests must not have backends ejected. Not if it has answered
+    /// nobody there: one that says so of all requests fails.
     pub(crate) is_malformed: bool,
 }
 

@@ -171,6 +171,14 @@ impl Stream {
         error.is_remote() && error.is_go_away() && !is_own
     }
 
+    /// Whether the backend finds the request malformed, and that is to be believed. One that has answered
+    /// nobody here may find so of all, and as it answers at once, it would draw most requests to itself.
+    /// A connection of the request's own tells nothing of others.
+    pub(crate) fn is_malformed(&self, error: &h2::Error) -> bool {
+        let Connection { is_alone, has_served, .. } = &*self.connection;
+        (*is_alone || has_served.get()) && http2::finds_malformed(error)
+    }
+
     /// Whether the backend has certainly not begun with the request, which may then be sent again
     /// whatever it is: refused on its stream, or beyond the last stream that a GOAWAY says was or may
     /// be processed (RFC 9113 §8.7, §6.8).

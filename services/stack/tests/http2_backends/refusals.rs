@@ -35,6 +35,8 @@ pub(crate) enum Refusal {
     GoodbyeAfterwards,
     /// It resets each, with this error (§7).
     EachStream(u32),
+    /// It answers the first on each connection, and resets the others with this error.
+    LaterStreams(u32),
     /// It says goodbye whenever there is a request.
     EachGoodbye,
     /// It begins with an answer, which may be all of it, and resets the stream without an error (§8.1).
@@ -65,7 +67,11 @@ async fn refusing(refusal: Refusal) -> (SocketAddr, Arc<AtomicUsize>) {
                             let refused = REFUSED_STREAM.to_be_bytes();
                             peer.send(frames::RST_STREAM, 0, head.stream, &refused).await;
                         }
-                        (_, Refusal::EachStream(error)) => {
+                        (_, Refusal::LaterStreams(_)) if served == 1 => {
+                            let flags = END_HEADERS | END_STREAM;
+                            peer.send(frames::HEADERS, flags, head.stream, &[0x89]).await;
+                        }
+                        (_, Refusal::EachStream(error) | Refusal::LaterStreams(error)) => {
                             let error = error.to_be_bytes();
                             peer.send(frames::RST_STREAM, 0, head.stream, &error).await;
                         }
@@ -196,6 +202,8 @@ async fn a_backend_that_ends_or_refuses_streams_is_ejected_while_others_serve() 
     for (refusal, method) in [
         (Refusal::EachStream(REFUSED_STREAM), Method::POST),
         (Refusal::EachStream(INTERNAL_ERROR), Method::GET),
+        // It finds nothing but malformed requests, which is its own fault.
+        (Refusal::EachStream(PROTOCOL_ERROR), Method::GET),
     ] {
         let bad = refusing(refusal).await.0;
         let (good, _) = answering(Refusal::Stream).await;
@@ -211,25 +219,28 @@ async fn a_backend_that_ends_or_refuses_streams_is_ejected_while_others_serve() 
     }
 }
 
-/// RFC 9113 §8.1.1: what 400 is in HTTP/1.
+/// RFC 9113 §8.1.1: what 400 is in HTTP/1. A long request, on a connection of its own, is the first there.
 #[tokio::test]
 async fn a_request_that_its_backend_finds_malformed_is_not_sent_again_or_held_against_it() {
-    let refusal = Refusal::EachStream(PROTOCOL_ERROR);
-    let backends = [refusing(refusal).await, refusing(refusal).await];
-    let list = backends.each_ref().map(|(address, _)| format!("http://{address}")).join(",");
-    let variables = [("PROXY_BACKEND_PROTOCOL", "h2c"), ("PROXY_PROBE", "off")];
-    let world = World::over(&list, &variables, vec![]);
-    world.until_eligible(2).await;
-    for _ in 0..30 {
-        assert_eq!(world.get("/").await.0, 502);
-    }
-    let sent = backends.each_ref().map(|(_, sent)| sent.load(Ordering::Relaxed));
-    assert_eq!(sent, [15, 15]);
-    // The pool counts by the second: what it would eject for, it has seen when it has seen this.
-    for (address, _) in backends {
-        let id = address.to_string();
+    let [later, each] = [Refusal::LaterStreams, Refusal::EachStream].map(|of| of(PROTOCOL_ERROR));
+    for (refusal, failed, length) in [(later, 14, 1), (each, 15, 9_000)] {
+        let (bad, sent) = refusing(refusal).await;
+        let (good, _) = answering(Refusal::Stream).await;
+        let variables =
+            [("PROXY_BACKEND_PROTOCOL", "h2c"), ("PROXY_PROBE", "off"), ("PROXY_WORKERS", "1")];
+        let world = World::over(&format!("http://{bad},http://{good}"), &variables, vec![]);
+        world.until_eligible(2).await;
+        let mut statuses = BTreeMap::<u16, usize>::new();
+        for _ in 0..30 {
+            let request = world.client.get(world.url("/")).header("cookie", "x".repeat(length));
+            *statuses.entry(request.send().await.unwrap().status().as_u16()).or_default() += 1;
+        }
+        assert_eq!(statuses, [(204, 30 - failed), (502, failed)].into(), "{refusal:?}");
+        assert_eq!(sent.load(Ordering::Relaxed), 15);
+        // The pool counts by the second: what it would eject for, it has seen when it has seen this.
+        let id = bad.to_string();
         let failures = async || world.backend(&id).await["traffic"]["failures_total"].clone();
-        world.until("it to be counted", async || failures().await == 15).await;
-        assert_eq!(world.backend(&id).await["health"], "up");
+        world.until("it to be counted", async || failures().await == failed).await;
+        assert_eq!(world.backend(&id).await["health"], "up", "{refusal:?}");
     }
 }
