@@ -240,7 +240,7 @@ async fn attempt(
         let how = (connections, interim);
         return attempt_multiplexed(upstream, patience, head, body, how).await;
     }
-    if upstream.is_old.get() && head.headers.contains_key(header::TRANSFER_ENCODING) {
+    if upstream.is_old() && head.headers.contains_key(header::TRANSFER_ENCODING) {
         // It would find no end of the body, or none of it (RFC 9112 §6.1). Another one may.
         return Err(Failed::unsent(Reason::LengthRequired));
     }
@@ -266,7 +266,7 @@ async fn attempt(
             // An operator took it out while the connection was being made.
             return Err(Failed::unsent(Reason::Draining));
         }
-        let waits = body.waits_to_be_asked_for() && !upstream.is_old.get();
+        let waits = body.waits_to_be_asked_for() && !upstream.is_old();
         let wait = waits.then(|| CONTINUE_WAIT.min(timeouts.response / 2));
         let answered = {
             let answering = pin!(connection.exchange(head, std::mem::take(body), wait, interim));
@@ -277,7 +277,7 @@ async fn attempt(
                 upstream.idle_watch.limit.hear(&head.headers);
                 // An error may be that of somebody before it, who speaks another version.
                 if head.is_http11 || head.status.as_u16() < 400 {
-                    upstream.is_old.set(!head.is_http11);
+                    upstream.answered_in(head.is_http11);
                 }
                 return Ok(arriving(head, connection));
             }

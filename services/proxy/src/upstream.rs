@@ -28,6 +28,11 @@ use crate::{
 /// late it is seen.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// How long a backend is taken for one of HTTP/1.0 after such an answer. As uploads are kept from it
+/// then, no other answer may ever come that tells of a new server at its address. If it is the same as
+/// before, what it makes of an upload is what it made of the first.
+pub(crate) const OLD_FOR: Duration = Duration::from_secs(10);
+
 /// One worker's view of one backend: its idle connections and its numbers.
 #[derive(Debug)]
 pub(crate) struct Upstream {
@@ -37,9 +42,8 @@ pub(crate) struct Upstream {
     pub(crate) multiplexed: Multiplexed,
     pub(crate) idle_watch: IdleWatch,
     pub(crate) gone: Gone,
-    /// Whether its latest answer, those with errors apart, was of HTTP/1.0, which knows neither 100
-    /// (Continue) nor chunks.
-    pub(crate) is_old: Cell<bool>,
+    /// When it answered, if its latest answer, those with errors apart, was of HTTP/1.0.
+    old_since: Cell<Option<Instant>>,
     pub(crate) shard: Arc<Shard>,
     gauges: Arc<Gauges>,
 }
@@ -52,6 +56,16 @@ struct Idle {
 }
 
 impl Upstream {
+    /// Takes note of the version of an answer.
+    pub(crate) fn answered_in(&self, is_http11: bool) {
+        self.old_since.set((!is_http11).then(Instant::now));
+    }
+
+    /// Whether it seems to speak HTTP/1.0, which knows neither 100 (Continue) nor chunks.
+    pub(crate) fn is_old(&self) -> bool {
+        self.old_since.get().is_some_and(|since| since.elapsed() < OLD_FOR)
+    }
+
     /// Takes the connection that was used last, unless it has been idle for too long: at most for
     /// `configured`, or less if the backend is known to close sooner. Each is looked at first, even if
     /// it was used a moment ago: a backend may have closed it, or have sent what would be taken for
@@ -145,7 +159,7 @@ impl Upstreams {
             multiplexed: Multiplexed::new(&gauges, self.limits),
             idle_watch: IdleWatch::new(&gauges),
             gone: Gone::default(),
-            is_old: Cell::new(false),
+            old_since: Cell::default(),
             shard: self.stats.shard(member.id().as_str(), self.worker),
             gauges,
         });

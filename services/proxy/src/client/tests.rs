@@ -28,6 +28,7 @@ use crate::{
 mod attempts;
 mod slow;
 mod stale;
+mod versions;
 
 /// Longer than any limit here: what is not over by then never is.
 const NEVER: Duration = Duration::from_secs(3_600);
@@ -469,7 +470,7 @@ async fn a_body_is_asked_for_when_its_backend_does_or_has_said_nothing_for_a_sec
             let Session { worker, client: who, activity, .. } = &case.session;
             let (worker, who, activity) = (Rc::clone(worker), Rc::clone(who), Rc::clone(activity));
             let ticket = worker.picker.borrow_mut().pick(None).unwrap();
-            worker.upstreams.borrow_mut().of(ticket.member()).is_old.set(is_old);
+            worker.upstreams.borrow_mut().of(ticket.member()).answered_in(!is_old);
             drop(ticket);
             let serving = tokio::task::spawn_local(async move {
                 http1::serve(&worker, socket, true, &who, &activity).await
