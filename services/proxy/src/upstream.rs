@@ -33,6 +33,16 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// before, what it makes of an upload is what it made of the first.
 pub(crate) const OLD_FOR: Duration = Duration::from_secs(10);
 
+/// What is known of a backend's version of HTTP/1.
+#[derive(Clone, Copy, Debug, Default)]
+enum Speaks {
+    #[default]
+    Unknown,
+    /// Since its latest answer, none of which was of HTTP/1.1.
+    Http10(Instant),
+    Http11,
+}
+
 /// One worker's view of one backend: its idle connections and its numbers.
 #[derive(Debug)]
 pub(crate) struct Upstream {
@@ -42,8 +52,8 @@ pub(crate) struct Upstream {
     pub(crate) multiplexed: Multiplexed,
     pub(crate) idle_watch: IdleWatch,
     pub(crate) gone: Gone,
-    /// When it answered, if its latest answer, those with errors apart, was of HTTP/1.0.
-    old_since: Cell<Option<Instant>>,
+    /// Which version it speaks, by its answers but for those with errors.
+    speaks: Cell<Speaks>,
     pub(crate) shard: Arc<Shard>,
     gauges: Arc<Gauges>,
 }
@@ -56,14 +66,20 @@ struct Idle {
 }
 
 impl Upstream {
-    /// Takes note of the version of an answer.
+    /// Takes note of the version of an answer. One of HTTP/1.1 tells what the backend can do (RFC 9112 §2.3),
+    /// whatever comes later: some servers answer certain clients in HTTP/1.0, and one of those must not
+    /// have the uploads of all others refused.
     pub(crate) fn answered_in(&self, is_http11: bool) {
-        self.old_since.set((!is_http11).then(Instant::now));
+        match self.speaks.get() {
+            Speaks::Http11 => {}
+            _ if is_http11 => self.speaks.set(Speaks::Http11),
+            _ => self.speaks.set(Speaks::Http10(Instant::now())),
+        }
     }
 
     /// Whether it seems to speak HTTP/1.0, which knows neither 100 (Continue) nor chunks.
     pub(crate) fn is_old(&self) -> bool {
-        self.old_since.get().is_some_and(|since| since.elapsed() < OLD_FOR)
+        matches!(self.speaks.get(), Speaks::Http10(since) if since.elapsed() < OLD_FOR)
     }
 
     /// Takes the connection that was used last, unless it has been idle for too long: at most for
@@ -159,7 +175,7 @@ impl Upstreams {
             multiplexed: Multiplexed::new(&gauges, self.limits),
             idle_watch: IdleWatch::new(&gauges),
             gone: Gone::default(),
-            old_since: Cell::default(),
+            speaks: Cell::default(),
             shard: self.stats.shard(member.id().as_str(), self.worker),
             gauges,
         });

@@ -66,3 +66,18 @@ async fn a_backend_that_spoke_http_1_0_is_sent_an_upload_again_after_ten_seconds
     };
     LocalSet::new().run_until(run).await;
 }
+
+/// RFC 9112 §2.3.
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_spoke_http_1_1_is_sent_uploads_whatever_it_answers_a_client() {
+    let run = async {
+        let version = Rc::new(Cell::new("HTTP/1.1"));
+        let bench = Bench::new(&[], backend(&version).await);
+        for said in ["HTTP/1.1", "HTTP/1.0"] {
+            version.set(said);
+            assert_eq!(status(&bench, GET).await, "200", "{said}");
+        }
+        assert_eq!(status(&bench, UPLOAD).await, "200");
+    };
+    LocalSet::new().run_until(run).await;
+}
