@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use http_body::Frame;
 use hyper::ext::ReasonPhrase;
 use tokio::io::AsyncWrite;
@@ -16,7 +16,7 @@ use tokio::io::AsyncWrite;
 use super::{
     LIMITS,
     messages::{self, By, Message},
-    passed_on::{self, Asked, going_on, without},
+    passed_on::{self, Asked, PROTOCOL, going_on, without},
 };
 use crate::{
     client::{Answer, Out, Said, write_interim},
@@ -145,7 +145,9 @@ impl Answered {
         }
         check_degraded(response.headers_mut());
         if self.status == StatusCode::SWITCHING_PROTOCOLS {
-            if !said.may_switch {
+            let mut request = HeaderMap::new();
+            request.insert(header::UPGRADE, HeaderValue::from_static(PROTOCOL));
+            if !said.may_switch || !headers::are_asked_for(response.headers(), &request) {
                 return None;
             }
             headers::prepare_switching(response.headers_mut());

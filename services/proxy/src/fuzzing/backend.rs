@@ -15,7 +15,13 @@ use super::{
     passed_on::{self, Asked, going_on, without},
     world::Proxy,
 };
-use crate::connection::INTERIM_MAX;
+use crate::{
+    connection::INTERIM_MAX,
+    limits::{FieldLimits, Sender},
+};
+
+/// What the fields of an answer may be, unless it is set otherwise.
+const FIELDS: FieldLimits = FieldLimits { sender: Sender::Backend, bytes: 60 * 1024, count: 100 };
 
 /// What the backend says to who asks for [`ODD`], and whether it closes then.
 static SCRIPT: Mutex<(Vec<u8>, bool)> = Mutex::new((Vec::new(), false));
@@ -68,6 +74,10 @@ pub fn backend(data: &[u8]) {
         client.ask(format!("{line} HTTP/{version}\r\nhost: a\r\n{rest}").as_bytes(), is_for_head)
     };
     check(&heard, &theirs, script, &asked);
+    // Who waits to be asked for a body is asked once, by whomever.
+    let is_told =
+        |status: &u16| *status != 100 || !(line.starts_with("POST") && rest.contains("expect:"));
+    check_interims(&heard, &theirs, &asked, is_told);
     // What of it was left over is nobody's answer.
     client.ask_number(|_| {});
     Http1::new(proxy.traffic).ask_number(|_| {});
@@ -91,11 +101,11 @@ fn check(heard: &Heard, theirs: &Theirs, script: &[u8], asked: &Asked) {
         assert!(is_plain || interims.iter().any(is_same) || theirs.is_none(), "{ours:?}");
     }
     let Some(ours) = &heard.message else {
-        // Only what was cut off, or was no answer to its end, is cut off.
-        return assert!(theirs.is_none(), "cut off, of {theirs:?}");
+        // Only what was cut off, or was no answer to its end or too much after a body, is cut off.
+        let is_fit = |theirs: &Message| theirs.trails_within(FIELDS);
+        return assert!(!theirs.as_ref().is_some_and(is_fit), "cut off, of {theirs:?}");
     };
-    let is_refusal = ours.values("proxy-status").any(|value| value.starts_with(b"evenkeel"));
-    if is_refusal && ours.status() >= 500 {
+    if is_refusal(ours) {
         return;
     }
     let Some(theirs) = theirs else { panic!("{ours:?} of what is no answer") };
@@ -108,6 +118,26 @@ fn check(heard: &Heard, theirs: &Theirs, script: &[u8], asked: &Asked) {
     } else {
         assert!(heard.rest.is_empty(), "{:?} after an answer", heard.rest);
     }
+}
+
+/// Each interim response is passed on, a 100 that nobody waits for as well (RFC 9110 §15.2); those of whom
+/// they are told only.
+fn check_interims(heard: &Heard, theirs: &Theirs, asked: &Asked, is_told: impl Fn(&u16) -> bool) {
+    let (Ok((interims, Some(_))), Some(ours)) = (theirs, &heard.message) else { return };
+    if asked.is_http2 || is_refusal(ours) {
+        return;
+    }
+    let statuses = |interims: &[Message]| -> Vec<u16> {
+        interims.iter().map(Message::status).filter(&is_told).collect()
+    };
+    let expected = if asked.is_http11 { statuses(interims) } else { Vec::new() };
+    assert_eq!(statuses(&heard.interims), expected, "interim responses");
+}
+
+/// Whether an answer is the proxy's own.
+fn is_refusal(ours: &Message) -> bool {
+    let mut says = ours.values("proxy-status");
+    ours.status() >= 500 && says.any(|value| value.starts_with(b"evenkeel"))
 }
 
 /// The one proxy.

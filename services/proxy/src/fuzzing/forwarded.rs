@@ -10,7 +10,7 @@ use http::{
 
 use super::{
     messages::{self, By, Fields, Message, values},
-    passed_on::{going_on, without},
+    passed_on::{going_on, members, without},
 };
 use crate::{
     forward::origin_form,
@@ -146,6 +146,10 @@ fn check_cookies(ours: &Message, said: &Fields) {
 fn check_connection(ours: &Message, said: &Fields, is_upgrade: bool) {
     let all = |name| ours.values(name).collect::<Vec<_>>();
     assert_eq!(all("upgrade").len(), usize::from(is_upgrade));
+    if is_upgrade {
+        // Several lines are one list (RFC 9110 §5.3).
+        assert_eq!(members(&ours.fields, "upgrade"), members(said, "upgrade"));
+    }
     assert!(all("te").is_empty() || all("te") == [b"trailers"]);
     let is_asked =
         values(said, "te").any(|te| te.to_ascii_lowercase().windows(8).any(|te| te == b"trailers"));

@@ -50,8 +50,8 @@ pub(super) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(is_part)
 }
 
-/// A chunked body, the fields after it and the length of both.
-pub(super) type Chunked = (Vec<u8>, Fields, usize);
+/// A chunked body, the fields after it with their length, and the length of both.
+pub(super) type Chunked = (Vec<u8>, (Fields, usize), usize);
 
 /// Reads one, if all of it is there.
 pub(super) fn chunked(bytes: &[u8], by: By) -> Result<Option<Chunked>, String> {
@@ -64,8 +64,9 @@ pub(super) fn chunked(bytes: &[u8], by: By) -> Result<Option<Chunked>, String> {
         let size = size.filter(|_| may_follow(&line[digits..], by));
         let size = size.ok_or_else(|| format!("a chunk of {text:?}"))?;
         if size == 0 {
+            let start = at;
             let fields = fields(bytes, &mut at)?;
-            return Ok(fields.map(|fields| (body, fields, at)));
+            return Ok(fields.map(|fields| (body, (fields, at - start), at)));
         }
         let end = at.saturating_add(size);
         let Some(data) = bytes.get(at..end) else { return Ok(None) };

@@ -5,6 +5,7 @@
 //! mistakes.
 
 use super::lines::{chunked, fields, is_token, line, without_blanks};
+use crate::limits::FieldLimits;
 
 /// Fields of one connection, which a proxy must not pass on from HTTP/2 (RFC 9113 §8.2.2).
 const OF_ONE_CONNECTION: [&str; 4] = ["keep-alive", "proxy-connection", "upgrade", "connection"];
@@ -31,6 +32,8 @@ pub(super) struct Message {
     pub(super) fields: Fields,
     pub(super) body: Vec<u8>,
     pub(super) trailers: Fields,
+    /// How many bytes those are, with the line that ends them.
+    pub(super) trailer_bytes: usize,
     /// How many bytes it takes.
     pub(super) length: usize,
 }
@@ -44,6 +47,11 @@ impl Message {
 
     pub(super) fn status(&self) -> u16 {
         String::from_utf8_lossy(self.words()[1]).parse().unwrap_or(0)
+    }
+
+    /// Whether the fields after its body are no more than may be.
+    pub(super) fn trails_within(&self, limits: FieldLimits) -> bool {
+        self.trailers.len() <= limits.count as usize && self.trailer_bytes <= limits.bytes as usize
     }
 
     pub(super) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
@@ -218,7 +226,7 @@ fn with_body(
         }
         Framing::Chunked => {
             let Some((body, trailers, length)) = chunked(rest, by)? else { return Ok(None) };
-            (message.body, message.trailers) = (body, trailers);
+            (message.body, (message.trailers, message.trailer_bytes)) = (body, trailers);
             message.length += length;
         }
     }

@@ -1,6 +1,8 @@
 //! What must hold of a message that was passed on: it says what was said before, without what concerned
 //! one connection (RFC 9110 §7.6.1), and nothing beside that.
 
+use http::HeaderName;
+
 use super::messages::{Fields, Message, values};
 
 /// Fields of one connection, beside those that `Connection` names.
@@ -30,6 +32,12 @@ const OURS: [&str; 7] = [
 /// By which a backend asks to be spared, unless it is set otherwise.
 const DEGRADED: &str = "x-evenkeel-degraded";
 
+/// The protocol that clients ask for who ask for one.
+pub(super) const PROTOCOL: &str = "websocket";
+
+/// Who names more fields in `Connection` than these gets none through after a body.
+const NAMED_MAX: usize = 16;
+
 /// A client, as far as its answers depend on it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
@@ -40,12 +48,17 @@ pub(super) struct Asked {
     pub(super) may_switch: bool,
 }
 
+/// The members of a list, in lower case.
+pub(super) fn members(fields: &Fields, name: &str) -> Vec<String> {
+    values(fields, name)
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .map(|member| String::from_utf8_lossy(member.trim_ascii()).to_ascii_lowercase())
+        .collect()
+}
+
 /// The fields of a message that go on, in any order of names.
 pub(super) fn going_on(fields: &Fields) -> Fields {
-    let named: Vec<String> = values(fields, "connection")
-        .flat_map(|value| value.split(|byte| *byte == b','))
-        .map(|name| String::from_utf8_lossy(name.trim_ascii()).to_ascii_lowercase())
-        .collect();
+    let named = members(fields, "connection");
     let goes_on = |name: &str| {
         let is_named = named.iter().any(|named| named == name) && !KEPT.contains(&name);
         !is_named && !OF_ONE_CONNECTION.contains(&name)
@@ -76,10 +89,18 @@ pub(super) fn check(theirs: &Message, ours: &Message, asked: &Asked) {
         ours_alone.push("te");
     }
     assert_eq!(without(&said, &ours_alone), without(&ours.fields, &ours_alone));
-    assert!(ours.status() != 101 || asked.may_switch, "a protocol that nobody asked for");
+    let is_asked_for = || asked.may_switch && names_protocol(theirs);
+    assert!(status != 101 || is_asked_for(), "a protocol that nobody asked for");
     let has_trailers = asked.takes_trailers && !asked.is_for_head;
     check_ours(theirs, ours, &said, asked);
     check_trailers(theirs, ours, has_trailers);
+}
+
+/// Whether an answer names the protocol that clients ask for, and no other (RFC 9110 §7.8).
+pub(super) fn names_protocol(theirs: &Message) -> bool {
+    let mut named = members(&theirs.fields, "upgrade");
+    named.retain(|protocol| !protocol.is_empty());
+    !named.is_empty() && named.iter().all(|protocol| protocol == PROTOCOL)
 }
 
 fn check_ours(theirs: &Message, ours: &Message, said: &Fields, asked: &Asked) {
@@ -129,7 +150,8 @@ fn check_ours(theirs: &Message, ours: &Message, said: &Fields, asked: &Asked) {
     }
 }
 
-/// What comes after a body is what came, without what may not stand there (RFC 9110 §6.5.1), or nothing.
+/// What comes after a body is what came, without what may not stand there (RFC 9110 §6.5.1) or what
+/// `Connection` names, or nothing.
 fn check_trailers(theirs: &Message, ours: &Message, has_trailers: bool) {
     const NOWHERE: [&str; 8] = [
         "content-length",
@@ -146,6 +168,13 @@ fn check_trailers(theirs: &Message, ours: &Message, has_trailers: bool) {
     }
     let may_trail = |name: &str| crate::http1::may_trail(&name.parse().unwrap());
     let mut expected = without(&theirs.trailers, &[]);
-    expected.retain(|(name, _)| has_trailers && may_trail(name));
+    // These are no fields, but what is usual there; nothing passes if it names too many others.
+    let mut named = members(&theirs.fields, "connection");
+    named.retain(|name| {
+        let is_usual = matches!(&**name, "close" | "keep-alive" | "te" | "upgrade");
+        !is_usual && HeaderName::try_from(name).is_ok()
+    });
+    let has_trailers = has_trailers && named.len() <= NAMED_MAX;
+    expected.retain(|(name, _)| has_trailers && may_trail(name) && !named.contains(name));
     assert_eq!(without(&ours.trailers, &[]), expected, "trailers");
 }
