@@ -12,16 +12,10 @@ use std::{
 use super::{
     clients::{Heard, Http1, NUMBER, ask_http2},
     messages::{self, By, Message},
-    passed_on::{self, Asked, going_on, without},
+    passed_on::{self, Asked, FIELDS, going_on, is_fit, is_late, is_refusal, without},
     world::Proxy,
 };
-use crate::{
-    connection::INTERIM_MAX,
-    limits::{FieldLimits, Sender},
-};
-
-/// What the fields of an answer may be, unless it is set otherwise.
-const FIELDS: FieldLimits = FieldLimits { sender: Sender::Backend, bytes: 60 * 1024, count: 100 };
+use crate::connection::INTERIM_MAX;
 
 /// What the backend says to who asks for [`ODD`], and whether it closes then.
 static SCRIPT: Mutex<(Vec<u8>, bool)> = Mutex::new((Vec::new(), false));
@@ -45,8 +39,8 @@ const REQUESTS: [(&str, &str, &str); 8] = [
 /// has answered.
 ///
 /// # Panics
-/// A client gets what is not one answer, or another one than the backend's, or the next request gets
-/// anything of it, or something of it stays.
+/// A client gets what is not one answer, or another one than the backend's, or none of a valid one, or the
+/// next request gets anything of it, or something of it stays.
 pub fn backend(data: &[u8]) {
     let Some((kind, script)) = data.split_first() else { return };
     let (line, version, rest) = REQUESTS[usize::from(kind & 7)];
@@ -105,7 +99,13 @@ fn check(heard: &Heard, theirs: &Theirs, script: &[u8], asked: &Asked) {
         let is_fit = |theirs: &Message| theirs.trails_within(FIELDS);
         return assert!(!theirs.as_ref().is_some_and(is_fit), "cut off, of {theirs:?}");
     };
-    if is_refusal(ours) {
+    // A refusal is right only for what is no answer or more than may be. Any other is compared, and is not
+    // what the backend said.
+    let is_read = |interim: &Message| interim.begins_within(FIELDS) && !has_length(interim);
+    let is_due = theirs.as_ref().is_some_and(|theirs| is_fit(theirs, asked.may_switch))
+        && interims.len() <= INTERIM_MAX as usize
+        && interims.iter().all(is_read);
+    if is_late(ours) || (is_refusal(ours) && !is_due) {
         return;
     }
     let Some(theirs) = theirs else { panic!("{ours:?} of what is no answer") };
@@ -134,10 +134,9 @@ fn check_interims(heard: &Heard, theirs: &Theirs, asked: &Asked, is_told: impl F
     assert_eq!(statuses(&heard.interims), expected, "interim responses");
 }
 
-/// Whether an answer is the proxy's own.
-fn is_refusal(ours: &Message) -> bool {
-    let mut says = ours.values("proxy-status");
-    ours.status() >= 500 && says.any(|value| value.starts_with(b"evenkeel"))
+/// Whether an interim response tells a length, which it may not. The proxy reads only those that are one.
+fn has_length(interim: &Message) -> bool {
+    interim.values("content-length").next().is_some()
 }
 
 /// The one proxy.

@@ -30,6 +30,8 @@ pub(super) struct Message {
     /// Its first line.
     pub(super) start: Vec<u8>,
     pub(super) fields: Fields,
+    /// How many bytes those and it are, with the line that ends them.
+    pub(super) head_bytes: usize,
     pub(super) body: Vec<u8>,
     pub(super) trailers: Fields,
     /// How many bytes those are, with the line that ends them.
@@ -49,7 +51,12 @@ impl Message {
         String::from_utf8_lossy(self.words()[1]).parse().unwrap_or(0)
     }
 
-    /// Whether the fields after its body are no more than may be.
+    /// Whether the fields before its body are no more than may be.
+    pub(super) fn begins_within(&self, limits: FieldLimits) -> bool {
+        self.fields.len() <= limits.count as usize && self.head_bytes <= limits.bytes as usize
+    }
+
+    /// The same of those after it.
     pub(super) fn trails_within(&self, limits: FieldLimits) -> bool {
         self.trailers.len() <= limits.count as usize && self.trailer_bytes <= limits.bytes as usize
     }
@@ -167,7 +174,8 @@ fn head(bytes: &[u8]) -> Reading {
     let mut at = 0;
     let Some(start) = line(bytes, &mut at)? else { return Ok(None) };
     let fields = fields(bytes, &mut at)?;
-    let message = |fields| Message { start, fields, length: at, ..Message::default() };
+    let message =
+        |fields| Message { start, fields, head_bytes: at, length: at, ..Message::default() };
     Ok(fields.map(message))
 }
 

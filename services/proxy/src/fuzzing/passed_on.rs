@@ -4,6 +4,7 @@
 use http::HeaderName;
 
 use super::messages::{Fields, Message, values};
+use crate::limits::{FieldLimits, Sender};
 
 /// Fields of one connection, beside those that `Connection` names.
 const OF_ONE_CONNECTION: [&str; 6] = [
@@ -46,6 +47,32 @@ pub(super) struct Asked {
     pub(super) is_for_head: bool,
     pub(super) takes_trailers: bool,
     pub(super) may_switch: bool,
+}
+
+/// What the fields of an answer may be, unless it is set otherwise.
+pub(super) const FIELDS: FieldLimits =
+    FieldLimits { sender: Sender::Backend, bytes: 60 * 1024, count: 100 };
+
+/// What the digits of a length may be.
+const LENGTH_DIGITS: usize = 18;
+
+/// Whether an answer is the proxy's own.
+pub(super) fn is_refusal(ours: &Message) -> bool {
+    let mut says = ours.values("proxy-status");
+    ours.status() >= 500 && says.any(|value| value.starts_with(b"evenkeel"))
+}
+
+/// Whether what the proxy says is due to time, of which a busy machine may take any.
+pub(super) fn is_late(ours: &Message) -> bool {
+    is_refusal(ours) && ours.status() == 504
+}
+
+/// Whether an answer that is valid is one that the proxy reads too.
+pub(super) fn is_fit(theirs: &Message, may_switch: bool) -> bool {
+    let is_length = |length: &String| (1..=LENGTH_DIGITS).contains(&length.len());
+    theirs.begins_within(FIELDS)
+        && members(&theirs.fields, "content-length").iter().all(is_length)
+        && (theirs.status() != 101 || (may_switch && names_protocol(theirs)))
 }
 
 /// The members of a list, in lower case.
