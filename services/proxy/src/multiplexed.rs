@@ -44,9 +44,9 @@ use crate::{
 /// all of them; and the windows (opening.rs) must have room for all of them.
 const STREAMS_MAX: usize = 100;
 
-/// The fields of a request that shares its connection. A backend that takes fewer of one says so, or resets its stream; but over many more, or over what does not end within some
-/// frames, it ends the connection: one made with hyper beyond 16 KiB in some forms, beyond 64 in all, and
-/// others sooner.
+/// The fields of a request that shares its connection. A backend that takes fewer of one says so, or
+/// resets its stream; but over many more, or over what does not end within some frames, it ends the
+/// connection: one made with hyper beyond 16 KiB in some forms, beyond 64 in all, and others sooner.
 const FIELD_BYTES_MAX: usize = 8 * 1024;
 
 /// How often somebody waits for what a connection brings before it takes another one. What has come
