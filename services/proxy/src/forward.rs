@@ -326,11 +326,11 @@ async fn attempt_multiplexed(
     let upload = body.upload();
     let (timeouts, since) = (&worker.settings.timeouts, connections.since());
     let head = head.in_http2_form().map_err(|reason| Failed::sent(reason, true))?;
-    let is_alone = !multiplexed::may_share(&head);
+    let is_alone = !multiplexed::may_share(&head, !http_body::Body::is_end_stream(body));
     loop {
         let start = Instant::now();
         let taken = match is_alone {
-            true => upstream.multiplexed.take_alone(member, timeouts).await,
+            true => upstream.multiplexed.take_alone(member, since, timeouts).await,
             false => upstream.multiplexed.take(member, since, timeouts).await,
         };
         let mut stream = taken.map_err(Failed::without_stream)?;
@@ -361,7 +361,7 @@ async fn attempt_multiplexed(
                 return Err(Failed::sent(body_failure(upload.as_deref()), stream.is_kept));
             }
             Ok(Err(multiplexed::Failure::Stream(error))) => {
-                // Over its fields: nothing else was sent there.
+                // Over its fields: what others had sent there before was taken.
                 let was_refused = is_alone && stream.was_refused();
                 if was_refused && multiplexed::is_long(&head) {
                     worker.gauges.limits.hit(Limit::HeaderBytes);

@@ -7,6 +7,7 @@
 //! Before one that nobody uses takes a request, it is looked at as those of HTTP/1 are: most backends
 //! say goodbye before they close, and some just close.
 
+mod alone;
 mod connection;
 mod leaving;
 mod opening;
@@ -65,6 +66,15 @@ pub(crate) struct Multiplexed {
     limits: FieldLimits,
 }
 
+/// Which of them a request may use.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    /// Only one that was made since then.
+    since: Option<Instant>,
+    /// One that has one request at a time, or one that is shared.
+    is_alone: bool,
+}
+
 /// Why there is no place on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoStream {
@@ -96,7 +106,8 @@ impl Multiplexed {
         since: Option<Instant>,
         timeouts: &Timeouts,
     ) -> Result<Stream, NoStream> {
-        if let Some(stream) = self.existing(member, since, timeouts.upstream_idle).await {
+        let wanted = Wanted { since, is_alone: false };
+        if let Some(stream) = self.existing(member, wanted, timeouts.upstream_idle).await {
             return Ok(stream);
         }
         let deadline = Instant::now() + timeouts.connect;
@@ -105,7 +116,7 @@ impl Multiplexed {
         let turn = timeout_at(deadline, self.opening.lock()).await;
         let _opening = turn.map_err(|_| NoStream::WaitedInVain)?;
         // Somebody else may have made one meanwhile.
-        if let Some(stream) = self.existing(member, since, timeouts.upstream_idle).await {
+        if let Some(stream) = self.existing(member, wanted, timeouts.upstream_idle).await {
             return Ok(stream);
         }
         // In what is left of the time others may just have failed in all of theirs, and a backend is not to
@@ -120,31 +131,41 @@ impl Multiplexed {
         Ok(stream)
     }
 
-    /// A connection of its own, for a request with more fields than one may have that shares one. What the
-    /// backend does about them is between the two.
+    /// A connection for a request that may end it, and so has it for itself (alone.rs): one that such a
+    /// request had before and has left as it was, or a new one.
     ///
     /// # Errors
     /// It could not be made in time.
     pub(crate) async fn take_alone(
         &self,
         member: &Arc<Member>,
+        since: Option<Instant>,
         timeouts: &Timeouts,
     ) -> Result<Stream, NoStream> {
         let deadline = Instant::now() + timeouts.connect;
+        let wanted = Wanted { since, is_alone: true };
+        if let Some(stream) = self.existing(member, wanted, timeouts.upstream_idle).await
+            && stream.is_as_it_was(timeouts.connect / 2).await
+        {
+            return Ok(stream);
+        }
         let opened = open(member, deadline, (&self.gauges, timeouts, self.limits)).await;
         let mut connection = opened.map_err(NoStream::Failed)?;
         connection.is_alone = true;
-        Ok(Stream::new(&Rc::new(connection), false))
+        let connection = Rc::new(connection);
+        let stream = Stream::new(&connection, false);
+        self.connections.borrow_mut().push(connection);
+        Ok(stream)
     }
 
     async fn existing(
         &self,
         member: &Member,
-        since: Option<Instant>,
+        wanted: Wanted,
         configured: Duration,
     ) -> Option<Stream> {
         for _ in 0..LOOKS_MAX {
-            let free = self.free(member, since, configured)?;
+            let free = self.free(member, wanted, configured)?;
             if !free.is_idle() {
                 return Some(Stream::new(&free, true));
             }
@@ -161,13 +182,14 @@ impl Multiplexed {
     fn free(
         &self,
         member: &Member,
-        since: Option<Instant>,
+        wanted: Wanted,
         configured: Duration,
     ) -> Option<Rc<Connection>> {
         let now = Instant::now();
         let limit = self.idle_watch.limit.current(configured, now);
         let is_fit = |connection: &Connection| {
-            since.is_none_or(|since| connection.made >= since)
+            connection.is_alone == wanted.is_alone
+                && wanted.since.is_none_or(|since| connection.made >= since)
                 && connection.has_room()
                 && connection.is_of(member)
                 && (!connection.is_idle() || now.duration_since(connection.used.get()) < limit)
@@ -178,6 +200,10 @@ impl Multiplexed {
     /// Takes note that the backend has closed a connection that nobody used.
     fn saw_close(&self, connection: &Connection, now: Instant) {
         connection.is_retired.set(true);
+        if connection.doubt.is_there() {
+            // Over what it was sent, however long nobody used it.
+            return;
+        }
         self.idle_watch.saw_close(now.duration_since(connection.used.get()), now);
     }
 
@@ -200,9 +226,10 @@ impl Multiplexed {
 }
 
 /// Whether a request may share its connection with others: not if that may end over its fields, before
-/// its body or after it (outgoing.rs).
-pub(crate) fn may_share(head: &Head) -> bool {
-    !is_long(head) && !head.headers.contains_key(TRAILER)
+/// its body or after it (outgoing.rs). Where there is no body there is no after, whatever is announced.
+pub(crate) fn may_share(head: &Head, has_body: bool) -> bool {
+    let announces = has_body && head.headers.contains_key(TRAILER);
+    !announces && !is_long(head)
 }
 
 /// Whether it may end over the fields before its body.

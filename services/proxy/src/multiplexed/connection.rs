@@ -16,8 +16,8 @@ use socket2::Socket;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    STREAM_WINDOW_BYTES, STREAMS_MAX, leaving::Left, opening::Driver, outgoing::SMALL_MAX,
-    queued::Part,
+    STREAM_WINDOW_BYTES, STREAMS_MAX, alone::Doubt, leaving::Left, opening::Driver,
+    outgoing::SMALL_MAX, queued::Part,
 };
 use crate::{
     connect::Lead,
@@ -38,8 +38,10 @@ pub(super) struct Connection {
     /// Whom it was made to.
     pub(super) member: Arc<Member>,
     pub(super) lead: Lead,
-    /// Whether it has one request and gets no other.
+    /// Whether it has one request at a time, which may end it.
     pub(super) is_alone: bool,
+    /// Whether the last one has, if it is for those.
+    pub(super) doubt: Doubt,
     /// When the last one ended.
     pub(super) used: Cell<Instant>,
     /// Whether a request was answered on it.
@@ -150,10 +152,10 @@ impl Connection {
         })
     }
 
-    /// As many requests at once as the backend allows; none once it has ended.
+    /// As many requests at once as the backend and we allow; none once it has ended.
     pub(super) fn allowed(&self) -> Option<usize> {
         let running = self.running.upgrade()?;
         let allowed = running.driver.borrow().max_concurrent_send_streams();
-        Some(allowed.min(STREAMS_MAX))
+        Some(allowed.min(if self.is_alone { 1 } else { STREAMS_MAX }))
     }
 }

@@ -58,7 +58,7 @@ pub(super) struct Left {
     /// Wakes those that wait to be reset.
     news: Notify,
     /// What sends PINGs, unless one is under way.
-    pings: RefCell<Option<PingPong>>,
+    pub(super) pings: RefCell<Option<PingPong>>,
     /// PINGs since a request was answered.
     pinged: Cell<u32>,
     /// Whether the backend is being asked by SETTINGS.

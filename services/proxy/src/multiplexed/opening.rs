@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{Connection, Running, STREAMS_MAX, leaving::Left, queued::Part};
+use super::{Connection, Running, STREAMS_MAX, alone::Doubt, leaving::Left, queued::Part};
 use crate::{
     connect,
     error::Reason,
@@ -128,6 +128,7 @@ pub(super) async fn open(
         streams: Cell::new(0),
         made,
         is_alone: false,
+        doubt: Doubt::default(),
         used: Cell::new(Instant::now()),
         has_served: Cell::new(false),
         is_retired: Cell::new(false),

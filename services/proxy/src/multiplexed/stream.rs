@@ -11,10 +11,10 @@ use std::{
 use h2::client::ResponseFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
-    Connection,
+    Connection, alone,
     leaving::Unanswered,
     outgoing::{Outgoing, SmallFrames},
     queued::Queued,
@@ -39,6 +39,8 @@ pub(crate) struct Stream {
     pub(crate) is_kept: bool,
     /// How many requests were on it then, with this one.
     place: usize,
+    /// Whether the head of its response has come.
+    is_answered: bool,
     /// It counts as long as the backend may have them unread, though all are sent.
     small_frames: Option<Rc<SmallFrames>>,
     /// What goes on sending the request's body, though the head of the response has come.
@@ -64,7 +66,8 @@ impl Stream {
         connection.streams.set(place);
         connection.note_idle();
         let connection = Rc::clone(connection);
-        Self { connection, is_kept, place, small_frames: None, sending: None }
+        let (small_frames, sending) = (None, None);
+        Self { connection, is_kept, place, is_answered: false, small_frames, sending }
     }
 
     /// Sends a request and waits for the head of its response; `interim` gets those before it. What
@@ -106,6 +109,7 @@ impl Stream {
             unanswered.poll(|answer| poll_answer(answer, context, &self.connection, interim))
         });
         let response = response.await?;
+        self.is_answered = true;
         if let Some(small) = &self.small_frames {
             small.forget();
         }
@@ -124,6 +128,12 @@ impl Stream {
             incoming.end();
         }
         Ok(Response::from_parts(head, incoming))
+    }
+
+    /// Waits until it is certain that the request before it has not ended a connection that is for those
+    /// which may, no longer than `limit`.
+    pub(super) async fn is_as_it_was(&self, limit: Duration) -> bool {
+        timeout(limit, self.connection.doubt.cleared()).await.is_ok() && self.connection.is_alive()
     }
 
     /// Whether a body goes on being sent.
@@ -208,6 +218,9 @@ impl Drop for Stream {
         connection.streams.set(connection.streams.get() - 1);
         connection.used.set(Instant::now());
         connection.note_idle();
+        if connection.is_alone {
+            alone::ended(connection, self.is_answered);
+        }
     }
 }
 

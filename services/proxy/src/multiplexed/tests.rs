@@ -95,7 +95,11 @@ async fn a_connection_is_given_up_when_it_has_been_idle_for_as_long_as_is_set() 
             bench.multiplexed.close_idle(limit);
             tokio::time::advance(limit - just).await;
             if is_taken {
-                let free = bench.multiplexed.free(&bench.member, None, limit);
+                let free = bench.multiplexed.free(
+                    &bench.member,
+                    Wanted { since: None, is_alone: false },
+                    limit,
+                );
                 assert!(free.is_none(), "it is not used");
             }
             bench.multiplexed.close_idle(limit);

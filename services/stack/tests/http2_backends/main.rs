@@ -7,6 +7,7 @@ mod common;
 mod echo;
 mod peer;
 
+mod alone;
 mod answers;
 mod fields;
 mod refusals;
