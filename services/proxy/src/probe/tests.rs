@@ -1,7 +1,10 @@
 use std::net::TcpListener;
 
 use balance::BackendId;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
+};
 
 use super::*;
 use crate::connect::tests::silent;
@@ -56,7 +59,12 @@ async fn server(answer: &'static str) -> SocketAddr {
 }
 
 fn closed_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    // Kept as long as the process: a test beside this one would be given the port of a closed socket.
+    std::mem::forget(socket);
+    address
 }
 
 /// All stands still between the question and the end of its time.

@@ -21,7 +21,7 @@ use chassis::shutdown::Stop;
 use evenkeel_stack::{Service, start_proxy, start_server};
 use proxy::settings::Settings as ProxySettings;
 use serde_json::Value;
-use tokio::sync::OnceCell;
+use tokio::{net::TcpSocket, sync::OnceCell};
 
 use contract::Contract;
 
@@ -235,9 +235,16 @@ pub fn any_port() -> TcpListener {
     chassis::net::bind("TEST_PORT", [127, 0, 0, 1].into(), 0).unwrap()
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on but the test that asks for it, if it ever does.
 pub fn closed_port() -> SocketAddr {
-    any_port().local_addr().unwrap()
+    let socket = TcpSocket::new_v4().unwrap();
+    // The test may listen on it later.
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    // Kept as long as the process: a test beside this one would be given the port of a closed socket.
+    std::mem::forget(socket);
+    address
 }
 
 pub fn server(index: usize, listener: TcpListener) -> Service {
