@@ -19,8 +19,8 @@ const EXTENSION_BYTES_MAX: u16 = 16 * 1024;
 pub(crate) enum Framing {
     /// After so many bytes.
     Length(u64),
-    /// After its last chunk.
-    Chunked(Chunks),
+    /// After its last chunk. In a box: a framing is moved about with each head, and few are of chunks.
+    Chunked(Box<Chunks>),
     /// With the connection.
     Close,
 }
@@ -67,14 +67,14 @@ enum State {
 impl Framing {
     /// Chunks of which none has come yet, after which the fields are within these limits.
     pub(crate) fn chunked(limits: FieldLimits) -> Self {
-        Self::Chunked(Chunks {
+        Self::Chunked(Box::new(Chunks {
             state: State::Size(ChunkSize::default()),
             is_strict: limits.sender == Sender::Client,
             extensions: 0,
             trailers: Vec::new(),
             limits,
             named: Named::default(),
-        })
+        }))
     }
 
     /// The same, after which fields that `Connection` names are left out.

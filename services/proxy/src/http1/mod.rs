@@ -12,6 +12,7 @@ mod incoming;
 mod named;
 mod request;
 mod response;
+pub(crate) mod room;
 
 pub(crate) use self::{
     framing::Framing,

@@ -1,27 +1,22 @@
 //! The head of a backend's response (RFC 9112 §4, §6.3).
 
-use std::mem::MaybeUninit;
-
 use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING},
 };
-use httparse::{Header, ParserConfig, Status};
+use httparse::{ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
 
-use super::{Framing, Invalid, Named, Unfit};
+use super::{Framing, Invalid, Named, Unfit, room};
 use crate::{
     headers::{members, spare},
     limits::FieldLimits,
     numbers::length,
 };
 
-/// Up to here there is room for a head's fields on the stack. It is allocated for those that have more,
-/// and not for what they might have.
-const FIELDS_ON_STACK: usize = 100;
-
-/// The same for where they stand, which is written each time. Most heads have fewer.
+/// Up to here there is room on the stack for where fields stand, which is written each time. Most heads
+/// have fewer.
 const PLACES_ON_STACK: usize = 40;
 
 /// Fields that a response may get on its way.
@@ -53,23 +48,16 @@ pub(crate) fn read_head(
     limits: FieldLimits,
 ) -> Result<Option<ResponseHead>, Unfit> {
     let (bytes_max, count_max) = (limits.bytes as usize, limits.count as usize);
-    let mut few: [MaybeUninit<Header<'_>>; FIELDS_ON_STACK] =
-        [const { MaybeUninit::uninit() }; FIELDS_ON_STACK];
-    let mut many = Vec::new();
-    let mut response = httparse::Response::new(&mut []);
-    let parser = ParserConfig::default();
-    let on_stack = &mut few[..count_max.min(FIELDS_ON_STACK)];
-    let mut parsed = parser.parse_response_with_uninit_headers(&mut response, read, on_stack);
-    if matches!(parsed, Err(httparse::Error::TooManyHeaders)) {
-        many.resize_with(room_beyond_stack(read, count_max), MaybeUninit::uninit);
-        if !many.is_empty() {
-            response = httparse::Response::new(&mut []);
-            parsed = parser.parse_response_with_uninit_headers(&mut response, read, &mut many);
-        }
-    }
-    let length = match parsed {
-        Ok(Status::Complete(length)) if length <= bytes_max => length,
-        Ok(Status::Partial) if read.len() < bytes_max => return Ok(None),
+    let (mut few, mut many) = (room::few(), Vec::new());
+    let parsed = room::parse(read, count_max, (&mut few, &mut many), |fields| {
+        let mut response = httparse::Response::new(&mut []);
+        let parser = ParserConfig::default();
+        let status = parser.parse_response_with_uninit_headers(&mut response, read, fields)?;
+        Ok((response, status))
+    });
+    let (response, length) = match parsed {
+        Ok((response, Status::Complete(length))) if length <= bytes_max => (response, length),
+        Ok((_, Status::Partial)) if read.len() < bytes_max => return Ok(None),
         Ok(_) => return Err(Unfit::Beyond(limits.too_large())),
         Err(httparse::Error::TooManyHeaders) => return Err(Unfit::Beyond(limits.too_many())),
         Err(_) => return Err(Unfit::Invalid),
@@ -104,16 +92,6 @@ pub(crate) fn read_head(
     let may_say_more = status == StatusCode::NO_CONTENT && said.announces_body();
     let keeps_connection = said.keeps_connection && framing != Framing::Close && !may_say_more;
     Ok(Some(ResponseHead { status, reason, headers, framing, keeps_connection, is_http11 }))
-}
-
-/// For how many fields there is to be room where they are more than there is on the stack; for none if
-/// no more may be.
-fn room_beyond_stack(read: &[u8], count_max: usize) -> usize {
-    if count_max <= FIELDS_ON_STACK {
-        return 0;
-    }
-    // Each field has a line, and the status's is enough for one that has not come to its end.
-    memchr::memchr_iter(b'\n', read).count().min(count_max)
 }
 
 /// Whether a body may follow a head with this status, unless it answers HEAD (RFC 9110 §6.4.1).
@@ -376,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_of_many_fields_has_room_for_those_and_not_for_all_that_may_be() {
+    fn a_head_of_many_fields_is_read_once_it_is_whole() {
         let limits = FieldLimits { count: 10_000, ..LIMITS };
         let text = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(150));
         for end in 0..text.len() {
@@ -385,9 +363,5 @@ mod tests {
         }
         let head = read_head(&mut BytesMut::from(&text[..]), false, limits).unwrap().unwrap();
         assert_eq!(head.headers.get_all("a").iter().count(), 150);
-        // Its lines.
-        assert_eq!(room_beyond_stack(text.as_bytes(), 10_000), 152);
-        assert_eq!(room_beyond_stack(text.as_bytes(), 120), 120);
-        assert_eq!(room_beyond_stack(text.as_bytes(), 100), 0);
     }
 }

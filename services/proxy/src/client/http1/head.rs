@@ -7,27 +7,22 @@
 //! The end of a head is looked for before it is read, line by line, so that a head that comes in many
 //! pieces is read once, and each line is known to end as it must.
 
-use std::mem::MaybeUninit;
-
 use bytes::{Buf, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE},
     uri::PathAndQuery,
 };
-use httparse::{Header, ParserConfig, Status};
+use httparse::{ParserConfig, Status};
 
 use crate::{
     error::Reason,
     headers::{is_continue, members, spare},
-    http1::{Framing, Named},
+    http1::{Framing, Named, room},
     limits::{FieldLimits, Limit, Refusal},
     numbers,
     settings::Limits,
 };
-
-/// Up to here there is room for a head's fields on the stack; for more it is allocated each time.
-const FIELDS_ON_STACK: usize = 100;
 
 /// Fields that a request gets on its way.
 const FIELDS_ADDED: usize = 6;
@@ -161,22 +156,16 @@ fn with_parsed<T>(
     limits: &Limits,
     then: impl FnOnce(&httparse::Request<'_, '_>, bool) -> Result<T, Refusal>,
 ) -> Result<T, Refusal> {
-    let mut few: [MaybeUninit<Header<'_>>; FIELDS_ON_STACK] =
-        [const { MaybeUninit::uninit() }; FIELDS_ON_STACK];
-    let mut many = Vec::new();
-    let fields = match few.get_mut(..limits.headers) {
-        Some(fields) => fields,
-        None => {
-            many.resize_with(limits.headers, MaybeUninit::uninit);
-            &mut many[..]
-        }
-    };
-    let mut parsed = httparse::Request::new(&mut []);
-    let status =
-        ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, bytes, fields);
-    match status {
-        Ok(Status::Complete(length)) => then(&parsed, length == bytes.len()),
-        Ok(Status::Partial) => then(&parsed, false),
+    let (mut few, mut many) = (room::few(), Vec::new());
+    let parsed = room::parse(bytes, limits.headers, (&mut few, &mut many), |fields| {
+        let mut request = httparse::Request::new(&mut []);
+        let parser = ParserConfig::default();
+        let status = parser.parse_request_with_uninit_headers(&mut request, bytes, fields)?;
+        Ok((request, status))
+    });
+    match parsed {
+        Ok((request, Status::Complete(length))) => then(&request, length == bytes.len()),
+        Ok((request, Status::Partial)) => then(&request, false),
         Err(httparse::Error::TooManyHeaders) => Err(TOO_MANY),
         Err(_) => Err(INVALID),
     }
