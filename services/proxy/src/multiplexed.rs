@@ -124,11 +124,7 @@ impl Multiplexed {
         if Instant::now() + timeouts.connect / 2 >= deadline {
             return Err(NoStream::WaitedInVain);
         }
-        let opened = open(member, deadline, (&self.gauges, timeouts, self.limits)).await;
-        let connection = Rc::new(opened.map_err(NoStream::Failed)?);
-        let stream = Stream::new(&connection, false);
-        self.connections.borrow_mut().push(connection);
-        Ok(stream)
+        self.make(member, deadline, timeouts, false).await
     }
 
     /// A connection for a request that may end it, and so has it for itself (alone.rs): one that such a
@@ -149,10 +145,20 @@ impl Multiplexed {
         {
             return Ok(stream);
         }
+        self.make(member, deadline, timeouts, true).await
+    }
+
+    /// The first place on a new connection.
+    async fn make(
+        &self,
+        member: &Arc<Member>,
+        deadline: Instant,
+        timeouts: &Timeouts,
+        is_alone: bool,
+    ) -> Result<Stream, NoStream> {
         let opened = open(member, deadline, (&self.gauges, timeouts, self.limits)).await;
-        let mut connection = opened.map_err(NoStream::Failed)?;
-        connection.is_alone = true;
-        let connection = Rc::new(connection);
+        let connection = opened.map_err(NoStream::Failed)?;
+        let connection = Rc::new(Connection { is_alone, ..connection });
         let stream = Stream::new(&connection, false);
         self.connections.borrow_mut().push(connection);
         Ok(stream)
