@@ -155,7 +155,7 @@ where
                 Ok(data) => {
                     let is_last = body.is_end_stream();
                     if data.has_remaining() {
-                        room(&mut stream).await?;
+                        poll_fn(|context| poll_room(&mut stream, context)).await?;
                     }
                     send_data(&mut stream, data, is_last)?;
                     if is_last {
@@ -185,17 +185,20 @@ async fn next<B: Body + Unpin>(
     .await
 }
 
-/// Waits until the other side has room. No more is asked for than a byte of it, as long as there is
-/// something to send: what one stream has been promised of the room of all, others wait for.
-async fn room<D: Buf>(stream: &mut SendStream<D>) -> Result<(), Stopped<D>> {
+/// Waits until the other side has room, or tells that it never will. No more is asked for than a byte of
+/// it, as long as there is something to send: what one stream has been promised of the room of all,
+/// others wait for.
+pub(crate) fn poll_room<D: Buf>(
+    stream: &mut SendStream<D>,
+    context: &mut Context<'_>,
+) -> Poll<Result<(), Stopped<D>>> {
     stream.reserve_capacity(1);
     while stream.capacity() == 0 {
-        let given = poll_fn(|context| stream.poll_capacity(context)).await;
-        if !matches!(given, Some(Ok(_))) {
-            return Err(Stopped::Stream);
-        }
+        let Some(Ok(_)) = ready!(stream.poll_capacity(context)) else {
+            return Poll::Ready(Err(Stopped::Stream));
+        };
     }
-    Ok(())
+    Poll::Ready(Ok(()))
 }
 
 fn send_data<D: Buf>(stream: &mut SendStream<D>, data: D, is_last: bool) -> Result<(), Stopped<D>> {

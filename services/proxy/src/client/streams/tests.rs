@@ -1,4 +1,7 @@
-use std::future::poll_fn;
+use std::{future::poll_fn, pin::Pin};
+
+use bytes::{Buf, Bytes};
+use http_body::Body;
 
 use super::*;
 use crate::{buffered::Buffered, client::frames::FIRST_WINDOW};

@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{PART_BYTES, Part, Progress, cost};
 use crate::{
     body::ClientBody,
+    http2,
     limits::{FieldLimits, Sender},
     tunnel::{Ended, GOOD_BYE, Tunnel},
 };
@@ -89,9 +90,8 @@ impl AsyncWrite for Side {
         let Self { stream, progress, .. } = self.get_mut();
         ready!(progress.poll_gone_out(context));
         let mut stream = stream.borrow_mut();
-        stream.reserve_capacity(1);
-        while stream.capacity() == 0 {
-            let Some(Ok(_)) = ready!(stream.poll_capacity(context)) else { return gone() };
+        if ready!(http2::poll_room(&mut stream, context)).is_err() {
+            return gone();
         }
         let count = bytes.len().min(PART_BYTES);
         progress.held.add(cost(count));
