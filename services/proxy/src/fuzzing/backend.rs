@@ -4,16 +4,15 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, TcpStream},
     sync::{Mutex, OnceLock, PoisonError},
-    thread,
 };
 
 use super::{
     clients::{Heard, Http1, NUMBER, ask_http2},
     messages::{self, By, Message},
     passed_on::{self, Asked, FIELDS, going_on, is_fit, is_late, is_refusal, without},
-    world::Proxy,
+    world::{Proxy, listen},
 };
 use crate::connection::INTERIM_MAX;
 
@@ -143,14 +142,10 @@ fn has_length(interim: &Message) -> bool {
 fn proxy() -> &'static Proxy {
     static PROXY: OnceLock<Proxy> = OnceLock::new();
     PROXY.get_or_init(|| {
-        let backend = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = backend.local_addr().unwrap();
-        thread::spawn(move || {
-            backend.incoming().for_each(|stream| {
-                thread::spawn(move || serve(stream.unwrap()));
-            });
-        });
-        Proxy::start(address, &[("PROXY_RETRY_BUDGET", "100%"), ("PROXY_RETRY_BACKOFF", "1ms")])
+        Proxy::start(
+            listen(serve),
+            &[("PROXY_RETRY_BUDGET", "100%"), ("PROXY_RETRY_BACKOFF", "1ms")],
+        )
     })
 }
 

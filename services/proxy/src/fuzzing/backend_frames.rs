@@ -2,9 +2,8 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, TcpStream},
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
-    thread,
 };
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,7 +13,7 @@ use super::{
     frames::{Frame, each_frame},
     messages::Message,
     passed_on::{self, Asked, FIELDS, is_fit, is_late, is_refusal},
-    world::{PATIENCE, Proxy},
+    world::{PATIENCE, Proxy, listen},
 };
 
 // RFC 9113 §6.
@@ -212,22 +211,14 @@ fn read(frames: &[u8], method: &str) -> Option<Message> {
 fn proxy() -> &'static Proxy {
     static PROXY: OnceLock<Proxy> = OnceLock::new();
     PROXY.get_or_init(|| {
-        let backend = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = backend.local_addr().unwrap();
-        thread::spawn(move || {
-            backend.incoming().for_each(|stream| {
-                let stream = stream.unwrap();
-                script().streams.push(stream.try_clone().unwrap());
-                thread::spawn(move || serve(stream));
-            });
-        });
         let retries = [("PROXY_RETRY_BUDGET", "100%"), ("PROXY_RETRY_BACKOFF", "1ms")];
-        Proxy::start(address, &[("PROXY_BACKEND_PROTOCOL", "h2c"), retries[0], retries[1]])
+        Proxy::start(listen(serve), &[("PROXY_BACKEND_PROTOCOL", "h2c"), retries[0], retries[1]])
     })
 }
 
 /// A backend's connection, up to its end.
 fn serve(mut stream: TcpStream) -> Option<()> {
+    script().streams.push(stream.try_clone().ok()?);
     stream.write_all(&SETTINGS_FRAME).ok()?;
     stream.read_exact(&mut [0; 24]).ok()?;
     loop {

@@ -9,7 +9,7 @@ use std::{
     cell::Cell,
     collections::BTreeSet,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     rc::Rc,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -21,7 +21,7 @@ use std::{
 
 use super::{
     messages::message,
-    world::{PATIENCE, Proxy},
+    world::{PATIENCE, Proxy, listen},
 };
 use crate::{
     client::{FrameWatch, RESETS_TIMES_MAX},
@@ -173,42 +173,37 @@ fn read_to_mark(client: &mut TcpStream) {
 fn proxy() -> &'static Proxy {
     static PROXY: OnceLock<Proxy> = OnceLock::new();
     PROXY.get_or_init(|| {
-        let backend = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = backend.local_addr().unwrap();
-        thread::spawn(move || backend.incoming().for_each(|stream| drop(serve(stream.unwrap()))));
         let short = ["PROXY_HEADER_TIMEOUT", "PROXY_IDLE_TIMEOUT", "PROXY_WRITE_TIMEOUT"];
-        Proxy::start(address, &short.map(|name| (name, "200ms")))
+        Proxy::start(listen(serve), &short.map(|name| (name, "200ms")))
     })
 }
 
-/// A backend's connection, on a thread of its own.
-fn serve(mut stream: TcpStream) -> thread::JoinHandle<()> {
-    thread::spawn(move || {
-        let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
-        loop {
-            let length = match message(&bytes) {
-                Ok(length) => length,
-                Err(odd) => return tell(odd),
-            };
-            match length {
-                Some(length) if length < bytes.len() => {
-                    return tell(format!("{} bytes after a message", bytes.len() - length));
-                }
-                Some(_) => {
-                    MESSAGES.fetch_add(1, Ordering::Relaxed);
-                    bytes.clear();
-                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-                    if stream.write_all(answer).is_err() {
-                        return;
-                    }
-                }
-                None => match stream.read(&mut piece) {
-                    Ok(0) | Err(_) => return,
-                    Ok(count) => bytes.extend_from_slice(&piece[..count]),
-                },
+/// A backend's connection.
+fn serve(mut stream: TcpStream) {
+    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        let length = match message(&bytes) {
+            Ok(length) => length,
+            Err(odd) => return tell(odd),
+        };
+        match length {
+            Some(length) if length < bytes.len() => {
+                return tell(format!("{} bytes after a message", bytes.len() - length));
             }
+            Some(_) => {
+                MESSAGES.fetch_add(1, Ordering::Relaxed);
+                bytes.clear();
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                if stream.write_all(answer).is_err() {
+                    return;
+                }
+            }
+            None => match stream.read(&mut piece) {
+                Ok(0) | Err(_) => return,
+                Ok(count) => bytes.extend_from_slice(&piece[..count]),
+            },
         }
-    })
+    }
 }
 
 fn tell(odd: String) {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -11,6 +11,18 @@ use crate::{Listeners, settings::Settings};
 
 /// What the proxy may take for anything; its own limits are less than a tenth of it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A backend of which each connection has a thread, in which it is served so.
+pub(super) fn listen<T: 'static>(serve: fn(TcpStream) -> T) -> SocketAddr {
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = backend.local_addr().unwrap();
+    thread::spawn(move || {
+        backend.incoming().for_each(|stream| {
+            thread::spawn(move || drop(serve(stream.unwrap())));
+        });
+    });
+    address
+}
 
 /// A proxy, which is never stopped.
 pub(super) struct Proxy {
