@@ -220,9 +220,9 @@ fn check_length(headers: &HeaderMap) -> Result<(), ()> {
     }
 }
 
-/// No value begins or ends with a space or a tab, which HTTP/1 would take away and HTTP/2 takes for
-/// malformed (RFC 9113 §8.2.1). The library passes it on, and a backend of HTTP/2 would be blamed for
-/// refusing it.
+/// No name is one that HTTP/1 could not have, and no value begins or ends with a space or a tab, which
+/// HTTP/1 would take away and HTTP/2 takes for malformed (RFC 9113 §8.2.1). The library passes it on, and
+/// a backend of HTTP/2 would be blamed for refusing it.
 fn check_fields(headers: &HeaderMap) -> Result<(), ()> {
     check_names(headers)?;
     if headers.values().any(has_blank_end) { Err(()) } else { Ok(()) }
