@@ -10,7 +10,10 @@
 //! bound (client/untaken.rs, client/http1/upload.rs, multiplexed/queued.rs), and so do heads that have not
 //! ended (client/http1/wire.rs, http2/whole_heads.rs).
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    ops::Deref,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use crate::{
     limits::{Limit, LimitCounts},
@@ -105,23 +108,23 @@ pub(crate) fn recount(gauges: &Gauges, before: usize, bytes: usize) {
 
 /// What waits for one client, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Waiting<'a> {
-    gauges: &'a Gauges,
+pub(crate) struct Waiting<G: Deref<Target = Gauges>> {
+    gauges: G,
     bytes: usize,
 }
 
-impl<'a> Waiting<'a> {
+impl<G: Deref<Target = Gauges>> Waiting<G> {
     /// Nothing does.
-    pub(crate) fn new(gauges: &'a Gauges) -> Self {
+    pub(crate) fn new(gauges: G) -> Self {
         Self { gauges, bytes: 0 }
     }
 
     pub(crate) fn set(&mut self, bytes: usize) {
-        recount(self.gauges, std::mem::replace(&mut self.bytes, bytes), bytes);
+        recount(&self.gauges, std::mem::replace(&mut self.bytes, bytes), bytes);
     }
 }
 
-impl Drop for Waiting<'_> {
+impl<G: Deref<Target = Gauges>> Drop for Waiting<G> {
     fn drop(&mut self) {
         self.set(0);
     }

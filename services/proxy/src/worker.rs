@@ -412,11 +412,6 @@ pub(crate) mod tests {
             self.end.send_replace(());
         }
 
-        /// Has a stop come to its end.
-        pub(crate) fn leave(&self) {
-            self.stage.send_replace(Stage::Leaving);
-        }
-
         /// Asks for a stop.
         pub(crate) fn stop(&self) {
             self.come_to(Stage::Draining);
@@ -426,12 +421,6 @@ pub(crate) mod tests {
         pub(crate) fn come_to(&self, stage: Stage) {
             self.stage.send_replace(stage);
             self.worker.hear(stage);
-        }
-
-        /// Has the stop come to where no new connections are served.
-        pub(crate) fn finish(&self) {
-            self.stage.send_replace(Stage::Finishing);
-            self.worker.hear(Stage::Finishing);
         }
     }
 

@@ -371,7 +371,7 @@ async fn a_client_of_http_2_that_has_asked_for_nothing_yet_is_told_before_a_stop
     let run = async {
         let mut case = Case::new(b"");
         case.bench.stop();
-        case.bench.finish();
+        case.bench.come_to(Stage::Finishing);
         let after = case.http2(&hello(0)).await;
         let mut heard = Vec::new();
         case.client.read_to_end(&mut heard).unwrap();

@@ -24,7 +24,7 @@ use super::{
     heads::{ENDLESS, Heads},
 };
 use crate::{
-    buffered::recount,
+    buffered::Waiting,
     limits::{FieldLimits, HTTP2_FIELD},
     stats::Gauges,
 };
@@ -82,9 +82,8 @@ pub(crate) struct WholeHeads<S> {
     preface_left: usize,
     /// What is yet to be announced as the most that a head may have.
     announced: Option<u32>,
-    gauges: Arc<Gauges>,
-    /// What of it is in the gauge.
-    counted: usize,
+    /// What counts of it as waiting.
+    waiting: Waiting<Arc<Gauges>>,
 }
 
 impl<S> WholeHeads<S> {
@@ -106,19 +105,8 @@ impl<S> WholeHeads<S> {
             heads: Heads::new(reader, limits.held as usize),
             preface_left: 0,
             announced: Some(limits.announced),
-            gauges: Arc::clone(gauges),
-            counted: 0,
+            waiting: Waiting::new(Arc::clone(gauges)),
         }
-    }
-
-    fn count(&mut self, bytes: usize) {
-        recount(&self.gauges, std::mem::replace(&mut self.counted, bytes), bytes);
-    }
-}
-
-impl<S> Drop for WholeHeads<S> {
-    fn drop(&mut self) {
-        self.count(0);
     }
 }
 
@@ -167,7 +155,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WholeHeads<S> {
         let this = self.get_mut();
         loop {
             if this.heads.give(buffer) {
-                this.count(this.heads.held());
+                this.waiting.set(this.heads.held());
                 return Poll::Ready(Ok(()));
             }
             let before = buffer.filled().len();
@@ -175,7 +163,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WholeHeads<S> {
             let came = &buffer.filled()[before..];
             let is_end = came.is_empty();
             let passed = this.heads.take(came)?;
-            this.count(this.heads.held());
+            this.waiting.set(this.heads.held());
             buffer.set_filled(before + passed);
             if passed > 0 || is_end {
                 return Poll::Ready(Ok(()));

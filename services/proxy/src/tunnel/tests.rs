@@ -124,7 +124,7 @@ async fn at_the_end_of_a_stop_both_sides_of_a_websocket_hear_that_it_is_over() {
     let bench = Bench::new(&[], backend.peer_addr().unwrap());
     let tunnel = Tunnel::new(&bench.worker, (backend, Bytes::new()), None, (true, None));
     let hearing = async {
-        bench.leave();
+        bench.come_to(Stage::Leaving);
         for (side, is_masked) in [(&mut its_end, true), (&mut client, false)] {
             let head = hear(side, 2).await;
             assert_eq!(head[0], 0x88, "a whole Close frame");

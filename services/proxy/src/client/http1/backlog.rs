@@ -24,7 +24,7 @@ const KEEPS_UP: Duration = Duration::from_millis(100);
 /// What of an answer waits for its client.
 pub(super) struct Backlog<'a> {
     gauges: &'a Gauges,
-    waiting: Waiting<'a>,
+    waiting: Waiting<&'a Gauges>,
     /// Since when the client takes nothing.
     since: Option<Instant>,
     /// How fast the client takes it, once it has made us wait.

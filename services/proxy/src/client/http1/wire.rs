@@ -21,7 +21,7 @@ use super::{
     out::Out,
 };
 use crate::{
-    buffered::recount,
+    buffered::Waiting,
     client::{Socket, activity::Activity},
     http1::Framing,
     http2::whole_heads::PREFACE,
@@ -61,7 +61,7 @@ pub(super) struct Wire {
     pub(super) out: Out,
     search: Search,
     /// What counts as waiting: what has come of a head that has not ended.
-    waiting: usize,
+    waiting: Waiting<Arc<Gauges>>,
     /// What comes may be HTTP/2: nothing has been read as HTTP/1 yet.
     is_new: bool,
     pub(super) upload: Uploading,
@@ -130,7 +130,7 @@ impl Wire {
             read_size: ReadSize::up_to(read_bytes_max.min(READ_BYTES_MAX)),
             out: Out::default(),
             search: Search::default(),
-            waiting: 0,
+            waiting: Waiting::new(Arc::clone(gauges)),
             is_new,
             upload: Uploading::Done,
             uploaded: 0,
@@ -146,7 +146,7 @@ impl Wire {
 
     /// Takes the socket and what was read from it. For all others, the connection has ended.
     pub(super) fn take(&mut self) -> Option<(Socket, BytesMut)> {
-        self.set_waiting(0);
+        self.waiting.set(0);
         let socket = self.socket.take()?;
         if let Some(reader) = self.reader.take() {
             reader.wake();
@@ -214,12 +214,8 @@ impl Wire {
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>, limits: &Limits) -> Poll<Next> {
         let next = self.look_for_next(context, limits);
         let waits = next.is_pending() && !self.read.is_empty();
-        self.set_waiting(if waits { self.read.capacity() } else { 0 });
+        self.waiting.set(if waits { self.read.capacity() } else { 0 });
         next
-    }
-
-    fn set_waiting(&mut self, bytes: usize) {
-        recount(&self.gauges, std::mem::replace(&mut self.waiting, bytes), bytes);
     }
 
     fn look_for_next(&mut self, context: &mut Context<'_>, limits: &Limits) -> Poll<Next> {
