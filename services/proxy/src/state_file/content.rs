@@ -144,10 +144,11 @@ impl StateFile {
         let text = |time| self.clock.text(time);
         let StandingIntent { id: _, state, weight, max_in_flight } = intent;
         let current = self.kept_state(state.current());
-        let is_usual = |stated: &&Stated| stated.state == Admin::Ready && stated.actor.is_none();
-        let below = state.reverts_to().filter(|stated| !is_usual(stated));
+        // What goes back to what a file without a word of it says needs none.
+        let usual = usual(state.current());
+        let below = state.reverts_to().filter(|stated| **stated != usual);
         let now = self.kept_weight(weight.current());
-        let below_weight = weight.reverts_to().filter(|weighed| weighed.number.is_some());
+        let below_weight = weight.reverts_to().filter(|weighed| **weighed != Numbered::default());
         let limit = max_in_flight.current();
         let below_limit = max_in_flight.reverts_to();
         Kept {
@@ -221,7 +222,7 @@ impl StateFile {
         let is_special = wanted.said.latest.is_some()
             || wanted.on_top.is_some()
             || wanted.standing.plan.is_some();
-        let below = wanted.reverts_to().filter(|below| below.set.is_some());
+        let below = wanted.reverts_to().filter(|below| **below != WantedPlan::default());
         is_special.then(|| KeptPolicy {
             expires: wanted.expires().map(|time| self.clock.text(time)),
             below: below.map(|below| Box::new(kept(below))),
@@ -307,7 +308,7 @@ impl StateFile {
         let current = self.stated(id, current)?;
         let below = match kept.reverts_to {
             Some(kept) => self.stated(id, kept)?,
-            None => Stated { since: current.since, ..Stated::default() },
+            None => usual(&current),
         };
         let current_weight = KeptWeight {
             weight: kept.weight,
@@ -346,6 +347,11 @@ impl StateFile {
             deadline: self.time_if(id, kept.deadline.as_deref())?,
         })
     }
+}
+
+/// What a state goes back to of which nothing was kept.
+fn usual(current: &Stated) -> Stated {
+    Stated { since: current.since, ..Stated::default() }
 }
 
 /// What is in force on top of what it goes back to, or, without an end, for good.
