@@ -51,6 +51,7 @@ impl Http1 {
         let connect = || {
             let stream = TcpStream::connect(self.address).unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.set_nodelay(true).unwrap();
             stream
         };
         let mut stream = self.stream.take().unwrap_or_else(connect);

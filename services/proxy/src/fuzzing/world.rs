@@ -18,7 +18,10 @@ pub(super) fn listen<T: 'static>(serve: fn(TcpStream) -> T) -> SocketAddr {
     let address = backend.local_addr().unwrap();
     thread::spawn(move || {
         backend.incoming().for_each(|stream| {
-            thread::spawn(move || drop(serve(stream.unwrap())));
+            let stream = stream.unwrap();
+            // What is said in pieces would wait for an acknowledgement between them.
+            stream.set_nodelay(true).unwrap();
+            thread::spawn(move || drop(serve(stream)));
         });
     });
     address
