@@ -288,7 +288,8 @@ fn check_host(
         if !client.is_valid_host(&host) {
             return Err(Reason::BadRequest);
         }
-        headers.insert(HOST, host);
+        // The library reads as many fields as there can be, if so many bytes may come.
+        headers.try_insert(HOST, host).map_err(|_| Reason::HeadTooLarge)?;
     }
     Ok(())
 }

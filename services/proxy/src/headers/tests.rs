@@ -209,6 +209,17 @@ fn the_authority_of_http_2_is_the_host_and_a_host_beside_it_must_be_the_same() {
     }
 }
 
+#[test]
+fn a_head_with_as_many_fields_as_there_can_be_is_too_long_to_name_its_host() {
+    let mut headers = HeaderMap::new();
+    let name = |number: u32| format!("x-{number}").parse::<HeaderName>().unwrap();
+    let no_value = HeaderValue::from_static("");
+    let full = (0..).find(|number| headers.try_insert(name(*number), no_value.clone()).is_err());
+    assert!(full.is_some_and(|count| count > 10_000));
+    let refused = prepare_for(Version::HTTP_2, &mut headers, "http://a/", &[]);
+    assert_eq!(refused.unwrap_err(), Reason::HeadTooLarge);
+}
+
 /// RFC 9113 §8.2.3.
 #[test]
 fn the_crumbs_of_cookies_are_joined() {
