@@ -87,7 +87,7 @@ impl Upload {
         Self::of_rate(0, FieldLimits::USUAL, Arc::default(), None)
     }
 
-    pub(super) fn of_rate(
+    pub(crate) fn of_rate(
         rate_min: u32,
         limits: FieldLimits,
         gauges: Arc<Gauges>,
@@ -151,6 +151,15 @@ impl Upload {
         self.waits_for_client.set(true);
         self.pace.set(self.pace.get().map(|mut pace| {
             pace.wait(Instant::now());
+            pace
+        }));
+    }
+
+    /// Notes that the client need send no more for now: what waits is for its backend.
+    fn rest(&self) {
+        self.waits_for_client.set(false);
+        self.pace.set(self.pace.get().map(|mut pace| {
+            pace.resume(Instant::now());
             pace
         }));
     }
@@ -319,11 +328,24 @@ impl RequestBody {
 
     /// The same body, which waits for another backend now.
     #[must_use]
-    pub(crate) fn put_down(self) -> Self {
+    pub(crate) fn put_down(mut self) -> Self {
+        self.look_away();
         if let Self::Client(ClientBody::Http1(body), _) = &self {
             body.put_down();
         }
         self
+    }
+
+    /// Nobody looks for more of it for now, though there was none at the last look: whatever is waited for
+    /// meanwhile is not the client's doing.
+    pub(crate) fn look_away(&mut self) {
+        let Self::Client(body, upload) = self else { return };
+        upload.rest();
+        match body {
+            ClientBody::None => {}
+            ClientBody::Http1(body) => body.look_away(),
+            ClientBody::Http2(_, taking, _) => taking.look_away(),
+        }
     }
 
     /// Whether its client keeps it back until it is asked for.

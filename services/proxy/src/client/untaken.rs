@@ -189,6 +189,11 @@ impl Taking {
         self.untaken.took(taken);
     }
 
+    /// Nobody asks for more of it for now, though all that had come was given: what comes meanwhile waits.
+    pub(crate) fn look_away(&mut self) {
+        self.set_waiting(false);
+    }
+
     fn set_waiting(&mut self, is_waiting: bool) {
         let was_waiting = std::mem::replace(&mut self.is_waiting, is_waiting);
         let change = |count: u32| count + u32::from(is_waiting) - u32::from(was_waiting);
@@ -278,6 +283,21 @@ mod tests {
         assert_eq!(gauges.buffered.bytes(), 1_010, "some of it may be the other's");
         other.asked(&data(10));
         other.asked(&NOTHING);
+        assert_eq!(gauges.buffered.bytes(), 0);
+    }
+
+    #[test]
+    fn what_comes_while_nobody_asks_for_it_counts_whoever_else_waits() {
+        let gauges = gauges(usize::MAX);
+        let untaken = Untaken::new(&gauges);
+        let [mut one, mut other] = [(); 2].map(|()| Taking::new(&untaken));
+        one.asked(&NOTHING);
+        one.look_away();
+        untaken.came(came(1_000));
+        other.asked(&NOTHING);
+        assert_eq!(gauges.buffered.bytes(), 1_000);
+        one.asked(&data(1_000));
+        one.asked(&NOTHING);
         assert_eq!(gauges.buffered.bytes(), 0);
     }
 

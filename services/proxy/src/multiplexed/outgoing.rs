@@ -148,6 +148,10 @@ impl Body for Outgoing {
                 Poll::Ready(this.trailers.take().map(Ok))
             };
         }
+        if may_grow {
+            // It is the backend's turn: nobody asks again until that has made room for this.
+            this.body.look_away();
+        }
         if may_grow && this.gathered.len() < SMALL_BYTES {
             this.note_small();
         }

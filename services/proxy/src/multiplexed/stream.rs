@@ -34,7 +34,7 @@ use crate::{
 /// The right to send one request on a connection.
 #[derive(Debug)]
 pub(crate) struct Stream {
-    connection: Rc<Connection>,
+    pub(super) connection: Rc<Connection>,
     /// Whether the connection was there before.
     pub(crate) is_kept: bool,
     /// How many requests were on it then, with this one.

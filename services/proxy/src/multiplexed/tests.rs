@@ -1,13 +1,27 @@
 use std::{
+    future::poll_fn,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream as StdStream},
+    pin::Pin,
     sync::atomic::Ordering,
+    task::Poll,
 };
 
-use tokio::task::LocalSet;
+use http_body::Body as _;
+use tokio::{io::AsyncWriteExt as _, task::LocalSet};
 
-use super::*;
-use crate::{settings::Settings, stats::Stats, upstream::tests::member, worker::tests::until};
+use super::{
+    outgoing::{Outgoing, SmallFrames},
+    *,
+};
+use crate::{
+    body::{ClientBody, RequestBody, Upload},
+    client::uploading,
+    settings::Settings,
+    stats::Stats,
+    upstream::tests::member,
+    worker::tests::until,
+};
 
 /// The connections to a backend that allows the usual number of streams, and never answers.
 pub(super) struct Bench {
@@ -154,4 +168,31 @@ async fn a_connection_is_given_up_before_the_backend_closes_it() {
         assert_eq!(bench.closes(), 1, "it was we who closed");
     };
     local.run_until(test).await;
+}
+
+#[tokio::test]
+async fn an_upload_whose_backend_has_no_room_does_not_wait_for_its_client() {
+    let run = async {
+        let bench = Bench::new();
+        let (stream, _peer) = bench.take_new().await;
+        let (mut client, body) = uploading().await;
+        let upload = Upload::of_rate(100, FieldLimits::USUAL, Arc::default(), None);
+        let upload = Rc::new(upload);
+        let body = RequestBody::Client(ClientBody::Http1(body), Rc::clone(&upload));
+        let mut outgoing = Outgoing::new(body, SmallFrames::new(&stream.connection));
+        for pieces in ["some", " more"] {
+            client.write_all(pieces.as_bytes()).await.unwrap();
+            let part = poll_fn(|context| Pin::new(&mut outgoing).poll_frame(context)).await;
+            let part = part.unwrap().expect("it is the client's doing");
+            assert_eq!(part.into_data().unwrap(), pieces);
+            assert!(!upload.waits_for_client());
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_secs(3600)).await;
+            tokio::time::resume();
+        }
+        let more =
+            poll_fn(|context| Poll::Ready(Pin::new(&mut outgoing).poll_frame(context))).await;
+        assert!(more.is_pending() && upload.waits_for_client());
+    };
+    LocalSet::new().run_until(run).await;
 }

@@ -51,6 +51,11 @@ impl WireBody {
         }
     }
 
+    /// Whoever reads it has something else to do first.
+    pub(crate) fn look_away(&self) {
+        self.wire.borrow_mut().is_awaited = false;
+    }
+
     /// Whether its client keeps it back until it is asked for.
     pub(crate) fn waits_to_be_asked_for(&self) -> bool {
         self.wire.borrow().wants_continue
@@ -210,13 +215,15 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_client_that_leaves_is_seen_while_nobody_reads_its_body_any_more() {
-        let (client, wire, _) = connected().await;
-        let mut body = WireBody::new(&wire, Framing::Length(10), false).unwrap();
-        let look = poll_fn(|context| Poll::Ready(body.poll_frame(context)));
-        assert!(look.await.is_pending());
-        body.put_down();
-        drop(client);
-        let gone = poll_fn(|context| wire.borrow_mut().poll_gone(context));
-        tokio::time::timeout(Duration::from_secs(20), gone).await.expect("nobody sees it");
+        for stop_reading in [WireBody::put_down, WireBody::look_away] {
+            let (client, wire, _) = connected().await;
+            let mut body = WireBody::new(&wire, Framing::Length(10), false).unwrap();
+            let look = poll_fn(|context| Poll::Ready(body.poll_frame(context)));
+            assert!(look.await.is_pending());
+            stop_reading(&body);
+            drop(client);
+            let gone = poll_fn(|context| wire.borrow_mut().poll_gone(context));
+            tokio::time::timeout(Duration::from_secs(20), gone).await.expect("nobody sees it");
+        }
     }
 }
