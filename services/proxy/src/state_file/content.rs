@@ -79,7 +79,7 @@ struct KeptSaid {
     latest: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeptState {
     state: String,
@@ -145,8 +145,8 @@ impl StateFile {
         let StandingIntent { id: _, state, weight, max_in_flight } = intent;
         let current = self.kept_state(state.current());
         // What goes back to what a file without a word of it says needs none.
-        let usual = usual(state.current());
-        let below = state.reverts_to().filter(|stated| **stated != usual);
+        let usual = self.kept_state(&usual(state.current()));
+        let below = state.reverts_to().map(|stated| self.kept_state(stated));
         let now = self.kept_weight(weight.current());
         let below_weight = weight.reverts_to().filter(|weighed| **weighed != Numbered::default());
         let limit = max_in_flight.current();
@@ -159,7 +159,7 @@ impl StateFile {
             forced: current.forced,
             expires: state.expires().map(text),
             deadline: current.deadline,
-            reverts_to: below.map(|stated| self.kept_state(stated)),
+            reverts_to: below.filter(|stated| *stated != usual),
             said: kept_said(state.said),
             weight: now.weight,
             weight_since: now.since,
