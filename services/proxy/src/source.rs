@@ -157,7 +157,9 @@ fn dns(rest: &str) -> Result<Source, String> {
     let port = url.port().or_else(|| rest.ends_with(":80").then_some(80)).ok_or_else(expected)?;
     let is_plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
     match url.host() {
-        Some(Host::Domain(name)) if is_plain && url.username().is_empty() && port != 0 => {
+        Some(Host::Domain(name))
+            if is_plain && url.username().is_empty() && port != 0 && is_host(name) =>
+        {
             Ok(Source::Dns { name: name.to_owned(), port })
         }
         _ => Err(expected()),
@@ -210,6 +212,11 @@ fn kubernetes(rest: &str) -> Result<Source, String> {
     })
 }
 
+/// Whether a name can stand in a list: an address may have what ends one in other letters, such as `%2C`.
+fn is_host(name: &str) -> bool {
+    !name.contains([',', ';'])
+}
+
 fn static_backend(text: &str) -> Result<StaticBackend, String> {
     let mut parts = text.split(';').map(str::trim);
     let address = parts.next().unwrap_or_default();
@@ -237,6 +244,9 @@ fn static_backend(text: &str) -> Result<StaticBackend, String> {
     }
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or(80);
+    if !is_host(host) {
+        return Err(format!("URLs of hosts, where {address:?} names none"));
+    }
     if port == 0 {
         return Err(format!("URLs with a port, where {address} has 0"));
     }
@@ -314,6 +324,9 @@ mod tests {
             ("http://a:1;tier=2;backup", "one tier"),
             ("http://a:0", "has 0"),
             ("http://a:1/#x", "none"),
+            ("http://a%2Cb:1", "none"),
+            ("http://a%3Bb:1", "none"),
+            ("dns://a%2Cb:1", "dns://name:port"),
             ("dns://u@a:80", "dns://name:port"),
             ("dns://server", "dns://name:port"),
             ("dns://a:1,dns://b:1", "alone"),
