@@ -84,9 +84,13 @@ pub(super) fn message(bytes: &[u8]) -> Result<Option<usize>, String> {
     if target != b"*" && !target.starts_with(b"/") {
         return Err(format!("the target {:?}", String::from_utf8_lossy(target)));
     }
+    let is_bootstrap = head.values("upgrade").eq([&b"websocket"[..]])
+        && head.values("sec-websocket-key").count() == 1;
     for (name, value) in &head.fields {
         let is_te = name == "connection" && value.eq_ignore_ascii_case(b"te");
-        if OF_ONE_CONNECTION.contains(&name.as_str()) && !is_te {
+        // What a client of HTTP/2 asks for by CONNECT (RFC 8441 §5), with a key of the proxy's.
+        let is_ours = is_bootstrap && matches!(name.as_str(), "connection" | "upgrade");
+        if OF_ONE_CONNECTION.contains(&name.as_str()) && !is_te && !is_ours {
             return Err(format!("the field {name}: {:?}", String::from_utf8_lossy(value)));
         }
     }

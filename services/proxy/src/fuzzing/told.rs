@@ -51,7 +51,7 @@ fn check_found(found: &[Found]) {
 fn list_of(bytes: &[u8]) -> Option<Vec<u8>> {
     let (mut items, mut names, mut version) = (Vec::new(), BTreeSet::new(), json!(""));
     let text = std::str::from_utf8(bytes).ok()?;
-    let lines = text.strip_suffix('\n')?.split('\n').filter(|line| !line.trim().is_empty());
+    let lines = text.strip_suffix('\n')?.split('\n').filter(|line| !line.trim_ascii().is_empty());
     for line in lines {
         let Value::Object(mut event) = serde_json::from_str(line).ok()? else { return None };
         let object =
@@ -66,11 +66,15 @@ fn list_of(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(json!({"metadata": {"resourceVersion": version}, "items": items}).to_string().into_bytes())
 }
 
-/// Whether a text is one that values are written as.
+/// Whether a text is one that values are written as, in another order of fields.
 fn is_kept(line: &str) -> bool {
-    let without_blanks = |text: &str| text.len() - text.matches([' ', '\t', '\r']).count();
+    let sorted = |text: &str| {
+        let mut bytes: Vec<u8> = text.bytes().filter(|byte| !b" \t\r".contains(byte)).collect();
+        bytes.sort_unstable();
+        bytes
+    };
     let again = serde_json::from_str::<Value>(line).map(|value| value.to_string());
-    again.is_ok_and(|again| without_blanks(&again) == without_blanks(line))
+    again.is_ok_and(|again| sorted(&again) == sorted(line))
 }
 
 /// The answer of a name server to a question for SRV records.
