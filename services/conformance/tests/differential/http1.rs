@@ -131,8 +131,8 @@ pub(crate) fn run(case: &Case<'_>) -> Result<bool, String> {
     let is_good = random.bool();
     let request = if is_good { good(&mut random, seed) } else { odd(&mut random, seed) };
     // Whatever came before: after this one the proxy closes.
-    let request =
-        [&request[..], b"GET /end HTTP/1.1\r\nHost: z\r\nConnection: close\r\n\r\n"].concat();
+    let end = format!("GET /end HTTP/1.1\r\nHost: {seed}.example:80\r\nConnection: close\r\n\r\n");
+    let request = [&request[..], end.as_bytes()].concat();
     backend.forget();
     let patience = if is_good { PATIENCE } else { PATIENCE_WITH_ODD };
     let got =
