@@ -9,8 +9,9 @@ use std::{
 
 use crate::{Listeners, settings::Settings};
 
-/// What the proxy may take for anything; its own limits are less than a tenth of it.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// What the proxy may take for anything; its own limits are a twelfth of it. Next to no input comes to
+/// those, so that they can be what a busy machine does not come to either.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A backend of which each connection has a thread, in which it is served so.
 pub(super) fn listen<T: 'static>(serve: fn(TcpStream) -> T) -> SocketAddr {
@@ -34,7 +35,7 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    /// One with a backend, which it does not judge and soon gives up, and these settings.
+    /// One with a backend, which it does not judge, and these settings.
     pub(super) fn start(backend: SocketAddr, settings: &[(&str, &str)]) -> Self {
         let url = format!("http://{backend}");
         let mut variables = vec![
@@ -43,8 +44,8 @@ impl Proxy {
             ("PROXY_EJECT", "false"),
             ("PROXY_WORKERS", "1"),
             ("PROXY_LOG", "error"),
-            ("PROXY_RESPONSE_TIMEOUT", "400ms"),
-            ("PROXY_READ_TIMEOUT", "400ms"),
+            ("PROXY_RESPONSE_TIMEOUT", "5s"),
+            ("PROXY_READ_TIMEOUT", "5s"),
         ];
         variables.extend(settings);
         let settings = Settings::from_variables(&variables);
