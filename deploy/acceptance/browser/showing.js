@@ -76,7 +76,7 @@ export async function cheapUpdates() {
   await watchShifts(page);
   await page.evaluate(() => {
     const far = [...document.querySelectorAll("#pools tbody tr")].slice(200);
-    const seen = { touched: new Set(), drawn: () => far.filter((row) => row.cells[0].checkVisibility({ contentVisibilityAuto: true })).length };
+    const seen = { began: performance.now(), touched: new Set(), drawn: () => far.filter((row) => row.cells[0].checkVisibility({ contentVisibilityAuto: true })).length };
     const observer = new MutationObserver((all) => all.forEach(({ target }) => seen.touched.add((target.closest ? target : target.parentElement).closest("tr > *")?.id)));
     for (const row of far) observer.observe(row, { subtree: true, childList: true, characterData: true, attributes: true });
     window.farOfTheSuite = seen;
@@ -98,10 +98,14 @@ export async function cheapUpdates() {
     return `${browserShare.toFixed(1)} % and ${dashboardShare.toFixed(1)} %`;
   });
   await check("what is far out of sight is neither touched nor drawn by updates, and is there when one comes to it", async () => {
-    const { touched, drawn } = await page.evaluate(() => ({ touched: [...window.farOfTheSuite.touched], drawn: window.farOfTheSuite.drawn() }));
-    // Since when it is up is told at once; of three hundred, a sixth has its next minute in ten seconds.
+    const { touched, drawn, passed } = await page.evaluate(() => {
+      const { began, touched, drawn } = window.farOfTheSuite;
+      return { touched: [...touched], drawn: drawn(), passed: (performance.now() - began) / 1000 };
+    });
+    // Since when it is up is told at once; of three hundred, five have their next minute in a second. On a
+    // busy machine more seconds pass than were meant to.
     const others = touched.filter((id) => !id?.endsWith("-2"));
-    expect(!others.length && touched.length < 100, `${touched.length} cells touched: ${others.slice(0, 3)}`);
+    expect(!others.length && touched.length < 10 * passed, `${touched.length} cells touched in ${passed.toFixed(1)} s: ${others.slice(0, 3)}`);
     expect(drawn === 0, `${drawn} rows drawn`);
     const last = page.locator("#pools tbody tr").last();
     await page.evaluate(() => scrollTo(0, 0));
