@@ -1,7 +1,7 @@
 // What an operator does all day: look, take one out, bring it back, and not take the last one.
 
 import { ALL_WELL, change, close, control, headline, mark, notReloaded, open, picture, row, rows, sees, totalRate } from "./browser.js";
-import { check, expect, heading, until } from "./report.js";
+import { check, expect, heading, stopwatch, until } from "./report.js";
 import * as stack from "./stack.js";
 
 const [first, second, third] = stack.backends;
@@ -22,16 +22,14 @@ export async function looking() {
   await check("traffic that begins moves the numbers within 2 s, without a reload", async () => {
     const before = await totalRate(page);
     load = stack.loadStart();
-    const begun = (async () => {
-      await until("a server has a request", 5, async () =>
-        (await Promise.all(stack.backends.map(stack.arrived))).some((count) => count > 0));
-      return performance.now();
-    })();
-    const { value } = await until("the total of requests moves", 5, async () => {
+    const begun = until("a server has a request", 5, async () =>
+      (await Promise.all(stack.backends.map(stack.arrived))).some((count) => count > 0)).then(() => stopwatch());
+    const moved = until("the total of requests moves", 5, async () => {
       const now = await totalRate(page);
       return now !== before && now;
     });
-    const ms = Math.round(performance.now() - await begun);
+    const [took, { value }] = await Promise.all([begun, moved]);
+    const ms = took();
     expect(ms <= 2000, `it took ${ms} ms`);
     await notReloaded(page);
     return `from ${before} to ${value} per second after ${ms} ms`;
@@ -60,13 +58,13 @@ export async function notReady() {
     Object.values(await rows(page)).every((one) => Math.abs(one.rate - 20) <= 2));
 
   await check("a backend that is set not ready shows it, the reason and who, within 2 s of the click", async () => {
-    const start = performance.now();
+    const took = stopwatch();
     await change(page, second, "Not ready", "acceptance: disk is full");
     const { value } = await until("the row shows the change", 2, async () => {
       const one = await row(page, second);
       return one.state === "Not ready" && one.pressed === "Not ready" && one;
     });
-    const ms = Math.round(performance.now() - start);
+    const ms = took();
     expect(ms <= 2000, `it took ${ms} ms`);
     expect(value.intent.includes("acceptance: disk is full"), `no reason in "${value.intent}"`);
     expect(value.intent.includes("by dashboard, on this machine"), `not who in "${value.intent}"`);
@@ -78,7 +76,7 @@ export async function notReady() {
   });
   await check("the list of events has it, with the actor", async () => {
     const item = page.locator("#events li", { hasText: second }).filter({ hasText: "by dashboard" }).first();
-    await item.waitFor({ timeout: 2000 });
+    await until("it is there", 2, () => item.isVisible());
     return `"${(await item.innerText()).replace(/\s+/g, " ")}"`;
   });
   await check("it gets no request any more, by its own count, while the others get theirs", async () => {
