@@ -94,7 +94,8 @@ export async function cheapUpdates() {
   // Measured and told, not judged: the browser draws without a graphics card here, and a machine
   // that does other work would decide.
   await check("500 backends are updated; shares of a core for the browser and the dashboard", async () => {
-    expect(await page.locator("#panel-rate b").innerText() !== was, "nothing was updated");
+    // Two numbers may be the same by chance.
+    await until("something is updated", 5, async () => await page.locator("#panel-rate b").innerText() !== was);
     return `${browserShare.toFixed(1)} % and ${dashboardShare.toFixed(1)} %`;
   });
   await check("what is far out of sight is neither touched nor drawn by updates, and is there when one comes to it", async () => {
