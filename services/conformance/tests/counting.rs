@@ -7,7 +7,7 @@ mod common;
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     thread,
     time::Duration,
 };
@@ -18,6 +18,7 @@ use evenkeel_conformance::{
     client,
     message::Message,
 };
+use tokio::net::TcpSocket;
 
 const CLIENTS: usize = 8;
 const REQUESTS: usize = 30;
@@ -316,14 +317,20 @@ fn each_attempt_that_failed_is_counted_once_and_only_a_retry_that_was_made() {
     }
 }
 
+/// A port that nobody listens on.
+fn closed_port() -> SocketAddr {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    // Kept as long as the process: the proxy itself would be given the port of a closed socket.
+    std::mem::forget(socket);
+    address
+}
+
 #[test]
 fn each_backend_that_refuses_is_one_failure_and_each_but_the_last_one_retry() {
     for count in 1..=3_usize {
-        let closed = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let listeners: Vec<TcpListener> = (0..count).map(|_| closed()).collect();
-        let addresses: Vec<SocketAddr> =
-            listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
-        drop(listeners);
+        let addresses: Vec<SocketAddr> = (0..count).map(|_| closed_port()).collect();
         let metrics = asked_over(&addresses);
         let failures = sums(&metrics, "evenkeel_failures_total", "reason");
         let retries = sums(&metrics, "evenkeel_retries_total", "reason");

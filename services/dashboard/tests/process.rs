@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used)] // A failure should panic at the line that was wrong.
 
-use std::{net::TcpListener, process::Command};
+use std::{
+    net::{SocketAddr, TcpListener},
+    process::Command,
+};
+
+use tokio::net::TcpSocket;
 
 fn dashboard() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel-dashboard"));
@@ -13,6 +18,16 @@ fn dashboard() -> Command {
 fn told(command: &mut Command) -> (Option<i32>, String) {
     let output = command.output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// A port that nobody listens on.
+fn closed_port() -> SocketAddr {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    // Kept as long as the process: a test beside this one would be given the port of a closed socket.
+    std::mem::forget(socket);
+    address
 }
 
 #[test]
@@ -36,8 +51,8 @@ fn a_port_in_use_is_one_clear_line() {
 
 #[test]
 fn healthcheck_says_that_nobody_answers() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let arguments = ["--bind", "127.0.0.1", "--port", &free, "healthcheck"];
+    let port = closed_port().port().to_string();
+    let arguments = ["--bind", "127.0.0.1", "--port", &port, "healthcheck"];
     let (code, text) = told(dashboard().args(arguments));
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("not ready: no answer from"), "{text}");
@@ -55,8 +70,7 @@ fn check_and_help_answer_and_leave() {
 
 #[test]
 fn text_is_told_once_where_nobody_looks_and_says_who_does_not_answer() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let url = format!("http://{free}");
+    let url = format!("http://{}", closed_port());
     let output = dashboard().args(["--text", "--load-balancer-admin-url", &url]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(69));

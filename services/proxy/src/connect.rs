@@ -153,6 +153,7 @@ pub(crate) mod tests {
     use std::net::TcpListener;
 
     use balance::Outcome;
+    use tokio::net::TcpSocket;
 
     use super::*;
 
@@ -190,11 +191,20 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn a_refused_address_does_not_keep_from_the_next() {
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let open = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addresses = [closed, open.local_addr().unwrap()];
+        let addresses = [closed_port(), open.local_addr().unwrap()];
         let stream = connect(&addresses, Duration::from_secs(5)).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
+    }
+
+    /// A port that nobody listens on.
+    pub(crate) fn closed_port() -> SocketAddr {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = socket.local_addr().unwrap();
+        // Kept as long as the process: a test would be given the port of a closed socket.
+        std::mem::forget(socket);
+        address
     }
 
     /// A listener that never accepts and whose queue is full: it drops what comes on top. What fills it

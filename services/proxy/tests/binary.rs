@@ -3,9 +3,11 @@
 
 use std::{
     io::{BufRead, BufReader},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     process::{Child, Command, Output, Stdio},
 };
+
+use tokio::net::TcpSocket;
 
 fn proxy(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel-proxy"));
@@ -122,10 +124,19 @@ fn an_unknown_variable_is_a_warning_with_the_nearest_name() {
     assert!(stderr.contains("did you mean PROXY_BACKENDS?"), "{stderr}");
 }
 
+/// A port that nobody listens on.
+fn closed_port() -> SocketAddr {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    // Kept as long as the process: the proxy itself would be given the port of a closed socket.
+    std::mem::forget(socket);
+    address
+}
+
 #[test]
 fn the_health_check_tells_ready_from_not_ready_and_from_gone() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let running = Running::start(&format!("http://{closed}"));
+    let running = Running::start(&format!("http://{}", closed_port()));
     let (code, stderr) = running.healthcheck();
     assert_eq!(code, 1);
     assert!(stderr.contains("no backend can take requests"), "{stderr}");

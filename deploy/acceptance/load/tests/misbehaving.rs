@@ -14,6 +14,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nx-served-by: one\r\ncontent-length: 2\r\n\r\nok";
 const OK_AND_CLOSE: &[u8] =
@@ -133,7 +134,10 @@ fn an_answer_that_is_not_2xx_is_counted_by_status_and_fails_the_load() {
 
 #[test]
 fn a_refused_connection_is_a_failure_to_connect() {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Bound as long as the load runs: a server of another test would be given a closed socket's port.
+    let closed = TcpSocket::new_v4().unwrap();
+    closed.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = closed.local_addr().unwrap();
     let (code, report) = load(&format!("--url http://{address}/ --requests 3"));
     assert_eq!(code, 1);
     assert_eq!(report["failures"]["connect"], 3, "{report}");

@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{activity::Phase, linger::LINGER, *};
 use crate::{
+    connect::tests::closed_port,
     http2::whole_heads::PREFACE,
     limits::Limit,
     worker::{
@@ -61,7 +62,7 @@ impl Case {
 
     /// The same of a proxy over this backend, if it may not be one that does nothing.
     fn over(backend: Option<SocketAddr>, variables: &[(&str, &str)], bytes: &[u8]) -> Self {
-        let bench = Bench::new(variables, backend.unwrap_or_else(nobody));
+        let bench = Bench::new(variables, backend.unwrap_or_else(closed_port));
         let (session, socket, client) = connect(&bench, bytes);
         Self { bench, session, socket: Some(socket), client }
     }
@@ -133,11 +134,6 @@ fn connect(bench: &Bench, bytes: &[u8]) -> (Session, Socket, std::net::TcpStream
     let session = Session::new(&bench.worker, who, counted);
     let stream = TcpStream::from_std(stream).unwrap();
     (session, Socket { stream, _guest: None }, client)
-}
-
-/// Where no backend answers.
-fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A frame of HTTP/2.

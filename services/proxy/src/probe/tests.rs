@@ -1,13 +1,10 @@
 use std::net::TcpListener;
 
 use balance::BackendId;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpSocket,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::connect::tests::silent;
+use crate::connect::tests::{closed_port, silent};
 
 async fn run_probe(kind: &str, address: SocketAddr) -> ProbeResult {
     probe_with_wish(kind, address).await.0
@@ -55,15 +52,6 @@ async fn server(answer: &'static str) -> SocketAddr {
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
-    address
-}
-
-fn closed_port() -> SocketAddr {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let address = socket.local_addr().unwrap();
-    // Kept as long as the process: a test beside this one would be given the port of a closed socket.
-    std::mem::forget(socket);
     address
 }
 

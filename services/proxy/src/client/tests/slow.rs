@@ -100,7 +100,7 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 #[tokio::test(start_paused = true)]
 async fn heads_that_trickle_in_are_answered_408_when_their_time_is_over() {
     let run = async {
-        let crowd = Crowd::new(&LIMITS, nobody(), "GET / HTTP/1.1\r\nHost: a\r\n");
+        let crowd = Crowd::new(&LIMITS, closed_port(), "GET / HTTP/1.1\r\nHost: a\r\n");
         let late = || crowd.bench.worker.gauges.header_timeouts.load(Ordering::Relaxed);
         until(|| crowd.activities.iter().all(|activity| activity.is(Phase::Head))).await;
         for second in 0..11 {
@@ -121,7 +121,7 @@ async fn heads_that_trickle_in_are_answered_408_when_their_time_is_over() {
 #[tokio::test(start_paused = true)]
 async fn clients_that_rest_are_left_when_their_idle_time_is_over() {
     let run = async {
-        let crowd = Crowd::new(&LIMITS, nobody(), ASK);
+        let crowd = Crowd::new(&LIMITS, closed_port(), ASK);
         let gauges = Arc::clone(&crowd.bench.worker.gauges);
         let resting = || gauges.client_resting.load(Ordering::Relaxed);
         let is_answered = |activity: &Rc<Activity>| !activity.awaits_first_request();
