@@ -26,8 +26,9 @@ async fn while_stopping_the_server_is_unready_alive_and_still_serves() {
 #[tokio::test]
 async fn a_request_in_flight_is_finished_before_the_server_leaves() {
     let server = start(|settings| settings.stop = short_stop());
-    let delayed = tokio::spawn(server.client.get(server.url("/delay/500ms")).send());
-    let lines = tokio::spawn(server.client.get(server.url("/stream/6?interval=100ms")).send());
+    // Long enough for both to be seen in flight on a busy machine.
+    let delayed = tokio::spawn(server.client.get(server.url("/delay/5s")).send());
+    let lines = tokio::spawn(server.client.get(server.url("/stream/6?interval=1s")).send());
     server.metric_becomes("evenkeel_server_in_flight", 2.0).await;
     server.stop(Stop::Graceful);
     let address = server.address;

@@ -122,7 +122,7 @@ async fn after_the_answer_no_request_reaches_a_drained_backend_and_ready_brings_
 #[tokio::test]
 async fn a_request_in_flight_ends_well_while_its_backend_drains() {
     let world = World::start(2, &[]).await;
-    let slow = tokio::spawn(world.client.get(world.url("/delay/700ms")).send());
+    let slow = tokio::spawn(world.client.get(world.url("/delay/5s")).send());
     let in_flight = async || {
         let pool = world.admin_json("/v1/pools/default").await;
         let backends = pool["backends"].as_array().unwrap().clone();

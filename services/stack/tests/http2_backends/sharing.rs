@@ -87,7 +87,7 @@ async fn a_client_that_leaves_resets_only_its_own_stream() {
 #[tokio::test]
 async fn a_request_that_is_not_answered_in_time_takes_its_connection_out_of_use() {
     let backend = Backend::start(100).await;
-    let world = backend.world(&[("PROXY_PROBE", "off"), ("PROXY_RESPONSE_TIMEOUT", "500ms")]).await;
+    let world = backend.world(&[("PROXY_PROBE", "off"), ("PROXY_RESPONSE_TIMEOUT", "2s")]).await;
     assert_eq!(world.get("/never").await.0, 504);
     assert_eq!(world.get("/").await.0, 200);
     assert_eq!(backend.connections.load(Ordering::Relaxed), 2);

@@ -216,7 +216,7 @@ async fn a_backend_that_has_no_stream_for_a_request_in_time_counts_as_not_connec
 async fn what_found_no_stream_is_sent_elsewhere_whatever_it_is() {
     for kind in [Kind::Allows, Kind::Silent] {
         let (none, good) = (Backend::start(kind).await, Backend::good().await);
-        let world = over(&[&none, &good], "200ms").await;
+        let world = over(&[&none, &good], "2s").await;
         assert_eq!(post(&world).await.status(), 204, "{kind:?}");
         assert_eq!((none.requests(), good.requests()), (0, 1), "{kind:?}");
         let retries = none.series("evenkeel_retries_total", "connect_timeout");
@@ -227,7 +227,7 @@ async fn what_found_no_stream_is_sent_elsewhere_whatever_it_is() {
 #[tokio::test]
 async fn a_backend_whose_streams_are_all_taken_is_left_for_another_one() {
     let (busy, good) = (Backend::start(Kind::HasOne).await, Backend::good().await);
-    let world = over(&[&busy, &good], "200ms").await;
+    let world = over(&[&busy, &good], "2s").await;
     let held = tokio::spawn(post(&world));
     world.until("its stream to be taken", async || busy.requests() == 1).await;
     assert_eq!(post(&world).await.status(), 204);

@@ -89,7 +89,7 @@ async fn a_connection_counts_once_however_many_requests_are_on_it() {
 async fn a_stop_says_goodbye_and_finishes_the_streams() {
     let world = World::start(1, &[("PROXY_STOP_QUIET", "200ms")]).await;
     let mut client = RawClient::connect(world.proxy.address, &[]).await;
-    let block = frames::get("/delay/1s", &[]);
+    let block = frames::get("/delay/5s", &[]);
     client.send(frames::HEADERS, END_HEADERS | END_STREAM, 1, &block).await;
     let in_flight = async || world.backend(&world.id(0)).await["in_flight"] == 1;
     world.until("the request to be in flight", in_flight).await;

@@ -204,7 +204,7 @@ async fn more_streams_than_agreed_are_refused_one_by_one() {
     let mut client = RawClient::connect(world.proxy.address, &[]).await;
     let settings = client.until(frames::SETTINGS).await.unwrap();
     assert!(settings.payload.chunks(6).any(|setting| setting == [0, 3, 0, 0, 0, 2]));
-    let block = frames::get("/delay/1s", &[]);
+    let block = frames::get("/delay/5s", &[]);
     for stream in [1, 3, 5] {
         client.send(frames::HEADERS, END_HEADERS | END_STREAM, stream, &block).await;
     }
