@@ -169,8 +169,7 @@ async fn a_dead_backend_comes_back_by_itself() {
     tokio::task::spawn_blocking(move || victim.kill()).await.unwrap().unwrap();
     world.until_eligible(1).await;
     assert_eq!(world.spread(10).await, even(&["s1"], 10));
-    let listener = chassis::net::bind("TEST_PORT", address.ip(), address.port()).unwrap();
-    world.servers[0] = Some(server(0, listener));
+    world.servers[0] = Some(server(0, common::listen_on(address)));
     world.until_eligible(2).await;
     assert_eq!(world.spread(10).await, even(&["s0", "s1"], 5));
 }
@@ -280,8 +279,7 @@ async fn without_any_backend_the_proxy_runs_is_not_ready_says_why_and_recovers()
     let proxy_status = answer.headers()["proxy-status"].to_str().unwrap();
     assert!(proxy_status.contains("no_backend"), "{proxy_status}");
 
-    let listener = chassis::net::bind("TEST_PORT", address.ip(), address.port()).unwrap();
-    world.servers.push(Some(server(0, listener)));
+    world.servers.push(Some(server(0, common::listen_on(address))));
     world.until_eligible(1).await;
     let ready = world.client.get(world.admin_url("/readyz")).send().await.unwrap();
     assert_eq!(ready.status(), 200);

@@ -4,12 +4,12 @@
 mod common;
 
 use chassis::shutdown::Stop;
-use common::{World, any_port, even, server};
+use common::{World, even, kept_port, listen_on, server};
 use serde_json::json;
 
 /// A proxy over primaries and a backup, which is the last server.
 async fn start(primaries: usize, variables: &[(&str, &str)]) -> World {
-    let mut listeners: Vec<_> = (0..=primaries).map(|_| any_port()).collect();
+    let mut listeners: Vec<_> = (0..=primaries).map(|_| kept_port()).collect();
     // In the order of their ids, which is that of the pool's document.
     listeners.sort_by_key(|listener| listener.local_addr().unwrap().to_string());
     let servers: Vec<_> =
@@ -104,8 +104,7 @@ async fn a_backup_serves_while_all_primaries_are_down_and_no_request_fails() {
         .await;
     assert_eq!(world.spread(20).await, even(&["s2"], 20));
 
-    let listener = chassis::net::bind("TEST_PORT", addresses[0].ip(), addresses[0].port()).unwrap();
-    world.servers[0] = Some(server(0, listener));
+    world.servers[0] = Some(server(0, listen_on(addresses[0])));
     world
         .until("the primary to be back", async || {
             all(&world, "effective").await == ["serving", "down", "standby"]

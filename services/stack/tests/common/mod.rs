@@ -60,7 +60,7 @@ impl Answer {
 impl World {
     /// Starts `servers` servers named s0, s1 … and a proxy over them, and waits until all are up.
     pub async fn start(servers: usize, variables: &[(&str, &str)]) -> Self {
-        let servers: Vec<Service> = (0..servers).map(|index| server(index, any_port())).collect();
+        let servers: Vec<Service> = (0..servers).map(|index| server(index, kept_port())).collect();
         let urls: Vec<String> =
             servers.iter().map(|server| format!("http://{}", server.address)).collect();
         let world = Self::over(&urls.join(","), variables, servers);
@@ -245,6 +245,17 @@ pub fn closed_port() -> SocketAddr {
     // Kept as long as the process: a test beside this one would be given the port of a closed socket.
     std::mem::forget(socket);
     address
+}
+
+/// Listens on a port that nobody else is given while the test does not, such as once it killed what
+/// listened.
+pub fn kept_port() -> TcpListener {
+    listen_on(closed_port())
+}
+
+/// Listens on a port that is kept, for the first time or again.
+pub fn listen_on(address: SocketAddr) -> TcpListener {
+    chassis::net::bind("TEST_PORT", address.ip(), address.port()).unwrap()
 }
 
 pub fn server(index: usize, listener: TcpListener) -> Service {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use evenkeel_stack::Service;
 
-use crate::common::{World, any_port, even, server};
+use crate::common::{World, any_port, closed_port, even, listen_on, server};
 
 async fn climbed(world: &World, id: &str) -> u64 {
     world.backend(id).await["climbed_percent"].as_u64().unwrap()
@@ -14,7 +14,7 @@ async fn climbed(world: &World, id: &str) -> u64 {
 /// A proxy over a server that is there and one that is not yet.
 async fn settled(variables: &[(&str, &str)]) -> (World, String) {
     let first = server(0, any_port());
-    let newcomer = crate::common::closed_port().to_string();
+    let newcomer = closed_port().to_string();
     let urls = format!("http://{},http://{newcomer}", first.address);
     let world = World::over(&urls, variables, vec![first]);
     world.until_eligible(1).await;
@@ -22,8 +22,7 @@ async fn settled(variables: &[(&str, &str)]) -> (World, String) {
 }
 
 fn arrive(id: &str) -> Service {
-    let address: std::net::SocketAddr = id.parse().unwrap();
-    server(1, chassis::net::bind("TEST_PORT", address.ip(), address.port()).unwrap())
+    server(1, listen_on(id.parse().unwrap()))
 }
 
 async fn leave(world: &World, newcomer: Service) {

@@ -1,12 +1,10 @@
 //! What operators had set is gone after a restart or overwritten by health, configuration or
 //! discovery: haproxy/haproxy#199, #409, #2085 and #953.
 
-use std::net::SocketAddr;
-
 use serde_json::{Value, json};
 
 use crate::{
-    common::{World, even, name_server::NameServer, server},
+    common::{World, even, listen_on, name_server::NameServer, server},
     names::{self, at, ids},
 };
 
@@ -80,7 +78,6 @@ async fn a_server_that_dies_and_comes_back_is_what_its_operator_wants_it_to_be()
     for state in ["drain", "maint"] {
         let mut world = World::start(2, &[]).await;
         let id = world.id(0);
-        let address: SocketAddr = id.parse().unwrap();
         let (status, _) = world.patch(&id, json!({"state": state})).await;
         assert_eq!(status, 200);
         let generation = world.backend(&id).await["generation"].clone();
@@ -91,8 +88,7 @@ async fn a_server_that_dies_and_comes_back_is_what_its_operator_wants_it_to_be()
         if state == "drain" {
             world.until("it to be down", async || health().await == "down").await;
         }
-        let listener = chassis::net::bind("TEST_PORT", address.ip(), address.port()).unwrap();
-        let back = server(0, listener);
+        let back = server(0, listen_on(id.parse().unwrap()));
         if state == "drain" {
             world.until("it to be up", async || health().await == "up").await;
         }
