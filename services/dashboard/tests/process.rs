@@ -2,12 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // A failure should panic at the line that was wrong.
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    process::Command,
-};
+mod support;
 
-use tokio::net::TcpSocket;
+use std::{net::TcpListener, process::Command};
+
+use support::closed_port;
 
 fn dashboard() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel-dashboard"));
@@ -18,16 +17,6 @@ fn dashboard() -> Command {
 fn told(command: &mut Command) -> (Option<i32>, String) {
     let output = command.output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
-}
-
-/// A port that nobody listens on.
-fn closed_port() -> SocketAddr {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let address = socket.local_addr().unwrap();
-    // Kept as long as the process: a test beside this one would be given the port of a closed socket.
-    std::mem::forget(socket);
-    address
 }
 
 #[test]

@@ -23,7 +23,7 @@ use chassis::{
 use evenkeel_dashboard::Settings;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::{net::TcpSocket, sync::oneshot};
 
 /// Long enough for a loaded machine; reached only by a test that fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,7 +81,8 @@ impl FakeAdmin {
     pub fn start(pools: Value) -> Self {
         let world = Arc::new(Mutex::new(World { pools, ..World::default() }));
         let router = Self::router(&world);
-        Self::serve(bind(0), router, world)
+        // Kept while it is away, so that it can come back.
+        Self::serve(bind(closed_port().port()), router, world)
     }
 
     fn router(world: &Arc<Mutex<World>>) -> Router {
@@ -144,6 +145,18 @@ impl Drop for FakeAdmin {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A port that nobody listens on but the test that asks for it, if it ever does.
+pub fn closed_port() -> SocketAddr {
+    let socket = TcpSocket::new_v4().unwrap();
+    // The test may listen on it later.
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    // Kept as long as the process: a test beside this one would be given the port of a closed socket.
+    std::mem::forget(socket);
+    address
 }
 
 pub fn bind(port: u16) -> TcpListener {
