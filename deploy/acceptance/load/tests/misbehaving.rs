@@ -170,7 +170,8 @@ fn latency_is_that_of_the_answers() {
     assert!(latency("p50") < latency("p95") && latency("p95") >= 500.0, "{report}");
     assert!(latency("max") >= latency("p99") && latency("p99") >= latency("p95"), "{report}");
     let all = report["duration_seconds"].as_f64().unwrap() * 1000.0;
-    assert!(all >= 4.0 * 500.0 && latency("max") <= all, "{report}");
+    // Each from its own begin: the other slow ones took their time beside the slowest.
+    assert!(all >= 4.0 * 500.0 && latency("max") <= all - 2.0 * 500.0, "{report}");
 }
 
 #[test]
