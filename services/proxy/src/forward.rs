@@ -159,11 +159,14 @@ fn admit(
     let (mut headers, version) = (parts.headers, parts.version);
     // Of the fields as they came. What could be read in two ways is refused as that, however long.
     let within = worker.settings.limits.check(&parts.uri, version, &headers);
-    let fields = headers::check_request(&mut headers, &parts.method, &parts.uri, version, client)?;
-    within.map_err(|(limit, reason)| {
+    let checked = headers::check_request(&mut headers, &parts.method, &parts.uri, version, client);
+    if let Err((limit, reason)) = within
+        && matches!(checked, Ok(_) | Err(Reason::HeadTooLarge))
+    {
         worker.gauges.limits.hit(limit);
-        reason
-    })?;
+        return Err(reason);
+    }
+    let fields = checked?;
     if worker.is_overloaded() {
         worker.gauges.limits.hit(Limit::Requests);
         return Err(Reason::Overloaded);

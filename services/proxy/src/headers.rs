@@ -48,7 +48,8 @@ pub(crate) type WantedUpgrade = Option<HeaderValue>;
 ///
 /// # Errors
 /// [`Reason::BadRequest`] if the message is ambiguous, [`Reason::NotSupported`] for CONNECT,
-/// [`Reason::ExpectationFailed`] if it expects what we do not know.
+/// [`Reason::ExpectationFailed`] if it expects what we do not know, [`Reason::HeadTooLarge`] if it has as
+/// many fields as there can be.
 pub(crate) fn check_request(
     headers: &mut HeaderMap,
     method: &Method,
