@@ -30,8 +30,8 @@ use crate::{
 pub(crate) struct Upload {
     moved: Cell<Instant>,
     state: Cell<UploadState>,
-    /// Whether the last look found nothing new from the client; otherwise it is the backend that
-    /// does not take what there is.
+    /// Whether the last look found nothing new from the client, and somebody goes on looking; otherwise
+    /// it is the backend that does not take what there is.
     waits_for_client: Cell<bool>,
     /// A part that was taken and that no backend got.
     returned: RefCell<Option<Frame<Bytes>>>,
@@ -336,7 +336,7 @@ impl RequestBody {
         self
     }
 
-    /// Nobody looks for more of it for now, though there was none at the last look: whatever is waited for
+    /// Nobody looks for more of it for now, even if there was none at the last look: whatever is waited for
     /// meanwhile is not the client's doing.
     pub(crate) fn look_away(&mut self) {
         let Self::Client(body, upload) = self else { return };

@@ -67,7 +67,7 @@ pub(crate) struct Untaken {
     counted: Cell<usize>,
     /// Requests' bodies of which more may come.
     bodies: Cell<u32>,
-    /// Those of them that have been asked for more than there was.
+    /// Those of them that have been asked for more than there was, and still are.
     waiting: Cell<u32>,
     /// Who may not read on.
     reader: RefCell<Option<Waker>>,
