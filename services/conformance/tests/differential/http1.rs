@@ -33,11 +33,14 @@ const ODD: &[&[u8]] = &[
     b"Host: b\r\n",
     b"\r\n\r\n",
     b"Connection: content-length, x-one\r\n",
-    b"GET / HTTP/1.1\r\nHost: c\r\n\r\n",
+    WITHIN,
     b"0\r\n\r\n",
     b"Trailer: x-sum, host\r\n",
     b"X-Sum: 3\r\n",
 ];
+
+/// The beginning of a request within another, whose host its case ends.
+const WITHIN: &[u8] = b"GET / HTTP/1.1\r\nHost: c";
 
 /// A good request, whose host names its case.
 fn good(random: &mut Rng, seed: u64) -> Vec<u8> {
@@ -96,7 +99,13 @@ fn odd(random: &mut Rng, seed: u64) -> Vec<u8> {
         let at = random.usize(..request.len());
         let end = (at + random.usize(1..6)).min(request.len());
         match random.u8(..4) {
-            0 | 1 => drop(request.splice(at..at, pick(random, ODD).iter().copied())),
+            0 | 1 => {
+                let mut piece = pick(random, ODD).to_vec();
+                if piece == WITHIN {
+                    piece.extend(format!("{seed}\r\n\r\n").bytes());
+                }
+                drop(request.splice(at..at, piece));
+            }
             2 => drop(request.drain(at..end)),
             _ => {
                 let piece = request[at..end].to_vec();

@@ -206,8 +206,7 @@ fn is_equal(
     Err(format!("sent {}, got {}", shown(sent), shown(&got)))
 }
 
-/// The seeds of a run: the same ones in each, or one alone, or fresh ones for
-/// some time.
+/// The seeds of a run: the same ones in each, or one alone, or fresh ones for some time.
 fn seeds() -> Box<dyn Iterator<Item = u64>> {
     let variable =
         |name| std::env::var(name).ok().map(|value: String| value.parse::<u64>().unwrap());

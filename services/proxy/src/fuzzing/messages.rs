@@ -84,8 +84,11 @@ pub(super) fn message(bytes: &[u8]) -> Result<Option<usize>, String> {
     if target != b"*" && !target.starts_with(b"/") {
         return Err(format!("the target {:?}", String::from_utf8_lossy(target)));
     }
-    let is_bootstrap = head.values("upgrade").eq([&b"websocket"[..]])
-        && head.values("sec-websocket-key").count() == 1;
+    let asks = |fields: &[u8]| head.values("connection").eq([fields]);
+    let is_bootstrap = head.words()[0] == b"GET"
+        && head.values("upgrade").eq([&b"websocket"[..]])
+        && head.values("sec-websocket-key").count() == 1
+        && (asks(b"upgrade") || asks(b"upgrade, te"));
     for (name, value) in &head.fields {
         let is_te = name == "connection" && value.eq_ignore_ascii_case(b"te");
         // What a client of HTTP/2 asks for by CONNECT (RFC 8441 §5), with a key of the proxy's.
