@@ -28,7 +28,8 @@ export function expect(truth, otherwise) {
   if (!truth) throw new Error(otherwise);
 }
 
-// For how long the whole machine stood still, as a timer of this process saw it, which does little itself.
+// For how long this process stood still, by a timer of its own. It does little itself, so that mostly the
+// whole machine did.
 const TICK = 20;
 let lost = 0;
 let due = performance.now() + TICK;
@@ -47,7 +48,7 @@ function stoodStill() {
   return lost;
 }
 
-/** Gives the way to ask for the milliseconds since, but those for which the whole machine stood still. */
+/** Gives the way to ask for the milliseconds since, but those for which this process stood still. */
 export function stopwatch() {
   const before = stoodStill();
   const start = performance.now();
