@@ -148,18 +148,19 @@ impl Upload {
 
     /// Notes that the client has to send more.
     pub(crate) fn wait(&self) {
-        self.waits_for_client.set(true);
-        self.pace.set(self.pace.get().map(|mut pace| {
-            pace.wait(Instant::now());
-            pace
-        }));
+        self.turn(true, Pace::wait);
     }
 
     /// Notes that the client need send no more for now: what waits is for its backend.
     fn rest(&self) {
-        self.waits_for_client.set(false);
+        self.turn(false, Pace::resume);
+    }
+
+    /// Notes whose turn it is, of which its pace is told, if that is looked at.
+    fn turn(&self, is_clients: bool, tell: fn(&mut Pace, Instant)) {
+        self.waits_for_client.set(is_clients);
         self.pace.set(self.pace.get().map(|mut pace| {
-            pace.resume(Instant::now());
+            tell(&mut pace, Instant::now());
             pace
         }));
     }
