@@ -181,6 +181,13 @@ fn line(bytes: &[u8]) -> Parsed<(&[u8], usize)> {
     }
 }
 
+/// What a text of digits means, of which zeros may be the first (RFC 9110 §8.6).
+#[must_use]
+pub fn number(text: &[u8]) -> Option<usize> {
+    let is_number = text.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(text).ok()?.parse().ok().filter(|_| is_number)
+}
+
 /// What the fields say of the body. Both framings together are invalid (RFC 9112 §6.3).
 fn framing(message: &Message) -> Parsed<Option<Framing>> {
     let lengths: Vec<&[u8]> = message.values("content-length").collect();
@@ -188,11 +195,11 @@ fn framing(message: &Message) -> Parsed<Option<Framing>> {
     match (lengths.as_slice(), codings.as_slice()) {
         ([], []) => Ok(None),
         ([length], []) => {
-            let digits = std::str::from_utf8(length).unwrap_or_default();
-            match digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse()) {
-                Some(Ok(length)) => Ok(Some(Framing::Length(length))),
-                _ => invalid(format!("content-length {digits:?}")),
-            }
+            let told = String::from_utf8_lossy(length);
+            number(length).map_or_else(
+                || invalid(format!("content-length {told:?}")),
+                |length| Ok(Some(Framing::Length(length))),
+            )
         }
         ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Some(Framing::Chunked)),
         _ => invalid("more than one framing"),

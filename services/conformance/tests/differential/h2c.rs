@@ -19,7 +19,7 @@ use evenkeel_conformance::{
         },
         hpack,
     },
-    message::{Fields, Message},
+    message::{Fields, Message, number},
 };
 
 use super::Recorder;
@@ -177,12 +177,6 @@ impl Connection {
         let answer = [frames::head(0, stream, OK), frame(DATA, END_STREAM, stream, b"ok")];
         self.stream.write_all(&answer.concat())
     }
-}
-
-/// A length, which may have zeros before it (RFC 9110 §8.6).
-fn number(text: &[u8]) -> Option<usize> {
-    let is_number = text.iter().all(u8::is_ascii_digit);
-    String::from_utf8_lossy(text).parse().ok().filter(|_| is_number)
 }
 
 /// The message of HTTP/1.1 that says the same. Each pseudo-header is there once, before all else (RFC 9113

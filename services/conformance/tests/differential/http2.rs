@@ -9,7 +9,7 @@ use evenkeel_conformance::{
         Connection, Stream,
         frames::{self, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, frame},
     },
-    message::Message,
+    message::{Message, number},
 };
 use fastrand::Rng;
 
@@ -170,9 +170,7 @@ impl Request {
         let mut body = self.body.clone();
         // As long as it said it is: a body goes on as it comes, and may be all there by the time that
         // more of it comes and the stream is reset.
-        let length = text("content-length");
-        let is_number = length.bytes().all(|byte| byte.is_ascii_digit());
-        let length = length.parse().ok().filter(|_| is_number);
+        let length = number(text("content-length").as_bytes());
         body.truncate(length.unwrap_or(body.len()));
         sent_essence(&Message { start, fields, body, trailers: self.trailers.clone() })
     }
