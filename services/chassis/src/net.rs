@@ -59,6 +59,24 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// A port that nobody listens on but the test that asks for it, if it ever does.
+///
+/// # Panics
+/// The system has none to give.
+#[cfg(feature = "testing")]
+#[allow(clippy::unwrap_used)] // As in tests.
+#[must_use]
+pub fn closed_port() -> SocketAddr {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+    // The test may listen on it later, as `bind` does.
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    // Kept as long as the process: somebody beside the test would be given the port of a closed socket.
+    std::mem::forget(socket);
+    address
+}
+
 /// No IPv6 in the kernel, or none on any interface (containers with IPv6 switched off).
 fn no_ipv6(error: &io::Error) -> bool {
     const EAFNOSUPPORT: i32 = 97;

@@ -12,13 +12,13 @@ use std::{
     time::Duration,
 };
 
+use chassis::net::closed_port;
 use common::{Proxy, wait_for};
 use evenkeel_conformance::{
     backend::{Answer, Backend},
     client,
     message::Message,
 };
-use tokio::net::TcpSocket;
 
 const CLIENTS: usize = 8;
 const REQUESTS: usize = 30;
@@ -315,16 +315,6 @@ fn each_attempt_that_failed_is_counted_once_and_only_a_retry_that_was_made() {
         let reset = "reset_before_headers";
         assert_eq!((failures[reset], retries[reset]), (arrived as u64, arrived as u64 - 1));
     }
-}
-
-/// A port that nobody listens on.
-fn closed_port() -> SocketAddr {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let address = socket.local_addr().unwrap();
-    // Kept as long as the process: the proxy itself would be given the port of a closed socket.
-    std::mem::forget(socket);
-    address
 }
 
 #[test]

@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // A failure should panic at the line that was wrong.
 
-mod support;
-
 use std::{net::TcpListener, process::Command};
 
-use support::closed_port;
+use chassis::net::closed_port;
 
 fn dashboard() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel-dashboard"));

@@ -153,7 +153,7 @@ pub(crate) mod tests {
     use std::net::TcpListener;
 
     use balance::Outcome;
-    use tokio::net::TcpSocket;
+    use chassis::net::closed_port;
 
     use super::*;
 
@@ -195,16 +195,6 @@ pub(crate) mod tests {
         let addresses = [closed_port(), open.local_addr().unwrap()];
         let stream = connect(&addresses, Duration::from_secs(5)).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
-    }
-
-    /// A port that nobody listens on.
-    pub(crate) fn closed_port() -> SocketAddr {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let address = socket.local_addr().unwrap();
-        // Kept as long as the process: a test would be given the port of a closed socket.
-        std::mem::forget(socket);
-        address
     }
 
     /// A listener that never accepts and whose queue is full: it drops what comes on top. What fills it

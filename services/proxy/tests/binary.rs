@@ -3,11 +3,11 @@
 
 use std::{
     io::{BufRead, BufReader},
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     process::{Child, Command, Output, Stdio},
 };
 
-use tokio::net::TcpSocket;
+use chassis::net::closed_port;
 
 fn proxy(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel-proxy"));
@@ -122,16 +122,6 @@ fn an_unknown_variable_is_a_warning_with_the_nearest_name() {
     let (code, _, stderr) = run(&["--check"], &[("PROXY_BACKEND", "http://a:1")]);
     assert_eq!(code, 0);
     assert!(stderr.contains("did you mean PROXY_BACKENDS?"), "{stderr}");
-}
-
-/// A port that nobody listens on.
-fn closed_port() -> SocketAddr {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let address = socket.local_addr().unwrap();
-    // Kept as long as the process: the proxy itself would be given the port of a closed socket.
-    std::mem::forget(socket);
-    address
 }
 
 #[test]

@@ -17,13 +17,14 @@ use axum::{
     routing::{get, patch},
 };
 use chassis::{
+    net::closed_port,
     settings::load,
     shutdown::{self, Stop, Trigger},
 };
 use evenkeel_dashboard::Settings;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
-use tokio::{net::TcpSocket, sync::oneshot};
+use tokio::sync::oneshot;
 
 /// Long enough for a loaded machine; reached only by a test that fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -145,18 +146,6 @@ impl Drop for FakeAdmin {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// A port that nobody listens on but the test that asks for it, if it ever does.
-pub fn closed_port() -> SocketAddr {
-    let socket = TcpSocket::new_v4().unwrap();
-    // The test may listen on it later.
-    socket.set_reuseaddr(true).unwrap();
-    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let address = socket.local_addr().unwrap();
-    // Kept as long as the process: a test beside this one would be given the port of a closed socket.
-    std::mem::forget(socket);
-    address
 }
 
 pub fn bind(port: u16) -> TcpListener {

@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use chassis::net::closed_port;
 use tokio::{
     task::LocalSet,
     time::{Instant, sleep},
@@ -17,7 +18,6 @@ use tokio::{
 
 use super::{activity::Phase, linger::LINGER, *};
 use crate::{
-    connect::tests::closed_port,
     http2::whole_heads::PREFACE,
     limits::Limit,
     worker::{

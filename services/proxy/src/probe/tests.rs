@@ -1,10 +1,11 @@
 use std::net::TcpListener;
 
 use balance::BackendId;
+use chassis::net::closed_port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::connect::tests::{closed_port, silent};
+use crate::connect::tests::silent;
 
 async fn run_probe(kind: &str, address: SocketAddr) -> ProbeResult {
     probe_with_wish(kind, address).await.0

@@ -17,11 +17,12 @@ use std::{
     time::Duration,
 };
 
+pub use chassis::net::closed_port;
 use chassis::shutdown::Stop;
 use evenkeel_stack::{Service, start_proxy, start_server};
 use proxy::settings::Settings as ProxySettings;
 use serde_json::Value;
-use tokio::{net::TcpSocket, sync::OnceCell};
+use tokio::sync::OnceCell;
 
 use contract::Contract;
 
@@ -233,18 +234,6 @@ pub async fn wait_for(mut condition: impl AsyncFnMut() -> bool) -> bool {
 
 pub fn any_port() -> TcpListener {
     chassis::net::bind("TEST_PORT", [127, 0, 0, 1].into(), 0).unwrap()
-}
-
-/// A port that nobody listens on but the test that asks for it, if it ever does.
-pub fn closed_port() -> SocketAddr {
-    let socket = TcpSocket::new_v4().unwrap();
-    // The test may listen on it later.
-    socket.set_reuseaddr(true).unwrap();
-    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let address = socket.local_addr().unwrap();
-    // Kept as long as the process: a test beside this one would be given the port of a closed socket.
-    std::mem::forget(socket);
-    address
 }
 
 /// Listens on a port that nobody else is given while the test does not, such as once it killed what
