@@ -5,6 +5,10 @@ use super::messages::{By, Fields};
 /// A head that has not ended here has none.
 const HEAD_BYTES_MAX: usize = 256 * 1024;
 
+/// What the digits of a chunk's size may be, zeros in front included: readers whose numbers overflow at
+/// different sizes must not be told different ones (RFC 9112 §7.1).
+const SIZE_DIGITS: usize = 15;
+
 /// Fields and the empty line after them.
 pub(super) fn fields(bytes: &[u8], at: &mut usize) -> Result<Option<Fields>, String> {
     let mut fields = Fields::new();
@@ -61,7 +65,7 @@ pub(super) fn chunked(bytes: &[u8], by: By) -> Result<Option<Chunked>, String> {
         let text = String::from_utf8_lossy(&line);
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let size = usize::from_str_radix(&text[..digits], 16).ok();
-        let size = size.filter(|_| may_follow(&line[digits..], by));
+        let size = size.filter(|_| digits <= SIZE_DIGITS && may_follow(&line[digits..], by));
         let size = size.ok_or_else(|| format!("a chunk of {text:?}"))?;
         if size == 0 {
             let start = at;
