@@ -1,8 +1,9 @@
 //! Random requests, good ones and some that are not quite, through a real proxy: what a backend gets
 //! is one message, equal to what was sent, or nothing.
 //!
-//! A failure prints the seed of its case; `EVENKEEL_SEED=<seed>` runs that one alone, and
-//! `EVENKEEL_FRESH_SECONDS=<seconds>` others than in each run.
+//! A failure prints the seed of its case; `EVENKEEL_SEED=<seed>` runs that one alone.
+//! `EVENKEEL_FRESH_SECONDS=<seconds>` runs others than each run does, those from such a seed on if there is
+//! one.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // A failing helper panics at its line.
 
 #[path = "../common/mod.rs"]
@@ -206,19 +207,21 @@ fn is_equal(
     Err(format!("sent {}, got {}", shown(sent), shown(&got)))
 }
 
-/// The seeds of a run: the same ones in each, or one alone, or fresh ones for some time.
+/// The seeds of a run: the same ones in each, or one alone, or for some time others, from that one on or
+/// from any.
 fn seeds() -> Box<dyn Iterator<Item = u64>> {
     let variable =
         |name| std::env::var(name).ok().map(|value: String| value.parse::<u64>().unwrap());
-    if let Some(seed) = variable("EVENKEEL_SEED") {
-        return Box::new(seed..=seed);
+    match (variable("EVENKEEL_SEED"), variable("EVENKEEL_FRESH_SECONDS")) {
+        (None, None) => Box::new(FIRST_SEED..FIRST_SEED + CASES),
+        (Some(seed), None) => Box::new(seed..=seed),
+        (seed, Some(seconds)) => {
+            let first = seed.unwrap_or_else(|| fastrand::u64(..1 << 48));
+            let end = Instant::now() + Duration::from_secs(seconds);
+            println!("fresh seeds from {first}");
+            Box::new((first..).take_while(move |_| Instant::now() < end))
+        }
     }
-    let Some(seconds) = variable("EVENKEEL_FRESH_SECONDS") else {
-        return Box::new(FIRST_SEED..FIRST_SEED + CASES);
-    };
-    let (first, end) = (fastrand::u64(..1 << 48), Instant::now() + Duration::from_secs(seconds));
-    println!("fresh seeds from {first}");
-    Box::new((first..).take_while(move |_| Instant::now() < end))
 }
 
 /// Runs the cases of one kind of client.
