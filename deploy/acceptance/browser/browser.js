@@ -71,6 +71,11 @@ export async function open({ width = 1400, height = 1000, dark = false, harmful 
 
 export const close = (page) => page.context().close();
 
+/** Closes what a scenario that failed has left open. */
+export async function closeAll() {
+  await Promise.all(browser.contexts().map((context) => context.close()));
+}
+
 /** Pictures of what went wrong. */
 export async function pictureAll(name) {
   const pages = browser?.contexts().flatMap((context) => context.pages()) ?? [];

@@ -2,7 +2,7 @@
 // that fails does not take the next with it.
 
 import { changedMeanwhile, lateAnswer } from "./asking.js";
-import { launch, pictureAll, quit } from "./browser.js";
+import { closeAll, launch, pictureAll, quit } from "./browser.js";
 import { killedProxy, killedServer, leftTab, refusedFeed, silentDashboard, slowLink } from "./failing.js";
 import { manners, otherOrigins } from "./guarding.js";
 import { lastOne, looking, notReady } from "./operating.js";
@@ -37,6 +37,7 @@ try {
       await scenario();
     } catch (error) {
       await check(`the scenario ${scenario.name} comes to its end`, () => { throw error; });
+      await closeAll();
     }
   }
   console.log("\nall scenarios done");

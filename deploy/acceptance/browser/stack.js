@@ -150,12 +150,16 @@ export async function change(id, body) {
   expect(answer.ok, `${id}: ${answer.status} ${await answer.text()}`);
 }
 
-/** Starts what is not running, undoes what was set, and waits until all is well. */
+/** Undoes what was set and what a scenario that failed has left, starts what is not running, and waits until all is well. */
 export async function allWell() {
+  for (const child of running.values()) child.kill("SIGCONT");
+  for (const load of loads) await loadStop(load);
   for (const name of Object.keys(commands)) if (!running.has(name)) start(name);
   await until("the stack is up", 20, () => Promise.all([get(`${page}/readyz`), get(`${adminApi}/readyz`)]));
-  for (const { id, admin } of (await pool()).backends) {
+  for (const { id, admin, weight_wanted, max_in_flight_wanted } of (await pool()).backends) {
     if (admin !== "ready") await change(id, { state: "ready" });
+    if (weight_wanted !== null) await change(id, { weight: null });
+    if (max_in_flight_wanted !== null) await change(id, { max_in_flight: null });
   }
   await until("all backends are eligible", 20, async () => (await pool()).counts.eligible === backends.length);
 }
@@ -167,6 +171,8 @@ export async function arrived(id) {
   return [...values].reduce((sum, [, value]) => sum + Number(value), 0);
 }
 
+const loads = new Set();
+
 /** A load from now on. */
 export function loadStart() {
   const file = `${OUT}/load-${performance.now().toFixed(0)}.json`;
@@ -174,11 +180,15 @@ export function loadStart() {
   const child = run("load", ["evenkeel-load", "--url", `${proxy}/`, "--rate", RATE, "--concurrency", 4,
     "--duration", "10m", "--stop-file", `${file}.stop`], out);
   closeSync(out);
-  return { child, file };
+  const load = { child, file };
+  loads.add(load);
+  return load;
 }
 
 /** Ends a load and gives its result. By a file: a signal could come before the load can heed it. */
-export async function loadStop({ child, file }) {
+export async function loadStop(load) {
+  const { child, file } = load;
+  loads.delete(load);
   writeFileSync(`${file}.stop`, "");
   await child.gone;
   return JSON.parse(readFileSync(file, "utf8"));
