@@ -5,7 +5,8 @@ use http::{HeaderMap, Method, Uri, Version};
 
 use super::{
     LIMITS, forwarded,
-    messages::{self, By},
+    messages::{self, By, in_order},
+    passed_on::check_trailers,
 };
 use crate::{
     client::{Search, read_head},
@@ -54,6 +55,7 @@ fn check(request: &Request, bytes: &[u8], is_trusted: bool) -> usize {
     let length = match (messages::request(bytes, By::Client), &request.end) {
         (Ok(Some(message)), End::Whole) => {
             assert_eq!(message.body, request.body);
+            check_trailers(&message, &in_order(&request.trailers), true);
             assert!(message.trails_within(LIMITS.of_request()), "more than may be");
             message.length
         }
@@ -80,6 +82,7 @@ struct Request {
     headers: HeaderMap,
     is_chunked: bool,
     body: Vec<u8>,
+    trailers: HeaderMap,
     end: End,
 }
 
@@ -96,7 +99,8 @@ enum End {
 impl Request {
     fn new(method: Method, uri: Uri, end: End) -> Self {
         let (version, headers, body) = (Version::HTTP_11, HeaderMap::new(), Vec::new());
-        Self { method, uri, version, headers, is_chunked: false, body, end }
+        let (is_chunked, trailers) = (false, HeaderMap::new());
+        Self { method, uri, version, headers, is_chunked, body, trailers, end }
     }
 }
 
@@ -110,9 +114,10 @@ fn read_requests(bytes: &[u8], size: usize) -> Vec<Request> {
         loop {
             if let Some(request) = requests.last_mut().filter(|request| request.end != End::Whole) {
                 match framing.next(&mut read) {
-                    Ok(Some(frame)) => {
-                        request.body.extend_from_slice(&frame.into_data().unwrap_or_default());
-                    }
+                    Ok(Some(frame)) => match frame.into_data() {
+                        Ok(data) => request.body.extend_from_slice(&data),
+                        Err(frame) => request.trailers = frame.into_trailers().unwrap(),
+                    },
                     Ok(None) if framing.is_done() => request.end = End::Whole,
                     Ok(None) => break,
                     Err(_) => {

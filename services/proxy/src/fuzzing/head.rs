@@ -8,7 +8,7 @@ use http::{
 use super::{
     fields,
     forwarded::{self, Came},
-    messages::Fields,
+    messages::{Fields, in_order},
     passed_on::{going_on, without},
 };
 use crate::{hash_key::HashKey, headers, numbers};
@@ -110,9 +110,4 @@ fn trailers(said: &Fields, headers: &HeaderMap) {
     if headers::prepare_response_trailers(&mut of_response).is_ok() {
         check(&of_response);
     }
-}
-
-fn in_order(headers: &HeaderMap) -> Fields {
-    let fields = headers.iter();
-    fields.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
 }

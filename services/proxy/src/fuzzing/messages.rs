@@ -4,6 +4,8 @@
 //! A reader of its own, stricter than any server's: one that it shared with the proxy would share its
 //! mistakes.
 
+use http::HeaderMap;
+
 use super::lines::{chunked, fields, is_token, line, without_blanks};
 use crate::limits::FieldLimits;
 
@@ -69,6 +71,12 @@ impl Message {
 /// The values of a field, in their order.
 pub(super) fn values<'a>(fields: &'a Fields, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     fields.iter().filter(move |field| field.0 == name).map(|field| &field.1[..])
+}
+
+/// The fields of a map, those of one name together in their order.
+pub(super) fn in_order(headers: &HeaderMap) -> Fields {
+    let fields = headers.iter();
+    fields.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
 }
 
 /// Why there is no message: it is not all there, or none.
