@@ -168,12 +168,18 @@ export async function savedTrouble() {
     return told;
   });
   await picture(page, "from-a-file-nobody-answers");
-  await check("and so is the page of a backend", async () => {
+  await check("and so is the page of a backend, whose events could not be read either", async () => {
+    const file = JSON.parse(readFileSync(path, "utf8"));
+    file.events_error = "The connection to http://127.0.0.1:9901 broke (Connection reset by peer).";
+    writeFileSync(path, JSON.stringify(file));
+    await openFile(page);
     await page.locator("#pools tbody th.name button").first().click();
     await page.locator("#facts").waitFor();
     expect(/None of 2 proxies answers/.test(await page.locator("#notice").innerText()), "it does not say so");
+    expect(await page.locator("#events > .banner").isVisible(), "it does not say so of its events");
     return axe(page);
   });
+  await picture(page, "from-a-file-no-events");
   await page.setViewportSize({ width: 390, height: 844 });
   await check("which fits a phone", async () => expect(!await tooWide(page), await tooWide(page)));
   await close(page);
