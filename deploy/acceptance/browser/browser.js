@@ -99,9 +99,10 @@ export const watchShifts = (page) => page.evaluate(() => {
   window.shiftsOfTheSuite?.observer.disconnect();
   const seen = { sum: 0, moved: new Set() };
   // A list whose newest line is its first moves its other lines within its own box, a number at its
-  // cell's right edge begins further left with each digit, and the notice grows over the page's lower
-  // edge when what it tells becomes longer.
-  const isLine = ({ node }) => (node?.nodeType === Node.TEXT_NODE ? node.parentElement : node)?.closest("#events li, .log li, td.num, #notice");
+  // cell's right edge begins further left with each digit, and so does the word in the page's upper corner
+  // that says how late it is, and the notice grows over the page's lower edge when what it tells becomes
+  // longer.
+  const isLine = ({ node }) => (node?.nodeType === Node.TEXT_NODE ? node.parentElement : node)?.closest("#events li, .log li, td.num, #live, #notice");
   // The same goes for any text that ends where it ended and stays at its height.
   const hasGrown = ({ previousRect: was, currentRect: is }) => was.top === is.top && Math.abs(was.right - is.right) < 1;
   const note = (entries) => {
