@@ -155,9 +155,10 @@ async fn a_drained_backend_keeps_its_visitors_and_gets_no_new_ones_until_it_is_i
     assert!(reasons.contains("waits for visitors: drained at"), "{reasons}");
     let decisions = format!("/v1/decisions?backend={}", world.id(1));
     let why = async || {
+        // It may not be recorded yet.
         let latest = world.admin_json(&decisions).await["decisions"][0].clone();
-        let considered = latest["considered"].as_array().unwrap().clone();
-        let picked = considered.into_iter().find(|one| one["verdict"] == "picked");
+        let mut considered = latest["considered"].as_array().into_iter().flatten();
+        let picked = considered.find(|one| one["verdict"] == "picked");
         picked.map_or(String::new(), |picked| picked["why"].as_str().unwrap().to_owned())
     };
     world.until("the reason", async || why().await.contains("by its cookie")).await;
