@@ -103,6 +103,20 @@ fn heads() -> Vec<Row> {
                 ClientLacks("keep-alive"),
             ],
         ),
+        row(
+            "the length of a body that another protocol has not goes no further",
+            "§8.6",
+            "Connection: upgrade\r\nUpgrade: x\r\n",
+            "Connection: upgrade\r\nUpgrade: x\r\nContent-Length: 4\r\n",
+            vec![ClientHas("upgrade", "x"), ClientLacks("content-length")],
+        ),
+        row(
+            "nor does its coding",
+            "9112 §6.1",
+            "Connection: upgrade\r\nUpgrade: x\r\n",
+            "Connection: upgrade\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n",
+            vec![ClientHas("upgrade", "x"), ClientLacks("transfer-encoding")],
+        ),
         switched(
             "an interim answer before another protocol is passed on",
             "§15.2",
