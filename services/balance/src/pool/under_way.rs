@@ -49,16 +49,18 @@ impl Pool {
         self.under_way.extract_if(.., is_own).flat_map(|one| one.members).collect()
     }
 
-    /// Forgets what has ended. Those that left and serve for a while may get something yet.
+    /// Forgets what has ended. Those that left and serve for a while may get something yet, also where
+    /// their name is back.
     pub(super) fn forget_ended(&mut self) {
-        let Self { under_way, leaving, .. } = self;
+        let Self { under_way, backends, leaving, .. } = self;
+        let may_have_some = |member: &Arc<Member>| {
+            member.in_flight() > 0 || leaving.contains_key(&member.generation())
+        };
         under_way.retain_mut(|one| {
-            one.members.retain(|member| {
-                member.in_flight() > 0 || leaving.contains_key(&member.generation())
-            });
+            one.members.retain(may_have_some);
             !one.members.is_empty()
         });
-        self.backends.values_mut().for_each(|entry| entry.before.retain(|one| one.in_flight() > 0));
+        backends.values_mut().for_each(|entry| entry.before.retain(may_have_some));
     }
 
     /// Operators want another deadline of a name, or none.

@@ -166,3 +166,21 @@ fn taking_a_name_out_of_traffic_takes_out_who_left_it() {
     world.force("a", Admin::Maint);
     assert_eq!(world.pool.view().rung, Rung::Nobody);
 }
+
+#[test]
+fn what_one_that_left_gets_after_its_name_is_back_is_under_way_at_that_name() {
+    let mut world = World::with(&["a"]);
+    world.run(SECOND, &["a"]);
+    world.pool.discovered(vec![moved("a", 1)], world.now);
+    for _ in 0..2 {
+        world.discover(&["a"]);
+    }
+    let ticket = world.pool.picker().pick(None).unwrap();
+    assert_eq!((ticket.member().generation(), world.generation("a")), (1, 3));
+    world.force("a", Admin::Drain);
+    world.discover(&["a"]);
+    assert_eq!(world.effective("a"), Effective::Draining);
+    drop(ticket);
+    world.run(SECOND, &["a"]);
+    assert_eq!(world.effective("a"), Effective::Drained);
+}
