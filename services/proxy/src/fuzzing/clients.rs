@@ -8,10 +8,10 @@ use std::{
 
 use bytes::Bytes;
 use h2::client;
-use http::{HeaderMap, Request};
+use http::Request;
 
 use super::{
-    messages::{self, By, Fields, Message},
+    messages::{self, By, Message, in_order},
     world::PATIENCE,
 };
 
@@ -139,7 +139,7 @@ where
     let (head, mut body) = response.await.ok()?.into_parts();
     let mut message = Message {
         start: format!("HTTP/2 {} ", head.status.as_u16()).into_bytes(),
-        fields: fields(&head.headers),
+        fields: in_order(&head.headers),
         ..Message::default()
     };
     while let Some(data) = body.data().await {
@@ -148,12 +148,7 @@ where
         message.body.extend_from_slice(&data);
     }
     if let Some(trailers) = body.trailers().await.ok()? {
-        message.trailers = fields(&trailers);
+        message.trailers = in_order(&trailers);
     }
     Some(message)
-}
-
-fn fields(headers: &HeaderMap) -> Fields {
-    let fields = headers.iter();
-    fields.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
 }
