@@ -11,7 +11,7 @@ use std::{
 use super::{
     clients::{Heard, Http1, NUMBER, ask_http2},
     messages::{self, By, Message},
-    passed_on::{self, Asked, FIELDS, going_on, is_fit, is_late, is_refusal, without},
+    passed_on::{self, Asked, FIELDS, going_on, is_fit, is_late, is_refusal, is_within, without},
     world::{Proxy, listen},
 };
 use crate::connection::INTERIM_MAX;
@@ -100,10 +100,9 @@ fn check(heard: &Heard, theirs: &Theirs, script: &[u8], asked: &Asked) {
     };
     // A refusal is right only for what is no answer or more than may be. Any other is compared, and is not
     // what the backend said.
-    let is_read = |interim: &Message| interim.begins_within(FIELDS) && !has_length(interim);
     let is_due = theirs.as_ref().is_some_and(|theirs| is_fit(theirs, asked.may_switch))
         && interims.len() <= INTERIM_MAX as usize
-        && interims.iter().all(is_read);
+        && interims.iter().all(is_within);
     if is_late(ours) || (is_refusal(ours) && !is_due) {
         return;
     }
@@ -131,11 +130,6 @@ fn check_interims(heard: &Heard, theirs: &Theirs, asked: &Asked, is_told: impl F
     };
     let expected = if asked.is_http11 { statuses(interims) } else { Vec::new() };
     assert_eq!(statuses(&heard.interims), expected, "interim responses");
-}
-
-/// Whether an interim response tells a length, which it may not. The proxy reads only those that are one.
-fn has_length(interim: &Message) -> bool {
-    interim.values("content-length").next().is_some()
 }
 
 /// The one proxy.

@@ -147,6 +147,8 @@ pub(super) fn response(bytes: &[u8], by: By, is_for_head: bool, is_closed: bool)
     }
     let status = message.status();
     if status < 200 {
+        // It has no body. Who tells a length that is none is not understood all the same.
+        length(&message, by)?;
         return with_body(bytes, message, &Framing::Length(0), (by, is_closed));
     }
     let framing = match framing(&message, by)? {
@@ -196,35 +198,38 @@ fn head(bytes: &[u8]) -> Reading {
 
 /// What the fields say of the body (RFC 9112 §6.3).
 fn framing(message: &Message, by: By) -> Result<Option<Framing>, String> {
-    let lengths: Vec<&[u8]> = match by {
-        By::Us | By::Client => message.values("content-length").collect(),
-        By::Backend => message
-            .values("content-length")
-            .flat_map(|value| value.split(|byte| *byte == b',').map(without_blanks))
-            .collect(),
-    };
+    let length = length(message, by)?;
     let codings: Vec<&[u8]> = message.values("transfer-encoding").collect();
-    let odd = || format!("lengths {lengths:?}, codings {codings:?}");
-    match (&lengths[..], &codings[..]) {
-        ([], []) => Ok(None),
-        ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => {
-            let is_old = message.start.ends_with(b" HTTP/1.0");
-            if is_old { Err(odd()) } else { Ok(Some(Framing::Chunked)) }
+    match (length, &codings[..]) {
+        (length, []) => Ok(length.map(Framing::Length)),
+        (None, [coding])
+            if coding.eq_ignore_ascii_case(b"chunked")
+                && !message.start.ends_with(b" HTTP/1.0") =>
+        {
+            Ok(Some(Framing::Chunked))
         }
-        ([length, others @ ..], []) => {
-            let text = String::from_utf8_lossy(length);
-            let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-            let length = text.parse::<u64>().ok().filter(|_| digits).ok_or_else(odd)?;
-            // Written as `05` beside `5` it is the same.
-            let is_same = |other: &&[u8]| {
-                let other = String::from_utf8_lossy(other);
-                other.bytes().all(|byte| byte.is_ascii_digit()) && other.parse() == Ok(length)
-            };
-            let is_one = others.is_empty() || (by == By::Backend && others.iter().all(is_same));
-            let length = usize::try_from(length).map_err(|_| odd())?;
-            if is_one { Ok(Some(Framing::Length(length))) } else { Err(odd()) }
-        }
-        _ => Err(odd()),
+        _ => Err(format!("the length {length:?}, codings {codings:?}")),
+    }
+}
+
+/// The length that the fields tell, which a clumsy backend may tell more than once.
+fn length(message: &Message, by: By) -> Result<Option<usize>, String> {
+    let told = message.values("content-length");
+    let told: Vec<&[u8]> = match by {
+        By::Us | By::Client => told.collect(),
+        By::Backend => told.flat_map(|value| value.split(|byte| *byte == b',')).collect(),
+    };
+    let number = |told: &&[u8]| {
+        let text = str::from_utf8(without_blanks(told)).ok()?;
+        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+    };
+    // Written as `05` beside `5` it is the same.
+    let mut numbers = told.iter().map(number);
+    let Some(first) = numbers.next() else { return Ok(None) };
+    let is_one = told.len() == 1 || by == By::Backend;
+    match first {
+        Some(_) if is_one && numbers.all(|other| other == first) => Ok(first),
+        _ => Err(format!("lengths {told:?}")),
     }
 }
 

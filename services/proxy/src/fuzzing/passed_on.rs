@@ -67,15 +67,15 @@ pub(super) fn is_late(ours: &Message) -> bool {
     is_refusal(ours) && ours.status() == 504
 }
 
-/// Whether an answer that is valid is one that the proxy reads too. A switch that tells of a body, which it
-/// may not, need not be.
+/// Whether an answer that is valid is one that the proxy reads too.
 pub(super) fn is_fit(theirs: &Message, may_switch: bool) -> bool {
+    is_within(theirs) && (theirs.status() != 101 || (may_switch && names_protocol(theirs)))
+}
+
+/// Whether the head of one is no more than the proxy reads.
+pub(super) fn is_within(theirs: &Message) -> bool {
     let is_length = |length: &String| (1..=LENGTH_DIGITS).contains(&length.len());
-    let tells = |name| theirs.values(name).next().is_some();
-    let tells_body = tells("content-length") || tells("transfer-encoding");
-    theirs.begins_within(FIELDS)
-        && members(&theirs.fields, "content-length").iter().all(is_length)
-        && (theirs.status() != 101 || (may_switch && names_protocol(theirs) && !tells_body))
+    theirs.begins_within(FIELDS) && members(&theirs.fields, "content-length").iter().all(is_length)
 }
 
 /// The members of a list, in lower case.
