@@ -98,17 +98,19 @@ export async function cpuOf() {
 export const watchShifts = (page) => page.evaluate(() => {
   window.shiftsOfTheSuite?.observer.disconnect();
   const seen = { sum: 0, moved: new Set() };
+  const within = ({ node }, selector) => (node?.nodeType === Node.TEXT_NODE ? node.parentElement : node)?.closest(selector);
   // A list whose newest line is its first moves its other lines within its own box, a number at its
-  // cell's right edge begins further left with each digit, and so does the word in the page's upper corner
-  // that says how late it is, and the notice grows over the page's lower edge when what it tells becomes
-  // longer.
-  const isLine = ({ node }) => (node?.nodeType === Node.TEXT_NODE ? node.parentElement : node)?.closest("#events li, .log li, td.num, #live, #notice");
-  // The same goes for any text that ends where it ended and stays at its height.
+  // cell's right edge begins further left with each digit, and the notice grows over the page's lower edge
+  // when what it tells becomes longer.
+  const isLine = (one) => within(one, "#events li, .log li, td.num, #notice");
+  // The same goes for any text that ends where it ended and stays at its height, such as the word in the
+  // page's upper corner that says how late it is.
   const hasGrown = ({ previousRect: was, currentRect: is }) => was.top === is.top && Math.abs(was.right - is.right) < 1;
+  const isExpected = (one) => isLine(one) || within(one, "#live") && hasGrown(one);
   const note = (entries) => {
     for (const { value, sources, hadRecentInput } of entries) {
       // What was removed meanwhile has no node any more.
-      if (hadRecentInput || sources.some(isLine) && sources.every((one) => !one.node || isLine(one) || hasGrown(one))) continue;
+      if (hadRecentInput || sources.some(isExpected) && sources.every((one) => !one.node || isLine(one) || hasGrown(one))) continue;
       seen.sum += value;
       for (const { node, previousRect, currentRect } of sources) {
         if (!node) continue;
