@@ -153,7 +153,7 @@ export async function change(id, body) {
 /** Undoes what was set and what a scenario that failed has left, starts what is not running, and waits until all is well. */
 export async function allWell() {
   for (const child of running.values()) child.kill("SIGCONT");
-  for (const load of loads) await loadStop(load);
+  for (const load of loads) await loadEnd(load);
   for (const name of Object.keys(commands)) if (!running.has(name)) start(name);
   await until("the stack is up", 20, () => Promise.all([get(`${page}/readyz`), get(`${adminApi}/readyz`)]));
   for (const { id, admin, weight_wanted, max_in_flight_wanted } of (await pool()).backends) {
@@ -187,11 +187,14 @@ export function loadStart() {
 
 /** Ends a load and gives its result. By a file: a signal could come before the load can heed it. */
 export async function loadStop(load) {
-  const { child, file } = load;
+  await loadEnd(load);
+  return JSON.parse(readFileSync(load.file, "utf8"));
+}
+
+async function loadEnd(load) {
   loads.delete(load);
-  writeFileSync(`${file}.stop`, "");
-  await child.gone;
-  return JSON.parse(readFileSync(file, "utf8"));
+  writeFileSync(`${load.file}.stop`, "");
+  await load.child.gone;
 }
 
 /** Throws unless each request was answered with success; else says how many there were. */
