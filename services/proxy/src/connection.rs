@@ -65,6 +65,8 @@ pub(crate) struct Connection {
     is_kept: bool,
     /// The response that came last had no body, which some backends send all the same.
     may_say_more: bool,
+    /// How many interim responses to its request have come.
+    interims: u32,
     /// Since when it waits for a request.
     idle_since: Instant,
     pub(crate) lead: Lead,
@@ -131,6 +133,7 @@ pub(crate) async fn open(
         read_bytes_max: MOST_BYTES,
         is_kept: true,
         may_say_more: false,
+        interims: 0,
         idle_since: Instant::now(),
         lead,
         limits,
@@ -201,6 +204,7 @@ impl Connection {
         let Writer::Here(mut writer) = std::mem::replace(&mut self.writer, Writer::Gone) else {
             return Err(Failure::Backend(Reason::ResetBeforeHeaders));
         };
+        self.interims = 0;
         let has_body = matches!(body, RequestBody::Client(..));
         let outgoing = Outgoing::new(head, body);
         if has_body {
@@ -296,7 +300,7 @@ impl Connection {
         on_continue: Continue,
     ) -> Result<Option<ResponseHead>, Reason> {
         let is_for_head = request.method == Method::HEAD;
-        for _ in 0..=INTERIM_MAX {
+        loop {
             let head = self.read_any_head(is_for_head).await?;
             let is_switch = head.status == StatusCode::SWITCHING_PROTOCOLS;
             if is_switch || !head.status.is_informational() {
@@ -307,6 +311,10 @@ impl Connection {
                     || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
                 return Ok(Some(head));
             }
+            if self.interims == INTERIM_MAX {
+                return Err(Reason::ProtocolError);
+            }
+            self.interims += 1;
             let is_passed_on = match on_continue {
                 _ if head.status != StatusCode::CONTINUE => true,
                 Continue::Asks => return Ok(None),
@@ -318,7 +326,6 @@ impl Connection {
                 interim.send(head.status, head.reason.as_ref(), head.headers);
             }
         }
-        Err(Reason::ProtocolError)
     }
 
     /// Reads the next head, be it of an interim response.
