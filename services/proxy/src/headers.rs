@@ -316,9 +316,17 @@ fn wanted_upgrade(headers: &HeaderMap, version: Version, fields: Fields) -> Want
     if !names_upgrade(headers) || is_h2c {
         return None;
     }
-    // Several lines are one list (RFC 9110 §5.3).
-    let lines: Vec<&[u8]> = headers.get_all(UPGRADE).iter().map(HeaderValue::as_bytes).collect();
-    HeaderValue::from_bytes(&lines.join(&b", "[..])).ok()
+    protocols(headers)
+}
+
+/// The protocols that a message names for its connection, as one list (RFC 9110 §5.3, §5.6.1).
+fn protocols(headers: &HeaderMap) -> Option<HeaderValue> {
+    let list = protocols_of(headers).collect::<Vec<_>>().join(&b", "[..]);
+    HeaderValue::from_bytes(&list).ok().filter(|list| !list.is_empty())
+}
+
+fn protocols_of(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    tokens(headers, &UPGRADE).filter(|protocol| !protocol.is_empty())
 }
 
 /// Whether a message's `Connection` says that it is about another protocol.
@@ -329,7 +337,7 @@ pub(crate) fn names_upgrade(headers: &HeaderMap) -> bool {
 /// Whether an answer names protocols, and none but those that its request asks for (RFC 9110 §7.8): what
 /// a client did not ask for it could not read.
 pub(crate) fn are_asked_for(answer: &HeaderMap, request: &HeaderMap) -> bool {
-    let mut named = tokens(answer, &UPGRADE).filter(|protocol| !protocol.is_empty()).peekable();
+    let mut named = protocols_of(answer).peekable();
     let is_asked_for = |protocol: &[u8]| {
         tokens(request, &UPGRADE).any(|asked| asked.eq_ignore_ascii_case(protocol))
     };
@@ -378,11 +386,15 @@ pub(crate) fn prepare_response(
         // Somebody may go by the one and somebody by the other (RFC 9112 §6.3).
         return Err(Reason::ProtocolError);
     }
-    let upgrade = if fields.has(Fields::UPGRADE) { headers.remove(UPGRADE) } else { None };
+    let is_required = status == StatusCode::UPGRADE_REQUIRED;
+    let upgrade = if is_required { protocols(headers) } else { None };
     strip_hop_by_hop(headers, fields);
-    if let Some(protocol) = upgrade.filter(|_| status == StatusCode::UPGRADE_REQUIRED) {
+    if fields.has(Fields::UPGRADE) {
+        headers.remove(UPGRADE);
+    }
+    if let Some(list) = upgrade {
         // Without it nobody knows what to ask for (RFC 9110 §15.5.22).
-        headers.insert(UPGRADE, protocol);
+        headers.insert(UPGRADE, list);
     }
     if status == StatusCode::NO_CONTENT {
         // It has no body, and so no length (RFC 9110 §8.6). What comes over HTTP/2 with one, its client
@@ -435,11 +447,11 @@ pub(crate) fn prepare_interim(headers: &mut HeaderMap) {
 
 /// Rewrites the headers of a 101, which keep what names the protocol.
 pub(crate) fn prepare_switching(headers: &mut HeaderMap) {
-    let protocol = headers.get(UPGRADE).cloned();
+    let upgrade = protocols(headers);
     strip_hop_by_hop(headers, Fields::among(headers));
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    if let Some(protocol) = protocol {
-        headers.insert(UPGRADE, protocol);
+    if let Some(list) = upgrade {
+        headers.insert(UPGRADE, list);
     }
 }
 

@@ -128,9 +128,15 @@ pub(super) fn check(theirs: &Message, ours: &Message, asked: &Asked) {
 
 /// Whether an answer names the protocol that clients ask for, and no other (RFC 9110 §7.8).
 pub(super) fn names_protocol(theirs: &Message) -> bool {
-    let mut named = members(&theirs.fields, "upgrade");
-    named.retain(|protocol| !protocol.is_empty());
+    let named = protocols(&theirs.fields);
     !named.is_empty() && named.iter().all(|protocol| protocol == PROTOCOL)
+}
+
+/// The protocols that a message names for its connection.
+pub(super) fn protocols(fields: &Fields) -> Vec<String> {
+    let mut named = members(fields, "upgrade");
+    named.retain(|protocol| !protocol.is_empty());
+    named
 }
 
 fn check_ours(theirs: &Message, ours: &Message, said: &Fields, asked: &Asked) {
@@ -165,11 +171,9 @@ fn check_ours(theirs: &Message, ours: &Message, said: &Fields, asked: &Asked) {
         }
     }
     let may_switch = asked.is_http11 && matches!(status, 101 | 426);
-    assert_eq!(
-        count("upgrade") > 0,
-        may_switch && theirs.values("upgrade").next().is_some(),
-        "another protocol"
-    );
+    let named = if may_switch { protocols(&theirs.fields) } else { Vec::new() };
+    assert_eq!(protocols(&ours.fields), named, "another protocol");
+    assert_eq!(count("upgrade"), usize::from(!named.is_empty()), "one list");
     let tells = |name: &str| count("trailer") == values(said, name).count();
     if !asked.is_http2 {
         assert!(if is_chunked && asked.takes_trailers {

@@ -131,6 +131,12 @@ fn an_upgrade_on_several_lines_is_one_list() {
     let headers = prepare(&pairs, "/", "").unwrap();
     assert_eq!(all(&headers, "upgrade"), ["a, b, WebSocket"]);
     assert!(is_websocket(&headers) && !is_websocket(&map(&upgrades[..1])));
+
+    let answer = || map(&[("upgrade", ""), ("upgrade", "a,"), ("upgrade", "b")]);
+    let (mut required, mut switching) = (answer(), answer());
+    prepare_response(&mut required, StatusCode::UPGRADE_REQUIRED, None).unwrap();
+    prepare_switching(&mut switching);
+    assert_eq!([all(&required, "upgrade"), all(&switching, "upgrade")], [["a, b"]; 2]);
 }
 
 #[test]
