@@ -10,7 +10,7 @@ use http::{
 
 use super::{
     messages::{self, By, Fields, Message, in_order, values},
-    passed_on::{going_on, protocols, without},
+    passed_on::{going_on, is_claim, protocols, without},
 };
 use crate::{
     forward::origin_form,
@@ -87,10 +87,6 @@ fn check_framing(ours: &Message, said: &Fields, is_chunked: bool) {
 /// What is nobody's but the client's and the backend's goes on as it is.
 fn check_fields(ours: &Message, said: &Fields, version: Version, is_trusted: bool) {
     let goes_on = going_on(said);
-    let is_claim = |name: &str| {
-        let name = name.replace('_', "-");
-        name == "forwarded" || name == "x-real-ip" || is_forwarded(&name)
-    };
     let others = |fields: &Fields| {
         let mut fields = without(fields, &OURS);
         fields.retain(|(name, _)| {
@@ -124,10 +120,6 @@ fn check_fields(ours: &Message, said: &Fields, version: Version, is_trusted: boo
     if version == Version::HTTP_2 {
         check_cookies(ours, &goes_on);
     }
-}
-
-fn is_forwarded(name: &str) -> bool {
-    name.strip_prefix("x-forwarded-").is_some_and(|rest| !rest.is_empty())
 }
 
 /// The same cookies, in one field (RFC 9113 §8.2.3).
