@@ -38,6 +38,8 @@ try {
     } catch (error) {
       await check(`the scenario ${scenario.name} comes to its end`, () => { throw error; });
       await closeAll();
+      // What it has left running, frozen or set is nothing to the next.
+      await check("the stack is well again", () => stack.allWell());
     }
   }
   console.log("\nall scenarios done");
