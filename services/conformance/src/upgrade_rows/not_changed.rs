@@ -21,6 +21,8 @@ pub(super) fn not_taken_up() -> Vec<Row> {
     let forbids = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno";
     let requires = b"HTTP/1.1 426 Upgrade Required\r\nConnection: upgrade\r\nUpgrade: y\r\n\
                      Content-Length: 2\r\n\r\nno";
+    let requires_two = b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: y\r\nConnection: upgrade\r\n\
+                         Upgrade: z\r\nContent-Length: 2\r\n\r\nno";
     vec![
         row(
             "another protocol may be passed over",
@@ -37,6 +39,16 @@ pub(super) fn not_taken_up() -> Vec<Row> {
             &[426],
             vec![ClientHas("upgrade", "y"), ClientBody(b"no")],
         ),
+        Row {
+            rfc: "§5.3",
+            ..row(
+                "another protocol may be refused for two others, on two lines",
+                &asks,
+                requires_two,
+                &[426],
+                vec![ClientHas("upgrade", "y, z"), ClientBody(b"no")],
+            )
+        },
         row(
             "bytes after a request for another protocol that is refused are no request",
             &with_more,
