@@ -1,6 +1,6 @@
 //! One request of HTTP/2 on its stream, from its head to the end of its answer.
 
-use std::{cell::Cell, future::poll_fn, pin::pin, rc::Rc};
+use std::{future::poll_fn, pin::pin, rc::Rc};
 
 use h2::server::SendResponse;
 use http::{
@@ -12,6 +12,7 @@ use http_body::Body;
 
 use super::{
     date,
+    frames::Ended,
     streams::{Part, Progress, StreamBody, carry},
 };
 use crate::{
@@ -23,13 +24,13 @@ use crate::{
     worker::Worker,
 };
 
-/// Serves a request. `refused` counts those that were refused for what they are.
+/// Serves a request. `ended` counts those that were refused for what they are.
 pub(super) async fn answer(
     worker: Rc<Worker>,
     origin: Origin,
     request: Request<ClientBody>,
     mut respond: SendResponse<Part>,
-    (progress, refused): (Rc<Progress>, Rc<Cell<u32>>),
+    (progress, ended): (Rc<Progress>, Rc<Ended>),
 ) {
     let is_for_head = *request.method() == Method::HEAD;
     let response = {
@@ -71,7 +72,7 @@ pub(super) async fn answer(
     drop(respond);
     if is_refused {
         // And not as its client left meanwhile.
-        refused.update(|count| count + 1);
+        ended.refused.update(|count| count + 1);
     }
     if !is_whole {
         // Who stops it has recorded why.

@@ -55,10 +55,28 @@ pub(crate) struct FrameWatch {
     /// The stream of the newest request.
     newest: u32,
     window: Window,
-    /// Requests of the window that were refused for what they are, which cost nobody else anything.
-    refused: Rc<Cell<u32>>,
+    ended: Rc<Ended>,
     /// What the client has room for of a response before it makes more.
     stream_window: Rc<Cell<u32>>,
+}
+
+/// Requests of the window that did not go on, as it is seen while that goes out.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    /// Those that were refused for what they are, which cost nobody else anything.
+    pub(super) refused: Cell<u32>,
+    /// Those that we were given, and that the client's own mistake ended (CVE-2025-8671): it costs a backend
+    /// what a reset of the client's does.
+    pub(super) provoked: Cell<u32>,
+    /// What came for requests that had ended too long ago to be known. An honest client may have sent it
+    /// before it knew.
+    pub(super) late: Cell<u32>,
+}
+
+impl Ended {
+    fn clear(&self) {
+        [&self.refused, &self.provoked, &self.late].iter().for_each(|count| count.set(0));
+    }
 }
 
 /// What came since a moment.
@@ -74,12 +92,12 @@ struct Window {
 }
 
 impl FrameWatch {
-    /// `refused` is to count requests that are refused for what they are; `stream_window` is told what the
-    /// client has room for of a response before it makes more.
+    /// `ended` is to count requests that do not go on; `stream_window` is told what the client has room for of
+    /// a response before it makes more.
     pub(crate) fn new(
         limits: Http2,
         gauges: &Arc<Gauges>,
-        refused: &Rc<Cell<u32>>,
+        ended: &Rc<Ended>,
         stream_window: &Rc<Cell<u32>>,
     ) -> Self {
         Self {
@@ -92,7 +110,7 @@ impl FrameWatch {
             is_head_open: false,
             newest: 0,
             window: Window::default(),
-            refused: Rc::clone(refused),
+            ended: Rc::clone(ended),
             stream_window: Rc::clone(stream_window),
         }
     }
@@ -119,7 +137,7 @@ impl FrameWatch {
     pub(crate) fn see(&mut self, mut bytes: &[u8], now_ms: u64) -> Result<(), Limit> {
         if now_ms.saturating_sub(self.window.since_ms) >= WINDOW_MS {
             self.window = Window { since_ms: now_ms, ..Window::default() };
-            self.refused.set(0);
+            self.ended.clear();
         }
         loop {
             match self.reader.read(&mut bytes) {
@@ -133,7 +151,7 @@ impl FrameWatch {
                 self.end_frame();
             }
         }
-        let checked = self.window.check(&self.limits, self.refused.get());
+        let checked = self.window.check(&self.limits, &self.ended);
         checked.inspect_err(|limit| self.gauges.limits.hit(*limit))
     }
 
@@ -196,12 +214,13 @@ impl FrameWatch {
 }
 
 impl Window {
-    fn check(&self, limits: &Http2, refused: u32) -> Result<(), Limit> {
+    fn check(&self, limits: &Http2, ended: &Ended) -> Result<(), Limit> {
         // Somebody who cancels much but asks for more, such as a proxy in front, is welcome.
-        let asked_for = self.streams.saturating_sub(refused);
+        let asked_for = self.streams.saturating_sub(ended.refused.get());
+        let resets = self.resets.saturating_add(ended.provoked.get());
         let resets_max = limits.resets.saturating_mul(RESETS_TIMES_MAX);
-        let is_made_up_for = self.resets <= asked_for / 2 && self.resets <= resets_max;
-        if self.resets > limits.resets && !is_made_up_for {
+        let is_made_up_for = resets <= asked_for / 2 && resets <= resets_max;
+        if (resets > limits.resets && !is_made_up_for) || ended.late.get() > resets_max {
             return Err(Limit::Resets);
         }
         let allowed = limits.control_frames.saturating_add(self.explained);
@@ -286,9 +305,9 @@ mod tests {
         let most = Some((10 * 20, Limit::Resets));
         assert_eq!(until_refused(&mut watch(), two), most);
         let mut made_up = watch();
-        let refused = Rc::clone(&made_up.refused);
+        let ended = Rc::clone(&made_up.ended);
         let refusing = |stream| {
-            refused.update(|count| count + 1);
+            ended.refused.update(|count| count + 1);
             two(stream)
         };
         assert_eq!(
@@ -296,6 +315,21 @@ mod tests {
             bound,
             "refused ones let nothing through"
         );
+    }
+
+    #[test]
+    fn requests_that_the_clients_mistakes_end_are_resets_and_late_frames_are_many() {
+        let head = |stream| frame_of(stream, HEADERS, END_HEADERS, 3);
+        let counted = |count: fn(&Ended) -> &Cell<u32>| {
+            let mut watch = watch();
+            let ended = Rc::clone(&watch.ended);
+            until_refused(&mut watch, |stream| {
+                count(&ended).update(|count| count + 1);
+                head(stream)
+            })
+        };
+        assert_eq!(counted(|ended| &ended.provoked), Some((10, Limit::Resets)));
+        assert_eq!(counted(|ended| &ended.late), Some((10 * 20, Limit::Resets)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::{
     rc::Rc,
     sync::atomic::Ordering,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -21,7 +22,7 @@ use super::{
     FIRST_REQUEST, Interim, Socket,
     activity::{Activity, Busy, Phase},
     answer::answer,
-    frames::{FIRST_WINDOW, FrameWatch},
+    frames::{Ended, FIRST_WINDOW, FrameWatch},
     io::{ClientIo, calm_down},
     refusals::Refusals,
     streams::{Part, Streams},
@@ -55,6 +56,15 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// and counted.
 const HEADS_HELD: u32 = 4;
 
+/// Streams that are known for a while after they were answered before their upload had ended, so that what
+/// their client sent before it could know is passed over: what comes for others is answered with a reset
+/// each, and fields after a body end the connection with all who are on it. Each is some hundred bytes.
+const ANSWERED_EARLY_MAX: usize = 400;
+
+/// How long that is: some round trips of a slow client. With the number above it is enough for 130 uploads
+/// refused in a second.
+const ANSWERED_EARLY: Duration = Duration::from_secs(3);
+
 /// Serves a client's connection to its end. Its socket, if all has been said on it: the client may
 /// still be taking that.
 pub(super) async fn serve(
@@ -78,10 +88,10 @@ async fn serve_on(
     client: &Rc<Client>,
     activity: &Rc<Activity>,
 ) -> bool {
-    let (refused, newest) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    let (ended, newest) = (Rc::<Ended>::default(), Rc::new(Cell::new(0)));
     let window = Rc::new(Cell::new(FIRST_WINDOW));
-    let frames = FrameWatch::new(worker.settings.http2, &worker.gauges, &refused, &window);
-    let refusals = Refusals::new(&worker.gauges, &newest, &refused);
+    let frames = FrameWatch::new(worker.settings.http2, &worker.gauges, &ended, &window);
+    let refusals = Refusals::new(&worker.gauges, &newest, &ended);
     let untaken = Untaken::new(&worker.gauges);
     let watching = (frames, refusals, &untaken);
     let io = ClientIo::new(socket, read, watching, activity);
@@ -89,8 +99,7 @@ async fn serve_on(
     activity.enter(Phase::Idle);
     let streams = Streams::new(&worker.gauges, &window);
     let mut connection = Connection::new(worker, io);
-    let requests =
-        Requests { worker, client, activity, streams: &streams, untaken, refused, newest };
+    let requests = Requests { worker, client, activity, streams: &streams, untaken, ended, newest };
     let mut draining = worker.stage.clone();
     let mut draining = pin!(draining.wait_for(|stage| *stage >= Stage::Draining));
     let mut is_draining = false;
@@ -196,6 +205,10 @@ impl Connection {
             .max_concurrent_streams(worker.settings.http2.streams)
             .max_header_list_size(limits.read())
             .max_frame_size(limits.held)
+            .max_concurrent_reset_streams(ANSWERED_EARLY_MAX)
+            .reset_stream_duration(ANSWERED_EARLY)
+            // Over the life of a connection that is any number; of a window they are counted (frames.rs).
+            .max_local_error_reset_streams(None)
             .enable_connect_protocol()
             .handshake(WholeHeads::of_client(io, limits, &worker.gauges));
         Self { state: State::Opening(handshake), is_leaving: false }
@@ -241,8 +254,7 @@ struct Requests<'a> {
     streams: &'a Streams,
     /// What backends have not taken of their bodies.
     untaken: Rc<Untaken>,
-    /// How many were refused for what they are.
-    refused: Rc<Cell<u32>>,
+    ended: Rc<Ended>,
     /// The stream of the one that came last.
     newest: Rc<Cell<u32>>,
 }
@@ -251,7 +263,7 @@ impl Requests<'_> {
     /// Begins to serve one, in a task of its own.
     fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Part>) {
         self.newest.set(respond.stream_id().as_u32());
-        let Self { worker, client, activity, streams, untaken, refused, .. } = self;
+        let Self { worker, client, activity, streams, untaken, ended, .. } = self;
         let (head, stream) = request.into_parts();
         let progress = streams.begin();
         let interim = || Interim::Http2(Rc::clone(&progress));
@@ -267,7 +279,7 @@ impl Requests<'_> {
             asking,
         );
         let request = Request::from_parts(head, body);
-        let place = (Rc::clone(&progress), Rc::clone(refused));
+        let place = (Rc::clone(&progress), Rc::clone(ended));
         streams.execute(progress, answer(Rc::clone(worker), origin, request, respond, place));
     }
 }

@@ -3,14 +3,19 @@
 
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
-use super::frames::RST_STREAM;
+use super::frames::{Ended, RST_STREAM};
 use crate::{
     http2::frame_reader::{FrameReader, HEADERS, Read},
     limits::Limit,
     stats::Gauges,
 };
 
-/// Why a stream is reset that is one too many (RFC 9113 §5.1.2). Nobody else says so here.
+// Why the library resets a stream (RFC 9113 §7); nothing else here says so. A mistake of the client's on a
+// stream that goes on, what comes for one that has ended, and one too many (§5.1.2).
+const PROTOCOL_ERROR: u32 = 1;
+const FLOW_CONTROL_ERROR: u32 = 3;
+const STREAM_CLOSED: u32 = 5;
+const FRAME_SIZE_ERROR: u32 = 6;
 const REFUSED_STREAM: u32 = 7;
 
 /// What has gone out on one connection.
@@ -23,22 +28,17 @@ pub(super) struct Refusals {
     newest: Rc<Cell<u32>>,
     /// The last one that the library answered by itself. It may reset that as well.
     answered: u32,
-    /// Requests of the window that were refused (frames.rs).
-    refused: Rc<Cell<u32>>,
+    ended: Rc<Ended>,
     gauges: Arc<Gauges>,
 }
 
 impl Refusals {
-    /// `newest` is to be the newest stream that we were given to serve; `refused` counts those that we
-    /// were not.
-    pub(super) fn new(
-        gauges: &Arc<Gauges>,
-        newest: &Rc<Cell<u32>>,
-        refused: &Rc<Cell<u32>>,
-    ) -> Self {
-        let (newest, refused) = (Rc::clone(newest), Rc::clone(refused));
+    /// `newest` is to be the newest stream that we were given to serve; `ended` counts those that did not go
+    /// on.
+    pub(super) fn new(gauges: &Arc<Gauges>, newest: &Rc<Cell<u32>>, ended: &Rc<Ended>) -> Self {
+        let (newest, ended) = (Rc::clone(newest), Rc::clone(ended));
         let (reader, gauges) = (FrameReader::default(), Arc::clone(gauges));
-        Self { reader, code: 0, newest, answered: 0, refused, gauges }
+        Self { reader, code: 0, newest, answered: 0, ended, gauges }
     }
 
     /// Takes note of what has gone out.
@@ -58,7 +58,7 @@ impl Refusals {
         // The library answers one head by itself: one with so much in it that it has not kept it.
         if self.reader.kind() == HEADERS && self.is_unseen() {
             self.answered = self.reader.stream();
-            self.refused.update(|count| count + 1);
+            self.ended.refused.update(|count| count + 1);
             self.gauges.limits.hit(Limit::HeaderBytes);
         }
     }
@@ -68,15 +68,19 @@ impl Refusals {
         if !self.reader.is_at_end() {
             return;
         }
-        let is_one_too_many = self.code == REFUSED_STREAM;
-        if is_one_too_many {
+        if self.code == REFUSED_STREAM {
             self.gauges.limits.hit(Limit::Streams);
         }
-        // Others that we were not given were not valid.
-        let is_invalid = self.is_unseen() && self.reader.stream() != self.answered;
-        if is_one_too_many || is_invalid {
-            self.refused.update(|count| count + 1);
-        }
+        let ended = match self.code {
+            REFUSED_STREAM => &self.ended.refused,
+            _ if self.is_unseen() && self.reader.stream() == self.answered => return,
+            // Others that we were not given were not valid.
+            _ if self.is_unseen() => &self.ended.refused,
+            PROTOCOL_ERROR | FLOW_CONTROL_ERROR | FRAME_SIZE_ERROR => &self.ended.provoked,
+            STREAM_CLOSED => &self.ended.late,
+            _ => return,
+        };
+        ended.update(|count| count + 1);
     }
 
     /// Whether the frame is of a stream that we were not given.
@@ -117,11 +121,18 @@ mod tests {
             // Of one that we were given: what it was answered, and that it was ended.
             (5, [&head[..], &reset(1)].concat(), 0),
         ];
+        // Of one that we were given, whose end is the client's doing; or that had ended.
+        for (reason, expected) in [(1, [1, 0]), (3, [1, 0]), (6, [1, 0]), (5, [0, 1]), (8, [0, 0])]
+        {
+            let ended = Rc::<Ended>::default();
+            Refusals::new(&Arc::default(), &Rc::new(Cell::new(5)), &ended).see(&reset(reason));
+            assert_eq!([ended.provoked.get(), ended.late.get()], expected, "{reason}");
+        }
         for (newest, frames, expected) in cases {
-            let refused = Rc::default();
+            let ended = Rc::default();
             let newest = Rc::new(Cell::new(newest));
-            Refusals::new(&Arc::default(), &newest, &refused).see(&frames);
-            assert_eq!(refused.get(), expected, "{frames:?}");
+            Refusals::new(&Arc::default(), &newest, &ended).see(&frames);
+            assert_eq!(ended.refused.get(), expected, "{frames:?}");
         }
     }
 }

@@ -56,6 +56,37 @@ async fn rapid_resets_end_the_connection() {
     is_unharmed(&world).await;
 }
 
+/// CVE-2025-8671.
+#[tokio::test]
+async fn requests_that_a_client_has_reset_by_a_mistake_count_as_its_own_resets() {
+    let world = World::start(1, &[("PROXY_HTTP2_RESETS_MAX", "10")]).await;
+    let mut client = RawClient::connect(world.proxy.address, &[]).await;
+    let block = frames::get("/delay/10s", &[]);
+    let mut reset = 0;
+    for stream in (1..400).step_by(2) {
+        let request = [head(stream, END_HEADERS | END_STREAM, &block), ping()].concat();
+        if client.0.write_all(&request).await.is_err() || client.until(frames::PING).await.is_none()
+        {
+            break;
+        }
+        // Its request is on its way by now. More room than there can be (RFC 9113 §6.9.1).
+        let room = frames::frame(frames::WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes());
+        if client.0.write_all(&room).await.is_err()
+            || client.until(frames::RST_STREAM).await.is_none()
+        {
+            break;
+        }
+        reset += 1;
+    }
+    assert!((10..=12).contains(&reset), "{reset}");
+    assert_eq!(hits(&world, "http2_resets").await, 1.0);
+    is_unharmed(&world).await;
+}
+
+fn ping() -> Vec<u8> {
+    frames::frame(frames::PING, 0, 0, &[0; 8])
+}
+
 #[tokio::test]
 async fn requests_that_are_refused_do_not_make_up_for_resets() {
     let variables = [("PROXY_HTTP2_RESETS_MAX", "50"), ("PROXY_HEADER_BYTES_MAX", "8KiB")];

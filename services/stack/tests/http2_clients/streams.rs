@@ -96,3 +96,25 @@ async fn what_fails_is_told_on_its_stream_with_the_reason() {
         assert!(proxy_status.contains("response_timeout"), "{proxy_status}");
     }
 }
+
+/// RFC 9113 §5.1: what a client has sent before it can know that its upload is not wanted is passed over.
+#[tokio::test]
+async fn what_comes_late_of_uploads_that_were_answered_early_ends_no_other_request() {
+    let world = World::start(1, &[]).await;
+    let mut client = RawClient::connect(world.proxy.address, &[]).await;
+    let post = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/echo")];
+    let refused = frames::block(&[&post[..], &[("expect", "odd")]].concat());
+    let uploads = (1..200).step_by(2);
+    for stream in uploads.clone() {
+        client.send(frames::HEADERS, END_HEADERS, stream, &refused).await;
+        assert_eq!(client.until(frames::RST_STREAM).await.unwrap().stream, stream);
+    }
+    let trailers = frames::block(&[("x-sum", "7")]);
+    for stream in uploads {
+        client.send(frames::HEADERS, END_HEADERS | END_STREAM, stream, &trailers).await;
+    }
+    let block = frames::get("/status/204", &[]);
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 201, &block).await;
+    let next = client.until(frames::HEADERS).await.expect("the connection goes on");
+    assert_eq!(next.stream, 201);
+}
