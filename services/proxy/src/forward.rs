@@ -149,9 +149,9 @@ fn admit(
         Method::CONNECT => Bootstrap::take(&mut parts, &mut body, origin.busy.as_ref())?,
         _ => None,
     };
-    let (mut headers, version) = (parts.headers, parts.version);
     // Of the fields as they came. What could be read in two ways is refused as that, however long.
-    let within = worker.settings.limits.check(&parts.uri, version, &headers);
+    let within = worker.settings.limits.check(&parts);
+    let (mut headers, version) = (parts.headers, parts.version);
     let checked = headers::check_request(&mut headers, &parts.method, &parts.uri, version, client);
     if let Err((limit, reason)) = within
         && matches!(checked, Ok(_) | Err(Reason::HeadTooLarge))

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::{HeaderMap, Uri, Version};
+use http::{HeaderMap, Version, header::COOKIE, request::Parts};
 
 use crate::{error::Reason, settings::Limits};
 
@@ -88,20 +88,20 @@ impl Limits {
     ///
     /// # Errors
     /// What it has too much of, and how to say so.
-    pub(crate) fn check(
-        &self,
-        uri: &Uri,
-        version: Version,
-        headers: &HeaderMap,
-    ) -> Result<(), (Limit, Reason)> {
+    pub(crate) fn check(&self, request: &Parts) -> Result<(), (Limit, Reason)> {
+        let Parts { method, uri, headers, .. } = request;
         let target = uri.path_and_query().map_or(0, |path| path.as_str().len())
             + uri.authority().map_or(0, |authority| authority.as_str().len());
         if target > self.target_bytes {
             return Err((Limit::TargetBytes, Reason::TargetTooLong));
         }
         // A head of HTTP/1 that is larger is not read.
-        if version == Version::HTTP_2 {
-            let within = self.of_request().check(headers);
+        if request.version == Version::HTTP_2 {
+            let limits = self.of_request();
+            // A method is as long as its client likes, there too.
+            let method = u32::try_from(method.as_str().len()).unwrap_or(u32::MAX);
+            let left = limits.bytes.checked_sub(method).ok_or(limits.too_large());
+            let within = left.and_then(|bytes| FieldLimits { bytes, ..limits }.check(headers));
             within.map_err(|limit| (limit, Reason::HeadTooLarge))?;
         }
         Ok(())
@@ -148,7 +148,9 @@ impl FieldLimits {
     /// # Errors
     /// The bound that they exceed.
     pub(crate) fn check(&self, fields: &HeaderMap) -> Result<(), Limit> {
-        if fields.len() > self.count as usize {
+        // A cookie may come in parts, and is one field (RFC 9113 §8.2.3).
+        let parts = || fields.get_all(COOKIE).iter().skip(1).count();
+        if fields.len() > self.count as usize && fields.len() - parts() > self.count as usize {
             return Err(self.too_many());
         }
         if http2_size(fields) > self.bytes as usize {
@@ -219,7 +221,10 @@ impl LimitCounts {
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
+    use crate::settings::Settings;
 
     #[test]
     fn each_limit_has_a_count_of_its_own() {
@@ -229,5 +234,32 @@ mod tests {
         }
         let all = Limit::ALL.map(|limit| counts.of(limit));
         assert!(all.iter().copied().eq(1..=Limit::ALL.len() as u64), "{all:?}");
+    }
+    fn checked(method: &str, fields: &[(&'static str, &str)]) -> Result<(), (Limit, Reason)> {
+        let mut limits = Settings::from_variables(&[]).limits;
+        (limits.header_bytes, limits.headers) = (1_000, 3);
+        let mut request = Request::builder().method(method).version(Version::HTTP_2);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        limits.check(&request.body(()).unwrap().into_parts().0)
+    }
+
+    #[test]
+    fn a_method_of_http_2_counts_as_a_part_of_its_head() {
+        assert_eq!(checked(&"A".repeat(960), &[("x", "1")]), Ok(()));
+        let too_large = Err((Limit::HeaderBytes, Reason::HeadTooLarge));
+        assert_eq!(checked(&"A".repeat(970), &[("x", "1")]), too_large);
+        assert_eq!(checked(&"A".repeat(70_000), &[]), too_large);
+    }
+
+    /// RFC 9113 §8.2.3.
+    #[test]
+    fn a_cookie_in_parts_is_one_field() {
+        let parts =
+            [("cookie", "a=1"), ("x", "1"), ("cookie", "b=2"), ("cookie", "c=3"), ("y", "2")];
+        assert_eq!(checked("GET", &parts), Ok(()));
+        let too_many = Err((Limit::Headers, Reason::HeadTooLarge));
+        assert_eq!(checked("GET", &[&parts[..], &[("z", "3")]].concat()), too_many);
     }
 }
