@@ -6,8 +6,8 @@ pub(crate) mod spare;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
     header::{
-        CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, SEC_WEBSOCKET_ACCEPT, TE,
-        TRANSFER_ENCODING, UPGRADE,
+        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, Entry, HOST,
+        PROXY_AUTHORIZATION, SEC_WEBSOCKET_ACCEPT, TE, TRANSFER_ENCODING, UPGRADE,
     },
     uri::{self, Authority, PathAndQuery, Uri},
 };
@@ -166,6 +166,9 @@ pub(crate) fn in_http2_form(headers: &mut HeaderMap, uri: &mut Uri) -> Result<()
     headers.remove(CONNECTION);
     // Its room for a body is what a backend of HTTP/2 asks with: the client is asked for it here.
     headers.remove(EXPECT);
+    for secret in [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION] {
+        keep_out_of_table(headers, secret);
+    }
     let Some(host) = headers.remove(HOST) else { return Ok(()) };
     let mut target = uri::Parts::default();
     target.scheme = Some(uri::Scheme::HTTP);
@@ -173,6 +176,14 @@ pub(crate) fn in_http2_form(headers: &mut HeaderMap, uri: &mut Uri) -> Result<()
     target.path_and_query = uri.path_and_query().cloned();
     *uri = Uri::from_parts(target).map_err(|_| Reason::BadRequest)?;
     Ok(())
+}
+
+/// Has a field of HTTP/2 go out so that neither we nor who passes it on keeps it in the table of the
+/// connection, which others may share (RFC 7541 §7.1). The library does not tell which fields came so.
+pub(crate) fn keep_out_of_table(headers: &mut HeaderMap, name: HeaderName) {
+    if let Entry::Occupied(mut values) = headers.entry(name) {
+        values.iter_mut().for_each(|value| value.set_sensitive(true));
+    }
 }
 
 /// The forms of a target that a server may be sent (RFC 9112 §3.2): a path, an absolute URI without

@@ -5,7 +5,7 @@ use std::{future::poll_fn, pin::pin, rc::Rc};
 use h2::server::SendResponse;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{CONNECTION, CONTENT_LENGTH, DATE, TE, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, DATE, SET_COOKIE, TE, UPGRADE},
     response::Parts,
 };
 use http_body::Body;
@@ -19,6 +19,7 @@ use crate::{
     body::{ClientBody, ResponseBody},
     error::EndsHere,
     forward::{Origin, forward},
+    headers,
     http2::{self, Stopped},
     tunnel::Tunnel,
     worker::Worker,
@@ -107,6 +108,7 @@ fn complete_head(head: &mut Parts, length: Option<u64>) {
     headers.remove(CONNECTION);
     // For requests only, but backends say all sorts of things.
     headers.remove(TE);
+    headers::keep_out_of_table(headers, SET_COOKIE);
     if !headers.contains_key(DATE) {
         headers.insert(DATE, date::value());
     }

@@ -356,3 +356,17 @@ fn a_response_that_has_no_body_by_its_status_tells_no_length_but_of_what_was_not
         assert_eq!(headers.contains_key("content-length"), has_length, "{status}");
     }
 }
+
+/// RFC 7541 §7.1.
+#[test]
+fn what_is_secret_stays_out_of_the_table_that_clients_share_at_a_backend_of_http_2() {
+    let secret = ["authorization", "cookie", "proxy-authorization"];
+    let pairs =
+        [&[("host", "a"), ("x", "y"), ("cookie", "a=b")][..], &secret.map(|name| (name, "s"))];
+    let (mut headers, mut uri) = (map(&pairs.concat()), Uri::from_static("/"));
+    in_http2_form(&mut headers, &mut uri).unwrap();
+    assert_eq!(headers.len(), 5);
+    for (name, value) in &headers {
+        assert_eq!(value.is_sensitive(), name != "x", "{name}");
+    }
+}
