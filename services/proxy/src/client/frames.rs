@@ -60,6 +60,9 @@ pub(crate) struct FrameWatch {
     stream_window: Rc<Cell<u32>>,
 }
 
+/// What the HTTP/2 library allows a connection's client in all of its life, counted as [`Ended::of_life`].
+pub(super) const MISTAKES_MAX: u32 = 1_024;
+
 /// Requests of the window that did not go on, as it is seen while that goes out.
 #[derive(Debug, Default)]
 pub(crate) struct Ended {
@@ -71,9 +74,17 @@ pub(crate) struct Ended {
     /// What came for requests that had ended too long ago to be known. An honest client may have sent it
     /// before it knew.
     pub(super) late: Cell<u32>,
+    /// All of these that were told with a reset, whatever the window. Over a long life an honest client comes to
+    /// any number of them.
+    pub(super) of_life: Cell<u32>,
 }
 
 impl Ended {
+    /// Whether the client is to make another connection, before this one would end with all that is on it.
+    pub(super) fn are_many(&self) -> bool {
+        self.of_life.get() > MISTAKES_MAX / 2
+    }
+
     fn clear(&self) {
         [&self.refused, &self.provoked, &self.late].iter().for_each(|count| count.set(0));
     }

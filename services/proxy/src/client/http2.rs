@@ -22,7 +22,7 @@ use super::{
     FIRST_REQUEST, Interim, Socket,
     activity::{Activity, Busy, Phase},
     answer::answer,
-    frames::{Ended, FIRST_WINDOW, FrameWatch},
+    frames::{Ended, FIRST_WINDOW, FrameWatch, MISTAKES_MAX},
     io::{ClientIo, calm_down},
     refusals::Refusals,
     streams::{Part, Streams},
@@ -207,8 +207,7 @@ impl Connection {
             .max_frame_size(limits.held)
             .max_concurrent_reset_streams(ANSWERED_EARLY_MAX)
             .reset_stream_duration(ANSWERED_EARLY)
-            // Over the life of a connection that is any number; of a window they are counted (frames.rs).
-            .max_local_error_reset_streams(None)
+            .max_local_error_reset_streams(Some(MISTAKES_MAX as usize))
             .enable_connect_protocol()
             .handshake(WholeHeads::of_client(io, limits, &worker.gauges));
         Self { state: State::Opening(handshake), is_leaving: false }
@@ -229,11 +228,17 @@ impl Connection {
                     }
                     self.state = State::Open(connection);
                 }
-                State::Open(connection) => match ready!(connection.poll_accept(context)) {
-                    Some(Ok((request, respond))) => requests.begin(request, respond),
-                    Some(Err(error)) => return Poll::Ready(Err(error)),
-                    None => return Poll::Ready(Ok(())),
-                },
+                State::Open(connection) => {
+                    if !self.is_leaving && requests.ended.are_many() {
+                        self.is_leaving = true;
+                        connection.graceful_shutdown();
+                    }
+                    match ready!(connection.poll_accept(context)) {
+                        Some(Ok((request, respond))) => requests.begin(request, respond),
+                        Some(Err(error)) => return Poll::Ready(Err(error)),
+                        None => return Poll::Ready(Ok(())),
+                    }
+                }
             }
         }
     }

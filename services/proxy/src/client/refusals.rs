@@ -80,7 +80,7 @@ impl Refusals {
             STREAM_CLOSED => &self.ended.late,
             _ => return,
         };
-        ended.update(|count| count + 1);
+        [ended, &self.ended.of_life].iter().for_each(|count| count.update(|count| count + 1));
     }
 
     /// Whether the frame is of a stream that we were not given.

@@ -248,6 +248,29 @@ async fn more_streams_than_agreed_are_refused_one_by_one() {
     assert_eq!(hits(&world, "http2_streams").await, 1.0);
 }
 
+#[tokio::test]
+async fn who_is_refused_many_times_in_the_life_of_a_connection_is_to_make_another_one() {
+    let world = World::start(1, &[("PROXY_HTTP2_STREAMS_MAX", "1")]).await;
+    let mut client = RawClient::connect(world.proxy.address, &[]).await;
+    client.send(frames::HEADERS, END_HEADERS | END_STREAM, 1, &frames::get("/delay/2s", &[])).await;
+    let block = frames::get("/", &[]);
+    for stream in (3..).step_by(2) {
+        client.send(frames::HEADERS, END_HEADERS | END_STREAM, stream, &block).await;
+        let frame = loop {
+            let frame = client.read().await.expect("the request goes on");
+            if matches!(frame.kind, frames::RST_STREAM | frames::GOAWAY) {
+                break frame;
+            }
+        };
+        if frame.kind == frames::GOAWAY {
+            assert_eq!(frame.payload[4..8], [0; 4], "no mistake of the client's");
+            assert!((1_000..1_100).contains(&stream), "{stream}");
+            break;
+        }
+    }
+    assert_eq!(client.until(frames::HEADERS).await.expect("it is answered").stream, 1);
+}
+
 /// RFC 9113 §4.2.
 #[tokio::test]
 async fn a_frame_that_is_larger_than_announced_ends_the_connection() {
