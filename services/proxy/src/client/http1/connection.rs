@@ -88,7 +88,7 @@ impl<'a> Connection<'a> {
             let next = poll_fn(|context| self.wire.borrow_mut().poll_next(context, limits)).await;
             let kept = match next {
                 Next::Request(head) => self.serve(head).await,
-                Next::Refused(refusal) => self.refuse(refusal).await,
+                Next::Refused { refusal, is_for_head } => self.refuse(refusal, is_for_head).await,
                 Next::Http2 => {
                     return self
                         .take()
@@ -304,33 +304,37 @@ impl<'a> Connection<'a> {
     }
 
     /// Answers a request that is not taken, after which nothing is read.
-    async fn refuse(&self, refusal: Refusal) -> Result<bool, Gone> {
+    async fn refuse(&self, refusal: Refusal, is_for_head: bool) -> Result<bool, Gone> {
         let gauges = &self.worker.gauges;
         gauges.invalid_heads.fetch_add(1, Ordering::Relaxed);
         if let Some(limit) = refusal.limit {
             gauges.limits.hit(limit);
         }
         self.activity.serve();
-        self.write_refusal(refusal.reason);
+        self.write_refusal(refusal.reason, is_for_head);
         let flushed = poll_fn(|context| self.wire.borrow_mut().poll_flush(context)).await;
         flushed.map(|()| false).map_err(|_| Gone)
     }
 
-    fn write_refusal(&self, reason: Reason) {
+    fn write_refusal(&self, reason: Reason, is_for_head: bool) {
         let (parts, text) = error::response(reason).into_parts();
         let mut wire = self.wire.borrow_mut();
         let Wire { out, upload, .. } = &mut *wire;
         // What comes after it is unknown.
         *upload = Uploading::Broken;
-        let mut answer = Answer::begin(out, &parts, Some(text.len() as u64), &Said::NOTHING, false);
-        // It is as long as it says of itself.
-        let _ = answer.push(http_body::Frame::data(text), out);
+        let length = Some(text.len() as u64);
+        let mut answer = Answer::begin(out, &parts, length, &Said::NOTHING, is_for_head);
+        if !is_for_head {
+            // It is as long as it says of itself.
+            let _ = answer.push(http_body::Frame::data(text), out);
+        }
     }
 
     /// Ends a connection whose client took too long, which it is told if that was over a head.
     pub(super) fn time_out(&self) -> Then {
         if self.activity.is(Phase::Head) && !self.activity.is_blocked() {
-            self.write_refusal(Reason::RequestTimeout);
+            let is_for_head = self.wire.borrow().is_for_head();
+            self.write_refusal(Reason::RequestTimeout, is_for_head);
             self.wire.borrow_mut().write_what_fits();
             return self.close();
         }

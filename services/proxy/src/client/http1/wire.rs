@@ -107,7 +107,11 @@ pub(super) enum Uploading {
 #[allow(clippy::large_enum_variant)] // One of them, for as long as it takes to pass it on.
 pub(super) enum Next {
     Request(RequestHead),
-    Refused(Refusal),
+    /// Of a request whose answer has no body, if it is one for HEAD.
+    Refused {
+        refusal: Refusal,
+        is_for_head: bool,
+    },
     /// The preface of HTTP/2.
     Http2,
     /// Its end.
@@ -228,11 +232,13 @@ impl Wire {
                     self.is_new = PREFACE.starts_with(&self.read);
                 }
                 if !self.is_new {
+                    // Of what is refused nothing is left to tell by.
+                    let is_for_head = self.is_for_head();
                     let Self { read, search, .. } = self;
                     match head::read_head(read, search, limits) {
                         Ok(Some(head)) => return Poll::Ready(Next::Request(head)),
                         Ok(None) => {}
-                        Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
+                        Err(refusal) => return Poll::Ready(Next::Refused { refusal, is_for_head }),
                     }
                 }
                 // An empty line begins nothing (RFC 9112 §2.2), nor does half of one.
@@ -245,6 +251,11 @@ impl Wire {
                 Ok(_) => {}
             }
         }
+    }
+
+    /// Whether what has been read begins a request for a head alone.
+    pub(super) fn is_for_head(&self) -> bool {
+        self.read.starts_with(b"HEAD ")
     }
 
     /// Whether the client has left while it is being served. What comes before it leaves, such as
