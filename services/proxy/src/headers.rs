@@ -422,7 +422,7 @@ pub(crate) fn prepare_response(
 
 /// Whether a request's client waits to be asked for its body (RFC 9110 §10.1.1).
 pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
-    headers.get(EXPECT).is_some_and(|wish| is_continue(wish.as_bytes()))
+    tokens(headers, &EXPECT).any(is_continue)
 }
 
 /// Whether an expectation is the one that we know.

@@ -231,6 +231,13 @@ pub(super) fn expectations() -> Vec<Row> {
             "a body is asked for when the backend has said nothing for some time",
             vec![Interim(&[100]), Body(b"hello"), Lacks("content-length")],
         ),
+        Row {
+            request: post(&[("expect", ""), ("expect", ", 100-continue")]),
+            ..asking(
+                "a body is asked for by an expectation in a list, on another line",
+                vec![Interim(&[100]), Body(b"hello")],
+            )
+        },
         served(
             "an expectation without a body asks for nothing",
             "9110 §10.1.1",
