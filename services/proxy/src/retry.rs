@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     back_off,
+    body::Upload,
     error::Reason,
     multiplexed::NoStream,
     queue::{self, Waited},
@@ -336,6 +337,8 @@ pub(crate) struct Failed {
     pub(crate) unprocessed: Option<Unprocessed>,
     /// Whether another request, which this one has waited for, tells the pool of it.
     pub(crate) is_told: bool,
+    /// Whether the client kept the backend waiting, which has limits of time of its own.
+    pub(crate) was_awaited: bool,
     /// Whether it may be the answer to another request that ended the connection of both.
     pub(crate) may_be_anothers: bool,
     /// Whether the backend says that the request is malformed, as 400 does in HTTP/1: another would say
@@ -365,9 +368,15 @@ impl Failed {
             on_kept_connection,
             unprocessed: None,
             is_told: false,
+            was_awaited: false,
             may_be_anothers: false,
             is_malformed: false,
         }
+    }
+
+    /// The same of a request with a body.
+    pub(crate) fn during(self, upload: Option<&Upload>) -> Self {
+        Self { was_awaited: upload.is_some_and(Upload::was_awaited), ..self }
     }
 
     /// Whether it says nothing of its backend: it is told already, or is for what the request is, or
@@ -375,6 +384,7 @@ impl Failed {
     pub(crate) fn says_nothing(&self) -> bool {
         self.is_told
             || self.is_malformed
+            || (self.was_awaited && self.reason == Reason::ResetBeforeHeaders)
             || (self.on_kept_connection && self.reason == Reason::ResetBeforeHeaders)
     }
 }
@@ -388,5 +398,18 @@ mod tests {
         let (mut tried, start, limit) = (Tried::default(), Instant::now(), Duration::from_secs(30));
         assert_eq!(tried.deadline(start, limit), start + limit);
         assert_eq!(tried.deadline(start + limit / 2, limit), start + limit);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_reset_says_nothing_of_a_backend_that_a_client_kept_waiting() {
+        let upload = Upload::begun();
+        let says_nothing =
+            |reason| Failed::sent(reason, false).during(Some(&upload)).says_nothing();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(!says_nothing(Reason::ResetBeforeHeaders), "it is the backend's turn");
+        upload.took(1);
+        upload.wait();
+        assert!(!says_nothing(Reason::ResetBeforeHeaders), "not for long");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(says_nothing(Reason::ResetBeforeHeaders) && !says_nothing(Reason::ProtocolError));
     }
 }

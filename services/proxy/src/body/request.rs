@@ -7,6 +7,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -24,6 +25,10 @@ use crate::{
     stats::Gauges,
     worker::Worker,
 };
+
+/// A client that has sent nothing for so long may have been waited for in vain. No server has a shorter limit
+/// of time for a body: who resets sooner has another reason.
+const AWAITED: Duration = Duration::from_secs(1);
 
 /// How far the client's body has come, for whoever waits for the response.
 #[derive(Debug)]
@@ -218,6 +223,12 @@ impl Upload {
     /// Whether the next part has to come from the client.
     pub(crate) fn waits_for_client(&self) -> bool {
         self.waits_for_client.get()
+    }
+
+    /// Whether it ended with its backend's connection while the client owed more for some time.
+    pub(crate) fn was_awaited(&self) -> bool {
+        let is_whole = matches!(self.state.get(), UploadState::Done | UploadState::Failed(_));
+        !is_whole && self.waits_for_client.get() && self.moved.get().elapsed() >= AWAITED
     }
 
     /// Of the part that was returned, its length.

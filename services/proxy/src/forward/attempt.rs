@@ -67,7 +67,8 @@ pub(super) async fn attempt(
             // An operator took it out while the connection was being made.
             return Err(Failed::unsent(Reason::Draining));
         }
-        let waits = body.waits_to_be_asked_for() && !upstream.is_old();
+        let asks = head.headers.contains_key(header::EXPECT) && !upstream.is_old();
+        let waits = asks && body.waits_to_be_asked_for();
         let wait = waits.then(|| CONTINUE_WAIT.min(timeouts.response / 2));
         let answered = {
             let answering = pin!(connection.exchange(head, std::mem::take(body), wait, interim));
@@ -96,9 +97,10 @@ pub(super) async fn attempt(
             Ok(Err(Failure::Body)) => {
                 return Err(Failed::sent(body_failure(upload.as_deref()), is_kept));
             }
-            Ok(Err(Failure::Backend(reason))) | Err(reason) => {
-                return Err(Failed::sent(reason, is_kept));
+            Ok(Err(Failure::Backend(reason))) => {
+                return Err(Failed::sent(reason, is_kept).during(upload.as_deref()));
             }
+            Err(reason) => return Err(Failed::sent(reason, is_kept)),
         }
     }
 }
@@ -178,7 +180,8 @@ async fn attempt_multiplexed(
                 let may_be_anothers = http2::have_ended(&error);
                 let is_malformed = was_refused || stream.is_malformed(&error);
                 let failed = Failed::sent(reason, is_kept);
-                return Err(Failed { unprocessed, may_be_anothers, is_malformed, ..failed });
+                let failed = Failed { unprocessed, may_be_anothers, is_malformed, ..failed };
+                return Err(failed.during(upload.as_deref()));
             }
             Ok(Err(multiplexed::Failure::Malformed)) => {
                 return Err(Failed::sent(Reason::ProtocolError, false));
