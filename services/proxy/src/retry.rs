@@ -374,9 +374,9 @@ impl Failed {
         }
     }
 
-    /// The same of a request with a body.
-    pub(crate) fn during(self, upload: Option<&Upload>) -> Self {
-        Self { was_awaited: upload.is_some_and(Upload::was_awaited), ..self }
+    /// The same of a request with a body, of which the backend could have had something since `start`.
+    pub(crate) fn during(self, upload: Option<&Upload>, start: Instant) -> Self {
+        Self { was_awaited: upload.is_some_and(|upload| upload.was_awaited(start)), ..self }
     }
 
     /// Whether it says nothing of its backend: it is told already, or is for what the request is, or
@@ -399,11 +399,14 @@ mod tests {
         assert_eq!(tried.deadline(start, limit), start + limit);
         assert_eq!(tried.deadline(start + limit / 2, limit), start + limit);
     }
+
     #[tokio::test(start_paused = true)]
     async fn a_reset_says_nothing_of_a_backend_that_a_client_kept_waiting() {
         let upload = Upload::begun();
-        let says_nothing =
-            |reason| Failed::sent(reason, false).during(Some(&upload)).says_nothing();
+        let since =
+            |start, reason| Failed::sent(reason, false).during(Some(&upload), start).says_nothing();
+        let start = Instant::now();
+        let says_nothing = |reason| since(start, reason);
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(!says_nothing(Reason::ResetBeforeHeaders), "it is the backend's turn");
         upload.took(1);
@@ -411,5 +414,6 @@ mod tests {
         assert!(!says_nothing(Reason::ResetBeforeHeaders), "not for long");
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(says_nothing(Reason::ResetBeforeHeaders) && !says_nothing(Reason::ProtocolError));
+        assert!(!since(Instant::now(), Reason::ResetBeforeHeaders), "the attempt began just now");
     }
 }

@@ -225,10 +225,11 @@ impl Upload {
         self.waits_for_client.get()
     }
 
-    /// Whether it ended with its backend's connection while the client owed more for some time.
-    pub(crate) fn was_awaited(&self) -> bool {
+    /// Whether it ended with its backend's connection while the client owed more for some time, of that since
+    /// the attempt began.
+    pub(crate) fn was_awaited(&self, start: Instant) -> bool {
         let is_whole = matches!(self.state.get(), UploadState::Done | UploadState::Failed(_));
-        !is_whole && self.waits_for_client.get() && self.moved.get().elapsed() >= AWAITED
+        !is_whole && self.waits_for_client.get() && self.moved.get().max(start).elapsed() >= AWAITED
     }
 
     /// Of the part that was returned, its length.

@@ -98,7 +98,7 @@ pub(super) async fn attempt(
                 return Err(Failed::sent(body_failure(upload.as_deref()), is_kept));
             }
             Ok(Err(Failure::Backend(reason))) => {
-                return Err(Failed::sent(reason, is_kept).during(upload.as_deref()));
+                return Err(Failed::sent(reason, is_kept).during(upload.as_deref(), start));
             }
             Err(reason) => return Err(Failed::sent(reason, is_kept)),
         }
@@ -145,9 +145,10 @@ async fn attempt_multiplexed(
             return Err(Failed::unsent(Reason::Draining));
         }
         let request = head.clone().into_request();
+        let sent = Instant::now();
         let answered = {
             let answering = pin!(stream.exchange(request, std::mem::take(body), interim));
-            patience.wait(Instant::now(), upload.as_deref(), answering).await
+            patience.wait(sent, upload.as_deref(), answering).await
         };
         match answered {
             Ok(Ok(response)) => {
@@ -181,7 +182,7 @@ async fn attempt_multiplexed(
                 let is_malformed = was_refused || stream.is_malformed(&error);
                 let failed = Failed::sent(reason, is_kept);
                 let failed = Failed { unprocessed, may_be_anothers, is_malformed, ..failed };
-                return Err(failed.during(upload.as_deref()));
+                return Err(failed.during(upload.as_deref(), sent));
             }
             Ok(Err(multiplexed::Failure::Malformed)) => {
                 return Err(Failed::sent(Reason::ProtocolError, false));
