@@ -421,7 +421,7 @@ async fn an_answer_of_http_1_0_that_is_cut_by_a_limit_or_a_stop_does_not_look_wh
 #[tokio::test]
 async fn a_head_that_is_refused_as_it_is_read_gets_no_body() {
     let world = World::start(1, &[]).await;
-    for (method, has_text) in [("HEAD", false), ("GET", true)] {
+    for (method, has_text) in [("HEAD", false), ("\r\n\r\nHEAD", false), ("GET", true)] {
         let request = format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n");
         let answer = exchange(world.proxy.address, &request).await;
         assert!(

@@ -253,9 +253,13 @@ impl Wire {
         }
     }
 
-    /// Whether what has been read begins a request for a head alone.
+    /// Whether what has been read begins a request for a head alone, perhaps after empty lines (RFC 9112 §2.2).
     pub(super) fn is_for_head(&self) -> bool {
-        self.read.starts_with(b"HEAD ")
+        let mut read = &self.read[..];
+        while let Some(rest) = read.strip_prefix(b"\r\n") {
+            read = rest;
+        }
+        read.starts_with(b"HEAD ")
     }
 
     /// Whether the client has left while it is being served. What comes before it leaves, such as
