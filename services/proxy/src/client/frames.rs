@@ -71,11 +71,8 @@ pub(crate) struct Ended {
     /// Those that we were given, and that the client's own mistake ended (CVE-2025-8671): it costs a backend
     /// what a reset of the client's does.
     pub(super) provoked: Cell<u32>,
-    /// What came for requests that had ended too long ago to be known. An honest client may have sent it
-    /// before it knew.
-    pub(super) late: Cell<u32>,
-    /// All of these that were told with a reset, whatever the window. Over a long life an honest client comes to
-    /// any number of them.
+    /// All resets of the library's, whatever the window: of these requests, and for what came for others that had
+    /// ended too long ago to be known. Over a long life an honest client comes to any number of them.
     pub(super) of_life: Cell<u32>,
 }
 
@@ -86,7 +83,7 @@ impl Ended {
     }
 
     fn clear(&self) {
-        [&self.refused, &self.provoked, &self.late].iter().for_each(|count| count.set(0));
+        [&self.refused, &self.provoked].iter().for_each(|count| count.set(0));
     }
 }
 
@@ -231,7 +228,7 @@ impl Window {
         let resets = self.resets.saturating_add(ended.provoked.get());
         let resets_max = limits.resets.saturating_mul(RESETS_TIMES_MAX);
         let is_made_up_for = resets <= asked_for / 2 && resets <= resets_max;
-        if (resets > limits.resets && !is_made_up_for) || ended.late.get() > resets_max {
+        if resets > limits.resets && !is_made_up_for {
             return Err(Limit::Resets);
         }
         let allowed = limits.control_frames.saturating_add(self.explained);
@@ -329,18 +326,14 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_the_clients_mistakes_end_are_resets_and_late_frames_are_many() {
-        let head = |stream| frame_of(stream, HEADERS, END_HEADERS, 3);
-        let counted = |count: fn(&Ended) -> &Cell<u32>| {
-            let mut watch = watch();
-            let ended = Rc::clone(&watch.ended);
-            until_refused(&mut watch, |stream| {
-                count(&ended).update(|count| count + 1);
-                head(stream)
-            })
-        };
-        assert_eq!(counted(|ended| &ended.provoked), Some((10, Limit::Resets)));
-        assert_eq!(counted(|ended| &ended.late), Some((10 * 20, Limit::Resets)));
+    fn requests_that_the_clients_mistakes_end_are_resets() {
+        let mut watch = watch();
+        let ended = Rc::clone(&watch.ended);
+        let found = until_refused(&mut watch, |stream| {
+            ended.provoked.update(|count| count + 1);
+            frame_of(stream, HEADERS, END_HEADERS, 3)
+        });
+        assert_eq!(found, Some((10, Limit::Resets)));
     }
 
     #[test]

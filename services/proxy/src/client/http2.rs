@@ -58,10 +58,12 @@ const HEADS_HELD: u32 = 4;
 
 /// Streams that are known for a while after they were answered before their upload had ended, so that what
 /// their client sent before it could know is passed over: what comes for others is answered with a reset
-/// each, and fields after a body end the connection with all who are on it. Each is some hundred bytes.
-const ANSWERED_EARLY_MAX: usize = 400;
+/// each, and fields after a body end the connection with all who are on it. The library keeps a place of some
+/// hundred bytes for each to the connection's end, and makes places in powers of two: with the usual 100
+/// requests no more are made than for the 50 of its own.
+const ANSWERED_EARLY_MAX: usize = 150;
 
-/// How long that is: some round trips of a slow client. With the number above it is enough for 130 uploads
+/// How long that is: some round trips of a slow client. With the number above it is enough for 50 uploads
 /// refused in a second.
 const ANSWERED_EARLY: Duration = Duration::from_secs(3);
 

@@ -72,15 +72,16 @@ impl Refusals {
             self.gauges.limits.hit(Limit::Streams);
         }
         let ended = match self.code {
-            REFUSED_STREAM => &self.ended.refused,
+            REFUSED_STREAM => Some(&self.ended.refused),
             _ if self.is_unseen() && self.reader.stream() == self.answered => return,
             // Others that we were not given were not valid.
-            _ if self.is_unseen() => &self.ended.refused,
-            PROTOCOL_ERROR | FLOW_CONTROL_ERROR | FRAME_SIZE_ERROR => &self.ended.provoked,
-            STREAM_CLOSED => &self.ended.late,
+            _ if self.is_unseen() => Some(&self.ended.refused),
+            PROTOCOL_ERROR | FLOW_CONTROL_ERROR | FRAME_SIZE_ERROR => Some(&self.ended.provoked),
+            STREAM_CLOSED => None,
             _ => return,
         };
-        [ended, &self.ended.of_life].iter().for_each(|count| count.update(|count| count + 1));
+        let counts = ended.into_iter().chain([&self.ended.of_life]);
+        counts.for_each(|count| count.update(|count| count + 1));
     }
 
     /// Whether the frame is of a stream that we were not given.
@@ -121,12 +122,12 @@ mod tests {
             // Of one that we were given: what it was answered, and that it was ended.
             (5, [&head[..], &reset(1)].concat(), 0),
         ];
-        // Of one that we were given, whose end is the client's doing; or that had ended.
-        for (reason, expected) in [(1, [1, 0]), (3, [1, 0]), (6, [1, 0]), (5, [0, 1]), (8, [0, 0])]
+        // Of one that we were given, whose end is the client's doing; or that had ended; or that we end.
+        for (reason, expected) in [(1, [1, 1]), (3, [1, 1]), (6, [1, 1]), (5, [0, 1]), (8, [0, 0])]
         {
             let ended = Rc::<Ended>::default();
             Refusals::new(&Arc::default(), &Rc::new(Cell::new(5)), &ended).see(&reset(reason));
-            assert_eq!([ended.provoked.get(), ended.late.get()], expected, "{reason}");
+            assert_eq!([ended.provoked.get(), ended.of_life.get()], expected, "{reason}");
         }
         for (newest, frames, expected) in cases {
             let ended = Rc::default();
