@@ -181,7 +181,10 @@ pub(crate) fn in_http2_form(headers: &mut HeaderMap, uri: &mut Uri) -> Result<()
 /// Has a field of HTTP/2 go out so that neither we nor who passes it on keeps it in the table of the
 /// connection, which others may share (RFC 7541 §7.1). The library does not tell which fields came so.
 pub(crate) fn keep_out_of_table(headers: &mut HeaderMap, name: HeaderName) {
-    if let Entry::Occupied(mut values) = headers.entry(name) {
+    // Who looks for an entry makes room for it.
+    if headers.contains_key(&name)
+        && let Entry::Occupied(mut values) = headers.entry(name)
+    {
         values.iter_mut().for_each(|value| value.set_sensitive(true));
     }
 }

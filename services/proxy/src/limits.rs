@@ -148,8 +148,11 @@ impl FieldLimits {
     /// # Errors
     /// The bound that they exceed.
     pub(crate) fn check(&self, fields: &HeaderMap) -> Result<(), Limit> {
-        // A cookie may come in parts, and is one field (RFC 9113 §8.2.3).
-        let parts = || fields.get_all(COOKIE).iter().skip(1).count();
+        // A client's cookie may come in parts, and is one field (RFC 9113 §8.2.3).
+        let parts = || match self.sender {
+            Sender::Client => fields.get_all(COOKIE).iter().skip(1).count(),
+            Sender::Backend => 0,
+        };
         if fields.len() > self.count as usize && fields.len() - parts() > self.count as usize {
             return Err(self.too_many());
         }

@@ -214,5 +214,6 @@ async fn cookies_that_are_set_are_never_indexed() {
     let block = client.until(frames::HEADERS).await.unwrap().payload;
     // Literals that are never indexed, with the 55th name of the static table (Appendix A).
     let never_indexed = block.windows(2).filter(|bytes| *bytes == [0x1f, 55 - 15]).count();
-    assert_eq!(never_indexed, 2, "{block:x?}");
+    // The same bytes may stand for other things too.
+    assert!(never_indexed >= 2, "{block:x?}");
 }
