@@ -380,12 +380,13 @@ impl Failed {
     }
 
     /// Whether it says nothing of its backend: it is told already, or is for what the request is, or
-    /// the backend has closed a connection that it had kept, which is its right.
+    /// the backend has closed a connection that it had kept, or on which it waited for the client, which is
+    /// its right.
     pub(crate) fn says_nothing(&self) -> bool {
         self.is_told
             || self.is_malformed
-            || (self.was_awaited && self.reason == Reason::ResetBeforeHeaders)
-            || (self.on_kept_connection && self.reason == Reason::ResetBeforeHeaders)
+            || ((self.was_awaited || self.on_kept_connection)
+                && self.reason == Reason::ResetBeforeHeaders)
     }
 }
 

@@ -67,8 +67,10 @@ pub(super) async fn attempt(
             // An operator took it out while the connection was being made.
             return Err(Failed::unsent(Reason::Draining));
         }
-        let asks = head.headers.contains_key(header::EXPECT) && !upstream.is_old();
-        let waits = asks && body.waits_to_be_asked_for();
+        // Few bodies do: what costs a look at the fields comes last.
+        let waits = body.waits_to_be_asked_for()
+            && !upstream.is_old()
+            && head.headers.contains_key(header::EXPECT);
         let wait = waits.then(|| CONTINUE_WAIT.min(timeouts.response / 2));
         let answered = {
             let answering = pin!(connection.exchange(head, std::mem::take(body), wait, interim));
@@ -180,9 +182,8 @@ async fn attempt_multiplexed(
                 let reason = http2::blame(&error, Reason::ResetBeforeHeaders);
                 let may_be_anothers = http2::have_ended(&error);
                 let is_malformed = was_refused || stream.is_malformed(&error);
-                let failed = Failed::sent(reason, is_kept);
-                let failed = Failed { unprocessed, may_be_anothers, is_malformed, ..failed };
-                return Err(failed.during(upload.as_deref(), sent));
+                let failed = Failed::sent(reason, is_kept).during(upload.as_deref(), sent);
+                return Err(Failed { unprocessed, may_be_anothers, is_malformed, ..failed });
             }
             Ok(Err(multiplexed::Failure::Malformed)) => {
                 return Err(Failed::sent(Reason::ProtocolError, false));
