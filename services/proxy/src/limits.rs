@@ -238,6 +238,7 @@ mod tests {
         let all = Limit::ALL.map(|limit| counts.of(limit));
         assert!(all.iter().copied().eq(1..=Limit::ALL.len() as u64), "{all:?}");
     }
+
     fn checked(method: &str, fields: &[(&'static str, &str)]) -> Result<(), (Limit, Reason)> {
         let mut limits = Settings::from_variables(&[]).limits;
         (limits.header_bytes, limits.headers) = (1_000, 3);

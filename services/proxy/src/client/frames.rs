@@ -63,7 +63,7 @@ pub(crate) struct FrameWatch {
 /// What the HTTP/2 library allows a connection's client in all of its life, counted as [`Ended::of_life`].
 pub(super) const MISTAKES_MAX: u32 = 1_024;
 
-/// Requests of the window that did not go on, as it is seen while that goes out.
+/// Requests that did not go on, as it is seen while that goes out: of the window, where nothing else is said.
 #[derive(Debug, Default)]
 pub(crate) struct Ended {
     /// Those that were refused for what they are, which cost nobody else anything.

@@ -222,6 +222,9 @@ impl Connection {
         requests: &Requests<'_>,
     ) -> Poll<Result<(), h2::Error>> {
         loop {
+            if !self.is_leaving && requests.ended.are_many() {
+                self.say_goodbye();
+            }
             match &mut self.state {
                 State::Opening(handshake) => {
                     let mut connection = ready!(Pin::new(handshake).poll(context))?;
@@ -230,17 +233,11 @@ impl Connection {
                     }
                     self.state = State::Open(connection);
                 }
-                State::Open(connection) => {
-                    if !self.is_leaving && requests.ended.are_many() {
-                        self.is_leaving = true;
-                        connection.graceful_shutdown();
-                    }
-                    match ready!(connection.poll_accept(context)) {
-                        Some(Ok((request, respond))) => requests.begin(request, respond),
-                        Some(Err(error)) => return Poll::Ready(Err(error)),
-                        None => return Poll::Ready(Ok(())),
-                    }
-                }
+                State::Open(connection) => match ready!(connection.poll_accept(context)) {
+                    Some(Ok((request, respond))) => requests.begin(request, respond),
+                    Some(Err(error)) => return Poll::Ready(Err(error)),
+                    None => return Poll::Ready(Ok(())),
+                },
             }
         }
     }
