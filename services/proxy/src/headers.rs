@@ -178,8 +178,9 @@ pub(crate) fn in_http2_form(headers: &mut HeaderMap, uri: &mut Uri) -> Result<()
     Ok(())
 }
 
-/// Has a field of HTTP/2 go out so that neither we nor who passes it on keeps it in the table of the
-/// connection, which others may share (RFC 7541 §7.1). The library does not tell which fields came so.
+/// Has a field of HTTP/2 go out as one that is never indexed: whoever passes it on may not keep it in the
+/// table of a connection, which others may share (RFC 7541 §6.2.3, §7.1). The library keeps most of these
+/// out of its own tables, but does not say so, nor does it tell which fields came so.
 pub(crate) fn keep_out_of_table(headers: &mut HeaderMap, name: HeaderName) {
     // Who looks for an entry makes room for it.
     if headers.contains_key(&name)

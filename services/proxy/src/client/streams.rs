@@ -37,7 +37,7 @@ use std::{
 };
 
 use h2::server::SendResponse;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::SET_COOKIE};
 use tokio::{task::AbortHandle, time::Instant};
 
 use self::held::{All, Held};
@@ -48,6 +48,7 @@ pub(super) use self::{
 use crate::{
     body::ResponseBody,
     buffered::recount,
+    headers,
     http2::PLACE_BYTES,
     pace::{Pace, WINDOW},
     stats::Gauges,
@@ -135,7 +136,7 @@ impl Progress {
     }
 
     /// Has an interim response go out before the answer.
-    pub(super) fn tell(&self, status: StatusCode, fields: HeaderMap) {
+    pub(super) fn tell(&self, status: StatusCode, mut fields: HeaderMap) {
         if status == StatusCode::CONTINUE && self.may_go_on.replace(true) {
             return;
         }
@@ -145,6 +146,7 @@ impl Progress {
             return;
         }
         self.interim_bytes.set(bytes);
+        headers::keep_out_of_table(&mut fields, SET_COOKIE);
         let mut response = Response::new(());
         (*response.status_mut(), *response.headers_mut()) = (status, fields);
         self.interim.borrow_mut().push(response);
