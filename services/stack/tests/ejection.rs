@@ -3,8 +3,19 @@
 
 mod common;
 
-use common::{World, even, raw::RawBackend, server};
+use std::{net::SocketAddr, time::Duration};
+
+use common::{
+    World, even,
+    raw::{OK, RawBackend, read_head, status},
+    server,
+};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
 
 const EJECTIONS: &str =
     "evenkeel_ejections_total{pool=\"default\",reason=\"consecutive_failures\"}";
@@ -94,5 +105,46 @@ async fn clients_that_leave_and_backends_that_say_500_or_404_eject_nobody() {
             assert!(left.is_err() || left.unwrap().is_ok());
         }
         assert_eq!(world.admin_json("/v1/pools/default").await["counts"]["eligible"], 2);
+    }
+}
+
+/// A backend that reads something and closes without a word after a while, as one does that waited for more.
+async fn closing(after: Duration) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = stream.read(&mut [0; 4_096]).await;
+                tokio::time::sleep(after).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_backend_that_gives_up_waiting_for_uploads_is_not_ejected_but_one_that_resets_them_is() {
+    for (after, ejections) in [(Duration::ZERO, 1.0), (Duration::from_millis(1_500), 0.0)] {
+        let good = [RawBackend::start(OK).await, RawBackend::start(OK).await];
+        let [one, other] = [good[0].address, good[1].address];
+        let backends = format!("http://{},http://{one},http://{other}", closing(after).await);
+        let world = World::over(&backends, &[("PROXY_PROBE", "off")], vec![]);
+        world.until_eligible(3).await;
+        let begun = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhe";
+        let proxy = world.proxy.address;
+        let uploads: JoinSet<u16> = (0..18)
+            .map(|_| async move {
+                let mut upload = TcpStream::connect(proxy).await.unwrap();
+                upload.write_all(begun).await.unwrap();
+                status(&read_head(&mut upload).await)
+            })
+            .collect();
+        let statuses = uploads.join_all().await;
+        assert!(statuses.iter().filter(|status| **status == 502).count() >= 5, "{statuses:?}");
+        if ejections > 0.0 {
+            world.until("the ejection", async || world.metric(EJECTIONS).await > 0.0).await;
+        }
+        assert_eq!(world.metric(EJECTIONS).await, ejections, "after {after:?}");
     }
 }
